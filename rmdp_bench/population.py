@@ -1,0 +1,318 @@
+"""Populations: who the agents of a represented MDP are.
+
+All agents live in the same world and differ in what they want.  A transition has an *outcome*, the
+little that rewards depend on (a velocity, the value of the visited tiles, a vector reward), and a
+population maps it to the reward of every agent:
+
+    outcomes (..., m)  --rewards-->  (..., n)        m = outcome_size, n = n_agents
+
+Rewards are in percent of a perfect episode: summed over an episode, undiscounted, they give the
+agent's return in percent.  The same code serves NumPy arrays and torch tensors, in their own dtype
+and on their own device, and is differentiable for torch; this module never imports torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+ArrayT = TypeVar("ArrayT")
+"""A NumPy array or a torch tensor, of a floating dtype."""
+
+
+@dataclass(frozen=True, eq=False)
+class TargetPopulation:
+    """Every agent has a target on a line, and its reward falls linearly with the distance to it.
+
+    reward_i(v) = peak * (1 - min(1, |targets_i - v| / width))          outcome: v, (..., 1)
+
+    With the width bound / 20 and the peak 0.1 this is the velocity reward of Ivanov & Ben-Porat
+    (2024), appendix A: 1 - min(1, 20 |v^i - v| / b), where 1000 perfect steps are 100 percent.
+
+    Attributes:
+        targets: (n,) float64, read-only; any finite values in any order.
+        width: distance, in the unit of the targets, at which the reward reaches zero; > 0.
+        peak: reward on the target, percent of a perfect episode per step; > 0.
+
+    Raises:
+        ValueError: a target is not finite, there is none, or width or peak is not positive.
+    """
+
+    targets: FloatArray
+    width: float
+    peak: float = 0.1
+    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the values and keep read-only copies."""
+        object.__setattr__(self, "targets", _frozen_array(self.targets, "targets", 1))
+        object.__setattr__(self, "width", _positive(self.width, "width"))
+        object.__setattr__(self, "peak", _positive(self.peak, "peak"))
+
+    @classmethod
+    def uniform(cls, n_agents: int, bound: float, *, seed: int) -> TargetPopulation:
+        """Targets drawn from U[0, bound], width bound / 20, peak 0.1: the paper's velocity agents.
+
+        The stream is NumPy's legacy RandomState, which is frozen by NEP 19 and is the one of the
+        authors' code, so that seed 0 is their population.
+
+        Args:
+            n_agents: n >= 1.
+            bound: largest target, in the unit of the outcome (the paper's b, metres per second).
+            seed: 0 to 2**32 - 1.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        n_agents = _integer(n_agents, "n_agents", 1)
+        seed = _integer(seed, "seed", 0, 2**32 - 1)
+        bound = _positive(bound, "bound")
+        targets = np.random.RandomState(seed).uniform(0.0, bound, n_agents)
+        return cls(targets, width=bound / 20.0, peak=0.1)
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents n."""
+        return len(self.targets)
+
+    @property
+    def outcome_size(self) -> int:
+        """Length m of an outcome: 1, the position on the line."""
+        return 1
+
+    @property
+    def preferences(self) -> FloatArray:
+        """What distinguishes the agents: their targets, (n, 1), read-only."""
+        return self.targets[:, np.newaxis]
+
+    def rewards(self, outcomes: ArrayT) -> ArrayT:
+        """Reward of every agent: (..., 1) -> (..., n), percent, from 0 to `peak`.
+
+        A NaN outcome gives NaN rewards.
+
+        Raises:
+            ValueError: not a floating NumPy array or torch tensor, or its last axis is not 1.
+        """
+        rewards: Any = abs(outcomes - _constant(self._cache, self.targets, outcomes, 1))
+        rewards *= -self.peak / self.width
+        rewards += self.peak
+        if isinstance(rewards, np.ndarray):
+            return cast(ArrayT, np.maximum(rewards, 0.0, out=rewards))
+        return cast(ArrayT, rewards.clamp(min=0.0))
+
+    def reward_bounds(
+        self, outcome_low: ArrayLike = -np.inf, outcome_high: ArrayLike = np.inf
+    ) -> tuple[FloatArray, FloatArray]:
+        """Least and greatest reward of every agent in one step, (n,) and (n,), percent.
+
+        Args:
+            outcome_low: smallest outcome, a number or (1,); may be -inf.
+            outcome_high: greatest outcome, a number or (1,); may be inf.
+
+        Raises:
+            ValueError: wrong shape, NaN, or low above high.
+        """
+        low, high = _outcome_box(outcome_low, outcome_high, self.outcome_size)
+        farthest = np.maximum(np.abs(self.targets - low), np.abs(self.targets - high))
+        nearest = np.abs(self.targets - np.clip(self.targets, low, high))
+        reward_low, reward_high = (
+            np.maximum(self.peak - self.peak / self.width * distance, 0.0)
+            for distance in (farthest, nearest)
+        )
+        return reward_low, reward_high
+
+    def content_hash(self) -> str:
+        """SHA-256 (hexadecimal) of the kind, the targets, the width and the peak."""
+        return _content_hash(self._cache, "target", self.targets, self.width, self.peak)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal content, whatever the object."""
+        if not isinstance(other, TargetPopulation):
+            return NotImplemented
+        return self.content_hash() == other.content_hash()
+
+    def __hash__(self) -> int:
+        """By content."""
+        return hash(self.content_hash())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the content only, not the cached constants."""
+        return TargetPopulation, (self.targets, self.width, self.peak)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearPopulation:
+    """Every agent weighs the parts of a vector outcome in its own way.
+
+    reward_i(x) = sum_l weights[i, l] * x[l]                         outcome: x, (..., m)
+
+    Attributes:
+        weights: (n, m) float64, read-only, finite.
+
+    Raises:
+        ValueError: the weights are not finite, or are not a non-empty matrix.
+    """
+
+    weights: FloatArray
+    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the values and keep a read-only copy."""
+        object.__setattr__(self, "weights", _frozen_array(self.weights, "weights", 2))
+
+    @classmethod
+    def tiles(cls, n_tiles: int = 25) -> LinearPopulation:
+        """Agent i wants tile i and nothing else: the identity, Resource Gathering's population.
+
+        Raises:
+            ValueError: n_tiles is not an integer >= 1.
+        """
+        return cls(np.eye(_integer(n_tiles, "n_tiles", 1)))
+
+    @property
+    def n_agents(self) -> int:
+        """Number of agents n."""
+        return self.weights.shape[0]
+
+    @property
+    def outcome_size(self) -> int:
+        """Length m of an outcome."""
+        return self.weights.shape[1]
+
+    @property
+    def preferences(self) -> FloatArray:
+        """What distinguishes the agents: their weights, (n, m), read-only."""
+        return self.weights
+
+    def rewards(self, outcomes: ArrayT) -> ArrayT:
+        """Reward of every agent: (..., m) -> (..., n), percent.
+
+        A NaN outcome gives NaN rewards.
+
+        Raises:
+            ValueError: not a floating NumPy array or torch tensor, or its last axis is not m.
+        """
+        weights = _constant(self._cache, self.weights.T, outcomes, self.outcome_size)
+        return cast(ArrayT, outcomes @ weights)
+
+    def reward_bounds(
+        self, outcome_low: ArrayLike = -np.inf, outcome_high: ArrayLike = np.inf
+    ) -> tuple[FloatArray, FloatArray]:
+        """Least and greatest reward of every agent in one step, (n,) and (n,), percent.
+
+        Args:
+            outcome_low: smallest outcome, a number or (m,); may be -inf.
+            outcome_high: greatest outcome, a number or (m,); may be inf.
+
+        Raises:
+            ValueError: wrong shape, NaN, or low above high.
+        """
+        low, high = _outcome_box(outcome_low, outcome_high, self.outcome_size)
+        with np.errstate(invalid="ignore"):
+            ends = np.stack((self.weights * low, self.weights * high))  # (2, n, m)
+        ends[:, self.weights == 0.0] = 0.0  # an unbounded outcome that the agent ignores
+        return ends.min(axis=0).sum(axis=1), ends.max(axis=0).sum(axis=1)
+
+    def content_hash(self) -> str:
+        """SHA-256 (hexadecimal) of the kind and the weights."""
+        return _content_hash(self._cache, "linear", self.weights)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal content, whatever the object."""
+        if not isinstance(other, LinearPopulation):
+            return NotImplemented
+        return self.content_hash() == other.content_hash()
+
+    def __hash__(self) -> int:
+        """By content."""
+        return hash(self.content_hash())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the content only, not the cached constants."""
+        return LinearPopulation, (self.weights,)
+
+
+Population: TypeAlias = TargetPopulation | LinearPopulation
+
+
+def _constant(cache: dict[Any, Any], array: FloatArray, outcomes: Any, outcome_size: int) -> Any:
+    """Give `array` in the dtype and on the device of `outcomes`, which are checked.
+
+    Converted once per dtype and device.  A torch tensor made in inference mode is kept apart,
+    because autograd refuses it outside; `new_empty` tells which mode is on without importing torch.
+    """
+    is_numpy = isinstance(outcomes, np.ndarray)
+    if not is_numpy and not hasattr(outcomes, "new_tensor"):
+        kind = type(outcomes).__name__
+        raise ValueError(f"outcomes are a {kind}, expected a NumPy array or a torch tensor")
+    if not (outcomes.dtype.kind == "f" if is_numpy else outcomes.is_floating_point()):
+        raise ValueError(f"outcomes have dtype {outcomes.dtype}, expected a floating dtype")
+    if outcomes.ndim < 1 or outcomes.shape[-1] != outcome_size:
+        shape = tuple(outcomes.shape)
+        raise ValueError(f"outcomes have shape {shape}, expected (..., {outcome_size})")
+    if is_numpy:
+        key = outcomes.dtype
+    else:
+        key = (outcomes.dtype, outcomes.device, outcomes.new_empty(0).is_inference())
+    if key not in cache:
+        cache[key] = array.astype(key) if is_numpy else outcomes.new_tensor(array.tolist())
+    return cache[key]
+
+
+def _content_hash(cache: dict[Any, Any], kind: str, array: FloatArray, *parameters: float) -> str:
+    """SHA-256 of the kind, the shape, the values (little-endian) and the parameters."""
+    if "hash" not in cache:
+        digest = hashlib.sha256(f"{kind} {array.shape} {parameters}".encode())
+        digest.update(array.astype("<f8").tobytes())
+        cache["hash"] = digest.hexdigest()
+    return str(cache["hash"])
+
+
+def _frozen_array(values: ArrayLike, name: str, n_axes: int) -> FloatArray:
+    """Copy as float64 with zeros of one sign (equal content, equal hash), read-only."""
+    try:
+        array = np.array(values, dtype=np.float64, order="C") + 0.0
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} are not an array of numbers: {error}") from error
+    if array.ndim != n_axes or array.size == 0:
+        expected = "(n,)" if n_axes == 1 else "(n, m)"
+        raise ValueError(f"{name} have shape {array.shape}, expected {expected}, not empty")
+    if not np.isfinite(array).all():
+        index = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+        raise ValueError(f"{name}{list(index)} is {array[index]}, expected finite values")
+    array.setflags(write=False)
+    return array
+
+
+def _positive(value: Any, name: str) -> float:
+    """Check a finite number > 0."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and value > 0.0):
+        raise ValueError(f"{name} is {value!r}, expected a finite number > 0")
+    return float(value)
+
+
+def _integer(value: Any, name: str, least: int, greatest: int | None = None) -> int:
+    """Check an integer of the range."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value < least or (greatest is not None and value > greatest):
+        expected = f">= {least}" if greatest is None else f"from {least} to {greatest}"
+        raise ValueError(f"{name} is {value!r}, expected an integer {expected}")
+    return int(value)
+
+
+def _outcome_box(low: ArrayLike, high: ArrayLike, size: int) -> tuple[FloatArray, FloatArray]:
+    """Both ends as (m,) arrays."""
+    try:
+        box = tuple(np.broadcast_to(np.asarray(end, np.float64), (size,)) for end in (low, high))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"outcome bounds: expected numbers or shape ({size},): {error}") from error
+    if not (box[0] <= box[1]).all():
+        raise ValueError(f"outcome bounds are {low!r} and {high!r}, expected low <= high")
+    return box[0], box[1]
