@@ -1,0 +1,67 @@
+# Everything a fresh machine needs: python3 and make.
+#   make demo   train, score and plot one small task
+#   make test   the tests and the checks of `make lint`
+#   make lint   ruff and mypy
+#   make bench  speed of the environments
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+DEMO_TASK := ResourceGathering-n25-k3-v0
+DEMO_TRANSITIONS := 300000
+DEMO_OUT := runs/demo
+
+# Without a screen, MuJoCo draws through EGL.
+ifeq ($(shell uname),Linux)
+ifeq ($(DISPLAY)$(WAYLAND_DISPLAY),)
+MUJOCO_GL ?= egl
+export MUJOCO_GL
+endif
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench venv constraints clean
+
+help:
+	@sed -n '2,5s/^# *//p' Makefile
+
+demo: venv
+	$(BIN)/rmdp-bench run em $(DEMO_TASK) --seeds 0 --transitions $(DEMO_TRANSITIONS) --out $(DEMO_OUT)
+	$(BIN)/rmdp-bench leaderboard show --task $(DEMO_TASK) --runs $(DEMO_OUT)
+	$(BIN)/rmdp-bench plot $(DEMO_OUT) --out $(DEMO_OUT)/figures
+	@echo "The figures are in $(DEMO_OUT)/figures."
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: venv
+	$(BIN)/python benchmarks/environments.py
+
+venv: $(INSTALLED)
+
+# Installed once, and again when the dependencies change.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[baselines,dev]"
+	@touch $@
+
+# Resolve the newest versions again. torch pins its own CUDA packages, so they stay out of the file.
+constraints:
+	rm -rf build/constraints
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/python -m pip install --quiet ".[baselines,dev]"
+	{ sed '/^[^#]/d' constraints.txt; \
+	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude rmdp_bench \
+	  | sed -E -e '/^(nvidia|cuda|triton)/d' -e 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -rf build/constraints
+
+clean:
+	rm -rf $(VENV) build
