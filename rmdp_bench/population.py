@@ -178,12 +178,12 @@ class LinearPopulation:
     @property
     def n_agents(self) -> int:
         """Number of agents n."""
-        return self.weights.shape[0]
+        return len(self.weights)
 
     @property
     def outcome_size(self) -> int:
         """Length m of an outcome."""
-        return self.weights.shape[1]
+        return len(self.weights.T)
 
     @property
     def preferences(self) -> FloatArray:
@@ -198,8 +198,12 @@ class LinearPopulation:
         Raises:
             ValueError: not a floating NumPy array or torch tensor, or its last axis is not m.
         """
-        weights = _constant(self._cache, self.weights.T, outcomes, self.outcome_size)
-        return cast(ArrayT, outcomes @ weights)
+        weights = _constant(self._cache, self.weights, outcomes, self.outcome_size)
+        if isinstance(outcomes, np.ndarray):
+            # Not `@`: BLAS rounds a row differently in batches of different sizes, and a vector
+            # environment must give what a single one gives, bit for bit.
+            return cast(ArrayT, np.einsum("...m,nm->...n", outcomes, weights))
+        return cast(ArrayT, outcomes @ weights.T)
 
     def reward_bounds(
         self, outcome_low: ArrayLike = -np.inf, outcome_high: ArrayLike = np.inf

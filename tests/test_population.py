@@ -1,0 +1,229 @@
+"""Populations: rewards, bounds, identity by content."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rmdp_bench.population import LinearPopulation, Population, TargetPopulation
+
+Target: Any = TargetPopulation  # lists and wrong types are passed on purpose
+Linear: Any = LinearPopulation
+WEIGHTS = np.random.default_rng(3).normal(size=(7, 13))
+POPULATIONS: dict[str, Population] = {
+    "velocity": TargetPopulation.uniform(100, 4.0, seed=0),
+    "unsorted": TargetPopulation(np.array([3.0, -1.0, 3.0, 0.5]), width=0.7, peak=2.0),
+    "tiles": LinearPopulation.tiles(),
+    "linear": LinearPopulation(WEIGHTS),
+}
+
+
+@pytest.fixture(params=POPULATIONS)
+def population(request: pytest.FixtureRequest) -> Population:
+    return POPULATIONS[request.param]
+
+
+def direct_rewards(population: Population, outcomes: np.ndarray[Any, Any]) -> Any:
+    """The formulas of the docstrings, agent by agent."""
+    if isinstance(population, TargetPopulation):
+        return [
+            population.peak * (1 - min(1.0, abs(target - outcomes[0]) / population.width))
+            for target in population.targets
+        ]
+    return [sum(w * x for w, x in zip(row, outcomes, strict=True)) for row in population.weights]
+
+
+def make_outcomes(population: Population, *shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).uniform(-1, 4, (*shape, population.outcome_size))
+
+
+def test_rewards_follow_the_formula(population: Population) -> None:
+    outcomes = make_outcomes(population, 50)
+    rewards = population.rewards(outcomes)
+    assert rewards.shape == (50, population.n_agents)
+    expected = [direct_rewards(population, outcome) for outcome in outcomes]
+    np.testing.assert_allclose(rewards, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_thousand_perfect_steps_are_100_percent() -> None:
+    population = TargetPopulation.uniform(10, 4.0, seed=0)
+    perfect = population.rewards(population.targets[:, np.newaxis])
+    np.testing.assert_allclose(1000 * np.diag(perfect), 100.0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5), (0,)])
+def test_numpy_and_torch_agree_and_keep_the_dtype(
+    population: Population, dtype: str, shape: tuple[int, ...]
+) -> None:
+    outcomes = make_outcomes(population, *shape).astype(dtype)
+    before = outcomes.copy()
+    from_numpy = population.rewards(outcomes)
+    from_torch = population.rewards(torch.from_numpy(outcomes))
+    assert from_numpy.dtype == outcomes.dtype
+    assert str(from_torch.dtype) == f"torch.{dtype}"
+    assert from_numpy.shape == tuple(from_torch.shape) == (*shape, population.n_agents)
+    tolerance = 40 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(from_numpy, from_torch.numpy(), rtol=tolerance, atol=tolerance)
+    np.testing.assert_array_equal(outcomes, before)
+
+
+def test_a_row_does_not_depend_on_its_batch(population: Population) -> None:
+    outcomes = make_outcomes(population, 64)
+    full = population.rewards(outcomes)
+    for size in (1, 2, 7, 33):
+        np.testing.assert_array_equal(population.rewards(outcomes[:size]), full[:size])
+    np.testing.assert_array_equal(population.rewards(outcomes[5]), full[5])
+
+
+def test_torch_rewards_are_differentiable_also_after_inference_mode() -> None:
+    for population in (Target([1.0, 1.1], width=0.5), LinearPopulation(WEIGHTS)):
+        with torch.inference_mode():
+            population.rewards(torch.ones(1, population.outcome_size))
+        outcomes = torch.full((1, population.outcome_size), 0.9, requires_grad=True)
+        population.rewards(outcomes).sum().backward()
+        assert outcomes.grad is not None
+        if isinstance(population, TargetPopulation):
+            assert outcomes.grad.item() == pytest.approx(2 * 0.1 / 0.5)
+        else:
+            np.testing.assert_allclose(outcomes.grad[0], WEIGHTS.sum(axis=0), rtol=1e-5)
+
+
+def test_nan_outcomes_are_not_hidden(population: Population) -> None:
+    outcomes = np.full((1, population.outcome_size), np.nan)
+    assert np.isnan(population.rewards(outcomes)).all()
+    assert torch.isnan(population.rewards(torch.from_numpy(outcomes))).all()
+
+
+def test_bounds_are_tight(population: Population) -> None:
+    low, high = population.reward_bounds(-0.5, 2.5)
+    size = population.outcome_size
+    corners = np.random.default_rng(1).choice([-0.5, 2.5], (2000, size))
+    if isinstance(population, TargetPopulation):
+        corners = np.linspace(-0.5, 2.5, 3001)[:, np.newaxis]
+    else:
+        best = np.where(population.weights > 0, 2.5, -0.5)
+        corners = np.concatenate((corners, best, 2.0 - best))
+    rewards = population.rewards(corners)
+    assert (rewards >= low - 1e-12).all() and (rewards <= high + 1e-12).all()
+    np.testing.assert_allclose(rewards.min(axis=0), low, atol=2e-3 * (size == 1) + 1e-12)
+    np.testing.assert_allclose(rewards.max(axis=0), high, atol=2e-3 * (size == 1) + 1e-12)
+
+
+def test_bounds_of_unbounded_outcomes() -> None:
+    low, high = Target([1.0, 2.0], width=0.5).reward_bounds()
+    assert low.tolist() == [0.0, 0.0] and high.tolist() == [0.1, 0.1]
+    low, high = Linear([[1.0, 0.0], [0.0, 0.0]]).reward_bounds(0.0)
+    assert low.tolist() == [0.0, 0.0] and high.tolist() == [np.inf, 0.0]
+
+
+def test_uniform_is_the_reference_stream() -> None:
+    # The first numbers of RandomState(0), as NumPy documents and freezes them (NEP 19).
+    targets = TargetPopulation.uniform(4, 2.0, seed=0).targets
+    np.testing.assert_allclose(
+        targets / 2.0, [0.5488135, 0.71518937, 0.60276338, 0.54488318], atol=1e-8
+    )
+    assert TargetPopulation.uniform(100, 4.0, seed=0).width == 0.2
+
+
+def test_identity_is_by_content(population: Population) -> None:
+    population.rewards(torch.zeros(1, population.outcome_size))
+    for other in (pickle.loads(pickle.dumps(population)), copy.deepcopy(population)):
+        assert other == population and hash(other) == hash(population)
+        assert other is not population
+        assert other.content_hash() == population.content_hash()
+    assert sum(population == other for other in POPULATIONS.values()) == 1
+    assert population != "a population"
+
+
+def test_hash_sees_every_part() -> None:
+    hashes = {
+        Target([1.0, 2.0], width=0.5).content_hash(),
+        Target([2.0, 1.0], width=0.5).content_hash(),
+        Target([1.0, 2.0], width=0.6).content_hash(),
+        Target([1.0, 2.0], width=0.5, peak=0.2).content_hash(),
+        Linear([[1.0, 2.0]]).content_hash(),
+        Linear([[1.0], [2.0]]).content_hash(),
+    }
+    assert len(hashes) == 6
+    assert Linear([[-0.0]]) == Linear([[0.0]])
+
+
+def test_hash_is_the_same_in_another_process() -> None:
+    code = (
+        "from rmdp_bench.population import TargetPopulation as T;"
+        "print(T.uniform(100, 4.0, seed=0).content_hash())"
+    )
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == POPULATIONS["velocity"].content_hash()
+
+
+def test_arrays_are_copies_and_read_only() -> None:
+    source = np.array([1.0, 2.0])
+    population = Target(source, width=0.5)
+    source[0] = 9.0
+    assert population.targets.tolist() == [1.0, 2.0]
+    for one in POPULATIONS.values():
+        with pytest.raises(ValueError, match="read-only"):
+            one.preferences[0, 0] = 1.0
+        assert one.preferences.shape[0] == one.n_agents
+    with pytest.raises(AttributeError):
+        population.width = 1.0
+
+
+BAD_CONSTRUCTIONS: list[tuple[Any, str]] = [
+    (lambda: Target([], width=1.0), "targets have shape"),
+    (lambda: Target([[1.0]], width=1.0), "targets have shape"),
+    (lambda: Target([1.0, np.nan], width=1.0), r"targets\[1\] is nan"),
+    (lambda: Target(["fast"], width=1.0), "targets are not an array of numbers"),
+    (lambda: Target([1.0], width=0.0), "width is 0.0"),
+    (lambda: Target([1.0], width=np.inf), "width is inf"),
+    (lambda: Target([1.0], width=1.0, peak=-1.0), "peak is -1.0"),
+    (lambda: Target([1.0], width="wide"), "width is 'wide'"),
+    (lambda: TargetPopulation.uniform(0, 4.0, seed=0), "n_agents is 0"),
+    (lambda: TargetPopulation.uniform(10, -4.0, seed=0), "bound is -4.0"),
+    (lambda: TargetPopulation.uniform(10, 4.0, seed=-1), "seed is -1"),
+    (lambda: TargetPopulation.uniform(10, 4.0, seed=2**32), "seed is 4294967296"),
+    (lambda: Linear([1.0]), "weights have shape"),
+    (lambda: Linear([[np.inf]]), r"weights\[0, 0\] is inf"),
+    (lambda: LinearPopulation.tiles(0), "n_tiles is 0"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(BAD_CONSTRUCTIONS)))
+def test_bad_content_is_one_clear_error(number: int) -> None:
+    construct, message = BAD_CONSTRUCTIONS[number]
+    with pytest.raises(ValueError, match=message):
+        construct()
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "message"),
+    [
+        ([[0.0]], "outcomes are a list"),
+        (np.zeros((3, 1), dtype=np.int64), "dtype int64"),
+        (torch.zeros(3, 1, dtype=torch.int64), "dtype torch.int64"),
+        (np.zeros((3, 4)), r"shape \(3, 4\)"),
+        (torch.zeros(3, 4), r"shape \(3, 4\)"),
+        (np.float64(0.0), "outcomes are a float64"),
+        (np.array(0.0), r"shape \(\)"),
+    ],
+)
+def test_bad_outcomes_are_one_clear_error(
+    population: Population, outcomes: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        population.rewards(outcomes)
+
+
+@pytest.mark.parametrize("bounds", [(1.0, 0.0), (np.nan, 1.0), (0.0, [1.0] * 99), ("low", 1.0)])
+def test_bad_bounds_are_one_clear_error(population: Population, bounds: Any) -> None:
+    with pytest.raises(ValueError, match="outcome bounds"):
+        population.reward_bounds(*bounds)
