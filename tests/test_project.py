@@ -1,0 +1,201 @@
+"""The shape of the project: who imports whom, and whether its documents say what is there."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+# A module of rmdp_bench imports only modules to its left (or parts of its own package).
+ORDER = (
+    *("files", "population", "scoring", "ceilings", "envs", "tasks", "solution", "evaluation"),
+    *("results", "leaderboard", "plotting", "cli"),
+)
+
+
+def tracked_files(*patterns: str) -> list[Path]:
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--", *patterns],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports; `from a import b` gives `a.b`."""
+    package = module_name(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            prefix = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{prefix}.{alias.name}" for alias in node.names)
+
+
+def package_files(package: str) -> list[Path]:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    return files
+
+
+@pytest.mark.parametrize(
+    "path", package_files("rmdp_bench"), ids=lambda path: module_name(path) or "rmdp_bench"
+)
+def test_modules_import_only_leftwards(path: Path) -> None:
+    parts = module_name(path).split(".")
+    if len(parts) == 1 or parts[1] == "__main__":  # the package's front, which gathers the names
+        return
+    assert parts[1] in ORDER, f"{parts[1]} has no place in the order of modules"
+    for name in imported_names(path):
+        imported = name.split(".")
+        assert imported[0] != "baselines", f"{path.name} imports {name}"
+        if imported[0] == "rmdp_bench":
+            assert imported[1] in ORDER, f"{path.name} imports {name} from the package's front"
+            assert ORDER.index(imported[1]) <= ORDER.index(parts[1]), f"{path.name}: {name}"
+
+
+def solver_modules() -> set[str]:
+    """Modules of baselines that define `solve` at the top level."""
+    found = set()
+    for path in package_files("baselines"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        if any(isinstance(node, ast.FunctionDef) and node.name == "solve" for node in body):
+            found.add(module_name(path))
+    return found
+
+
+@pytest.mark.parametrize("path", package_files("baselines"), ids=module_name)
+def test_baselines_use_public_names_and_no_other_solver(path: Path) -> None:
+    solvers = solver_modules()
+    assert solvers
+    for name in imported_names(path):
+        parts = name.split(".")
+        if parts[0] == "rmdp_bench":
+            assert not any(part.startswith("_") for part in parts), f"{path.name} imports {name}"
+        if parts[0] == "baselines":
+            others = solvers - {module_name(path)}
+            assert not any(name == other or name.startswith(f"{other}.") for other in others), (
+                f"{path.name} imports the solver {name}"
+            )
+
+
+def test_import_is_light() -> None:
+    heavy = {"torch", "onnx", "onnxruntime", "matplotlib", "typer", "h5py", "minari"}
+    code = f"import sys, rmdp_bench; print(sorted({heavy!r} & set(sys.modules)))"
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert output.stdout.strip() == "[]"
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
+
+
+def test_documents_name_existing_make_targets() -> None:
+    text = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE))
+    assert {"demo", "test"} <= named <= make_targets()
+
+
+def test_readme_names_existing_files() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_readme_first_program(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(code_blocks("python")[0], encoding="utf-8")
+    output = subprocess.run(
+        [sys.executable, program],
+        cwd=tmp_path,
+        env={**python_path(), "PYTHONDONTWRITEBYTECODE": "1"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "(100,)" in output.stdout
+    assert "(8,) (8, 100)" in output.stdout
+
+
+def python_path() -> dict[str, str]:
+    """The environment variable with which a program elsewhere finds this checkout."""
+    return {"PYTHONPATH": str(ROOT)}
+
+
+def pinned_versions() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", pin) for pin in pins)
+    return {canonicalize_name(name): version for name, version in (p.split("==") for p in pins)}
+
+
+def test_constraints_pin_every_requirement() -> None:
+    """Direct and transitive; a requirement that its parent fixes to one version needs no pin."""
+    pins = pinned_versions()
+    extras = PROJECT["optional-dependencies"]
+    pending = [Requirement(line) for line in PROJECT["dependencies"] + sum(extras.values(), [])]
+    seen: set[tuple[str, tuple[str, ...]]] = set()
+    while pending:
+        requirement = pending.pop()
+        name = canonicalize_name(requirement.name)
+        key = (name, tuple(sorted(requirement.extras)))
+        if key in seen or not applies(requirement):
+            continue
+        seen.add(key)
+        if not str(requirement.specifier).startswith("=="):
+            assert name in pins, f"constraints.txt does not pin {name}"
+            assert requirement.specifier.contains(pins[name], prereleases=True), str(requirement)
+        for line in importlib.metadata.requires(name) or []:
+            needed = Requirement(line)
+            if applies(needed, requirement.extras):
+                pending.append(needed)
+
+
+def applies(requirement: Requirement, extras: set[str] | None = None) -> bool:
+    if requirement.marker is None:
+        return True
+    return any(requirement.marker.evaluate({"extra": extra}) for extra in ["", *(extras or ())])
+
+
+def test_version_is_the_same_everywhere() -> None:
+    version = PROJECT["version"]
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_no_file_names_a_place_on_one_machine() -> None:
+    place = re.compile(rb"(?:^|[^A-Za-z0-9_.])/(?:home|root|Users|work)/", flags=re.MULTILINE)
+    files = tracked_files()
+    assert ROOT / "README.md" in files
+    assert [path.name for path in files if place.search(path.read_bytes())] == []
