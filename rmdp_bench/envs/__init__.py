@@ -1,0 +1,120 @@
+"""The environments: one table, from which registration, lists and tests are derived.
+
+To add one: write a `World` (see `base.py`), give it its two forms, and add a row.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+
+from rmdp_bench.population import LinearPopulation, Population, TargetPopulation
+
+
+@dataclass(frozen=True)
+class EnvironmentEntry:
+    """One registered environment.
+
+    Attributes:
+        id: Gymnasium's id.
+        entry_point: "module:attribute" of the single form.
+        vector_entry_point: "module:attribute" of the vector form.
+        max_episode_steps: steps after which an episode is truncated.
+        n_agents: number of agents n of the population.
+        make_population: population_seed -> the population, without a simulator.
+        kwargs: keywords of both forms that make the id what it is; JSON-able.
+    """
+
+    id: str
+    entry_point: str
+    vector_entry_point: str
+    max_episode_steps: int
+    n_agents: int
+    make_population: Callable[[int], Population]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _uniform_targets(n_agents: int, bound: float, population_seed: int) -> TargetPopulation:
+    return TargetPopulation.uniform(n_agents, bound, seed=population_seed)
+
+
+def _tiles(population_seed: int) -> LinearPopulation:
+    return LinearPopulation.tiles(25)
+
+
+def _velocity(name: str, robot: str, n_agents: int, target_bound: float) -> EnvironmentEntry:
+    return EnvironmentEntry(
+        id=f"rmdp/{name}-n{n_agents}-v0",
+        entry_point="rmdp_bench.envs.velocity:VelocityEnv",
+        vector_entry_point="rmdp_bench.envs.velocity:VelocityVectorEnv",
+        max_episode_steps=1000,
+        n_agents=n_agents,
+        make_population=partial(_uniform_targets, n_agents, target_bound),
+        kwargs={"robot": robot, "n_agents": n_agents, "target_bound": target_bound},
+    )
+
+
+ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
+    _velocity("HalfCheetahVel", "half_cheetah", 100, 4.0),
+    _velocity("HalfCheetahVel", "half_cheetah", 1000, 4.0),
+    _velocity("AntVel", "ant", 100, 3.0),
+    _velocity("AntVel", "ant", 1000, 3.0),
+    _velocity("HopperVel", "hopper", 100, 2.5),
+    _velocity("HopperVel", "hopper", 1000, 2.5),
+    _velocity("Walker2dVel", "walker2d", 100, 2.5),
+    _velocity("Walker2dVel", "walker2d", 1000, 2.5),
+    EnvironmentEntry(
+        id="rmdp/ResourceGathering-n25-v0",
+        entry_point="rmdp_bench.envs.resource_gathering:ResourceGatheringEnv",
+        vector_entry_point="rmdp_bench.envs.resource_gathering:ResourceGatheringVectorEnv",
+        max_episode_steps=40,
+        n_agents=25,
+        make_population=_tiles,
+    ),
+)
+
+
+def register_environments() -> None:
+    """Register every environment of the table with Gymnasium; again is no harm."""
+    for entry in ENVIRONMENTS:
+        if entry.id not in gym.registry:
+            gym.register(
+                id=entry.id,
+                entry_point=entry.entry_point,
+                vector_entry_point=entry.vector_entry_point,
+                max_episode_steps=entry.max_episode_steps,
+                kwargs=dict(entry.kwargs),
+            )
+
+
+def get_environment(env_id: str) -> EnvironmentEntry:
+    """Give the row of an id.
+
+    Raises:
+        ValueError: no such id; names the closest ones.
+    """
+    for entry in ENVIRONMENTS:
+        if entry.id == env_id:
+            return entry
+    ids = [entry.id for entry in ENVIRONMENTS]
+    close = difflib.get_close_matches(str(env_id), ids) or ids
+    raise ValueError(f"there is no environment {env_id!r}; did you mean {', '.join(close)}?")
+
+
+def get_population(env_id: str, population_seed: int | None = None) -> Population:
+    """Give the population of an environment without building its simulator.
+
+    Args:
+        env_id: a registered id.
+        population_seed: the environment's keyword; None: its default, 0.
+
+    Raises:
+        ValueError: no such id, or a seed that is not an integer from 0 to 2**32 - 1.
+    """
+    entry = get_environment(env_id)
+    return entry.make_population(0 if population_seed is None else population_seed)

@@ -1,0 +1,150 @@
+"""Checks of what a user gives to an environment: one ValueError that names the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Rows = NDArray[np.int64]
+
+
+def as_array(actions: Any) -> Array:
+    """Give actions as an array.
+
+    Raises:
+        ValueError: they are not one.
+    """
+    try:
+        return np.asarray(actions)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"actions are not an array of numbers: {error}") from error
+
+
+class ActionCheck:
+    """Refuses a batch of actions that is not in a batched Box or Discrete space."""
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        """Read the bounds once."""
+        if isinstance(space, gym.spaces.Box):
+            self._low, self._high, self._kinds = space.low, space.high, "fiu"
+        elif isinstance(space, gym.spaces.Discrete):
+            self._low = np.asarray(space.start)
+            self._high = np.asarray(space.start + space.n - 1)
+            self._kinds = "iu"
+        else:
+            raise ValueError(f"action space is {space}, expected a Box or a Discrete")
+
+    def __call__(self, actions: Array, rows: Rows, n_envs: int) -> Array:
+        """Give the actions of `rows` out of `actions` (E, ...), none of them copied if all.
+
+        Raises:
+            ValueError: wrong dtype or shape, or, in these rows, NaN or out of range.
+        """
+        if actions.dtype.kind not in self._kinds:
+            expected = "integers" if self._kinds == "iu" else "real numbers"
+            raise ValueError(f"actions have dtype {actions.dtype}, expected {expected}")
+        if actions.shape != (n_envs, *self._low.shape):
+            raise ValueError(
+                f"{n_envs} action(s) of shape {self._low.shape} expected, "
+                f"got {len(actions)} of shape {actions.shape[1:]}"
+                if actions.ndim
+                else f"{n_envs} actions expected, got the number {actions}"
+            )
+        if len(rows) != n_envs:
+            actions = actions[rows]
+        if not ((actions >= self._low).all() and (actions <= self._high).all()):
+            self._refuse(actions, rows)
+        return actions
+
+    def _refuse(self, actions: Array, rows: Rows) -> None:
+        """Name the first offender."""
+        bad = ~((actions >= self._low) & (actions <= self._high))
+        batch, *component = np.argwhere(bad)[0].tolist()
+        index = tuple(component)
+        where = f"environment {rows[batch]}" + (f", component {component[0]}" if component else "")
+        raise ValueError(
+            f"action {actions[(batch, *index)]} ({where}) is not in "
+            f"[{self._low[index]}, {self._high[index]}]: clip or choose it within the action space"
+        )
+
+
+def check_population_seed(population_seed: Any) -> int:
+    """Give the seed of a population if it is an integer from 0 to 2**32 - 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    is_integer = isinstance(population_seed, int | np.integer)
+    if not is_integer or isinstance(population_seed, bool) or not 0 <= population_seed < 2**32:
+        raise ValueError(
+            f"population_seed is {population_seed!r}, expected an integer from 0 to 2**32 - 1"
+        )
+    return int(population_seed)
+
+
+def check_n_envs(num_envs: Any) -> int:
+    """Give the number of rows if it is an integer >= 1.
+
+    Raises:
+        ValueError: it is not.
+    """
+    is_integer = isinstance(num_envs, int | np.integer) and not isinstance(num_envs, bool)
+    if not is_integer or num_envs < 1:
+        raise ValueError(f"num_envs is {num_envs!r}, expected an integer >= 1")
+    return int(num_envs)
+
+
+def check_keywords(given: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    """Refuse keywords that an environment does not know.
+
+    Raises:
+        ValueError: names the first unknown keyword and the accepted ones.
+    """
+    for name in given:
+        if name not in accepted:
+            raise ValueError(f"unknown keyword {name!r}; accepted are {', '.join(accepted)}")
+
+
+def check_render_mode(render_mode: str | None, modes: Sequence[str]) -> str | None:
+    """Give the render mode if it is None or one of the modes.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if render_mode is not None and render_mode not in modes:
+        raise ValueError(f"render_mode is {render_mode!r}, expected None or one of {list(modes)}")
+    return render_mode
+
+
+def check_max_episode_steps(max_episode_steps: Any) -> int | None:
+    """Give the limit if it is an integer >= 1, and None for None or -1.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if max_episode_steps is None or max_episode_steps == -1:
+        return None
+    if not isinstance(max_episode_steps, int | np.integer) or max_episode_steps < 1:
+        raise ValueError(
+            f"max_episode_steps is {max_episode_steps!r}, expected an integer >= 1, or -1 for none"
+        )
+    return int(max_episode_steps)
+
+
+def check_autoreset_mode(autoreset_mode: AutoresetMode | str) -> AutoresetMode:
+    """Give the mode of that value ("NextStep") or name ("NEXT_STEP").
+
+    Raises:
+        ValueError: there is none.
+    """
+    for mode in AutoresetMode:
+        if autoreset_mode in (mode, mode.value, mode.name):
+            return mode
+    names = [mode.name for mode in AutoresetMode]
+    raise ValueError(f"autoreset_mode is {autoreset_mode!r}, expected one of {names}")
