@@ -1,0 +1,76 @@
+"""Files written whole or not at all: to a temporary name in the same folder, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_PREFIX = ".writing-"
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace the file at `path` by one with these bytes; its folder must exist."""
+    with _temporary(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file at `path` by one with this text, UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Replace the file at `path` by this document; NaN and infinities are refused (ValueError)."""
+    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        ValueError: no such file, not JSON, or not an object.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} holds a {type(document).__name__}, expected a JSON object")
+    return document
+
+
+def write_directory(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Replace `directory` by one with exactly these files.
+
+    A reader sees the old files, for an instant none, or the new ones, never a mixture.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=directory.parent))
+    try:
+        (scratch / "new").mkdir()
+        for name, data in files.items():
+            write_bytes(scratch / "new" / name, data)
+        if directory.exists():
+            directory.rename(scratch / "old")
+        (scratch / "new").rename(directory)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A name beside `path`, renamed to it on success and removed on failure."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,159 @@
+"""Tasks: an environment and a budget of k representatives, one row each.
+
+Every list of tasks (command line, tests, documentation) comes from this table.  A task id is opaque
+and versioned: a change of reward, dynamics, population or rules makes a new version.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
+from rmdp_bench.envs import ENVIRONMENTS, get_population
+from rmdp_bench.population import Population, TargetPopulation
+
+
+@dataclass(frozen=True)
+class Task:
+    """One problem: serve `n_agents` agents with `n_representatives` policies.
+
+    Attributes:
+        id: opaque, versioned name.
+        track: "online": the solver acts in the environment.
+        env_id: Gymnasium id of the environment.
+        dataset_id: Minari id of the data of an offline task, None online.
+        n_agents: number of agents n.
+        n_representatives: budget k of policies.
+        transitions: training budget, environment steps PER POLICY (k times as many in all).
+        n_eval_episodes: deterministic episodes that score each policy.
+        eval_agents: the agents that are scored; None: all.
+        gamma: discount of the training objective; scores are undiscounted.
+        max_episode_steps: steps after which an episode is truncated.
+    """
+
+    id: str
+    track: str
+    env_id: str
+    dataset_id: str | None
+    n_agents: int
+    n_representatives: int
+    transitions: int
+    n_eval_episodes: int
+    eval_agents: tuple[int, ...] | None
+    gamma: float
+    max_episode_steps: int
+
+    @property
+    def population(self) -> Population:
+        """The agents of this task."""
+        return get_population(self.env_id)
+
+    @property
+    def ceiling(self) -> float | None:
+        """Greatest social welfare that k policies can reach, percent; None where unknown.
+
+        Exact for this population and budget; see `rmdp_bench.ceilings` for what it bounds.
+        """
+        return _ceiling(self.env_id, self.n_representatives)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and the ceiling, ready for JSON."""
+        fields = dataclasses.asdict(self)
+        fields["eval_agents"] = None if self.eval_agents is None else list(self.eval_agents)
+        return fields | {"ceiling": self.ceiling}
+
+
+def list_tasks() -> list[Task]:
+    """All tasks, in the order of the table."""
+    return list(_tasks().values())
+
+
+def get_task(task_id: str) -> Task:
+    """The task with this id.
+
+    Raises:
+        ValueError: no task has it; the message names the closest ids.
+    """
+    tasks = _tasks()
+    if task_id not in tasks:
+        close = difflib.get_close_matches(str(task_id), tasks, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(close)}?" if close else "see `rmdp-bench list tasks`"
+        raise ValueError(f"unknown task {task_id!r}; {hint}")
+    return tasks[task_id]
+
+
+def _constant_speed_ceiling(population: Population, n_representatives: int) -> float:
+    return constant_speed_optimum(cast(TargetPopulation, population), n_representatives)[0]
+
+
+def _resource_gathering_ceiling(population: Population, n_representatives: int) -> float:
+    del population  # its 25 tiles are part of the world
+    return resource_gathering_optimum(n_representatives)[0]
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Tasks that differ in their budget only."""
+
+    name: str
+    budgets: tuple[int, ...]
+    transitions: int
+    gamma: float
+    ceiling: Callable[[Population, int], float]
+
+
+_VELOCITY: tuple[int, float, Callable[[Population, int], float]] = (
+    2_000_000,
+    0.99,
+    _constant_speed_ceiling,
+)
+_FAMILIES = (
+    _Family("HalfCheetahVel-n100", (1, 2, 5, 10), *_VELOCITY),
+    _Family("AntVel-n100", (1, 2, 5, 10), *_VELOCITY),
+    _Family("HopperVel-n100", (1, 2, 5, 10), *_VELOCITY),
+    _Family("Walker2dVel-n100", (1, 2, 5, 10), *_VELOCITY),
+    _Family("HalfCheetahVel-n1000", (50,), *_VELOCITY),
+    _Family("AntVel-n1000", (50,), *_VELOCITY),
+    _Family("HopperVel-n1000", (50,), *_VELOCITY),
+    _Family("Walker2dVel-n1000", (50,), *_VELOCITY),
+    _Family(
+        "ResourceGathering-n25", (1, 2, 3, 5, 10, 25), 1_000_000, 1.0, _resource_gathering_ceiling
+    ),
+)
+
+
+@functools.cache
+def _tasks() -> dict[str, Task]:
+    environments = {entry.id: entry for entry in ENVIRONMENTS}
+    tasks = {}
+    for family in _FAMILIES:
+        entry = environments[f"rmdp/{family.name}-v0"]
+        for budget in family.budgets:
+            task = Task(
+                id=f"{family.name}-k{budget}-v0",
+                track="online",
+                env_id=entry.id,
+                dataset_id=None,
+                n_agents=entry.n_agents,
+                n_representatives=budget,
+                transitions=family.transitions,
+                n_eval_episodes=20,
+                eval_agents=None,
+                gamma=family.gamma,
+                max_episode_steps=entry.max_episode_steps,
+            )
+            tasks[task.id] = task
+    return tasks
+
+
+@functools.cache
+def _ceiling(env_id: str, n_representatives: int) -> float | None:
+    for family in _FAMILIES:
+        if f"rmdp/{family.name}-v0" == env_id:
+            return family.ceiling(get_population(env_id), n_representatives)
+    return None
