@@ -100,6 +100,21 @@ def check_n_envs(num_envs: Any) -> int:
     return int(num_envs)
 
 
+def check_range(name: str, value: Any) -> tuple[float, float]:
+    """Give (low, high) as two floats, low < high; infinities are allowed.
+
+    Raises:
+        ValueError: it is not such a pair; names the keyword.
+    """
+    try:
+        low, high = (float(end) for end in value)
+    except (TypeError, ValueError):
+        low, high = np.nan, np.nan
+    if not low < high:
+        raise ValueError(f"{name} is {value!r}, expected two numbers (low, high), low < high")
+    return low, high
+
+
 def check_keywords(given: Mapping[str, Any], accepted: Sequence[str]) -> None:
     """Refuse keywords that an environment does not know.
 

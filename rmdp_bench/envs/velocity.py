@@ -1,0 +1,467 @@
+"""Velocity: a robot runs, and every agent wants another speed (Ivanov & Ben-Porat 2024, section 5).
+
+Description:
+    Gymnasium's v5 robots HalfCheetah, Ant, Hopper and Walker2d with its models, reset noise and
+    frame skip; states and observations are those of `gym.make("<robot>-v5")` bit for bit. Of
+    half_cheetah.xml the deprecated attribute settotalmass is removed and the mass is set on the
+    compiled model instead, to the same effect.
+
+Population:
+    `TargetPopulation.uniform(n_agents, b)`: agent i wants the velocity v_i ~ U[0, b], with b = 4
+    (HalfCheetah), 3 (Ant), 2.5 (Hopper, Walker2d) m/s; n_agents is 100 or 1000.
+
+Observation:
+    float64, joint positions without the horizontal ones, then joint velocities: HalfCheetah (17,),
+    Ant (27,), Hopper (11,), Walker2d (17,). Velocities of Hopper and Walker2d are clipped to
+    [-10, 10]. Ant's has no contact forces, as in the paper. The target is not in it.
+
+Action:
+    float32 in [-1, 1], joint torques before gearing: HalfCheetah (6,), Ant (8,), Hopper (3,),
+    Walker2d (6,).
+
+Reward:
+    `info["outcome"]` (1,) is the forward velocity v of the step, m/s: displacement (Ant: of the
+    torso's frame) over the time of the step. Agent i receives 0.1 (1 - min(1, 20 |v_i - v| / b)),
+    so that 1000 perfect steps are 100 percent; the scalar reward is the mean over agents. No
+    control cost, no healthy reward, no contact cost.
+
+Episode end:
+    Terminates when the robot is unhealthy (Gymnasium's rules and ranges, but Ant's height range
+    is [0.4, 1.0], as in the paper's code); HalfCheetah never. Truncated after 1000 steps.
+
+Arguments:
+    population_seed: seed of the targets (0: the paper's code's).
+    render_mode: "rgb_array" (480 x 480), "human" (single form only) or None.
+    reset_noise_scale: >= 0; 0.1 (HalfCheetah, Ant), 0.005 (Hopper, Walker2d).
+    terminate_when_unhealthy: bool, True; not HalfCheetah.
+    healthy_z_range: (low, high), m; not HalfCheetah.
+    healthy_angle_range: (low, high), rad; Hopper, Walker2d.
+    healthy_state_range: (low, high), of all other state variables; Hopper.
+    n_threads: threads of the vector form; default: the available cores, at most num_envs. Results
+    do not depend on it.
+    robot, n_agents, target_bound: set by the id.
+
+Version history:
+    v0: first version.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.resources import files
+from typing import Any
+
+import gymnasium as gym
+import mujoco
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from mujoco.batch import Batch
+from numpy.typing import NDArray
+
+from rmdp_bench.envs.base import RepresentedEnv, RepresentedVectorEnv, World
+from rmdp_bench.envs.checks import (
+    Array,
+    Rows,
+    check_keywords,
+    check_n_envs,
+    check_population_seed,
+    check_range,
+)
+from rmdp_bench.population import Population, TargetPopulation
+
+RENDER_MODES = ["human", "rgb_array"]
+FRAME_SIZE = 480
+
+
+@dataclass(frozen=True)
+class Robot:
+    """What distinguishes one of Gymnasium's v5 robots.
+
+    Attributes:
+        module: of gymnasium.envs.mujoco, for the camera.
+        model: file of Gymnasium's assets.
+        frame_skip: physics steps per environment step.
+        n_hidden: leading positions left out of the observation.
+        settings: the robot's own keywords and their defaults.
+        normal_velocity_noise: initial velocities are normal, not uniform.
+        velocity_clip: bound of the observed velocities.
+        total_mass: kg, to which the masses are scaled; None: as in the file.
+        follows_torso: the velocity is that of the torso's frame, not of the first position.
+    """
+
+    module: str
+    model: str
+    frame_skip: int
+    n_hidden: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    normal_velocity_noise: bool = False
+    velocity_clip: float = np.inf
+    total_mass: float | None = None
+    follows_torso: bool = False
+
+
+ROBOTS = {
+    "half_cheetah": Robot(
+        module="half_cheetah_v5",
+        model="half_cheetah.xml",
+        frame_skip=5,
+        n_hidden=1,
+        settings={"reset_noise_scale": 0.1},
+        normal_velocity_noise=True,
+        total_mass=14.0,
+    ),
+    "ant": Robot(
+        module="ant_v5",
+        model="ant.xml",
+        frame_skip=5,
+        n_hidden=2,
+        settings={
+            "reset_noise_scale": 0.1,
+            "terminate_when_unhealthy": True,
+            "healthy_z_range": (0.4, 1.0),
+        },
+        normal_velocity_noise=True,
+        follows_torso=True,
+    ),
+    "hopper": Robot(
+        module="hopper_v5",
+        model="hopper.xml",
+        frame_skip=4,
+        n_hidden=1,
+        settings={
+            "reset_noise_scale": 0.005,
+            "terminate_when_unhealthy": True,
+            "healthy_z_range": (0.7, np.inf),
+            "healthy_angle_range": (-0.2, 0.2),
+            "healthy_state_range": (-100.0, 100.0),
+        },
+        velocity_clip=10.0,
+    ),
+    "walker2d": Robot(
+        module="walker2d_v5",
+        model="walker2d_v5.xml",
+        frame_skip=4,
+        n_hidden=1,
+        settings={
+            "reset_noise_scale": 0.005,
+            "terminate_when_unhealthy": True,
+            "healthy_z_range": (0.8, 2.0),
+            "healthy_angle_range": (-1.0, 1.0),
+        },
+        velocity_clip=10.0,
+    ),
+}
+
+
+class VelocityWorld(World):
+    """E simulations of one robot on `mujoco.batch.Batch`: one C++ call steps them all."""
+
+    def __init__(
+        self,
+        robot: str,
+        population: Population,
+        n_envs: int,
+        *,
+        n_threads: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Build the simulations.
+
+        Args:
+            robot: a name of `ROBOTS`.
+            population: agents whose outcome is a velocity (1,).
+            n_envs: E.
+            n_threads: None: the available cores, at most E.
+            settings: the robot's own keywords that differ from their defaults.
+
+        Raises:
+            ValueError: a value or a name is wrong.
+        """
+        self._robot = get_robot(robot)
+        self._settings = _check_settings(self._robot, settings or {})
+        self.population = population
+        self.n_envs = check_n_envs(n_envs)
+        self._n_threads = _check_n_threads(n_threads, self.n_envs)
+        self._build()
+
+    def _build(self) -> None:
+        """Make what is not pickled: the simulations, their views, and no renderer yet."""
+        robot = self._robot
+        self._model = load_model(robot)
+        self._batch = Batch(self._model, self.n_envs, self._n_threads)
+        self._qpos = self._batch.bind("qpos")  # (E, nq), live
+        self._qvel = self._batch.bind("qvel")  # (E, nv), live
+        self._ctrl = self._batch.bind("ctrl")  # (E, nu), live
+        torso = 1
+        source = self._batch.bind("xpos")[:, torso] if robot.follows_torso else self._qpos
+        self._position = source[:, 0]  # (E,), live
+        self._previous_position = np.zeros(self.n_envs)
+        self._step_seconds = self._model.opt.timestep * robot.frame_skip
+        self._initial_qpos = self._model.qpos0.copy()
+        self._n_positions = self._model.nq - robot.n_hidden
+        self._renderer: Any = None
+
+        size = self._n_positions + self._model.nv
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
+        low, high = self._model.actuator_ctrlrange.astype(np.float32).T
+        self.action_space = gym.spaces.Box(low, high, dtype=np.float32)
+        self.outcome_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        self.metadata = {"render_modes": RENDER_MODES, "render_fps": round(1 / self._step_seconds)}
+
+    def reset(self, rows: Rows, generators: Sequence[np.random.Generator]) -> None:
+        """Draw the initial state as Gymnasium does, positions first."""
+        scale = self._settings["reset_noise_scale"]
+        n_positions, n_velocities = self._model.nq, self._model.nv
+        self._batch.reset(rows, stage=mujoco.mjtStage.mjSTAGE_NONE.value)
+        for row, generator in zip(rows, generators, strict=True):
+            noise = generator.uniform(low=-scale, high=scale, size=n_positions)
+            self._qpos[row] = self._initial_qpos + noise
+            if self._robot.normal_velocity_noise:
+                self._qvel[row] = scale * generator.standard_normal(n_velocities)
+            else:
+                self._qvel[row] = generator.uniform(low=-scale, high=scale, size=n_velocities)
+        self._batch.forward(rows)
+        self._previous_position[rows] = self._position[rows]
+
+    def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Apply the torques for `frame_skip` physics steps; the outcome is the velocity."""
+        if len(rows) == self.n_envs:
+            self._ctrl[:] = actions
+            self._batch.step(nstep=self._robot.frame_skip)
+            position = self._position.copy()
+            velocity = (position - self._previous_position) / self._step_seconds
+            self._previous_position = position
+            return velocity[:, np.newaxis], self._terminated(self._qpos, self._qvel)
+        self._ctrl[rows] = actions
+        self._batch.step(rows, nstep=self._robot.frame_skip)
+        position = self._position[rows]
+        velocity = (position - self._previous_position[rows]) / self._step_seconds
+        self._previous_position[rows] = position
+        return velocity[:, np.newaxis], self._terminated(self._qpos[rows], self._qvel[rows])
+
+    def _terminated(self, qpos: Array, qvel: Array) -> NDArray[np.bool_]:
+        """Whether the robot is unhealthy: Gymnasium's rules."""
+        settings = self._settings
+        if not settings.get("terminate_when_unhealthy", False):
+            return np.zeros(len(qpos), dtype=np.bool_)
+        low, high = settings["healthy_z_range"]
+        if self._robot.follows_torso:  # Ant: three coordinates, closed range
+            healthy = (low <= qpos[:, 2]) & (qpos[:, 2] <= high)
+            healthy &= np.isfinite(qpos).all(axis=1) & np.isfinite(qvel).all(axis=1)
+            return np.asarray(~healthy)
+        healthy = (low < qpos[:, 1]) & (qpos[:, 1] < high)
+        low, high = settings["healthy_angle_range"]
+        healthy &= (low < qpos[:, 2]) & (qpos[:, 2] < high)
+        if "healthy_state_range" in settings:
+            low, high = settings["healthy_state_range"]
+            for part in (qpos[:, 2:], qvel):
+                healthy &= ((low < part) & (part < high)).all(axis=1)
+        return np.asarray(~healthy)
+
+    def observe(self, rows: Rows) -> NDArray[np.float64]:
+        """Positions without the hidden ones, and (clipped) velocities."""
+        n_positions, robot = self._n_positions, self._robot
+        if len(rows) == self.n_envs:
+            qpos, qvel = self._qpos, self._qvel
+        else:
+            qpos, qvel = self._qpos[rows], self._qvel[rows]
+        observations = np.empty((len(rows), n_positions + self._model.nv))
+        observations[:, :n_positions] = qpos[:, robot.n_hidden :]
+        if robot.velocity_clip < np.inf:
+            clip = robot.velocity_clip
+            np.clip(qvel, -clip, clip, out=observations[:, n_positions:])
+        else:
+            observations[:, n_positions:] = qvel
+        return observations
+
+    def get_state(self) -> dict[str, Array]:
+        """MuJoCo's integration state, and the position that the next velocity starts from."""
+        return {
+            "physics": self._batch.state.copy(),
+            "previous_position": self._previous_position.copy(),
+        }
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """Restore what `get_state` gave.
+
+        Raises:
+            ValueError: an array is missing, unknown, or has another shape.
+        """
+        own = {"physics": self._batch.state, "previous_position": self._previous_position}
+        shapes = {name: np.shape(array) for name, array in state.items()}
+        expected = {name: array.shape for name, array in own.items()}
+        if shapes != expected:
+            raise ValueError(f"state has the arrays {shapes}, expected {expected}")
+        for name, array in own.items():
+            array[:] = state[name]
+
+    def render(self, row: int, mode: str) -> Any:
+        """Render one row with Gymnasium's renderer and camera.
+
+        Raises:
+            gymnasium.error.DependencyNotInstalled: there is no OpenGL, or no display for "human".
+        """
+        try:
+            if self._renderer is None:
+                self._renderer = _make_renderer(self._robot, self._model)
+            self._batch.get_data(row, self._renderer.data)
+            mujoco.mj_forward(self._model, self._renderer.data)
+            return self._renderer.render(mode)
+        except Exception as error:
+            need = "a display" if mode == "human" else "OpenGL (MUJOCO_GL=egl or osmesa, headless)"
+            raise gym.error.DependencyNotInstalled(
+                f"render mode {mode!r} needs {need}; it failed with: {error}"
+            ) from error
+
+    def close(self) -> None:
+        """Close the windows and free the graphics context."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the arguments and the state; the simulations are rebuilt from them."""
+        return {
+            "arguments": (self._robot, self._settings, self.population, self.n_envs),
+            "n_threads": self._n_threads,
+            "state": self.get_state(),
+        }
+
+    def __setstate__(self, pickled: dict[str, Any]) -> None:
+        """Rebuild the simulations in the pickled state."""
+        self._robot, self._settings, self.population, self.n_envs = pickled["arguments"]
+        self._n_threads = pickled["n_threads"]
+        self._build()
+        self.set_state(pickled["state"])
+
+
+class VelocityEnv(RepresentedEnv):
+    """The single form; see the module's docstring."""
+
+    metadata = {"render_modes": RENDER_MODES}
+
+    def __init__(
+        self,
+        robot: str,
+        n_agents: int,
+        target_bound: float,
+        *,
+        population_seed: int = 0,
+        render_mode: str | None = None,
+        **settings: Any,
+    ) -> None:
+        """Build one simulation; arguments are in the module's docstring.
+
+        Raises:
+            ValueError: a value is wrong or a keyword unknown.
+        """
+        accepted = ("population_seed", "render_mode", *get_robot(robot).settings)
+        check_keywords(settings, accepted)
+        population = _make_population(n_agents, target_bound, population_seed)
+        world = VelocityWorld(robot, population, 1, settings=settings)
+        super().__init__(world, render_mode=render_mode)
+
+
+class VelocityVectorEnv(RepresentedVectorEnv):
+    """The vector form; see the module's docstring."""
+
+    metadata = {"render_modes": RENDER_MODES[1:], "autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(
+        self,
+        robot: str,
+        n_agents: int,
+        target_bound: float,
+        *,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        population_seed: int = 0,
+        render_mode: str | None = None,
+        n_threads: int | None = None,
+        **settings: Any,
+    ) -> None:
+        """Build num_envs simulations; arguments are in the module's docstring.
+
+        Raises:
+            ValueError: a value is wrong or a keyword unknown.
+        """
+        common = ("population_seed", "render_mode", "n_threads", "autoreset_mode")
+        check_keywords(settings, (*common, "max_episode_steps", *get_robot(robot).settings))
+        population = _make_population(n_agents, target_bound, population_seed)
+        world = VelocityWorld(robot, population, num_envs, n_threads=n_threads, settings=settings)
+        super().__init__(
+            world,
+            max_episode_steps=max_episode_steps,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+        )
+
+
+def get_robot(name: str) -> Robot:
+    """Give a robot of `ROBOTS`.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name not in ROBOTS:
+        raise ValueError(f"robot is {name!r}, expected one of {', '.join(ROBOTS)}")
+    return ROBOTS[name]
+
+
+def load_model(robot: Robot) -> Any:
+    """Compile Gymnasium's model of a robot.
+
+    half_cheetah.xml sets the total mass by an attribute that MuJoCo has deprecated: it is taken
+    out of the text, and the mass is set on the compiled model.
+    """
+    text = files("gymnasium").joinpath("envs", "mujoco", "assets", robot.model).read_text()
+    model = mujoco.MjModel.from_xml_string(re.sub(r'\ssettotalmass="[^"]*"', "", text))
+    if robot.total_mass is not None:
+        mujoco.mj_setTotalmass(model, robot.total_mass)
+        mujoco.mj_setConst(model, mujoco.MjData(model))
+    return model
+
+
+def _make_population(n_agents: int, target_bound: float, population_seed: Any) -> TargetPopulation:
+    seed = check_population_seed(population_seed)
+    return TargetPopulation.uniform(n_agents, target_bound, seed=seed)
+
+
+def _make_renderer(robot: Robot, model: Any) -> Any:
+    """Gymnasium's renderer on a simulation of its own, which render() overwrites."""
+    rendering = import_module("gymnasium.envs.mujoco.mujoco_rendering")
+    camera = import_module(f"gymnasium.envs.mujoco.{robot.module}").DEFAULT_CAMERA_CONFIG
+    data = mujoco.MjData(model)
+    return rendering.MujocoRenderer(model, data, camera, FRAME_SIZE, FRAME_SIZE)
+
+
+def _check_settings(robot: Robot, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The robot's settings with the given ones in place of the defaults."""
+    check_keywords(settings, tuple(robot.settings))
+    checked = {**robot.settings, **settings}
+    noise = checked["reset_noise_scale"]
+    if not isinstance(noise, int | float | np.number) or not 0.0 <= noise < np.inf:
+        raise ValueError(f"reset_noise_scale is {noise!r}, expected a finite number >= 0")
+    if not isinstance(checked.get("terminate_when_unhealthy", True), bool):
+        value = checked["terminate_when_unhealthy"]
+        raise ValueError(f"terminate_when_unhealthy is {value!r}, expected True or False")
+    for name, value in checked.items():
+        if name.endswith("_range"):
+            checked[name] = check_range(name, value)
+    return checked
+
+
+def _check_n_threads(n_threads: int | None, n_envs: int) -> int:
+    """The number of threads; by default the cores this process may use, at most one per row."""
+    if n_threads is None:
+        if hasattr(os, "sched_getaffinity"):
+            return min(len(os.sched_getaffinity(0)), n_envs)
+        return min(os.cpu_count() or 1, n_envs)
+    if not isinstance(n_threads, int) or isinstance(n_threads, bool) or n_threads < 1:
+        raise ValueError(f"n_threads is {n_threads!r}, expected an integer >= 1")
+    return n_threads
