@@ -213,6 +213,8 @@ _KEYWORDS = ("population_seed", "render_mode")
 class ResourceGatheringEnv(RepresentedEnv):
     """The single form; see the module."""
 
+    metadata = ResourceGatheringWorld.metadata
+
     def __init__(
         self, *, population_seed: int = 0, render_mode: str | None = None, **unknown: Any
     ) -> None:

@@ -1,0 +1,273 @@
+"""The representatives as the agents of a PettingZoo world.
+
+    env = rmdp_bench.parallel_env("rmdp/HalfCheetahVel-n100-v0", n_representatives=5)
+    observations, infos = env.reset(seed=0)
+    while env.agents:
+        actions = {name: env.action_space(name).sample() for name in env.agents}
+        observations, rewards, terminations, truncations, infos = env.step(actions)
+
+Importing this module registers every environment of the table with PettingZoo under the same id:
+`pettingzoo.make("parallel", "rmdp/HalfCheetahVel-n100-v0", n_representatives=5)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pettingzoo
+from numpy.typing import ArrayLike, NDArray
+from pettingzoo import ParallelEnv
+
+from rmdp_bench.envs import ENVIRONMENTS, get_environment
+from rmdp_bench.envs.base import RepresentedVectorEnv
+from rmdp_bench.envs.checks import ActionCheck, as_array
+
+Array = NDArray[Any]
+SIMPLEX_TOLERANCE = 1e-6
+
+
+class RepresentativesEnv(ParallelEnv[str, Any, Any]):
+    """k representatives, each in its own copy of the world, rewarded by the agents it serves.
+
+    The reward of representative j is the weighted mean sum_i alpha^i(j) r^i / sum_i alpha^i(j) over
+    the agents, percent of a perfect episode; 0.0 if no agent has any weight on it. The infos of a
+    representative hold "agent_rewards" (n,) and "outcome" (m,), as in the single environment.
+    Copies never influence each other; one that ends leaves `agents` while the others go on, and
+    all k start together at `reset`.
+
+    Attributes:
+        possible_agents: "representative_0" to "representative_<k - 1>".
+        population: the agents that are represented.
+        assignment: (n, k), rows on the simplex, read-only.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        n_representatives: int,
+        assignment: ArrayLike | None = None,
+        *,
+        render_mode: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """See `parallel_env`."""
+        n_agents = get_environment(env_id).n_agents
+        k = _check_n_representatives(n_representatives, n_agents)
+        self.assignment = _check_assignment(assignment, n_agents, k)
+        envs: Any = gym.make_vec(env_id, num_envs=k, render_mode=render_mode, **kwargs).unwrapped
+        if not isinstance(envs, RepresentedVectorEnv):
+            raise ValueError(f"{env_id!r} made a {type(envs).__name__}, which has no world")
+        # The vector environment seeds and resets the copies; the world steps those still alive.
+        self._envs = envs
+        self.population = envs.population
+        self.render_mode = render_mode
+        self.metadata = {
+            "name": env_id,
+            "render_modes": envs.metadata["render_modes"],
+            "render_fps": envs.metadata.get("render_fps", 30),
+            "is_parallelizable": True,
+        }
+        self.possible_agents = [f"representative_{j}" for j in range(k)]
+        self.agents: list[str] = []
+        single = envs.single_observation_space, envs.single_action_space
+        self.observation_spaces = {name: deepcopy(single[0]) for name in self.possible_agents}
+        self.action_spaces = {name: deepcopy(single[1]) for name in self.possible_agents}
+        self._check_actions = ActionCheck(envs.single_action_space)
+        self._elapsed_steps = 0
+        totals = self.assignment.sum(axis=0)
+        self._weights = (self.assignment / np.where(totals > 0.0, totals, 1.0)).T.copy()  # (k, n)
+
+    def observation_space(self, agent: str) -> gym.Space[Any]:
+        """Give the observation space of a representative, always the same object."""
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> gym.Space[Any]:
+        """Give the action space of a representative, always the same object."""
+        return self.action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Array], dict[str, dict[str, Any]]]:
+        """Start an episode of every representative.
+
+        Args:
+            seed: s: the copy of representative j is seeded with s + j; None: it goes on with its
+                own generator.
+            options: not used.
+        """
+        observations, infos = self._envs.reset(seed=seed)
+        self.agents = list(self.possible_agents)
+        self._elapsed_steps = 0
+        rows = np.arange(len(self.agents))
+        return (
+            self._name(rows, observations),
+            self._infos(rows, infos["agent_rewards"], infos["outcome"]),
+        )
+
+    def step(
+        self, actions: Mapping[str, Any]
+    ) -> tuple[
+        dict[str, Array],
+        dict[str, float],
+        dict[str, bool],
+        dict[str, bool],
+        dict[str, dict[str, Any]],
+    ]:
+        """Step the representatives in `agents`, each by its own action.
+
+        Raises:
+            ValueError: a representative has no action, an action is for one that is not in
+                `agents`, or an action has the wrong dtype or shape, is NaN or out of range.
+        """
+        if set(actions) != set(self.agents):
+            raise ValueError(
+                f"actions are for {sorted(actions)}, expected one for each of {self.agents} "
+                "(reset() brings back those that have finished)"
+            )
+        if not self.agents:
+            return {}, {}, {}, {}, {}
+        names = list(self.agents)
+        rows = np.array([self.possible_agents.index(name) for name in names])
+        given = as_array([actions[name] for name in names])
+        checked = self._check_actions(given, np.arange(len(rows)), len(rows))
+        outcomes, terminated = self._envs.world.step(rows, checked)
+        self._elapsed_steps += 1
+        limit = self._envs.max_episode_steps
+        truncated = limit is not None and self._elapsed_steps >= limit
+
+        agent_rewards = self.population.rewards(outcomes)
+        rewards = np.add.reduce(agent_rewards * self._weights[rows], axis=-1)
+        self.agents = [
+            name for name, ended in zip(names, terminated, strict=True) if not (ended or truncated)
+        ]
+        return (
+            self._name(rows, self._envs.world.observe(rows)),
+            dict(zip(names, rewards.tolist(), strict=True)),
+            dict(zip(names, terminated.tolist(), strict=True)),
+            dict.fromkeys(names, truncated),
+            self._infos(rows, agent_rewards, outcomes),
+        )
+
+    def render(self, agent: str | None = None) -> Any:
+        """Render one representative's copy, or all of them.
+
+        Args:
+            agent: its name; None: all, pictures side by side ("rgb_array"), texts under each other,
+                each below its representative's name ("ansi").
+
+        Raises:
+            ValueError: no such representative.
+        """
+        if self.render_mode is None:
+            gym.logger.warn("render() without a render_mode: pass one to parallel_env")
+            return None
+        if agent is not None and agent not in self.possible_agents:
+            raise ValueError(f"agent is {agent!r}, expected one of {self.possible_agents}")
+        if agent is not None:
+            return self._envs.world.render(self.possible_agents.index(agent), self.render_mode)
+        frames = [self.render(name) for name in self.possible_agents]
+        if self.render_mode == "ansi":
+            pairs = zip(self.possible_agents, frames, strict=True)
+            return "\n".join(f"{name}\n{frame}" for name, frame in pairs)
+        return np.concatenate(frames, axis=1)
+
+    def close(self) -> None:
+        """Free what rendering holds."""
+        self._envs.close()
+
+    def _name(self, rows: Array, values: Array) -> dict[str, Array]:
+        return {self.possible_agents[row]: value for row, value in zip(rows, values, strict=True)}
+
+    def _infos(
+        self, rows: Array, agent_rewards: Array, outcomes: Array
+    ) -> dict[str, dict[str, Any]]:
+        return {
+            self.possible_agents[row]: {"agent_rewards": rewards, "outcome": outcome}
+            for row, rewards, outcome in zip(rows, agent_rewards, outcomes, strict=True)
+        }
+
+
+def parallel_env(
+    env_id: str,
+    n_representatives: int,
+    assignment: ArrayLike | None = None,
+    *,
+    render_mode: str | None = None,
+    **kwargs: Any,
+) -> RepresentativesEnv:
+    """Make a PettingZoo ParallelEnv whose agents are k representatives.
+
+    Args:
+        env_id: an environment of this package, such as "rmdp/ResourceGathering-n25-v0".
+        n_representatives: k, from 1 to the number of agents n.
+        assignment: (n, k), the weight of each representative for each agent, rows on the simplex.
+            None: a balanced split in the order of the agents, agent i to representative
+            floor(i k / n), so that groups differ by one agent at most.
+        render_mode: a mode that gives frames: "rgb_array", or "ansi" for the grid.
+        **kwargs: the environment's own, such as `population_seed`.
+
+    Raises:
+        ValueError: an unknown id or keyword, or a value out of range.
+    """
+    return RepresentativesEnv(
+        env_id, n_representatives, assignment, render_mode=render_mode, **kwargs
+    )
+
+
+def register_parallel_environments() -> None:
+    """Register every environment of the table with PettingZoo; again is no harm."""
+    for entry in ENVIRONMENTS:
+        if entry.id not in pettingzoo.parallel_registry:
+            pettingzoo.register(
+                "parallel",
+                entry.id,
+                entry_point="rmdp_bench.envs.parallel:parallel_env",
+                kwargs={"env_id": entry.id},
+            )
+
+
+def _check_n_representatives(n_representatives: Any, n_agents: int) -> int:
+    is_integer = isinstance(n_representatives, int | np.integer)
+    if not is_integer or isinstance(n_representatives, bool):
+        raise ValueError(f"n_representatives is {n_representatives!r}, expected an integer")
+    if not 1 <= n_representatives <= n_agents:
+        raise ValueError(
+            f"n_representatives is {n_representatives}, expected 1 to {n_agents}, "
+            "the number of agents"
+        )
+    return int(n_representatives)
+
+
+def _check_assignment(
+    assignment: ArrayLike | None, n_agents: int, n_representatives: int
+) -> NDArray[np.float64]:
+    """A read-only copy (n, k), or the balanced split."""
+    shape = (n_agents, n_representatives)
+    if assignment is None:
+        weights = np.zeros(shape)
+        agents = np.arange(n_agents)
+        weights[agents, agents * n_representatives // n_agents] = 1.0
+    else:
+        try:
+            weights = np.array(assignment, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"assignment is not an array of numbers: {error}") from error
+        if weights.shape != shape:
+            raise ValueError(f"assignment has shape {weights.shape}, expected {shape}: (n, k)")
+        on_simplex = np.isclose(weights.sum(axis=1), 1.0, atol=SIMPLEX_TOLERANCE, rtol=0.0)
+        on_simplex &= (weights >= 0.0).all(axis=1)
+        if not on_simplex.all():
+            agent = int(np.flatnonzero(~on_simplex)[0])
+            raise ValueError(
+                f"assignment[{agent}] is {weights[agent].tolist()}, expected weights >= 0 that "
+                "sum to 1"
+            )
+    weights.setflags(write=False)
+    return weights
+
+
+register_parallel_environments()
