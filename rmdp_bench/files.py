@@ -9,17 +9,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 TEMPORARY_PREFIX = ".writing-"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace the file at `path` by one with these bytes; its folder must exist."""
-    with _temporary(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
@@ -66,11 +64,14 @@ def write_directory(directory: Path, files: Mapping[str, bytes]) -> None:
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """A name beside `path`, renamed to it on success and removed on failure."""
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of `path` when the block ends without an error."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
     try:
-        yield temporary
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

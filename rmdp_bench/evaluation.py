@@ -1,0 +1,243 @@
+"""Evaluation: every policy in the world, every agent scored on the same episodes.
+
+Each of the k policies plays E deterministic episodes, all k x E of them in one vector environment.
+The dynamics are shared, so one episode gives the return of all n agents:
+
+    returns (n, k, E)  --mean over episodes-->  welfare matrix (n, k), percent of a perfect episode
+
+Episode e starts from seed EVALUATION_SEED + e for every policy. Evaluation seeds are 2**31 and
+above, training seeds below, so that no solver trains on an evaluation episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench.solution import Policy, Solution
+from rmdp_bench.tasks import Task
+
+EVALUATION_SEED = 2**31
+"""Seed of the first evaluation episode; all smaller seeds are for training."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """E episodes of each of P policies; after the end of an episode its entries are zero.
+
+    Attributes:
+        returns: (n, P, E) undiscounted return of every agent, percent.
+        lengths: (P, E) steps.
+        observations: (T + 1, P, E, d) if recorded, T the longest length, the first from the reset.
+        outcomes: (T, P, E, m) if recorded.
+    """
+
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    observations: NDArray[Any] | None = None
+    outcomes: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What scoring needs of one solution.
+
+    Attributes:
+        welfare_matrix: (n, k) mean return of agent i under policy j, percent.
+        episode_returns: (n, k, E) the returns it is the mean of.
+        episode_lengths: (k, E) steps.
+        seed: seed of the first episode.
+    """
+
+    welfare_matrix: NDArray[np.float64]
+    episode_returns: NDArray[np.float64]
+    episode_lengths: NDArray[np.int64]
+    seed: int
+
+
+def evaluate(
+    task: Task, solution: Solution, *, n_episodes: int | None = None, seed: int = EVALUATION_SEED
+) -> Evaluation:
+    """Play every policy of a solution and give the return of every agent under each.
+
+    Args:
+        task: what the solution is for.
+        solution: k policies; the assignment is not used here.
+        n_episodes: episodes per policy; None: the task's number.
+        seed: of the first episode, from 2**31 on; episode e has seed + e.
+
+    Raises:
+        ValueError: the solution does not fit the task, a policy fails, or it gives actions that are
+            not in the action space; the message names policy and value.
+    """
+    return evaluate_all(task, [solution], n_episodes=n_episodes, seed=seed)[0]
+
+
+def evaluate_all(
+    task: Task,
+    solutions: Sequence[Solution],
+    *,
+    n_episodes: int | None = None,
+    seed: int = EVALUATION_SEED,
+) -> list[Evaluation]:
+    """Evaluate several solutions of one task together; each gets what `evaluate` would give it."""
+    for solution in solutions:
+        _check_fit(task, solution)
+    k = task.n_representatives
+    policies = [policy for solution in solutions for policy in solution.policies]
+    rollout = roll_out(
+        task,
+        policies,
+        n_episodes=task.n_eval_episodes if n_episodes is None else n_episodes,
+        seed=seed,
+        names=[f"policy {j}" for _ in solutions for j in range(k)],
+    )
+    evaluations = []
+    for start in range(0, len(policies), k):
+        returns = rollout.returns[:, start : start + k]
+        lengths = rollout.lengths[start : start + k]
+        evaluations.append(Evaluation(returns.mean(axis=2), returns, lengths, seed))
+    return evaluations
+
+
+def roll_out(
+    task: Task,
+    policies: Sequence[Policy],
+    *,
+    n_episodes: int,
+    seed: int = EVALUATION_SEED,
+    record: bool = False,
+    names: Sequence[str] | None = None,
+) -> Rollout:
+    """Play `n_episodes` episodes of each policy, all at once.
+
+    Args:
+        task: names the environment.
+        policies: P of them, of any solutions.
+        n_episodes: E >= 1 for each.
+        seed: of the first episode, from 2**31 on; episode e has seed + e, for every policy.
+        record: whether to keep observations and outcomes.
+        names: what messages call the policies; by default "policy 0" and so on.
+
+    Raises:
+        ValueError: as in `evaluate`.
+    """
+    _check_episodes(n_episodes, seed)
+    names = names or [f"policy {j}" for j in range(len(policies))]
+    n_policies, n_rows = len(policies), len(policies) * n_episodes
+    envs: Any = gym.make_vec(task.env_id, num_envs=n_rows)
+    try:
+        seeds = [seed + episode for _ in policies for episode in range(n_episodes)]
+        observations, _ = envs.reset(seed=seeds)
+        for policy, name in zip(policies, names, strict=True):
+            _call(name, "reset", policy.reset, n_episodes)
+        returns = np.zeros((n_rows, task.n_agents))
+        lengths = np.zeros(n_rows, np.int64)
+        running = np.ones(n_rows, np.bool_)
+        seen, outcomes = [observations], []
+        while running.any():
+            actions = _act(envs.single_action_space, policies, names, observations, running)
+            observations, _, terminated, truncated, infos = envs.step(actions)
+            returns[running] += infos["agent_rewards"][running]
+            lengths += running
+            if record:
+                seen.append(np.where(running[:, None], observations, 0))
+                outcomes.append(np.where(running[:, None], infos["outcome"], 0.0))
+            running &= ~(terminated | truncated)
+    finally:
+        envs.close()
+    shape = (n_policies, n_episodes)
+    return Rollout(
+        returns=np.ascontiguousarray(returns.T).reshape(-1, *shape),
+        lengths=lengths.reshape(shape),
+        observations=np.stack(seen).reshape(len(seen), *shape, -1) if record else None,
+        outcomes=np.stack(outcomes).reshape(len(outcomes), *shape, -1) if record else None,
+    )
+
+
+def _act(
+    space: gym.Space[Any],
+    policies: Sequence[Policy],
+    names: Sequence[str],
+    observations: NDArray[Any],
+    running: NDArray[np.bool_],
+) -> NDArray[Any]:
+    """Checked actions of all policies; rows whose episode is over get a harmless one."""
+    actions = np.zeros((len(observations), *(space.shape or ())), space.dtype)
+    if isinstance(space, gym.spaces.Discrete):
+        actions[:] = space.start
+    elif isinstance(space, gym.spaces.Box):
+        actions[:] = np.clip(actions, space.low, space.high)
+    n_episodes = len(observations) // len(policies)
+    for j, (policy, name) in enumerate(zip(policies, names, strict=True)):
+        rows = slice(j * n_episodes, (j + 1) * n_episodes)
+        if not running[rows].any():
+            continue
+        given = np.asarray(_call(name, "act", policy.act, observations[rows]))
+        _check_actions(space, name, given, n_episodes, running[rows])
+        actions[rows][running[rows]] = given[running[rows]]
+    return actions
+
+
+def _check_actions(
+    space: gym.Space[Any],
+    name: str,
+    actions: NDArray[Any],
+    n_episodes: int,
+    running: NDArray[np.bool_],
+) -> None:
+    """Refuse actions of the wrong shape, dtype or range, and NaN."""
+    discrete = isinstance(space, gym.spaces.Discrete)
+    expected = (n_episodes, *(space.shape or ()))
+    if actions.shape != expected:
+        raise ValueError(f"{name} gives actions of shape {actions.shape}, expected {expected}")
+    if actions.dtype.kind not in ("iu" if discrete else "iuf"):
+        wanted = "integers" if discrete else "real numbers"
+        raise ValueError(f"{name} gives actions of dtype {actions.dtype}, expected {wanted}")
+    if isinstance(space, gym.spaces.Discrete):
+        low, high = np.asarray(space.start), np.asarray(space.start + space.n - 1)
+    else:
+        assert isinstance(space, gym.spaces.Box), space
+        low, high = space.low, space.high
+    outside = ~((actions >= low) & (actions <= high))  # NaN is outside
+    outside[~running] = False
+    if outside.any():
+        index = tuple(np.argwhere(outside)[0].tolist())
+        component = index[1:]
+        where = f"component {component[0]} of its action" if component else "its action"
+        raise ValueError(
+            f"{name}: {where} is {actions[index]} in episode {index[0]}, expected "
+            f"{low[component]} to {high[component]}; a policy clips its own actions"
+        )
+
+
+def _call(name: str, method: str, function: Any, argument: Any) -> Any:
+    """Call a policy; what it raises becomes a ValueError with its name."""
+    try:
+        return function(argument)
+    except Exception as error:
+        raise ValueError(f"{name} fails in {method}(): {type(error).__name__}: {error}") from error
+
+
+def _check_fit(task: Task, solution: Solution) -> None:
+    n, k = solution.assignment.shape
+    if (n, k) != (task.n_agents, task.n_representatives):
+        raise ValueError(
+            f"the solution has {n} agents and {k} policies, expected {task.n_agents} and "
+            f"{task.n_representatives} for {task.id}"
+        )
+
+
+def _check_episodes(n_episodes: int, seed: int) -> None:
+    if n_episodes < 1:
+        raise ValueError(f"the number of evaluation episodes is {n_episodes}, expected at least 1")
+    if not EVALUATION_SEED <= seed < 2**62:
+        raise ValueError(
+            f"the evaluation seed is {seed}, expected {EVALUATION_SEED} or more: smaller seeds are "
+            f"for training"
+        )

@@ -1,0 +1,118 @@
+"""Checkpoints: what a killed run continues from.
+
+    seed-S/checkpoint/<transitions>.npz     array/NAME ...   the solver's arrays of this seed
+                                            state            JSON (UTF-8 bytes): the solver's state,
+                                                             the curve so far, the clocks
+
+Arrays and JSON only, nothing that runs code when it is read. When several seeds train as one
+batch, every seed has its own file; the file before is removed only when all seeds have the new one,
+so that a kill in between leaves them one in common.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench.files import replacing
+
+_ARRAY = "array/"
+_STATE = "state"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One seed's part of a checkpoint: arrays, and a state that is JSON."""
+
+    arrays: dict[str, NDArray[Any]]
+    state: dict[str, Any]
+
+
+def write_checkpoints(
+    directories: Sequence[Path], transitions: int, checkpoints: Sequence[Checkpoint]
+) -> None:
+    """Write one checkpoint per seed directory, then remove those before."""
+    for directory, checkpoint in zip(directories, checkpoints, strict=True):
+        folder = directory / "checkpoint"
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {_ARRAY + name: array for name, array in checkpoint.arrays.items()}
+        arrays[_STATE] = np.frombuffer(json.dumps(checkpoint.state).encode(), np.uint8)
+        with replacing(folder / f"{transitions}.npz") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+    for directory in directories:
+        for other in list_checkpoints(directory) - {transitions}:
+            (directory / "checkpoint" / f"{other}.npz").unlink()
+
+
+def read_checkpoint(directory: Path, transitions: int) -> Checkpoint:
+    """Read one seed's checkpoint.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    path = directory / "checkpoint" / f"{transitions}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            state = json.loads(archive[_STATE].tobytes())
+            names = [name for name in archive.files if name.startswith(_ARRAY)]
+            arrays = {name.removeprefix(_ARRAY): archive[name] for name in names}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"cannot read {path} ({error}); delete it to start this seed") from error
+    return Checkpoint(arrays, state)
+
+
+def list_checkpoints(directory: Path) -> set[int]:
+    """Transitions per policy of the checkpoints in a seed directory."""
+    stems = (path.stem for path in (directory / "checkpoint").glob("*.npz"))
+    return {int(stem) for stem in stems if stem.isdecimal()}
+
+
+def group_by_checkpoint(directories: Mapping[int, Path]) -> list[tuple[list[int], int | None]]:
+    """Split seeds into groups that can train as one batch.
+
+    Args:
+        directories: seed -> its directory.
+
+    Returns:
+        (seeds, transitions of the newest checkpoint they all have; None to start) per group.
+    """
+    groups: list[tuple[list[int], set[int]]] = []
+    for seed, directory in directories.items():
+        own = list_checkpoints(directory)
+        for position, (seeds, common) in enumerate(groups):
+            if own == common or own & common:
+                groups[position] = ([*seeds, seed], own & common)
+                break
+        else:
+            groups.append(([seed], own))
+    return [(seeds, max(common, default=None)) for seeds, common in groups]
+
+
+def stack_arrays(checkpoints: Sequence[Checkpoint]) -> dict[str, NDArray[Any]]:
+    """Arrays of several seeds, with the seeds as leading axis."""
+    names = checkpoints[0].arrays
+    return {name: np.stack([c.arrays[name] for c in checkpoints]) for name in names}
+
+
+def split_arrays(arrays: Mapping[str, NDArray[Any]], n_seeds: int) -> list[dict[str, NDArray[Any]]]:
+    """The reverse of `stack_arrays`.
+
+    Raises:
+        ValueError: an array has another leading axis or holds Python objects.
+    """
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"checkpoint array {name!r} holds Python objects, expected numbers")
+        if array.ndim < 1 or len(array) != n_seeds:
+            raise ValueError(
+                f"checkpoint array {name!r} has shape {array.shape}, expected the {n_seeds} seeds "
+                f"as its first axis"
+            )
+    return [{name: array[r] for name, array in arrays.items()} for r in range(n_seeds)]

@@ -1,0 +1,135 @@
+"""Progress on stderr: a live bar in a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Protocol
+
+LINE_SECONDS = 30.0
+"""Least time between two plain lines."""
+
+
+class Display(Protocol):
+    """Where a run says how far it is."""
+
+    def start(self, title: str, total: int) -> None:
+        """Begin a run of `total` transitions per policy."""
+
+    def update(self, transitions: int, score: str) -> None:
+        """Say how far it is; `score` tells the welfare so far."""
+
+    def message(self, text: str) -> None:
+        """Print one line."""
+
+    def stop(self) -> None:
+        """End; may be called more than once."""
+
+
+class NoDisplay:
+    """Says nothing."""
+
+    def start(self, title: str, total: int) -> None:
+        """Nothing."""
+
+    def update(self, transitions: int, score: str) -> None:
+        """Nothing."""
+
+    def message(self, text: str) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+class PlainDisplay:
+    """Lines on stderr, one per `LINE_SECONDS` at most."""
+
+    def __init__(self) -> None:
+        """Nothing is printed yet."""
+        self._title, self._total = "", 0
+        self._first: tuple[float, int] | None = None
+        self._last = 0.0
+
+    def start(self, title: str, total: int) -> None:
+        """Begin."""
+        self._title, self._total = title, total
+        self._first, self._last = None, time.perf_counter()
+
+    def update(self, transitions: int, score: str) -> None:
+        """Print a line if it is time."""
+        now = time.perf_counter()
+        self._first = self._first or (now, transitions)
+        if now - self._last < LINE_SECONDS and transitions < self._total:
+            return
+        self._last = now
+        began, done = self._first
+        rate = (transitions - done) / (now - began) if now > began else 0.0
+        left = f", {_clock((self._total - transitions) / rate)} left" if rate > 0 else ""
+        share = f"{100 * transitions / self._total:.0f} %"
+        parts = [f"{transitions:,} of {self._total:,} transitions per policy ({share})", score]
+        self.message(f"{self._title}: {', '.join(part for part in parts if part)}{left}")
+
+    def message(self, text: str) -> None:
+        """Print one line."""
+        print(text, file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """Nothing is open."""
+
+
+class BarDisplay:
+    """A live bar on stderr."""
+
+    def __init__(self) -> None:
+        """Nothing is drawn yet."""
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[score]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("left", style="dim"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+
+    def start(self, title: str, total: int) -> None:
+        """Begin; a bar before it stays as it is."""
+        for task_id in self._progress.task_ids:
+            self._progress.remove_task(task_id)
+        self._bar = self._progress.add_task(title, total=total, score="")
+        self._progress.start()
+
+    def update(self, transitions: int, score: str) -> None:
+        """Move the bar."""
+        self._progress.update(self._bar, completed=transitions, score=score)
+
+    def message(self, text: str) -> None:
+        """Print one line above the bar."""
+        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Leave the bar as it is."""
+        self._progress.stop()
+
+
+def make_display() -> Display:
+    """A bar if stderr is a terminal, else lines."""
+    return BarDisplay() if sys.stderr.isatty() else PlainDisplay()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,111 @@
+"""Records: result.json, its schema, and how it is found and read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rmdp_bench.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+RESULT_FILE = "result.json"
+
+
+class EvaluationSettings(BaseModel):
+    """How the policies were scored: episodes per policy, and the seed of the first."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n_episodes: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+
+class Result(BaseModel):
+    """One seed of one solver on one task.  Welfare and returns are in percent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    schema_version: Literal[1]
+    task: str
+    solver: str
+    """Name in the suite, or the file name of an outsider's solver without its ending."""
+    solver_sha256: str | None
+    """Of an outsider's file; None for a solver of the suite."""
+    config: dict[str, Any]
+    seed: int = Field(ge=0)
+    device: str
+    agent_returns: list[float]
+    welfare_matrix: str
+    """File name: (n, k) mean return of each agent under each policy."""
+    social_welfare: float
+    worst_agent: float
+    tenth_percentile: float
+    gini: float
+    nash_welfare: float
+    share_of_ceiling: float | None
+    """social_welfare / ceiling; None where no ceiling is known."""
+    assignment_regret: float
+    curve: str | None
+    """File name; None if the solver did not evaluate while training."""
+    solution: str | None
+    """Folder of the saved policies that were scored; None: scored in memory, not exportable."""
+    transitions: int = Field(ge=1)
+    """Budget, per policy."""
+    transitions_reported: int = Field(ge=0)
+    """Per policy, as the solver counted them; 0 if it did not."""
+    wall_seconds: float = Field(ge=0)
+    train_seconds: float = Field(ge=0)
+    seeds_together: int = Field(ge=1)
+    """Seeds trained as one batch in these seconds."""
+    peak_memory_mib: float
+    peak_device_memory_mib: float | None
+    evaluation: EvaluationSettings
+    system: dict[str, Any]
+    versions: dict[str, str]
+    git_revision: str | None
+
+    def transitions_per_second(self, n_representatives: int) -> float:
+        """Transitions of all policies and of all seeds trained together, per second of training."""
+        total = (self.transitions_reported or self.transitions) * n_representatives
+        return total * self.seeds_together / max(self.train_seconds, 1e-9)
+
+
+def write_result(directory: Path, result: Result) -> None:
+    """Write result.json, which completes a run directory."""
+    write_json(directory / RESULT_FILE, result.model_dump(mode="json"))
+
+
+def read_result(path: Path) -> Result:
+    """Read a result.json.
+
+    Raises:
+        ValueError: missing, damaged or of another schema; the message names file and field.
+    """
+    document = read_json(path)
+    try:
+        return Result.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path} is not a valid result: {field}: {first['msg']}") from error
+
+
+def find_results(folders: Iterable[Path]) -> dict[Path, Result]:
+    """All results below some folders: run directory -> its record, sorted.
+
+    Raises:
+        ValueError: a folder does not exist or has no result below it, or a result is damaged.
+    """
+    found: dict[Path, Result] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"there is no folder {folder}")
+        paths = sorted(folder.rglob(RESULT_FILE))
+        if not paths:
+            raise ValueError(f"no {RESULT_FILE} in or below {folder}; is its run complete?")
+        for path in paths:
+            found[path.parent.resolve()] = read_result(path)
+    return found

@@ -1,0 +1,301 @@
+"""RunLog: what a solver sees of the run it is part of.
+
+The harness makes one and gives it to `solve(task, config, seeds, device, log)`.  A training loop
+uses it like this:
+
+    resumed = log.load_checkpoint()
+    if resumed is not None:
+        arrays, states = resumed            # continue from there
+    while transitions < task.transitions:
+        ...                                 # collect, update
+        log.progress(transitions, {"train_social_welfare": [...]})     # one value per seed
+        if log.evaluation_due(transitions):
+            log.evaluate(transitions, solutions)                       # one Solution per seed
+        if log.checkpoint_due():
+            log.save_checkpoint(transitions, arrays, states)
+            if log.stop_requested:
+                raise Interrupted
+
+A solver may use none of it; then there is no curve, and an interrupted run starts again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from rmdp_bench.evaluation import EVALUATION_SEED, evaluate_all
+from rmdp_bench.files import write_text
+from rmdp_bench.results.checkpoints import (
+    Checkpoint,
+    read_checkpoint,
+    split_arrays,
+    stack_arrays,
+    write_checkpoints,
+)
+from rmdp_bench.results.progress import Display, NoDisplay
+from rmdp_bench.results.tensorboard import ScalarWriter
+from rmdp_bench.scoring import agent_returns, social_welfare
+from rmdp_bench.solution import Solution
+from rmdp_bench.tasks import Task
+
+CURVE_POINTS = 20
+CURVE_EPISODES = 4
+CURVE_SEED = EVALUATION_SEED + 2**20
+"""The curve has its own episodes, so that watching it says nothing about those that score."""
+CURVE_COLUMNS = ("transitions", "wall_seconds", "social_welfare", "train_social_welfare")
+CHECKPOINT_SECONDS = 180.0
+
+
+class Interrupted(Exception):
+    """A solver raises it after it saved a checkpoint because a stop was requested."""
+
+
+class RunLog:
+    """Curve, progress and checkpoints of one group of seeds that train together."""
+
+    def __init__(
+        self,
+        task: Task,
+        seeds: Sequence[int],
+        directories: Sequence[Path] | None = None,
+        *,
+        resume_at: int | None = None,
+        display: Display | None = None,
+        tensorboard: bool = False,
+        stop: threading.Event | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        """Begin to log; the clocks start.
+
+        Args:
+            task: its `transitions` are the budget per policy.
+            seeds: R of them.
+            directories: the R seed directories; None: nothing is written.
+            resume_at: transitions of the checkpoint that all seeds have; None: from the start.
+            display: where progress is shown; None: nowhere.
+            tensorboard: whether scalars are also written for TensorBoard.
+            stop: set from outside to ask the solver to stop.
+            checkpoint_seconds: time between checkpoints.
+        """
+        self.task = task
+        self.seeds = tuple(seeds)
+        self.curves: list[list[dict[str, float | None]]] = [[] for _ in self.seeds]
+        self.transitions = 0
+        """Transitions per policy that the solver has reported."""
+        self._directories = None if directories is None else tuple(directories)
+        self._resume_at = resume_at
+        self._display = display or NoDisplay()
+        self._stop = stop or threading.Event()
+        self._checkpoint_seconds = checkpoint_seconds
+        self._train_welfare: list[float | None] = [None] * len(self.seeds)
+        self._wall_before = [0.0] * len(self.seeds)
+        self._train_before = [0.0] * len(self.seeds)
+        self._wall_started = self._train_started = time.perf_counter()
+        self._last_checkpoint = self._wall_started
+        self._paused = 0.0
+        self._writers = [
+            ScalarWriter(directory / "tensorboard")
+            for directory in self._directories or ()
+            if tensorboard
+        ]
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the solver should save a checkpoint and raise `Interrupted`."""
+        return self._stop.is_set()
+
+    @property
+    def wall_seconds(self) -> list[float]:
+        """Time of each seed's run so far, over all its sessions."""
+        here = time.perf_counter() - self._wall_started
+        return [before + here for before in self._wall_before]
+
+    @property
+    def train_seconds(self) -> list[float]:
+        """The same without evaluation and without the start-up before `load_checkpoint`."""
+        here = time.perf_counter() - self._train_started - self._paused
+        return [before + here for before in self._train_before]
+
+    def evaluation_due(self, transitions: int) -> bool:
+        """Whether another of the about 20 evenly spaced points of the curve is reached."""
+        done = max(
+            (int(row["transitions"] or 0) for rows in self.curves for row in rows), default=0
+        )
+        total = self.task.transitions
+        return transitions * CURVE_POINTS // total > done * CURVE_POINTS // total
+
+    def evaluate(self, transitions: int, solutions: Sequence[Solution]) -> None:
+        """Add a point to the curve of every seed, from a few deterministic episodes.
+
+        Args:
+            transitions: per policy, so far.
+            solutions: one per seed, with the policies as they are now.
+
+        Raises:
+            ValueError: a solution does not fit the task or a policy fails.
+        """
+        began = time.perf_counter()
+        wall = self.wall_seconds
+        self._check_one_per_seed(solutions, "solutions")
+        evaluations = evaluate_all(self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED)
+        for r, (solution, evaluation) in enumerate(zip(solutions, evaluations, strict=True)):
+            returns = agent_returns(evaluation.welfare_matrix, solution.assignment)
+            welfare = float(social_welfare(returns))
+            values = (transitions, wall[r], welfare, self._train_welfare[r])
+            self.curves[r].append(dict(zip(CURVE_COLUMNS, values, strict=True)))
+        self._write_curves()
+        self._write_scalars(
+            transitions,
+            {"eval/social_welfare": [rows[-1]["social_welfare"] for rows in self.curves]},
+        )
+        self._report(transitions)
+        self._paused += time.perf_counter() - began
+
+    def progress(self, transitions: int, scalars: Mapping[str, Sequence[float]]) -> None:
+        """Tell how far training is.
+
+        Args:
+            transitions: per policy, so far.
+            scalars: name -> one value per seed. "train_social_welfare" (percent) is shown and kept
+                in the next row of the curve.
+
+        Raises:
+            ValueError: not one value per seed.
+        """
+        for name, values in scalars.items():
+            self._check_one_per_seed(values, f"values of {name!r}")
+        if "train_social_welfare" in scalars:
+            self._train_welfare = [float(value) for value in scalars["train_social_welfare"]]
+        self._write_scalars(transitions, {f"train/{name}": v for name, v in scalars.items()})
+        self._report(transitions)
+
+    def checkpoint_due(self) -> bool:
+        """Whether to save a checkpoint: every few minutes, and when a stop is requested."""
+        waited = time.perf_counter() - self._last_checkpoint
+        return self.stop_requested or waited >= self._checkpoint_seconds
+
+    def save_checkpoint(
+        self,
+        transitions: int,
+        arrays: Mapping[str, NDArray[Any]],
+        states: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Save all that training continues from; atomic for each seed.
+
+        Args:
+            transitions: per policy, so far.
+            arrays: name -> array with the seeds as leading axis.
+            states: one per seed, anything that JSON holds (integers of any size).
+
+        Raises:
+            ValueError: arrays or states of another form.
+        """
+        self._check_one_per_seed(states, "states")
+        parts = split_arrays(arrays, len(self.seeds))
+        checkpoints = []
+        for r, (part, state) in enumerate(zip(parts, states, strict=True)):
+            own = {
+                "solver": _checked_json(state),
+                "curve": self.curves[r],
+                "train_social_welfare": self._train_welfare[r],
+                "wall_seconds": self.wall_seconds[r],
+                "train_seconds": self.train_seconds[r],
+            }
+            checkpoints.append(Checkpoint(part, own))
+        if self._directories is not None:
+            write_checkpoints(self._directories, transitions, checkpoints)
+        self.transitions = max(self.transitions, transitions)
+        self._last_checkpoint = time.perf_counter()
+
+    def load_checkpoint(self) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]] | None:
+        """What `save_checkpoint` was given, if there is one for all seeds; else None.
+
+        Call it once, when all is set up: the clock of training starts here.
+
+        Raises:
+            ValueError: the checkpoint is damaged.
+        """
+        self._train_started, self._paused = time.perf_counter(), 0.0
+        if self._resume_at is None or self._directories is None:
+            return None
+        saved = [read_checkpoint(directory, self._resume_at) for directory in self._directories]
+        self.transitions = self._resume_at
+        self.curves = [checkpoint.state["curve"] for checkpoint in saved]
+        self._train_welfare = [checkpoint.state["train_social_welfare"] for checkpoint in saved]
+        self._wall_before = [checkpoint.state["wall_seconds"] for checkpoint in saved]
+        self._train_before = [checkpoint.state["train_seconds"] for checkpoint in saved]
+        for writer in self._writers:
+            writer.restart(self._resume_at)
+        self._write_curves()  # without the rows after the checkpoint
+        self._report(self._resume_at)
+        return stack_arrays(saved), [checkpoint.state["solver"] for checkpoint in saved]
+
+    def close(self) -> None:
+        """Close what is open."""
+        for writer in self._writers:
+            writer.close()
+
+    def _report(self, transitions: int) -> None:
+        self.transitions = max(self.transitions, transitions)
+        evaluated = [rows[-1]["social_welfare"] if rows else None for rows in self.curves]
+        parts = [
+            f"{name} {sum(known) / len(known):.1f} %"
+            for name, values in (("welfare", evaluated), ("in training", self._train_welfare))
+            if (known := [value for value in values if value is not None])
+        ]
+        self._display.update(transitions, ", ".join(parts))
+
+    def _write_curves(self) -> None:
+        for directory, rows in zip(self._directories or (), self.curves, strict=False):
+            write_curve(directory / "curve.csv", rows)
+
+    def _write_scalars(
+        self, transitions: int, scalars: Mapping[str, Sequence[float | None]]
+    ) -> None:
+        for r, writer in enumerate(self._writers):
+            writer.write(transitions, {name: values[r] for name, values in scalars.items()})
+
+    def _check_one_per_seed(self, values: Sequence[Any], what: str) -> None:
+        if len(values) != len(self.seeds):
+            raise ValueError(f"{len(values)} {what}, expected one for each of {self.seeds}")
+
+
+def write_curve(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:
+    """Write a learning curve, one row per evaluation; an unknown value is left empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CURVE_COLUMNS)
+    for row in rows:
+        writer.writerow(["" if row[name] is None else repr(row[name]) for name in CURVE_COLUMNS])
+    write_text(path, buffer.getvalue())
+
+
+def read_curve(path: Path) -> dict[str, list[float]]:
+    """Read a learning curve as columns; an unknown value is NaN.
+
+    Raises:
+        ValueError: missing, or not a curve.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {name: [float(row[name] or "nan") for row in rows] for name in CURVE_COLUMNS}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ValueError(f"cannot read the curve {path}: {error}") from error
+
+
+def _checked_json(state: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(state))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a checkpoint state must be JSON: {error}") from error
+    return copy
