@@ -1,6 +1,6 @@
 """What every environment of a represented MDP shares: a world, its single and its vector form.
 
-    World               E copies ("rows") of one world, stepped together on arrays
+    World (world.py)        E copies ("rows") of one world, stepped together on arrays
       RepresentedEnv        gymnasium.Env: a world with one row
       RepresentedVectorEnv  gymnasium.vector.VectorEnv: a world with num_envs rows
 
@@ -12,7 +12,6 @@ at every step and, as zeros, at reset.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,75 +21,19 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 
 from rmdp_bench.envs.checks import (
     ActionCheck,
+    Array,
+    Rows,
     as_array,
     check_autoreset_mode,
     check_max_episode_steps,
     check_render_mode,
 )
-from rmdp_bench.population import Population
+from rmdp_bench.envs.world import State, World, decode_generators, encode_generators
 
-Array = NDArray[Any]
-Rows = NDArray[np.int64]
-State = dict[str, Array]
-
-
-class World(ABC):
-    """E copies ("rows") of one world with a population of agents, stepped together.
-
-    Rows never influence each other: what row r does depends only on its state, its actions and its
-    generator, not on E or on the rows that are stepped with it.
-
-    Attributes:
-        n_envs: E, the number of rows.
-        population: the agents, who turn an outcome (m,) into their rewards (n,).
-        observation_space: of one row.
-        action_space: of one row; a Box or a Discrete.
-        outcome_space: of one row, Box (m,) float64: its bounds bound the rewards.
-        metadata: Gymnasium's: "render_modes" and "render_fps".
-    """
-
-    n_envs: int
-    population: Population
-    observation_space: gym.Space[Any]
-    action_space: gym.Space[Any]
-    outcome_space: gym.spaces.Box
-    metadata: dict[str, Any] = {"render_modes": []}
-
-    @abstractmethod
-    def reset(self, rows: Rows, generators: Sequence[np.random.Generator]) -> None:
-        """Start an episode in `rows` (B,), ascending; rows[b] draws from generators[b]."""
-
-    @abstractmethod
-    def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Step `rows` (B,), ascending, with valid `actions` (B, ...).
-
-        Returns:
-            New arrays: outcomes (B, m) float64, and terminated (B,) bool.
-        """
-
-    @abstractmethod
-    def observe(self, rows: Rows) -> Array:
-        """Give a new array of observations (B, d) of `rows` (B,), ascending."""
-
-    @abstractmethod
-    def get_state(self) -> State:
-        """Copy the whole state, arrays of leading axis E: all that later steps depend on."""
-
-    @abstractmethod
-    def set_state(self, state: Mapping[str, Array]) -> None:
-        """Restore what `get_state` of a world of the same kind and size gave."""
-
-    def render(self, row: int, mode: str) -> Any:
-        """Render one row in one of `metadata["render_modes"]`."""
-        raise ValueError(f"render mode {mode!r} is not one of {self.metadata['render_modes']}")
-
-    def close(self) -> None:
-        """Free what rendering holds; may be called more than once."""
-        return None
+__all__ = ["Array", "RepresentedEnv", "RepresentedVectorEnv", "Rows", "State", "World"]
 
 
 class RepresentedEnv(gym.Env[Any, Any]):
@@ -425,7 +368,7 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
             )
         return list(seed)
 
-    def _reset_mask(self, options: dict[str, Any] | None) -> NDArray[np.bool_]:
+    def _reset_mask(self, options: dict[str, Any] | None) -> Array:
         """The rows to reset; errors are SyncVectorEnv's."""
         if options is None or "reset_mask" not in options:
             return np.ones(self.num_envs, dtype=np.bool_)
@@ -449,41 +392,6 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
             "outcome": outcomes,
             "_outcome": mask.copy(),
         }
-
-
-def encode_generators(generators: Sequence[np.random.Generator]) -> NDArray[np.uint64]:
-    """States of PCG64 generators as (E, 6): state high and low, increment high and low, buffer.
-
-    Raises:
-        ValueError: another bit generator.
-    """
-    encoded = np.zeros((len(generators), 6), dtype=np.uint64)
-    low_bits = 2**64 - 1
-    for row, generator in enumerate(generators):
-        state: Any = generator.bit_generator.state
-        if state["bit_generator"] != "PCG64":
-            raise ValueError(f"generator {row} is a {state['bit_generator']}, expected a PCG64")
-        value, increment = state["state"]["state"], state["state"]["inc"]
-        encoded[row] = (
-            *(value >> 64, value & low_bits, increment >> 64, increment & low_bits),
-            *(state["has_uint32"], state["uinteger"]),
-        )
-    return encoded
-
-
-def decode_generators(encoded: Array) -> list[np.random.Generator]:
-    """Generators in the states (E, 6) that `encode_generators` gave."""
-    generators = []
-    for row in np.asarray(encoded, dtype=np.uint64).tolist():
-        bit_generator = np.random.PCG64(0)
-        bit_generator.state = {
-            "bit_generator": "PCG64",
-            "state": {"state": (row[0] << 64) | row[1], "inc": (row[2] << 64) | row[3]},
-            "has_uint32": row[4],
-            "uinteger": row[5],
-        }
-        generators.append(np.random.Generator(bit_generator))
-    return generators
 
 
 def _mean_over_agents(agent_rewards: Array) -> Array:

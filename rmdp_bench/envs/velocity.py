@@ -185,24 +185,19 @@ class VelocityWorld(World):
         self._settings = _check_settings(self._robot, settings or {})
         self.population = population
         self.n_envs = check_n_envs(n_envs)
-        self._n_threads = _check_n_threads(n_threads, self.n_envs)
-        self._build()
-
-    def _build(self) -> None:
-        """Make what is not pickled: the simulations, their views, and no renderer yet."""
-        robot = self._robot
-        self._model = load_model(robot)
-        self._batch = Batch(self._model, self.n_envs, self._n_threads)
+        self._model = load_model(self._robot)
+        self._batch = Batch(self._model, self.n_envs, _check_n_threads(n_threads, self.n_envs))
         self._qpos = self._batch.bind("qpos")  # (E, nq), live
         self._qvel = self._batch.bind("qvel")  # (E, nv), live
         self._ctrl = self._batch.bind("ctrl")  # (E, nu), live
         torso = 1
-        source = self._batch.bind("xpos")[:, torso] if robot.follows_torso else self._qpos
+        follows_torso = self._robot.follows_torso
+        source = self._batch.bind("xpos")[:, torso] if follows_torso else self._qpos
         self._position = source[:, 0]  # (E,), live
         self._previous_position = np.zeros(self.n_envs)
-        self._step_seconds = self._model.opt.timestep * robot.frame_skip
+        self._step_seconds = self._model.opt.timestep * self._robot.frame_skip
         self._initial_qpos = self._model.qpos0.copy()
-        self._n_positions = self._model.nq - robot.n_hidden
+        self._n_positions = self._model.nq - self._robot.n_hidden
         self._renderer: Any = None
 
         size = self._n_positions + self._model.nv
@@ -307,7 +302,7 @@ class VelocityWorld(World):
         """
         try:
             if self._renderer is None:
-                self._renderer = _make_renderer(self._robot, self._model)
+                self._renderer = _make_renderer(self._robot, self._model, mode)
             self._batch.get_data(row, self._renderer.data)
             mujoco.mj_forward(self._model, self._renderer.data)
             return self._renderer.render(mode)
@@ -322,21 +317,6 @@ class VelocityWorld(World):
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle the arguments and the state; the simulations are rebuilt from them."""
-        return {
-            "arguments": (self._robot, self._settings, self.population, self.n_envs),
-            "n_threads": self._n_threads,
-            "state": self.get_state(),
-        }
-
-    def __setstate__(self, pickled: dict[str, Any]) -> None:
-        """Rebuild the simulations in the pickled state."""
-        self._robot, self._settings, self.population, self.n_envs = pickled["arguments"]
-        self._n_threads = pickled["n_threads"]
-        self._build()
-        self.set_state(pickled["state"])
 
 
 class VelocityEnv(RepresentedEnv):
@@ -432,8 +412,12 @@ def _make_population(n_agents: int, target_bound: float, population_seed: Any) -
     return TargetPopulation.uniform(n_agents, target_bound, seed=seed)
 
 
-def _make_renderer(robot: Robot, model: Any) -> Any:
+def _make_renderer(robot: Robot, model: Any, mode: str) -> Any:
     """Gymnasium's renderer on a simulation of its own, which render() overwrites."""
+    if mode == "human":  # without a monitor, Gymnasium's window ends the process
+        glfw = import_module("glfw")
+        if not glfw.init() or not glfw.get_primary_monitor():
+            raise RuntimeError("no monitor was found")
     rendering = import_module("gymnasium.envs.mujoco.mujoco_rendering")
     camera = import_module(f"gymnasium.envs.mujoco.{robot.module}").DEFAULT_CAMERA_CONFIG
     data = mujoco.MjData(model)

@@ -1,0 +1,126 @@
+"""A world: E copies of one simulation, stepped together on arrays."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench.envs.checks import Array, Rows
+from rmdp_bench.population import Population
+
+State = dict[str, Array]
+
+
+class World(ABC):
+    """E copies ("rows") of one world with a population of agents, stepped together.
+
+    Rows never influence each other: what row r does depends only on its state, its actions and its
+    generator, not on E or on the rows that are stepped with it.  A world is pickled as the
+    arguments of its constructor and its state.
+
+    Attributes:
+        n_envs: E, the number of rows.
+        population: the agents, who turn an outcome (m,) into their rewards (n,).
+        observation_space: of one row.
+        action_space: of one row; a Box or a Discrete.
+        outcome_space: of one row, Box (m,) float64: its bounds bound the rewards.
+        metadata: Gymnasium's: "render_modes" and "render_fps".
+    """
+
+    n_envs: int
+    population: Population
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+    outcome_space: gym.spaces.Box
+    metadata: dict[str, Any] = {"render_modes": []}
+    _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep the arguments."""
+        world = super().__new__(cls)
+        world._arguments = (args, kwargs)
+        return world
+
+    @abstractmethod
+    def reset(self, rows: Rows, generators: Sequence[np.random.Generator]) -> None:
+        """Start an episode in `rows` (B,), ascending; rows[b] draws from generators[b]."""
+
+    @abstractmethod
+    def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Step `rows` (B,), ascending, with valid `actions` (B, ...).
+
+        Returns:
+            New arrays: outcomes (B, m) float64, and terminated (B,) bool.
+        """
+
+    @abstractmethod
+    def observe(self, rows: Rows) -> Array:
+        """Give a new array of observations (B, d) of `rows` (B,), ascending."""
+
+    @abstractmethod
+    def get_state(self) -> State:
+        """Copy the whole state, arrays of leading axis E: all that later steps depend on."""
+
+    @abstractmethod
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """Restore what `get_state` of a world of the same kind and size gave."""
+
+    def render(self, row: int, mode: str) -> Any:
+        """Render one row in one of `metadata["render_modes"]`."""
+        raise ValueError(f"render mode {mode!r} is not one of {self.metadata['render_modes']}")
+
+    def close(self) -> None:
+        """Free what rendering holds; may be called more than once."""
+        return None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arguments and the state."""
+        return _rebuild, (type(self), *self._arguments), self.get_state()
+
+    def __setstate__(self, state: State) -> None:
+        """Restore the pickled state."""
+        self.set_state(state)
+
+
+def _rebuild(cls: type[World], args: tuple[Any, ...], kwargs: dict[str, Any]) -> World:
+    return cls(*args, **kwargs)
+
+
+def encode_generators(generators: Sequence[np.random.Generator]) -> NDArray[np.uint64]:
+    """States of PCG64 generators as (E, 6): state high and low, increment high and low, buffer.
+
+    Raises:
+        ValueError: another bit generator.
+    """
+    encoded = np.zeros((len(generators), 6), dtype=np.uint64)
+    low_bits = 2**64 - 1
+    for row, generator in enumerate(generators):
+        state: Any = generator.bit_generator.state
+        if state["bit_generator"] != "PCG64":
+            raise ValueError(f"generator {row} is a {state['bit_generator']}, expected a PCG64")
+        value, increment = state["state"]["state"], state["state"]["inc"]
+        encoded[row] = (
+            *(value >> 64, value & low_bits, increment >> 64, increment & low_bits),
+            *(state["has_uint32"], state["uinteger"]),
+        )
+    return encoded
+
+
+def decode_generators(encoded: Array) -> list[np.random.Generator]:
+    """Generators in the states (E, 6) that `encode_generators` gave."""
+    generators = []
+    for row in np.asarray(encoded, dtype=np.uint64).tolist():
+        bit_generator = np.random.PCG64(0)
+        bit_generator.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": (row[0] << 64) | row[1], "inc": (row[2] << 64) | row[3]},
+            "has_uint32": row[4],
+            "uinteger": row[5],
+        }
+        generators.append(np.random.Generator(bit_generator))
+    return generators
