@@ -1,0 +1,91 @@
+"""Cluster the agents by a universal policy's trajectories, then train for each cluster (section 4).
+
+One policy is trained for all agents, K-means groups the agents by the rewards that they receive
+along its trajectories, and one policy is then trained for each group.
+
+The pre-training takes `pretraining` of the transitions of ONE policy on top of the task's, as in the
+reference code (half of its iterations, one policy): the paper says "to approximate convergence".
+With k = 1 there is nothing to cluster, and none. The trajectories are one batch of the universal
+policy. Where all agents receive the same rewards (Resource Gathering, once the universal policy
+visits every tile) K-means leaves representatives without agents.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rmdp_bench.results import RunLog
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from baselines.online.assignments import FixedRule, one_hot
+from baselines.online.learner import Learner, PPOConfig, resume, task_settings, train
+from rmdp_bench.solution import Solution
+from rmdp_bench.tasks import Task
+
+
+@dataclass(frozen=True)
+class Config(PPOConfig):
+    """The learner's settings and the length of the pre-training."""
+
+    pretraining: float = 0.5
+    """Transitions of the universal policy, as a share of the task's transitions per policy."""
+
+
+def config_for(task: Task) -> Config:
+    """Settings for a task."""
+    return Config(**task_settings(task))
+
+
+def cluster_agents(
+    rewards: npt.NDArray[np.floating[Any]], n_representatives: int, seed: int
+) -> npt.NDArray[np.intp]:
+    """Clusters (n,) of agents by their rewards (steps, n) along the same trajectories."""
+    means = KMeans(n_clusters=n_representatives, n_init=10, random_state=seed)
+    with warnings.catch_warnings():
+        # Fewer distinct agents than clusters: see above.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return np.asarray(means.fit(rewards.T).labels_, dtype=np.intp)
+
+
+def pretrain(
+    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+) -> torch.Tensor:
+    """Trains the universal policies and returns the clusters as assignments (R, n, k)."""
+    n, k = task.n_agents, task.n_representatives
+    universal = dataclasses.replace(
+        task, n_representatives=1, transitions=int(config.pretraining * task.transitions)
+    )
+    learner = Learner(universal, config, seeds, device)
+    everyone = FixedRule(torch.ones(len(seeds), n, 1, device=device))
+    resume(learner, everyone, log, phase="pretraining")
+    train(learner, everyone, log, phase="pretraining")
+    rewards = learner.collect().rewards.reshape(len(seeds), -1, n).cpu().numpy()
+    learner.close()
+    labels = [cluster_agents(r, k, seed) for r, seed in zip(rewards, seeds, strict=True)]
+    return one_hot(np.stack(labels), k, device)
+
+
+def solve(
+    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+) -> list[Solution]:
+    """Pre-trains, clusters and trains, for every seed.
+
+    Returns:
+        One solution for each seed.
+    """
+    shape = (len(seeds), task.n_agents, task.n_representatives)
+    rule = FixedRule(torch.ones(shape, device=device) / task.n_representatives)
+    learner = Learner(task, config, seeds, device)
+    if not resume(learner, rule, log) and task.n_representatives > 1:
+        rule.assignment = pretrain(task, config, seeds, device, log)
+    train(learner, rule, log)
+    learner.close()
+    return learner.solutions(rule.assignment)

@@ -1,0 +1,121 @@
+"""End-to-end learning with soft assignments (paper, section 3.4).
+
+The assignment is the softmax of a table psi (n, k) of logits, moved by Adam on the actors' clipped
+loss (equation 12) in the same gradient steps as the actors.
+
+Choices, and a departure that a setting offers:
+  - psi starts standard normal, as in the reference code; a uniform start is a saddle.
+  - `signal="advantage"` is equation 12 as written. Its advantages are on-policy: their mean over a
+    batch is about zero for EVERY (agent, representative), so they say little about which
+    representative serves an agent better; what remains is that one improving for an agent gains
+    its weight. `signal="return"` is the exact gradient of the objective itself (equation 2): the
+    derivative of sum_ij alpha^i(j) V^ij with the moving averages of returns (equation 10) as V.
+  - `normalization="minibatch"` normalises the marginal advantages within each mini-batch and lets
+    the gradient pass through, as the code does; the paper's appendix B says batch.
+  - The solution is the soft assignment as it was learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rmdp_bench.results import RunLog
+from torch import Tensor
+
+from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from rmdp_bench.solution import Solution
+from rmdp_bench.tasks import Task
+
+
+@dataclass(frozen=True)
+class Config(PPOConfig):
+    """The learner's settings and those of the assignment."""
+
+    assignment_learning_rate: float = 2e-3
+    """Adam's step size for psi (appendix B)."""
+    signal: Literal["advantage", "return"] = "advantage"
+    """Equation 12 as written, or the gradient of objective 2 with averaged returns as values."""
+
+
+def config_for(task: Task) -> Config:
+    """Settings for a task."""
+    return Config(**task_settings(task))
+
+
+class SoftRule:
+    """psi (R, n, k) and its Adam."""
+
+    def __init__(
+        self, task: Task, n_representatives: int, config: Config, seeds: Sequence[int], device: str
+    ) -> None:
+        """Draws every seed's psi."""
+        self.config, self.n_agents = config, task.n_agents
+        self.moves_within_update = config.signal == "advantage"
+        draws = [
+            np.random.default_rng([seed, 4]).standard_normal((task.n_agents, n_representatives))
+            for seed in seeds
+        ]
+        self.psi = torch.from_numpy(np.stack(draws).astype(np.float32)).to(device)
+        self.psi.grad = torch.zeros_like(self.psi)
+        self.optimizer = torch.optim.Adam([self.psi], lr=config.assignment_learning_rate)
+        state = self.optimizer.state[self.psi]
+        state["step"] = torch.zeros(())
+        state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(self.psi) for _ in range(2))
+        self.assignment = self.psi.softmax(-1)
+
+    def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
+        """With `signal="return"`, as many steps as the actors make, on objective 2."""
+        if self.moves_within_update:
+            return
+        table = torch.from_numpy(np.nan_to_num(average_returns).astype(np.float32))
+        table = table.to(self.psi.device) / self.n_agents
+        config = self.config
+        for _ in range(config.n_epochs * config.batch_size // config.minibatch_size):
+            self._step(-table)
+
+    def minibatch(self, objective: Tensor, agent_advantages: Tensor) -> None:
+        """A step on equation 12."""
+        n_rows = objective.shape[1]
+        slope = torch.bmm(objective.unsqueeze(1), agent_advantages) / -n_rows  # (R k, 1, n)
+        n_seeds, n_agents, _ = self.psi.shape
+        self._step(slope.view(n_seeds, -1, n_agents).transpose(1, 2))
+
+    def _step(self, slope: Tensor) -> None:
+        """Moves psi against the derivative (R, n, k) of the loss by the assignment."""
+        assert self.psi.grad is not None
+        mean = (self.assignment * slope).sum(-1, keepdim=True)
+        torch.mul(self.assignment, slope - mean, out=self.psi.grad)
+        self.optimizer.step()
+        self.assignment = self.psi.softmax(-1)
+
+    def get_state(self) -> dict[str, npt.NDArray[Any]]:
+        """Psi and Adam's state."""
+        state = self.optimizer.state[self.psi]
+        arrays = {name: state[name].cpu().numpy() for name in ("exp_avg", "exp_avg_sq")}
+        steps = np.full(len(self.psi), state["step"].item())
+        return arrays | {"psi": self.psi.cpu().numpy(), "step": steps}
+
+    def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Restores what `get_state` returned."""
+        own = self.optimizer.state[self.psi]
+        for name, tensor in (("psi", self.psi), *((n, own[n]) for n in ("exp_avg", "exp_avg_sq"))):
+            tensor.copy_(torch.from_numpy(state[name]))
+        own["step"].fill_(float(state["step"][0]))
+        self.assignment = self.psi.softmax(-1)
+
+
+def solve(
+    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+) -> list[Solution]:
+    """Trains representatives and assignment of every seed, as one batch.
+
+    Returns:
+        One solution for each seed.
+    """
+    rule = SoftRule(task, task.n_representatives, config, seeds, device)
+    return solve_with_rule(task, config, seeds, device, log, rule)

@@ -1,0 +1,147 @@
+"""Networks of k representatives, for several seeds at once, with gradients in closed form.
+
+Paper, section 3.2: "we share the parameters of intermediate layers between actors, as well as
+critics", and appendix B: one hidden layer of 64 (tanh). So an actor (or a critic) is one shared
+hidden layer and one linear head per representative; a head sees the observations of its own
+representative only, never those of the k - 1 others.
+
+Every tensor has the seeds R as its leading axis, so that several seeds are one batched matrix
+product. With a single hidden layer the gradient is six lines (`HeadedNetwork.backward`); writing
+them out spares autograd's bookkeeping, which costs more than the arithmetic at mini-batches of 64.
+`tests/test_learner.py` holds them against autograd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+
+class HeadedNetwork:
+    """A tanh layer shared by k representatives and one linear head for each, for R seeds.
+
+    All parameters live in one flat tensor, so that Adam and its state are one tensor each; the
+    attributes are views into it:
+
+        hidden_weight (R, d, h)   hidden_bias (R, 1, h)   head_weight (R k, h, o)   head_bias (R k, 1, o)
+        log_std (R k, 1, o)       only with `log_std`: a learned standard deviation per output
+    """
+
+    def __init__(
+        self,
+        n_representatives: int,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        head_gain: float,
+        generators: Sequence[torch.Generator],
+        device: str,
+        log_std: float | None = None,
+    ) -> None:
+        """Initialises the layers orthogonally (appendix B), biases at zero.
+
+        Args:
+            n_representatives: k, the number of heads.
+            input_size: d.
+            hidden_size: h.
+            output_size: o, of each head.
+            head_gain: scale of the heads' orthogonal matrices; the hidden layer's is sqrt(2).
+            generators: one for each seed; R is their number.
+            device: where the parameters live.
+            log_std: initial value of the log standard deviations; None for a network without.
+        """
+        n_seeds, k = len(generators), n_representatives
+        self.n_seeds, self.n_representatives = n_seeds, n_representatives
+        shapes = {
+            "hidden_weight": (n_seeds, input_size, hidden_size),
+            "hidden_bias": (n_seeds, 1, hidden_size),
+            "head_weight": (n_seeds * k, hidden_size, output_size),
+            "head_bias": (n_seeds * k, 1, output_size),
+        }
+        if log_std is not None:
+            shapes["log_std"] = (n_seeds * k, 1, output_size)
+        sizes = [int(np.prod(shape)) for shape in shapes.values()]
+        self.flat = torch.zeros(sum(sizes), device=device)
+        self.flat.grad = torch.zeros_like(self.flat)
+        self.parameters = _views(self.flat, shapes)
+        self.gradients = _views(self.flat.grad, shapes)
+        for seed, generator in enumerate(generators):
+            hidden = torch.empty(hidden_size, input_size)
+            torch.nn.init.orthogonal_(hidden, gain=2**0.5, generator=generator)
+            self.parameters["hidden_weight"][seed] = hidden.T
+            for j in range(seed * k, (seed + 1) * k):
+                head = torch.empty(output_size, hidden_size)
+                torch.nn.init.orthogonal_(head, gain=head_gain, generator=generator)
+                self.parameters["head_weight"][j] = head.T
+        if log_std is not None:
+            self.parameters["log_std"].fill_(log_std)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Applies every representative's network to its own rows.
+
+        Args:
+            inputs: (R, k B, d), representative by representative.
+
+        Returns:
+            The outputs (R k, B, o) and the hidden layer (R, k B, h) that `backward` needs.
+        """
+        parameters = self.parameters
+        hidden = torch.baddbmm(parameters["hidden_bias"], inputs, parameters["hidden_weight"])
+        hidden.tanh_()
+        rows = hidden.view(self.n_seeds * self.n_representatives, -1, hidden.shape[-1])
+        return torch.baddbmm(parameters["head_bias"], rows, parameters["head_weight"]), hidden
+
+    def backward(self, inputs: Tensor, hidden: Tensor, output_gradient: Tensor) -> None:
+        """Writes the gradient of the loss into `gradients` (those of log_std excepted).
+
+        Args:
+            inputs: (R, k B, d) as given to `forward`.
+            hidden: (R, k B, h) as returned by it.
+            output_gradient: (R k, B, o), gradient of the loss with respect to the outputs.
+        """
+        gradients = self.gradients
+        rows = hidden.view(output_gradient.shape[0], -1, hidden.shape[-1])
+        torch.bmm(rows.transpose(1, 2), output_gradient, out=gradients["head_weight"])
+        torch.sum(output_gradient, 1, keepdim=True, out=gradients["head_bias"])
+        slope = torch.bmm(output_gradient, self.parameters["head_weight"].transpose(1, 2))
+        slope = slope.view_as(hidden)
+        slope.sub_(slope * hidden * hidden)  # the derivative of tanh is 1 - tanh^2
+        torch.bmm(inputs.transpose(1, 2), slope, out=gradients["hidden_weight"])
+        torch.sum(slope, 1, keepdim=True, out=gradients["hidden_bias"])
+
+    def clip_gradient(self, max_norm: float) -> None:
+        """Scales each seed's gradient to a Euclidean norm of at most `max_norm`."""
+        by_seed = [gradient.view(self.n_seeds, -1) for gradient in self.gradients.values()]
+        norms = torch.stack([torch.linalg.vector_norm(g, dim=1) for g in by_seed]).norm(dim=0)
+        scale = (max_norm / (norms + 1e-6)).clamp_(max=1.0).unsqueeze(1)
+        for gradient in by_seed:
+            gradient.mul_(scale)
+
+    def split(self, flat: Tensor) -> dict[str, npt.NDArray[np.float32]]:
+        """Arrays of a flat tensor such as `flat` or a moment of Adam's, seeds leading (R, ...)."""
+        shapes = {name: tuple(view.shape) for name, view in self.parameters.items()}
+        return {
+            name: view.reshape(self.n_seeds, -1, *view.shape[1:]).cpu().numpy()
+            for name, view in _views(flat, shapes).items()
+        }
+
+    def merge(self, flat: Tensor, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Writes arrays as `split` returns them into a flat tensor."""
+        shapes = {name: tuple(view.shape) for name, view in self.parameters.items()}
+        for name, view in _views(flat, shapes).items():
+            view.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])).view(view.shape))
+
+
+def _views(flat: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Cuts a flat tensor into consecutive tensors of the given shapes."""
+    views, start = {}, 0
+    for name, shape in shapes.items():
+        size = int(np.prod(shape))
+        views[name] = flat[start : start + size].view(shape)
+        start += size
+    return views

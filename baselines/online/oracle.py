@@ -1,0 +1,68 @@
+"""Representatives trained for groups that are given, not learned: what knowing the split is worth.
+
+The groups are those of the exact ceiling (`rmdp_bench.ceilings`). `groups="intervals"` is the
+reference code's oracle instead: equal intervals of the preferences' range, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
+from rmdp_bench.results import RunLog
+
+from baselines.online.assignments import FixedRule, one_hot
+from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from rmdp_bench.population import TargetPopulation
+from rmdp_bench.solution import Solution
+from rmdp_bench.tasks import Task
+
+
+@dataclass(frozen=True)
+class Config(PPOConfig):
+    """The learner's settings and the choice of groups."""
+
+    groups: Literal["optimal", "intervals"] = "optimal"
+    """The groups of the exact optimum, or equal intervals of the targets' range."""
+
+
+def config_for(task: Task) -> Config:
+    """Settings for a task."""
+    return Config(**task_settings(task))
+
+
+def oracle_groups(task: Task, groups: str) -> npt.NDArray[np.intp]:
+    """Representatives (n,) of the agents.
+
+    Raises:
+        ValueError: if intervals are asked of a population without targets.
+    """
+    population, k = task.population, task.n_representatives
+    if isinstance(population, TargetPopulation):
+        if groups == "optimal":
+            return np.asarray(constant_speed_optimum(population, k)[2].argmax(1))
+        targets = population.targets
+        edges = np.linspace(targets.min(), targets.max(), k + 1)[1:-1]
+        return np.searchsorted(edges, targets, side="right")
+    if groups == "intervals":
+        raise ValueError(
+            f"groups is 'intervals', but the agents of {task.id} have no targets; use 'optimal'"
+        )
+    return np.asarray(resource_gathering_optimum(k)[2].argmax(1))
+
+
+def solve(
+    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+) -> list[Solution]:
+    """Trains k representatives for the given groups.
+
+    Returns:
+        One solution for each seed.
+    """
+    groups: npt.NDArray[Any] = np.stack([oracle_groups(task, config.groups)] * len(seeds))
+    rule = FixedRule(one_hot(groups, task.n_representatives, device))
+    return solve_with_rule(task, config, seeds, device, log, rule)

@@ -1,0 +1,38 @@
+"""The control: agents are dealt out at random and evenly, and stay where they are (section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rmdp_bench.results import RunLog
+
+from baselines.online.assignments import FixedRule, one_hot, random_even_assignment
+from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from rmdp_bench.solution import Solution
+from rmdp_bench.tasks import Task
+
+
+@dataclass(frozen=True)
+class Config(PPOConfig):
+    """The learner's settings."""
+
+
+def config_for(task: Task) -> Config:
+    """Settings for a task."""
+    return Config(**task_settings(task))
+
+
+def solve(
+    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+) -> list[Solution]:
+    """Trains k representatives for every seed's random groups.
+
+    Returns:
+        One solution for each seed.
+    """
+    n, k = task.n_agents, task.n_representatives
+    groups = [random_even_assignment(n, k, np.random.default_rng([seed, 4])) for seed in seeds]
+    rule = FixedRule(one_hot(np.stack(groups), k, device))
+    return solve_with_rule(task, config, seeds, device, log, rule)
