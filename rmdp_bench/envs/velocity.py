@@ -49,7 +49,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.resources import files
@@ -305,7 +307,8 @@ class VelocityWorld(World):
                 self._renderer = _make_renderer(self._robot, self._model, mode)
             self._batch.get_data(row, self._renderer.data)
             mujoco.mj_forward(self._model, self._renderer.data)
-            return self._renderer.render(mode)
+            with _headless():
+                return self._renderer.render(mode)
         except Exception as error:
             need = "a display" if mode == "human" else "OpenGL (MUJOCO_GL=egl or osmesa, headless)"
             raise gym.error.DependencyNotInstalled(
@@ -410,6 +413,20 @@ def load_model(robot: Robot) -> Any:
 def _make_population(n_agents: int, target_bound: float, population_seed: Any) -> TargetPopulation:
     seed = check_population_seed(population_seed)
     return TargetPopulation.uniform(n_agents, target_bound, seed=seed)
+
+
+@contextmanager
+def _headless() -> Iterator[None]:
+    """Without a display, let Gymnasium's renderer take EGL; MUJOCO_GL decides where it is set."""
+    with_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if os.environ.get("MUJOCO_GL") or with_display or sys.platform != "linux":
+        yield
+        return
+    os.environ["MUJOCO_GL"] = "egl"
+    try:
+        yield
+    finally:
+        del os.environ["MUJOCO_GL"]
 
 
 def _make_renderer(robot: Robot, model: Any, mode: str) -> Any:
