@@ -80,7 +80,7 @@ def discrete_graph(actions: Sequence[int]) -> bytes:
 
 
 class LinearPolicy:
-    """clip(observation @ weights, -1, 1), in NumPy and in ONNX."""
+    """clip(observation @ weights, -1, 1), in NumPy and in ONNX; rows independent of the batch."""
 
     def __init__(self, weights: NDArray[Any]) -> None:
         self.weights = np.asarray(weights, np.float32)
@@ -89,8 +89,9 @@ class LinearPolicy:
         pass
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
-        raw = observations.astype(np.float32) @ self.weights
-        return np.clip(raw, -1.0, 1.0)
+        products = observations.astype(np.float32)[:, :, None] * self.weights
+        actions: NDArray[Any] = np.clip(products.sum(axis=1), np.float32(-1.0), np.float32(1.0))
+        return actions
 
     def to_onnx(self) -> bytes:
         return linear_graph(self.weights)
