@@ -3,8 +3,8 @@
 One policy is trained for all agents, K-means groups the agents by the rewards that they receive
 along its trajectories, and one policy is then trained for each group.
 
-The pre-training takes `pretraining` of the transitions of ONE policy on top of the task's, as in the
-reference code (half of its iterations, one policy): the paper says "to approximate convergence".
+The pre-training takes `pretraining` of the transitions of ONE policy on top of the task's, as in
+the reference code (half of its iterations); the paper says "to approximate convergence".
 With k = 1 there is nothing to cluster, and none. The trajectories are one batch of the universal
 policy. Where all agents receive the same rewards (Resource Gathering, once the universal policy
 visits every tile) K-means leaves representatives without agents.

@@ -9,8 +9,10 @@ Choices where the paper leaves one:
     in Resource Gathering hands every representative a column of the grid.)
   - Ties keep the representative that an agent has: agents to whom nobody gives anything yet stay
     spread, where an arg-max in order would send them all to representative 0.
-  - A representative left without agents receives a random one (appendix A, note on the M-step),
-    taken from a representative that has several. (The code pins the last agent of each.)
+  - A representative left without agents is lent a random one (appendix A, note on the M-step) of
+    a representative that has several. Since one PPO update does not reach the optimum for it, as
+    the appendix assumes, the agent is lent for `patience` updates, unless the representative wins
+    somebody before. (The code pins the last agent of each representative for good.)
   - No warm start: the E-step is idle until each representative has finished an episode.
   - Q averages undiscounted returns, in the order in which episodes end.
 """
@@ -36,6 +38,9 @@ from rmdp_bench.tasks import Task
 class Config(PPOConfig):
     """The learner's settings; equation 10's lambda is `mixing`."""
 
+    patience: int = 25
+    """Updates for which a representative without agents keeps the one that it is lent."""
+
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
@@ -43,28 +48,20 @@ def config_for(task: Task) -> Config:
 
 
 def e_step(
-    q_table: npt.NDArray[np.floating[Any]],
-    current: npt.NDArray[np.intp],
-    generator: np.random.Generator,
+    q_table: npt.NDArray[np.floating[Any]], current: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.intp]:
     """Assigns every agent to its best representative (equation 11).
 
     Args:
         q_table: (n, k) estimated returns.
         current: (n,) representative of each agent, kept where it is among the best.
-        generator: draws the agents that representatives without any receive.
 
     Returns:
-        (n,) representatives; each serves at least one agent if n >= k. Apart from the agents drawn
-        for empty representatives, no agent's entry of `q_table` is lower than before.
+        (n,) representatives; no agent's entry of `q_table` is lower than before.
     """
-    n, k = q_table.shape
     chosen = q_table.argmax(1)
-    best_now = q_table[np.arange(n), current] >= q_table.max(1)
-    chosen[best_now] = current[best_now]
-    for empty in np.setdiff1d(np.arange(k), chosen):
-        counts = np.bincount(chosen, minlength=k)
-        chosen[generator.choice(np.flatnonzero(counts[chosen] > 1))] = empty
+    content = q_table[np.arange(len(current)), current] >= q_table.max(1)
+    chosen[content] = current[content]
     return chosen
 
 
@@ -73,47 +70,64 @@ class EMRule:
 
     moves_within_update = False
 
-    def __init__(
-        self, task: Task, n_representatives: int, seeds: Sequence[int], device: str
-    ) -> None:
+    def __init__(self, task: Task, config: Config, seeds: Sequence[int], device: str) -> None:
         """Starts every seed from its own random even assignment."""
-        self.seeds, self.n_representatives, self.device = seeds, n_representatives, device
+        self.seeds, self.n_representatives, self.device = seeds, task.n_representatives, device
+        self.patience = config.patience
         self.n_steps = 0
         self.representatives = np.stack(
             [
-                random_even_assignment(task.n_agents, n_representatives, self._generator(seed))
+                random_even_assignment(
+                    task.n_agents, task.n_representatives, np.random.default_rng([seed, 4])
+                )
                 for seed in seeds
             ]
         )
-        self.assignment = one_hot(self.representatives, n_representatives, device)
-
-    def _generator(self, seed: int) -> np.random.Generator:
-        """A new generator for each E-step, so that there is none to store."""
-        return np.random.default_rng([seed, 4, self.n_steps])
+        self.lent_agent = np.zeros((len(seeds), task.n_representatives), np.intp)
+        self.lent_until = np.zeros_like(self.lent_agent)
+        self.assignment = one_hot(self.representatives, task.n_representatives, device)
 
     def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
         """The E-step for each seed whose representatives have all finished an episode."""
         self.n_steps += 1
         for r, table in enumerate(average_returns):
             if not np.isnan(table).any():
-                self.representatives[r] = e_step(
-                    table, self.representatives[r], self._generator(self.seeds[r])
-                )
+                self.representatives[r] = e_step(table, self.representatives[r])
+                self._lend_agents(r)
         self.assignment = one_hot(self.representatives, self.n_representatives, self.device)
+
+    def _lend_agents(self, r: int) -> None:
+        """Gives each representative of seed r that has no agents one, for some time."""
+        representatives = self.representatives[r]
+        everybody = np.arange(self.n_representatives)
+        self.lent_until[r, np.isin(everybody, representatives)] = 0
+        for j in np.setdiff1d(everybody, representatives):
+            can_be_lent = np.bincount(representatives)[representatives] > 1
+            agent = self.lent_agent[r, j]
+            if self.n_steps >= self.lent_until[r, j] or not can_be_lent[agent]:
+                # A new generator for each draw, so that there is none to store.
+                generator = np.random.default_rng([self.seeds[r], 4, self.n_steps, int(j)])
+                agent = generator.choice(np.flatnonzero(can_be_lent))
+                self.lent_agent[r, j] = agent
+                self.lent_until[r, j] = self.n_steps + self.patience
+            representatives[agent] = j
 
     def minibatch(self, objective: torch.Tensor, agent_advantages: torch.Tensor) -> None:
         """Does nothing: the assignment is fixed during the M-step."""
 
     def get_state(self) -> dict[str, npt.NDArray[Any]]:
-        """Representatives (R, n) and the number of E-steps (R,)."""
+        """Representatives (R, n), agents lent and until when (R, k), number of E-steps (R,)."""
         return {
             "representatives": self.representatives,
+            "lent_agent": self.lent_agent,
+            "lent_until": self.lent_until,
             "n_steps": np.full(len(self.seeds), self.n_steps),
         }
 
     def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Restores what `get_state` returned."""
-        self.representatives = state["representatives"].copy()
+        for name in ("representatives", "lent_agent", "lent_until"):
+            setattr(self, name, state[name].copy())
         self.n_steps = int(state["n_steps"][0])
         self.assignment = one_hot(self.representatives, self.n_representatives, self.device)
 
@@ -126,5 +140,5 @@ def solve(
     Returns:
         One solution for each seed.
     """
-    rule = EMRule(task, task.n_representatives, seeds, device)
+    rule = EMRule(task, config, seeds, device)
     return solve_with_rule(task, config, seeds, device, log, rule)

@@ -50,16 +50,12 @@ def config_for(task: Task) -> Config:
 class SoftRule:
     """psi (R, n, k) and its Adam."""
 
-    def __init__(
-        self, task: Task, n_representatives: int, config: Config, seeds: Sequence[int], device: str
-    ) -> None:
+    def __init__(self, task: Task, config: Config, seeds: Sequence[int], device: str) -> None:
         """Draws every seed's psi."""
         self.config, self.n_agents = config, task.n_agents
         self.moves_within_update = config.signal == "advantage"
-        draws = [
-            np.random.default_rng([seed, 4]).standard_normal((task.n_agents, n_representatives))
-            for seed in seeds
-        ]
+        shape = (task.n_agents, task.n_representatives)
+        draws = [np.random.default_rng([seed, 4]).standard_normal(shape) for seed in seeds]
         self.psi = torch.from_numpy(np.stack(draws).astype(np.float32)).to(device)
         self.psi.grad = torch.zeros_like(self.psi)
         self.optimizer = torch.optim.Adam([self.psi], lr=config.assignment_learning_rate)
@@ -117,5 +113,5 @@ def solve(
     Returns:
         One solution for each seed.
     """
-    rule = SoftRule(task, task.n_representatives, config, seeds, device)
+    rule = SoftRule(task, config, seeds, device)
     return solve_with_rule(task, config, seeds, device, log, rule)

@@ -27,7 +27,8 @@ class HeadedNetwork:
     All parameters live in one flat tensor, so that Adam and its state are one tensor each; the
     attributes are views into it:
 
-        hidden_weight (R, d, h)   hidden_bias (R, 1, h)   head_weight (R k, h, o)   head_bias (R k, 1, o)
+        hidden_weight (R, d, h)   hidden_bias (R, 1, h)
+        head_weight (R k, h, o)   head_bias (R k, 1, o)
         log_std (R k, 1, o)       only with `log_std`: a learned standard deviation per output
     """
 

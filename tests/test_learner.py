@@ -1,0 +1,336 @@
+"""The learner against slower statements of the same things: autograd, and loops over agents."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.online.assignments import FixedRule, one_hot, random_even_assignment
+from baselines.online.em import Config, EMRule, e_step
+from baselines.online.end_to_end import Config as SoftConfig
+from baselines.online.end_to_end import SoftRule
+from baselines.online.learner import Batch, Learner, PPOConfig, RunningStatistics
+from baselines.online.networks import HeadedNetwork
+from baselines.online.policies import RepresentativePolicy, export_onnx
+from rmdp_bench.tasks import Task, get_task
+
+SMALL: dict[str, Any] = {"n_envs": 2, "batch_size": 32, "minibatch_size": 8, "n_epochs": 2}
+TASKS = ["ResourceGathering-n25-k3-v0", "HopperVel-n100-k2-v0"]
+
+
+def small_task(task_id: str, updates: int = 4) -> Task:
+    return dataclasses.replace(get_task(task_id), transitions=updates * SMALL["batch_size"])
+
+
+def even_rule(task: Task, seeds: Sequence[int]) -> FixedRule:
+    groups = [
+        random_even_assignment(task.n_agents, task.n_representatives, np.random.default_rng(s))
+        for s in seeds
+    ]
+    return FixedRule(one_hot(np.stack(groups), task.n_representatives, "cpu"))
+
+
+def small_learner(task_id: str, seeds: Sequence[int] = (0, 1)) -> tuple[Learner, FixedRule]:
+    task = small_task(task_id)
+    return Learner(task, PPOConfig(**SMALL), seeds, "cpu"), even_rule(task, seeds)
+
+
+def parameters_for_autograd(network: HeadedNetwork) -> dict[str, torch.Tensor]:
+    return {n: p.clone().requires_grad_() for n, p in network.parameters.items()}
+
+
+def plain_forward(parameters: dict[str, torch.Tensor], inputs: torch.Tensor, k: int) -> Any:
+    """The network as loops over seeds and representatives."""
+    outputs = []
+    for seed, rows in enumerate(inputs):
+        weight, bias = parameters["hidden_weight"][seed], parameters["hidden_bias"][seed]
+        for j, own in enumerate(rows.chunk(k)):
+            head = seed * k + j
+            hidden = torch.tanh(own @ weight + bias)
+            outputs.append(
+                hidden @ parameters["head_weight"][head] + parameters["head_bias"][head]
+            )
+    return torch.stack(outputs)
+
+
+def minibatch(learner: Learner) -> tuple[torch.Tensor, ...]:
+    """Random inputs, actions, old log-probabilities and advantages, some ratios out of the clip."""
+    generator = torch.Generator().manual_seed(0)
+    rows = (learner.n_policies, 8)
+    inputs = torch.randn(
+        learner.n_seeds,
+        learner.n_representatives * 8,
+        learner.observation_size,
+        generator=generator,
+    )
+    if learner.discrete:
+        actions = torch.randint(learner.n_actions, (*rows, 1), generator=generator).float()
+    else:
+        actions = torch.randn(*rows, learner.n_actions, generator=generator)
+    with torch.no_grad():
+        now = log_probs(learner, learner.actor.parameters, inputs, actions)[0]
+    old = now + 0.4 * torch.randn(*rows, generator=generator)
+    return inputs, actions, old, torch.randn(*rows, generator=generator)
+
+
+def log_probs(
+    learner: Learner, parameters: dict[str, torch.Tensor], inputs: torch.Tensor, actions: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities (R k, B) and entropies (R k, B) by torch.distributions."""
+    outputs = plain_forward(parameters, inputs, learner.n_representatives)
+    if learner.discrete:
+        categorical = torch.distributions.Categorical(logits=outputs)
+        return categorical.log_prob(actions.squeeze(-1)), categorical.entropy()
+    normal = torch.distributions.Normal(outputs, parameters["log_std"].exp().expand_as(outputs))
+    return normal.log_prob(actions).sum(-1), normal.entropy().sum(-1)
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_actor_gradient_is_that_of_equation_9(task_id: str) -> None:
+    learner, _ = small_learner(task_id)
+    with torch.no_grad():
+        learner.actor.flat.add_(0.3 * torch.randn_like(learner.actor.flat))
+    config = dataclasses.replace(learner.config, max_gradient_norm=1e9, entropy_coefficient=0.1)
+    learner.config = config
+    inputs, actions, old, advantage = minibatch(learner)
+
+    parameters = parameters_for_autograd(learner.actor)
+    new, entropies = log_probs(learner, parameters, inputs, actions)
+    ratio = (new - old).exp()
+    surrogate = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+    loss = -(surrogate.mean(1) + 0.1 * entropies.mean(1)).sum()
+    loss.backward()
+
+    learner._update_actor(inputs, actions, old, advantage)
+    assert ((ratio < 0.8) | (ratio > 1.2)).any()
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(learner.actor.gradients[name], parameter.grad)
+
+
+def test_critic_gradient_is_that_of_equation_8() -> None:
+    learner, _ = small_learner(TASKS[0])
+    learner.config = dataclasses.replace(learner.config, max_gradient_norm=1e9)
+    inputs = minibatch(learner)[0]
+    targets = torch.randn(learner.n_policies, 8, learner.n_agents)
+
+    parameters = parameters_for_autograd(learner.critic)
+    values = plain_forward(parameters, inputs, learner.n_representatives)
+    (values - targets).square().mean((1, 2)).sum().backward()
+
+    learner._update_critic(inputs, targets)
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(learner.critic.gradients[name], parameter.grad)
+
+
+def test_gradients_are_clipped_seed_by_seed() -> None:
+    generators = [torch.Generator().manual_seed(seed) for seed in range(2)]
+    network = HeadedNetwork(3, 4, 5, 2, head_gain=1.0, generators=generators, device="cpu")
+    for gradient in network.gradients.values():
+        by_seed = gradient.view(2, -1)
+        by_seed[0], by_seed[1] = 1.0, 1e-4
+    small = {name: gradient.clone() for name, gradient in network.gradients.items()}
+    network.clip_gradient(0.5)
+    large = torch.cat([g.view(2, -1)[0] for g in network.gradients.values()])
+    assert large.norm().item() == pytest.approx(0.5, rel=1e-4)
+    for name, gradient in network.gradients.items():
+        assert torch.equal(gradient.view(2, -1)[1], small[name].view(2, -1)[1])
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_agent_advantages_are_gae_for_each_agent(task_id: str) -> None:
+    """Against a loop over steps that reads one agent at a time, with both ways to end."""
+    learner, _ = small_learner(task_id, seeds=[0])
+    for _ in range(3):
+        batch = learner.collect()
+    p, steps, copies, n = batch.rewards.shape
+    generator = torch.Generator().manual_seed(1)
+    batch.rewards = torch.rand(p, steps, copies, n, generator=generator)
+    batch.ended[:] = torch.rand(p, steps, copies, generator=generator) < 0.2
+    where = np.argwhere((batch.ended & (torch.rand(batch.ended.shape) < 0.5)).numpy())
+    batch.truncations = tuple(where.T)
+    batch.final_observations = torch.randn(len(where), learner.observation_size)
+    rewards = batch.rewards.clone()
+    advantages, targets = learner.agent_advantages(batch)
+
+    def values(policy: int, observations: torch.Tensor) -> torch.Tensor:
+        parts = learner.critic.parameters
+        hidden = torch.tanh(observations @ parts["hidden_weight"][0] + parts["hidden_bias"][0])
+        return hidden @ parts["head_weight"][policy] + parts["head_bias"][policy]
+
+    gamma, decay = learner.task.gamma, learner.config.gae_lambda
+    final = {tuple(w): o for w, o in zip(where.tolist(), batch.final_observations, strict=True)}
+    for policy in range(p):
+        for copy in range(copies):
+            carried = torch.zeros(n)
+            after = values(policy, batch.last_observations[policy, copy])[0]
+            for t in reversed(range(steps)):
+                value = values(policy, batch.observations[policy, t, copy])[0]
+                if batch.ended[policy, t, copy]:
+                    carried = torch.zeros(n)
+                    after = torch.zeros(n)
+                    if (policy, t, copy) in final:
+                        after = values(policy, final[(policy, t, copy)])[0]
+                delta = rewards[policy, t, copy] + gamma * after - value
+                carried = delta + gamma * decay * carried
+                torch.testing.assert_close(
+                    advantages[policy, t, copy], carried, rtol=1e-4, atol=1e-4
+                )
+                torch.testing.assert_close(
+                    targets[policy, t, copy], carried + value, rtol=1e-4, atol=1e-4
+                )
+                after = value
+
+
+def test_average_returns_follow_equation_10() -> None:
+    learner, _ = small_learner(TASKS[0], seeds=[0])
+    shape = (learner.n_policies, learner.n_steps, learner.config.n_envs, learner.n_agents)
+    rewards = torch.rand(shape, generator=torch.Generator().manual_seed(2))
+    ended = np.random.default_rng(2).random(shape[:3]) < 0.3
+    ended[2] = False  # a representative that finishes no episode
+    expected: list[Any] = [None] * learner.n_policies
+    running = torch.zeros(shape[0], shape[2], shape[3])
+    for t in range(shape[1]):
+        running += rewards[:, t]
+        for policy in range(shape[0]):
+            for copy in range(shape[2]):
+                if ended[policy, t, copy]:
+                    episode = running[policy, copy].numpy().astype(np.float64)
+                    old = expected[policy]
+                    expected[policy] = (
+                        episode.copy() if old is None else 0.95 * old + 0.05 * episode
+                    )
+                    running[policy, copy] = 0.0
+    learner._average_returns(rewards, ended)
+    np.testing.assert_allclose(learner.average_returns[0, :, 0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(learner.average_returns[0, :, 1], expected[1], rtol=1e-6)
+    assert np.isnan(learner.average_returns[0, :, 2]).all()
+
+
+def test_running_statistics_equal_those_of_all_data() -> None:
+    data = np.random.default_rng(0).normal(3.0, 2.0, (2, 60, 4))
+    statistics = RunningStatistics(2, 4)
+    for part in np.split(data, [10, 25], axis=1):
+        statistics.update(part)
+    np.testing.assert_allclose(statistics.mean, data.mean(1))
+    np.testing.assert_allclose(statistics.variance, data.var(1))
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_a_seed_does_not_depend_on_its_companions(task_id: str) -> None:
+    together, rule = small_learner(task_id, [0, 1, 2])
+    alone, rule_alone = small_learner(task_id, [1])
+    rule_alone.assignment = rule.assignment[1:2]
+    for learner, own_rule in ((together, rule), (alone, rule_alone)):
+        for _ in range(3):
+            learner.update(learner.collect(), own_rule)
+    for name in ("actor", "critic"):
+        network = getattr(together, name)
+        for key, array in network.split(network.flat).items():
+            other = getattr(alone, name)
+            assert np.array_equal(array[1], other.split(other.flat)[key][0]), (name, key)
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_state_restores_the_run_bit_for_bit(task_id: str) -> None:
+    learner, rule = small_learner(task_id)
+    for _ in range(2):
+        learner.update(learner.collect(), rule)
+    arrays, states = learner.get_state()
+    arrays = {name: array.copy() for name, array in arrays.items()}
+    assert all(len(array) == learner.n_seeds for array in arrays.values())
+    learner.update(learner.collect(), rule)
+    resumed, rule_resumed = small_learner(task_id)
+    resumed.set_state(arrays, states)
+    resumed.update(resumed.collect(), rule_resumed)
+    assert torch.equal(learner.actor.flat, resumed.actor.flat)
+    assert torch.equal(learner.critic.flat, resumed.critic.flat)
+    np.testing.assert_array_equal(learner.average_returns, resumed.average_returns)
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_saved_policies_act_as_those_in_memory(task_id: str) -> None:
+    import onnxruntime
+
+    learner, rule = small_learner(task_id)
+    learner.update(learner.collect(), rule)
+    solution = learner.solutions(rule.assignment)[1]
+    policy = solution.policies[1]
+    assert isinstance(policy, RepresentativePolicy)
+    session = onnxruntime.InferenceSession(export_onnx(policy.actors))
+    observations = np.random.default_rng(0).normal(size=(20, learner.observation_size))
+    feed = {"observation": observations.astype(np.float32), "representative": np.full(20, 1)}
+    np.testing.assert_allclose(session.run(None, feed)[0], policy.act(observations), atol=1e-5)
+
+
+def test_e_step_never_lowers_welfare_and_keeps_ties() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        n, k = generator.integers(2, 12), generator.integers(1, 5)
+        table = generator.integers(0, 4, (n, k)).astype(np.float64)
+        current = generator.integers(k, size=n)
+        chosen = e_step(table, current)
+        before, after = table[np.arange(n), current], table[np.arange(n), chosen]
+        assert (after >= before).all()
+        np.testing.assert_array_equal(after, table.max(1))
+        np.testing.assert_array_equal(chosen[before == after], current[before == after])
+
+
+def test_representatives_without_agents_are_lent_one_for_a_while() -> None:
+    task = get_task("ResourceGathering-n25-k3-v0")
+    rule = EMRule(task, Config(patience=3), [0], "cpu")
+    table = np.zeros((1, 25, 3))
+    table[0, :, 1] = 1.0  # everybody prefers representative 1
+    lent = []
+    for _ in range(7):
+        rule.after_collection(table)
+        counts = rule.assignment[0].sum(0).tolist()
+        assert counts == [1.0, 23.0, 1.0]
+        lent.append(int(rule.assignment[0, :, 0].argmax()))
+    assert len(set(lent[:3])) == 1 and len(set(lent[3:6])) == 1
+    assert len(set(lent)) > 1
+    table[0, :5, 0] = 2.0
+    rule.after_collection(table)
+    assert rule.assignment[0].sum(0).tolist() == [5.0, 19.0, 1.0]
+
+
+@pytest.mark.parametrize("signal", ["advantage", "return"])
+def test_assignment_gradient_is_that_of_the_objective(signal: Any) -> None:
+    """Against autograd on equation 12, or on objective 2, through the softmax."""
+    task = get_task("ResourceGathering-n25-k3-v0")
+    config = SoftConfig(signal=signal, n_epochs=1, batch_size=64)
+    rule = SoftRule(task, config, [0, 1], "cpu")
+    psi = rule.psi.clone().requires_grad_()
+    generator = torch.Generator().manual_seed(0)
+    if signal == "advantage":
+        objective = torch.rand(6, 8, generator=generator)
+        agent_advantages = torch.randn(6, 8, 25, generator=generator)
+        weights = psi.softmax(-1).transpose(1, 2).reshape(6, 1, 25)
+        loss = -(objective * (agent_advantages * weights).sum(-1)).mean(1).sum()
+        loss.backward()
+        rule.minibatch(objective, agent_advantages)
+    else:
+        values = torch.rand(2, 25, 3, generator=generator)
+        loss = -(psi.softmax(-1) * values).sum(-1).mean(-1).sum()
+        loss.backward()
+        rule.after_collection(values.numpy())
+    torch.testing.assert_close(rule.psi.grad, psi.grad)
+    torch.testing.assert_close(rule.assignment.sum(-1), torch.ones(2, 25))
+
+
+def test_bad_settings_are_refused_by_name() -> None:
+    for bad in ({"n_envs": 0}, {"batch_size": 100}, {"clip": 0.0}, {"mixing": 1.5}):
+        with pytest.raises(ValueError, match=next(iter(bad))):
+            PPOConfig(**bad)
+
+
+def test_batch_holds_every_agents_reward() -> None:
+    learner, _ = small_learner(TASKS[1])
+    batch = learner.collect()
+    assert isinstance(batch, Batch)
+    assert batch.rewards.shape == (4, 16, 2, 100)
+    assert batch.observations.shape == (4, 16, 2, 11)
