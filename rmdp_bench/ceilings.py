@@ -1,0 +1,287 @@
+"""Ceilings: the greatest social welfare that k representatives can reach, exactly.
+
+Social welfare is the mean return over agents, in percent of a perfect episode (see `scoring`).
+Both functions take the maximum over all policies and all assignments.  Soft assignments do not
+help: welfare is linear in each agent's row of the assignment, so that a vertex of the simplex is
+as good.  What is left is to split the agents into k groups and to give each its best policy.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench.population import TargetPopulation
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+EPISODE_STEPS = 1000
+"""Most steps H of an episode in the velocity environments."""
+
+MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
+"""Row and column change of Resource Gathering's actions 0 to 3: up, down, left, right."""
+
+
+class ConstantSpeedOptimum(NamedTuple):
+    """What `constant_speed_optimum` finds."""
+
+    welfare: float
+    """Upper bound of the social welfare, percent."""
+    speeds: FloatArray
+    """(k,) speeds that attain it, ascending, each an agent's target."""
+    assignment: FloatArray
+    """(n, k) zeros and ones: each agent at the speed nearest to its target."""
+
+
+class Tour(NamedTuple):
+    """One episode of Resource Gathering that ends at home."""
+
+    actions: tuple[int, ...]
+    """(T,) actions 0 to 3: up, down, left, right."""
+    tiles: tuple[int, ...]
+    """(T + 1,) tiles from home to home, row-major numbers 0 to 24."""
+
+
+class ResourceGatheringOptimum(NamedTuple):
+    """What `resource_gathering_optimum` returns."""
+
+    welfare: float
+    """Greatest social welfare, percent."""
+    tours: tuple[Tour, ...]
+    """k tours that attain it, one for each representative, shortest first."""
+    assignment: FloatArray
+    """(25, k) zeros and ones: each agent at the shortest tour that visits its tile."""
+
+
+def constant_speed_optimum(
+    population: TargetPopulation, n_representatives: int
+) -> ConstantSpeedOptimum:
+    r"""Best welfare of k representatives if each could hold one speed from the first step on.
+
+    No policy does better, on any robot; none quite reaches it, because a robot starts at rest.
+    With tent(x, y) = max(0, 1 - |x - y| / width), agent i earns peak * tent(target_i, v) at v.
+
+    1. A constant speed is optimal.  Along any episode with speeds v_1 .. v_T, T <= H = 1000, the
+       agents G of one representative earn sum_t R(v_t) <= H max_v R(v), where
+       R(v) = peak * sum_{i in G} tent(target_i, v) >= 0.  The same holds for the expectation.
+    2. A target is an optimal speed.  R is continuous, piecewise linear, not negative, and zero far
+       out, so it has a greatest maximiser v*.  Its slope rises or stays to v* and falls after it:
+       v* is a concave kink.  A tent is concave at its top and convex at its two feet, so the only
+       concave kinks of R are targets of G.
+    3. Recursion.  For a set of speeds every agent is best at a nearest one, for tent falls with
+       the distance.  Let x_1 < .. < x_p be the distinct targets, w_l agents at x_l.  Between two
+       chosen neighbours x_i < x_j the agents earn
+       gain(i, j) = sum_{i < l < j} w_l max(tent(x_l, x_i), tent(x_l, x_j)),
+       whatever the other speeds.  So the best total of the agents up to x_j, with x_j the last of
+       q speeds, is
+       best_1(j) = sum_{l <= j} w_l tent(x_l, x_j),
+       best_q(j) = max_{i < j} best_{q-1}(i) + gain(i, j) + w_j,
+       and the optimum is max_j best_k(j) + sum_{l > j} w_l tent(x_l, x_j).
+       If k >= p, a speed for every target is perfect.
+    4. The maximiser is monotone.  For a <= b < c <= d:
+       gain(a, c) + gain(b, d) >= gain(a, d) + gain(b, c), agent by agent.  Strictly between b and
+       c with A, B, C, D the tents to a, b, c, d: A <= B, C >= D, and the maximum is submodular,
+       max(A, C) + max(B, D) >= max(A, D) + max(B, C).  Elsewhere an agent counts at most once on
+       either side, and on the left with the same or a nearer alternative.  So the first
+       maximising i never decreases with j, and a layer takes O(p log p) gains, each O(log p) by
+       prefix sums.
+
+    Time O(k p log^2 p), memory O(k p + n k).
+
+    Args:
+        population: n agents; targets in any order, with or without duplicates.
+        n_representatives: k >= 1, also above n.
+
+    Raises:
+        ValueError: n_representatives is not an integer >= 1, or the population has no targets.
+    """
+    if not isinstance(population, TargetPopulation):
+        kind = type(population).__name__
+        raise ValueError(f"population is a {kind}, expected a TargetPopulation")
+    k = _check_budget(n_representatives, None)
+    positions, counts = np.unique(population.targets, return_counts=True)
+    if k >= len(positions):
+        chosen: IntArray = np.minimum(np.arange(k), len(positions) - 1)
+    else:
+        chosen = _best_positions(positions / population.width, counts.astype(np.float64), k)
+    speeds = positions[chosen]
+    nearest = _nearest(population.targets, positions[np.unique(chosen)])
+    assignment = np.zeros((population.n_agents, k))
+    assignment[np.arange(population.n_agents), nearest] = 1.0
+    distance = np.abs(population.targets - speeds[nearest])
+    per_step = population.peak * np.maximum(1.0 - distance / population.width, 0.0).mean()
+    return ConstantSpeedOptimum(EPISODE_STEPS * float(per_step), speeds, assignment)
+
+
+def _nearest(targets: FloatArray, speeds: FloatArray) -> IntArray:
+    """(n,) index of the nearest of the distinct ascending speeds."""
+    right = np.clip(np.searchsorted(speeds, targets), 1, max(len(speeds) - 1, 1))
+    if len(speeds) == 1:
+        return np.zeros(len(targets), dtype=np.int64)
+    is_left = targets - speeds[right - 1] <= speeds[right] - targets
+    nearest: IntArray = (right - is_left).astype(np.int64)
+    return nearest
+
+
+class _Gains:
+    """Totals of tents over ranges of positions, by prefix sums; distances in widths."""
+
+    def __init__(self, positions: FloatArray, counts: FloatArray) -> None:
+        """Take p ascending positions and the number of agents at each."""
+        self.positions = positions - positions.mean()  # smaller numbers in the prefix sums
+        self.counts = counts
+        self.prefix_counts = np.concatenate(([0.0], np.cumsum(counts)))
+        self.prefix_sums = np.concatenate(([0.0], np.cumsum(counts * self.positions)))
+        self.reach_left = np.searchsorted(self.positions, self.positions - 1.0, side="left")
+        self.reach_right = np.searchsorted(self.positions, self.positions + 1.0, side="right")
+
+    def left(self, j: IntArray, start: IntArray) -> FloatArray:
+        """Sum of w_l tent(x_l, x_j) over start <= l < j."""
+        first = np.maximum(start, self.reach_left[j])
+        n_agents = self.prefix_counts[j] - self.prefix_counts[first]
+        total = self.prefix_sums[j] - self.prefix_sums[first]
+        gains: FloatArray = n_agents * (1.0 - self.positions[j]) + total
+        return gains
+
+    def right(self, i: IntArray, stop: IntArray) -> FloatArray:
+        """Sum of w_l tent(x_l, x_i) over i < l < stop."""
+        last = np.minimum(stop, self.reach_right[i])
+        n_agents = self.prefix_counts[last] - self.prefix_counts[i + 1]
+        total = self.prefix_sums[last] - self.prefix_sums[i + 1]
+        gains: FloatArray = n_agents * (1.0 + self.positions[i]) - total
+        return gains
+
+    def between(self, i: IntArray, j: IntArray) -> FloatArray:
+        """gain(i, j) of the docstring above, for i < j."""
+        middle = (self.positions[i] + self.positions[j]) / 2.0
+        split = np.clip(np.searchsorted(self.positions, middle, side="right"), i + 1, j)
+        return self.right(i, split) + self.left(j, split)
+
+
+def _best_positions(positions: FloatArray, counts: FloatArray, k: int) -> IntArray:
+    """(k,) indices of the optimal speeds among p > k positions, given in widths."""
+    gains = _Gains(positions, counts)
+    p = len(positions)
+    everything = np.arange(p)
+    best = gains.left(everything, np.zeros(p, dtype=np.int64)) + counts
+    came_from = np.zeros((k, p), dtype=np.int32)
+    for layer in range(1, k):
+        best, came_from[layer] = _next_layer(best, gains, layer)
+    last = int(np.argmax(best + gains.right(everything, np.full(p, p))))
+    chosen = [last]
+    for layer in range(k - 1, 0, -1):
+        chosen.append(int(came_from[layer, chosen[-1]]))
+    return np.array(chosen[::-1], dtype=np.int64)
+
+
+def _next_layer(previous: FloatArray, gains: _Gains, layer: int) -> tuple[FloatArray, IntArray]:
+    """best_{layer+1} (p,) and its maximisers (p,), from best_layer.
+
+    Rows j are solved in the order of a binary subdivision; the solved neighbours of a row enclose
+    its maximiser.  Rows below `layer` have no room for that many speeds before them.
+    """
+    p = len(previous)
+    best = np.full(p, -np.inf)
+    argument = np.zeros(p, dtype=np.int64)
+    stride = 1 << ((p - layer).bit_length() - 1)
+    while stride >= 1:
+        # Solved before this pass: every second stride, layer - 1 + 2 * stride * (1, 2, ...).
+        rows = np.arange(layer + stride - 1, p, 2 * stride)
+        below, above = rows - stride, rows + stride
+        low = np.where(below >= layer, argument[np.maximum(below, 0)], layer - 1)
+        high = np.where(above < p, argument[np.minimum(above, p - 1)], rows - 1)
+        high = np.minimum(high, rows - 1)
+        lengths = high - low + 1
+        offsets = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+        i = np.arange(lengths.sum()) + np.repeat(low - offsets, lengths)
+        totals = previous[i] + gains.between(i, np.repeat(rows, lengths))
+        greatest = np.maximum.reduceat(totals, offsets)
+        hits = np.flatnonzero(totals == np.repeat(greatest, lengths))
+        argument[rows] = i[hits[np.searchsorted(hits, offsets)]]
+        best[rows] = greatest + gains.counts[rows]
+        stride //= 2
+    return best, argument
+
+
+def resource_gathering_optimum(n_representatives: int) -> ResourceGatheringOptimum:
+    """Greatest welfare of k representatives in Resource Gathering, certified, from a stored table.
+
+    The rule.  Home (row 4, column 2) counts as visited from the start.  The episode ends when a
+    move ends at home; then the agents of the visited tiles earn 100 - T percent, T the steps taken.
+    A move off the grid stays in place, so that moving down at home ends the episode at T = 1 with
+    99 for the agent of the home tile and nothing for the others.  Hence k = 25 gives
+    (sum over the other 24 tiles of (100 - 2 distance) + 99) / 25 = 93.56.  The paper's 93.6 is that
+    number rounded, or the same sum with T = 0, 100 for the home tile's agent: both give 93.6.
+
+    1. An episode is a closed tour.  The world is deterministic, so a policy, also a stochastic one,
+       is a mixture of episodes, and the best of them is as good for its group.  An episode that
+       earns anything touches home only at its start and end.
+    2. Only undominated tours matter.  Let a tour visit S in T steps.  If another visits S' with
+       S a subset of S' in T' <= T steps, every group earns at least as much with the other.  So
+       keep the least T for each reachable S, and of the pairs (S, T) the undominated.  A move off
+       the grid costs a step and visits nothing: it is useless but at home, the tour ({home}, 1).
+       One tour visits all 25 tiles in 26 steps, so longer ones are dominated; the limit of 40
+       steps never matters.  Breadth-first search over (tile, visited set) finds all.
+    3. Choosing k tours is a facility location problem: tour j earns v[i, j] = 100 - T_j for each
+       agent i of its tiles, and agents take their best chosen tour.  For any multipliers u (25,)
+       no choice earns more than L(u) = sum_i u_i + the k greatest of
+       rho_j = sum_i max(0, v[i, j] - u_i), the value if agent i is paid u_i and may then gain on
+       every chosen tour.  A choice that contains a tour j below the k-th greatest earns at most
+       L(u) - rho_(k) + rho_j.  Totals are integers, so that few tours can still improve on, or
+       equal, the best choice known; on these a mixed-integer programme (HiGHS, gap 0) decides.
+       The table stores u, in integers: the bound can be checked without any solver.
+
+    `scripts/certify_resource_gathering.py` does this and writes the table.
+
+    Args:
+        n_representatives: k, 1 to 25.
+
+    Raises:
+        ValueError: k is not an integer from 1 to 25.
+    """
+    table = _resource_gathering_table()
+    k = _check_budget(n_representatives, len(table["optima"]))
+    optimum = table["optima"][k - 1]
+    tours = tuple(_follow(actions) for actions in optimum["tours"])
+    lengths = np.array([len(tour.actions) for tour in tours])
+    visited = np.zeros((25, k), dtype=bool)
+    for j, tour in enumerate(tours):
+        visited[list(tour.tiles), j] = True
+    assignment = np.zeros((25, k))
+    best = np.where(visited, 100 - lengths, 0).argmax(axis=1)
+    assignment[np.arange(25), best] = 1.0
+    return ResourceGatheringOptimum(float(optimum["welfare"]), tours, assignment)
+
+
+@functools.cache
+def _resource_gathering_table() -> Any:
+    """Read the stored table."""
+    file = resources.files("rmdp_bench") / "data" / "resource_gathering_optimum.json"
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _follow(actions: Sequence[int]) -> Tour:
+    """Tiles along the actions, from home."""
+    row, column = 4, 2
+    tiles = [5 * row + column]
+    for action in actions:
+        row = min(max(row + MOVES[action][0], 0), 4)
+        column = min(max(column + MOVES[action][1], 0), 4)
+        tiles.append(5 * row + column)
+    return Tour(tuple(actions), tuple(tiles))
+
+
+def _check_budget(value: Any, greatest: int | None) -> int:
+    """Check a number of representatives."""
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or value < 1 or (greatest is not None and value > greatest):
+        expected = ">= 1" if greatest is None else f"from 1 to {greatest}"
+        raise ValueError(f"n_representatives is {value!r}, expected an integer {expected}")
+    return int(value)
