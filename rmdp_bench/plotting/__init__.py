@@ -1,0 +1,19 @@
+"""The figures: from plain data to a picture file, and nothing else.
+
+    plot_paths                 tours learned on the grid, one panel per representative    Figure 1
+    plot_welfare_by_budget     social welfare against k, solvers and ceiling         Figures 2, 3
+    plot_preferences           who is assigned to whom, by preference                Figures 4, 5
+    plot_learning_curves       social welfare during training
+
+The numbers are those of the paper's figures.  The suffix of the file decides the format: .png, .svg
+or .pdf.  Colours suit colour-blind readers; markers, dashes, hatches and numbers repeat what they
+say.  Solvers take their colours in the order in which they are given.
+"""
+
+from __future__ import annotations
+
+from rmdp_bench.plotting.paths import plot_paths
+from rmdp_bench.plotting.preferences import plot_preferences
+from rmdp_bench.plotting.welfare import plot_learning_curves, plot_welfare_by_budget
+
+__all__ = ["plot_learning_curves", "plot_paths", "plot_preferences", "plot_welfare_by_budget"]

@@ -1,0 +1,138 @@
+"""Who is assigned to whom, by preference (paper Figures 4 and 5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rmdp_bench.plotting.style import (
+    INK,
+    add_legend,
+    check_not_empty,
+    colour_of,
+    draw_panels,
+    fit_square,
+    hatch_of,
+    save,
+    to_assignment,
+    to_words,
+)
+from rmdp_bench.population import Population, TargetPopulation
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+LARGEST_LEGEND = 10
+
+
+def plot_preferences(
+    population: Population,
+    assignment: ArrayLike | Mapping[str, ArrayLike],
+    out: Path | str,
+    *,
+    title: str = "Agents' preferences, coloured by representative",
+    target_label: str = "target",
+) -> Path:
+    """Draw the agents' preferences coloured by the representative they are assigned to.
+
+    Targets give a stacked histogram, in which an agent counts with its weight on each
+    representative. Other preferences have no line to lie on: the agents are laid out row by row on
+    a square (for Resource Gathering, the grid itself), each with its representative's number, the
+    more tinted the greater its weight.
+
+    Args:
+        population: n agents.
+        assignment: (n, k), rows on the simplex; or solver -> such an array, for a panel each.
+        out: file to write.
+        title: headline.
+        target_label: name and unit of the targets.
+
+    Returns:
+        `out`, as a path.
+
+    Raises:
+        ValueError: no assignment, one that is not (n, k), or an unknown format.
+    """
+    given = assignment if isinstance(assignment, Mapping) else {"": assignment}
+    check_not_empty(given, "assignment")
+    weights = {name: to_assignment(values, population.n_agents) for name, values in given.items()}
+    on_line = isinstance(population, TargetPopulation)
+    n_columns = 2 if len(weights) == 4 else min(3, len(weights))
+    size = (3.0, 3.1) if not on_line else (4.6, 2.9) if len(weights) == 1 else (3.6, 2.7)
+    lines = []
+    with draw_panels(len(weights), n_columns, size) as (
+        figure,
+        panels,
+    ):
+        for axes, (name, values) in zip(panels, weights.items(), strict=True):
+            axes.set_title(to_words(name))
+            if isinstance(population, TargetPopulation):
+                _draw_histogram(axes, population.targets, values)
+                axes.set_xlabel(target_label)
+                axes.set_ylabel("number of agents")
+            else:
+                _draw_membership(axes, values)
+            sizes = [f"{size:g}" for size in np.round(values.sum(axis=0), 1)]
+            lines.append(f"{name or 'Agents'} per representative: {', '.join(sizes)}.")
+        if on_line and max(values.shape[1] for values in weights.values()) <= LARGEST_LEGEND:
+            add_legend(figure, "representative", numeric=True)
+        return save(figure, out, title, " ".join(lines))
+
+
+def _draw_histogram(axes: Axes, targets: Array, weights: Array) -> None:
+    """Stacked bars, from the representative of the lowest targets to that of the highest."""
+    n_agents, k = weights.shape
+    edges = np.linspace(min(0.0, targets.min()), targets.max(), (20 if n_agents <= 200 else 40) + 1)
+    totals = weights.sum(axis=0)
+    means = targets @ weights / np.where(totals > 0.0, totals, 1.0)
+    below = np.zeros(len(edges) - 1)
+    for representative in np.argsort(np.where(totals > 0.0, means, np.inf), kind="stable"):
+        heights = np.histogram(targets, edges, weights=weights[:, representative])[0]
+        axes.bar(
+            edges[:-1],
+            heights,
+            np.diff(edges),
+            below,
+            align="edge",
+            label=f"{representative}",
+            color=colour_of(int(representative)),
+            hatch=hatch_of(int(representative)),
+            edgecolor="white",
+            linewidth=0.4,
+        )
+        below += heights
+    axes.set_ylim(0.0, 1.05 * below.max())
+    axes.locator_params(axis="y", integer=True)
+
+
+def _draw_membership(axes: Axes, weights: Array) -> None:
+    """A square of agents, row by row, with the number of each one's main representative."""
+    n_agents = len(weights)
+    n_columns = math.ceil(math.sqrt(n_agents))
+    for agent, representative in enumerate(weights.argmax(axis=1).tolist()):
+        row, column = divmod(agent, n_columns)
+        axes.fill_between(
+            [column - 0.5, column + 0.5],
+            row - 0.5,
+            row + 0.5,
+            facecolor=colour_of(representative),
+            alpha=float(weights[agent, representative]),
+            hatch=hatch_of(representative),
+            edgecolor="white",
+            linewidth=1.0,
+        )
+        axes.text(
+            *(column, row, str(representative)),
+            ha="center",
+            va="center",
+            color=INK,
+            fontsize=min(9.0, 45.0 / n_columns),
+            bbox={"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": "none"},
+        )
+    fit_square(axes, n_columns, math.ceil(n_agents / n_columns))
