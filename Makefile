@@ -13,14 +13,6 @@ DEMO_TASK := ResourceGathering-n25-k3-v0
 DEMO_TRANSITIONS := 300000
 DEMO_OUT := runs/demo
 
-# Without a screen, MuJoCo draws through EGL.
-ifeq ($(shell uname),Linux)
-ifeq ($(DISPLAY)$(WAYLAND_DISPLAY),)
-MUJOCO_GL ?= egl
-export MUJOCO_GL
-endif
-endif
-
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench venv constraints clean
 
