@@ -13,7 +13,7 @@ the simulator, ONNX and everything else heavy is loaded when it is first needed.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmdp_bench.envs import (
     ENVIRONMENTS,
@@ -23,6 +23,24 @@ from rmdp_bench.envs import (
     register_environments,
 )
 from rmdp_bench.population import LinearPopulation, Population, TargetPopulation
+
+if TYPE_CHECKING:
+    from rmdp_bench.ceilings import constant_speed_optimum as constant_speed_optimum
+    from rmdp_bench.ceilings import resource_gathering_optimum as resource_gathering_optimum
+    from rmdp_bench.envs.parallel import parallel_env as parallel_env
+    from rmdp_bench.envs.wrappers import AgentReward as AgentReward
+    from rmdp_bench.envs.wrappers import VectorReward as VectorReward
+    from rmdp_bench.evaluation import Evaluation as Evaluation
+    from rmdp_bench.evaluation import evaluate as evaluate
+    from rmdp_bench.results import Interrupted as Interrupted
+    from rmdp_bench.results import RunLog as RunLog
+    from rmdp_bench.solution import Policy as Policy
+    from rmdp_bench.solution import Solution as Solution
+    from rmdp_bench.solution import load_solution as load_solution
+    from rmdp_bench.solution import save_solution as save_solution
+    from rmdp_bench.tasks import Task as Task
+    from rmdp_bench.tasks import get_task as get_task
+    from rmdp_bench.tasks import list_tasks as list_tasks
 
 register_environments()
 
@@ -41,9 +59,10 @@ _LAZY = {
     "save_solution": "solution",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
+    "Interrupted": "results",
     "RunLog": "results",
 }
-"""Public names whose modules are imported at first use."""
+"""Public names whose modules are imported at first use; type checkers read the imports above."""
 
 __all__ = [
     "ENVIRONMENTS",

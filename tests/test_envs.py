@@ -270,7 +270,9 @@ def test_importing_the_package_is_light() -> None:
     assert run_python(code) == "[]\n"
 
 
-def test_lazy_names() -> None:
+def test_public_names() -> None:
+    for name in rmdp_bench.__all__:
+        assert getattr(rmdp_bench, name) is not None
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = rmdp_bench.no_such_name
     assert "get_population" in dir(rmdp_bench)
@@ -419,6 +421,21 @@ def test_bad_states() -> None:
             env.set_state({key: array for key, array in state.items() if key != name})
         with pytest.raises(ValueError, match=name):
             env.set_state({**state, name: state[name][:1]})
+
+
+@pytest.mark.parametrize("entry", ONE_PER_WORLD)
+def test_specs_rebuild_the_environment(entry: EnvironmentEntry) -> None:
+    """A spec survives JSON, as data sets store it, and makes the same environment."""
+    single = gym.make(entry.id, population_seed=3)
+    vector = gym.make_vec(entry.id, 2, autoreset_mode="SAME_STEP", population_seed=3)
+    assert single.spec is not None and vector.spec is not None
+    again: Any = gym.make(gym.envs.registration.EnvSpec.from_json(single.spec.to_json()))
+    assert again.unwrapped.population == get_population(entry.id, 3)
+    again = gym.make_vec(gym.envs.registration.EnvSpec.from_json(vector.spec.to_json()))
+    assert again.num_envs == 2
+    assert again.autoreset_mode is AutoresetMode.SAME_STEP
+    assert again.max_episode_steps == entry.max_episode_steps
+    assert again.population == get_population(entry.id, 3)
 
 
 def test_unknown_ids() -> None:

@@ -109,8 +109,9 @@ class RepresentedEnv(gym.Env[Any, Any]):
     def set_state(self, state: Mapping[str, Array]) -> None:
         """Restore `get_state` of an environment of the same id: it continues bit for bit."""
         rest = dict(state)
-        (self.np_random,) = decode_generators(_take(rest, "generator", (1, 6)))
+        (generator,) = decode_generators(_take(rest, "generator", (1, 6)))
         self.world.set_state(rest)
+        self.np_random = generator
 
     def close(self) -> None:
         """Close the windows."""
@@ -333,8 +334,9 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
         rest = dict(state)
         elapsed_steps = _take(rest, "elapsed_steps", (self.num_envs,))
         autoreset = _take(rest, "autoreset", (self.num_envs,))
-        self.np_random = decode_generators(_take(rest, "generator", (self.num_envs, 6)))
+        generators = decode_generators(_take(rest, "generator", (self.num_envs, 6)))
         self.world.set_state(rest)
+        self.np_random = generators
         self._elapsed_steps = elapsed_steps.astype(np.int64)
         self._autoreset = autoreset.astype(np.bool_)
         self._has_reset[:] = True
