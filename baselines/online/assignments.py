@@ -34,6 +34,11 @@ class FixedRule:
         """Keeps the assignment (R, n, k)."""
         self.assignment = assignment
 
+    @property
+    def served(self) -> torch.Tensor:
+        """The assignment."""
+        return self.assignment
+
     def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
         """Does nothing."""
 

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rmdp_bench.results import RunLog
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from baselines.online.assignments import FixedRule, one_hot
 from baselines.online.learner import Learner, PPOConfig, resume, task_settings, train
+from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
@@ -88,4 +88,4 @@ def solve(
         rule.assignment = pretrain(task, config, seeds, device, log)
     train(learner, rule, log)
     learner.close()
-    return learner.solutions(rule.assignment)
+    return learner.solutions(rule.served)

@@ -12,7 +12,7 @@ Choices where the paper leaves one:
   - A representative left without agents is lent a random one (appendix A, note on the M-step) of
     a representative that has several. Since one PPO update does not reach the optimum for it, as
     the appendix assumes, the agent is lent for `patience` updates, unless the representative wins
-    somebody before. (The code pins the last agent of each representative for good.)
+    somebody before. A solution has no loans. (The code pins the last agent of each for good.)
   - No warm start: the E-step is idle until each representative has finished an episode.
   - Q averages undiscounted returns, in the order in which episodes end.
 """
@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from rmdp_bench.results import RunLog
 
 from baselines.online.assignments import one_hot, random_even_assignment
 from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
@@ -85,7 +85,15 @@ class EMRule:
         )
         self.lent_agent = np.zeros((len(seeds), task.n_representatives), np.intp)
         self.lent_until = np.zeros_like(self.lent_agent)
-        self.assignment = one_hot(self.representatives, task.n_representatives, device)
+        self._set_assignments()
+
+    def _set_assignments(self) -> None:
+        """Derives the assignment for training, with loans, and the one of a solution."""
+        with_loans = self.representatives.copy()
+        for r, j in np.argwhere(self.lent_until > self.n_steps):
+            with_loans[r, self.lent_agent[r, j]] = j
+        self.assignment = one_hot(with_loans, self.n_representatives, self.device)
+        self.served = one_hot(self.representatives, self.n_representatives, self.device)
 
     def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
         """The E-step for each seed whose representatives have all finished an episode."""
@@ -94,23 +102,25 @@ class EMRule:
             if not np.isnan(table).any():
                 self.representatives[r] = e_step(table, self.representatives[r])
                 self._lend_agents(r)
-        self.assignment = one_hot(self.representatives, self.n_representatives, self.device)
+        self._set_assignments()
 
     def _lend_agents(self, r: int) -> None:
-        """Gives each representative of seed r that has no agents one, for some time."""
-        representatives = self.representatives[r]
+        """Lends each representative of seed r that has no agents one, for some time."""
+        chosen = self.representatives[r]
         everybody = np.arange(self.n_representatives)
-        self.lent_until[r, np.isin(everybody, representatives)] = 0
-        for j in np.setdiff1d(everybody, representatives):
-            can_be_lent = np.bincount(representatives)[representatives] > 1
-            agent = self.lent_agent[r, j]
-            if self.n_steps >= self.lent_until[r, j] or not can_be_lent[agent]:
-                # A new generator for each draw, so that there is none to store.
-                generator = np.random.default_rng([self.seeds[r], 4, self.n_steps, int(j)])
-                agent = generator.choice(np.flatnonzero(can_be_lent))
-                self.lent_agent[r, j] = agent
-                self.lent_until[r, j] = self.n_steps + self.patience
-            representatives[agent] = j
+        self.lent_until[r, np.isin(everybody, chosen)] = 0
+        on_loan = self.lent_agent[r, self.lent_until[r] > self.n_steps]
+        for j in np.setdiff1d(everybody, chosen):
+            if self.lent_until[r, j] > self.n_steps:
+                continue
+            # An agent whose leaving does not empty its own representative in turn.
+            staying = np.setdiff1d(np.arange(len(chosen)), on_loan)
+            counts = np.bincount(chosen[staying], minlength=self.n_representatives)
+            # A new generator for each draw, so that there is none to store.
+            generator = np.random.default_rng([self.seeds[r], 4, self.n_steps, int(j)])
+            self.lent_agent[r, j] = generator.choice(staying[counts[chosen[staying]] > 1])
+            self.lent_until[r, j] = self.n_steps + self.patience
+            on_loan = np.append(on_loan, self.lent_agent[r, j])
 
     def minibatch(self, objective: torch.Tensor, agent_advantages: torch.Tensor) -> None:
         """Does nothing: the assignment is fixed during the M-step."""
@@ -129,7 +139,7 @@ class EMRule:
         for name in ("representatives", "lent_agent", "lent_until"):
             setattr(self, name, state[name].copy())
         self.n_steps = int(state["n_steps"][0])
-        self.assignment = one_hot(self.representatives, self.n_representatives, self.device)
+        self._set_assignments()
 
 
 def solve(

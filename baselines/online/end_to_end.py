@@ -24,10 +24,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from rmdp_bench.results import RunLog
 from torch import Tensor
 
 from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
@@ -63,6 +63,11 @@ class SoftRule:
         state["step"] = torch.zeros(())
         state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(self.psi) for _ in range(2))
         self.assignment = self.psi.softmax(-1)
+
+    @property
+    def served(self) -> Tensor:
+        """The soft assignment as it is."""
+        return self.assignment
 
     def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
         """With `signal="return"`, as many steps as the actors make, on objective 2."""

@@ -4,8 +4,9 @@ One iteration collects 2048 transitions with every representative (`Collector`),
 advantages and targets for all n agents (`agent_advantages`: dynamics are shared, so a transition
 of one representative is a sample of everybody's reward), lets the assignment rule move
 (`AssignmentRule`), and makes 10 epochs of mini-batch updates (`Learner.update`, equations 8 and 9).
-Several seeds are trained as one batch: they are the leading axis R of every tensor, and a seed's
-result does not depend on which others it is trained with.
+Several seeds are trained as one batch: they are the leading axis R of every tensor, and share
+nothing. (A seed trained with others differs from the same seed alone by the rounding of batched
+matrix products, nothing else; the same seeds together repeat bit for bit.)
 
 Departures from the paper, and why:
   - Each representative acts in 8 copies of the world for 256 steps, instead of one for 2048: the
@@ -36,11 +37,11 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
-from rmdp_bench.results import Interrupted, RunLog
 from torch import Tensor
 
 from baselines.online.networks import HeadedNetwork
 from baselines.online.policies import make_solution
+from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
@@ -130,6 +131,9 @@ class AssignmentRule(Protocol):
 
     assignment: Tensor
     """(R, n, k) on the learner's device, rows on the simplex."""
+    served: Tensor
+    """(R, n, k) whom the agents would be served by now: the assignment of a solution. It differs
+    from `assignment` where that lends agents for training only."""
     moves_within_update: bool
     """Whether `minibatch` is to be called in every gradient step."""
 
@@ -194,7 +198,14 @@ class Learner:
         seeds: Sequence[int],
         device: str,
     ) -> None:
-        """Makes the worlds, the networks and every seed's random generators."""
+        """Makes the worlds, the networks and every seed's random generators.
+
+        On the CPU, torch is set to one thread: its products are too small to share out, and its
+        waiting threads would take the cores from the physics (measured: 2 threads on 2 cores make
+        an update slower, many times so on a busy machine).
+        """
+        if device == "cpu":
+            torch.set_num_threads(1)
         self.task, self.config, self.device = task, config, device
         self.n_seeds = len(seeds)
         n_representatives = self.n_representatives = task.n_representatives
@@ -258,8 +269,8 @@ class Learner:
         for t in range(self.n_steps):
             raw[:, t] = self.observations.reshape(shape[0], shape[2], -1)
             normalised[:, t] = self.normalize(raw[:, t])
-            inputs = torch.from_numpy(normalised[:, t].reshape(self.n_seeds, -1, raw.shape[-1]))
-            outputs[:, t] = self.actor.forward(inputs.to(self.device))[0].cpu().numpy()
+            inputs = torch.from_numpy(normalised[:, t]).to(self.device)
+            outputs[:, t] = self.actor.evaluate(inputs).cpu().numpy()
             if std is None:  # the largest logit plus Gumbel noise is a sample of the softmax
                 chosen = (outputs[:, t] + noise[:, t]).argmax(-1)
                 actions[:, t, :, 0] = chosen
@@ -384,20 +395,21 @@ class Learner:
             so that n = 1000 agents need two arrays of this size, not five.
         """
         gamma = self.task.gamma
-        k_d = (self.n_seeds, -1, self.observation_size)
-        values = self.critic.forward(batch.observations.reshape(k_d))[0].view_as(batch.rewards)
-        last_values = self.critic.forward(batch.last_observations.reshape(k_d))[0]
-        going_on = (~batch.ended).unsqueeze(-1).to(values.dtype)
+        values = self.critic.evaluate(batch.observations.flatten(1, 2)).view_as(batch.rewards)
+        next_value = self.critic.evaluate(batch.last_observations)
+        discount = (~batch.ended).unsqueeze(-1).to(values.dtype) * gamma
+        decay = discount * self.config.gae_lambda
         advantages = batch.rewards
-        advantages[:, :-1].addcmul_(going_on[:, :-1], values[:, 1:], value=gamma)
-        advantages[:, -1].addcmul_(going_on[:, -1], last_values, value=gamma)
         if len(batch.final_observations):
             policy, step, copy = batch.truncations
             advantages[policy, step, copy] += gamma * self._values_of(batch)
-        advantages -= values
-        decay = going_on * (gamma * self.config.gae_lambda)
-        for t in reversed(range(self.n_steps - 1)):
-            advantages[:, t].addcmul_(decay[:, t], advantages[:, t + 1])
+        next_advantage = torch.zeros_like(next_value)
+        for t in reversed(range(self.n_steps)):
+            advantage = advantages[:, t]
+            advantage += discount[:, t] * next_value
+            advantage -= values[:, t]
+            advantage += decay[:, t] * next_advantage
+            next_value, next_advantage = values[:, t], advantage
         return advantages, values.add_(advantages)
 
     def _values_of(self, batch: Batch) -> Tensor:
@@ -414,7 +426,7 @@ class Learner:
             self.n_policies, int(counts.max()), self.observation_size, device=self.device
         )
         padded[policy, slot] = batch.final_observations
-        return self.critic.forward(padded.view(self.n_seeds, -1, padded.shape[-1]))[0][policy, slot]
+        return self.critic.evaluate(padded)[policy, slot]
 
     def update(self, batch: Batch, rule: AssignmentRule) -> None:
         """Ten epochs of mini-batches: equations 8 and 9 for all representatives at once."""
@@ -498,7 +510,7 @@ class Learner:
             probabilities = log_softmax.exp()
             entropies = -(probabilities * log_softmax).sum(-1, keepdim=True)
             gradient = probabilities * (log_softmax + entropies) * (entropy / n_rows)
-            gradient.addcmul_(probabilities, slope, value=-1.0)
+            gradient -= probabilities * slope
             gradient.scatter_add_(-1, indices, slope)
         else:
             gradient = slope * z
@@ -671,10 +683,10 @@ def train(learner: Learner, rule: AssignmentRule, log: RunLog, phase: str = "tra
         batch = learner.collect()
         rule.after_collection(learner.average_returns)
         learner.update(batch, rule)
-        welfare = learner.train_social_welfare(rule.assignment)
+        welfare = learner.train_social_welfare(rule.served)
         log.progress(learner.transitions, {"train_social_welfare": welfare})
         if phase == "training" and log.evaluation_due(learner.transitions):
-            log.evaluate(learner.transitions, learner.solutions(rule.assignment))
+            log.evaluate(learner.transitions, learner.solutions(rule.served))
         if log.checkpoint_due():
             arrays, states = learner.get_state()
             rule_state = {f"rule.{name}": array for name, array in rule.get_state().items()}
@@ -712,7 +724,7 @@ def solve_with_rule(
     resume(learner, rule, log)
     train(learner, rule, log)
     learner.close()
-    return learner.solutions(rule.assignment)
+    return learner.solutions(rule.served)
 
 
 def task_settings(task: Task) -> dict[str, Any]:

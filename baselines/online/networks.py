@@ -97,6 +97,10 @@ class HeadedNetwork:
         rows = hidden.view(self.n_seeds * self.n_representatives, -1, hidden.shape[-1])
         return torch.baddbmm(parameters["head_bias"], rows, parameters["head_weight"]), hidden
 
+    def evaluate(self, rows: Tensor) -> Tensor:
+        """Outputs (R k, B, o) of rows (R k, B, d), for which no gradient is wanted."""
+        return self.forward(rows.reshape(self.n_seeds, -1, rows.shape[-1]))[0]
+
     def backward(self, inputs: Tensor, hidden: Tensor, output_gradient: Tensor) -> None:
         """Writes the gradient of the loss into `gradients` (those of log_std excepted).
 

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
-from rmdp_bench.results import RunLog
 
 from baselines.online.assignments import FixedRule, one_hot
 from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.population import TargetPopulation
+from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rmdp_bench.results import RunLog
 
 from baselines.online.assignments import FixedRule, one_hot, random_even_assignment
 from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
