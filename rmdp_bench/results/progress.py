@@ -49,23 +49,25 @@ class PlainDisplay:
         """Nothing is printed yet."""
         self._title, self._total = "", 0
         self._first: tuple[float, int] | None = None
-        self._last = 0.0
+        self._last, self._ended = 0.0, False
 
     def start(self, title: str, total: int) -> None:
         """Begin."""
         self._title, self._total = title, total
-        self._first, self._last = None, time.perf_counter()
+        self._first, self._last, self._ended = None, time.perf_counter(), False
 
     def update(self, transitions: int, score: str) -> None:
         """Print a line if it is time."""
         now = time.perf_counter()
         self._first = self._first or (now, transitions)
-        if now - self._last < LINE_SECONDS and transitions < self._total:
+        ends = transitions >= self._total and not self._ended
+        if now - self._last < LINE_SECONDS and not ends:
             return
-        self._last = now
+        self._last, self._ended = now, self._ended or ends
         began, done = self._first
         rate = (transitions - done) / (now - began) if now > began else 0.0
-        left = f", {_clock((self._total - transitions) / rate)} left" if rate > 0 else ""
+        rest = max(0, self._total - transitions)
+        left = f", {_clock(rest / rate)} left" if rate > 0 and rest > 0 else ""
         share = f"{100 * transitions / self._total:.0f} %"
         parts = [f"{transitions:,} of {self._total:,} transitions per policy ({share})", score]
         self.message(f"{self._title}: {', '.join(part for part in parts if part)}{left}")

@@ -38,7 +38,7 @@ class Result(BaseModel):
     seed: int = Field(ge=0)
     device: str
     agent_returns: list[float]
-    welfare_matrix: str
+    welfare_matrix: Literal["welfare.npz"]
     """File name: (n, k) mean return of each agent under each policy."""
     social_welfare: float
     worst_agent: float
@@ -48,9 +48,9 @@ class Result(BaseModel):
     share_of_ceiling: float | None
     """social_welfare / ceiling; None where no ceiling is known."""
     assignment_regret: float
-    curve: str | None
+    curve: Literal["curve.csv"] | None
     """File name; None if the solver did not evaluate while training."""
-    solution: str | None
+    solution: Literal["solution"] | None
     """Folder of the saved policies that were scored; None: scored in memory, not exportable."""
     transitions: int = Field(ge=1)
     """Budget, per policy."""

@@ -126,7 +126,7 @@ def make_request(
         checked_task = dataclasses.replace(checked_task, transitions=transitions)
     _check_seeds(seeds)
     _check_device(device)
-    _check_writable(Path(out))
+    check_writable(Path(out))
     if tensorboard:
         _check_tensorboard()
     loaded = load_solver(solver)
@@ -173,7 +173,7 @@ def run(
             write_json(directory / REQUEST_FILE, request.identity(seed))
         for seeds, resume_at in group_by_checkpoint(directories):
             if stop.is_set():
-                raise Interrupted
+                raise Interrupted(f"seeds {seeds} are not started")
             _run_group(request, seeds, resume_at, display, stop)
     return [read_result(request.directory(seed) / RESULT_FILE) for seed in request.seeds]
 
@@ -199,7 +199,7 @@ def _run_group(
         tensorboard=request.tensorboard,
         stop=stop,
     )
-    with contextlib.closing(log), _failures_recorded(request, directories):
+    with contextlib.closing(log), _failures_recorded(request, directories, log):
         solutions = _checked_solutions(
             request,
             request.solver.module.solve(task, request.config, list(seeds), request.device, log),
@@ -229,13 +229,18 @@ def _run_group(
 
 
 @contextlib.contextmanager
-def _failures_recorded(request: Request, directories: Sequence[Path]) -> Iterator[None]:
+def _failures_recorded(
+    request: Request, directories: Sequence[Path], log: RunLog
+) -> Iterator[None]:
     """What a solver or a policy raises goes to error.txt in each seed's directory."""
     try:
         yield
-    except Interrupted:
-        raise
-    except Exception as error:
+    except Interrupted as error:
+        total = request.task.transitions
+        raise Interrupted(
+            f"stopped at {log.transitions:,} of {total:,} transitions per policy"
+        ) from error
+    except Exception as error:  # a solver is anyone's code: it may raise anything
         paths = [directory / "error.txt" for directory in directories]
         for path in paths:
             write_text(path, traceback.format_exc())
@@ -353,7 +358,7 @@ def _check_tensorboard() -> None:
         raise ValueError("--tensorboard needs tensorboard: pip install 'rmdp_bench[baselines]'")
 
 
-def _check_writable(out: Path) -> None:
+def check_writable(out: Path) -> None:
     """The folder, or the nearest one above it that exists, must be one we may write to."""
     existing = out.absolute()
     while not existing.exists():

@@ -34,8 +34,18 @@ def system_record(device: str) -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "device": device,
         "device_name": gpu_name() if device == "cuda" else None,
-        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "os": f"{_system_name()} {platform.machine()}",
     }
+
+
+def _system_name() -> str:
+    """Name and version of the operating system, not of the kernel's build."""
+    if sys.platform == "darwin":
+        return f"macOS {platform.mac_ver()[0]}"
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.system()
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,70 @@
+"""The command line, `rmdp-bench`.
+
+Exit codes: 0 done; 1 a solver failed; 2 bad input, with one line on stderr and nothing written;
+130 stopped by Ctrl-C.  With --json a command prints one JSON document on stdout; warnings and
+progress go to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from rmdp_bench.cli import listing, running, scoring
+from rmdp_bench.cli.output import print_error
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rmdp-bench",
+    help="A benchmark suite for represented Markov decision processes: many agents, few policies.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+leaderboard = typer.Typer(help="Tables of submitted results.", rich_markup_mode=None)
+app.command("list")(listing.list_command)
+app.command("run")(running.run_command)
+app.command("evaluate")(running.evaluate_command)
+app.command("score")(scoring.score_command)
+app.command("plot")(scoring.plot_command)
+leaderboard.command("show")(scoring.show_command)
+app.add_typer(leaderboard, name="leaderboard")
+app.command("doctor")(listing.doctor_command)
+
+
+@leaderboard.callback()
+def _leaderboard() -> None:
+    """Tables of submitted results."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and give the exit code.
+
+    Args:
+        arguments: without the program's name; None: the process's own.
+    """
+    try:
+        code = app(
+            args=None if arguments is None else list(arguments),
+            prog_name="rmdp-bench",
+            standalone_mode=False,
+        )
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError) as error:
+        print_error(str(error))
+        return 2
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # which typer's errors of usage have
+            raise
+        print_error(error.format_message())
+        return 2
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,127 @@
+"""Which figures `plot` draws, and the data they need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench import plotting
+from rmdp_bench.evaluation import roll_out
+from rmdp_bench.results import Result, read_curve
+from rmdp_bench.results.summary import group_results
+from rmdp_bench.solution import Solution, load_solution
+from rmdp_bench.tasks import Task, get_task
+
+Groups = Mapping[str, Mapping[Path, Result]]
+"""Solver, with its settings where they differ -> run directory -> record."""
+
+GRID_ENVIRONMENT = "rmdp/ResourceGathering-n25-v0"
+
+
+def draw_figures(
+    results: Mapping[Path, Result], out: Path, warn: Callable[[str], None]
+) -> Iterator[Path]:
+    """Draw all figures that the runs have data for, and give their paths one by one.
+
+    welfare-ENV.png          welfare against k, for every environment
+    curves-TASK.png          welfare during training
+    preferences-TASK.png     who is served by whom, one panel per solver (its best seed)
+    paths-TASK-SOLVER.png    tours through Resource Gathering, played again (the best seed)
+
+    Args:
+        results: run directory -> record.
+        out: folder of the figures; it is created.
+        warn: told what cannot be drawn.
+
+    Raises:
+        ValueError: damaged run directories.
+    """
+    tasks: dict[str, dict[str, Mapping[Path, Result]]] = {}
+    for (task_id, solver, settings), members in group_results(results).items():
+        name = f"{solver} {settings}" if settings else solver
+        tasks.setdefault(task_id, {})[name] = members
+    out.mkdir(parents=True, exist_ok=True)
+    yield from _draw_budgets(tasks, out)
+    for task_id, groups in tasks.items():
+        task = get_task(task_id)
+        yield from _draw_curves(task, groups, out, warn)
+        yield from _draw_assignments(task, groups, out, warn)
+
+
+def _draw_budgets(tasks: Mapping[str, Groups], out: Path) -> Iterator[Path]:
+    """Figures 2 and 3: one per environment."""
+    by_environment: dict[str, dict[str, dict[int, list[float]]]] = {}
+    ceilings: dict[str, dict[int, float]] = {}
+    for task_id, groups in tasks.items():
+        task = get_task(task_id)
+        k = task.n_representatives
+        if task.ceiling is not None:
+            ceilings.setdefault(task.env_id, {})[k] = task.ceiling
+        rows = by_environment.setdefault(task.env_id, {})
+        for name, members in groups.items():
+            welfare = [result.social_welfare for result in members.values()]
+            rows.setdefault(name, {})[k] = welfare
+    for env_id, rows in by_environment.items():
+        path = out / f"welfare-{env_id.replace('/', '-')}.png"
+        yield plotting.plot_welfare_by_budget(
+            rows, ceilings.get(env_id, {}), path, title=f"Social welfare against k, {env_id}"
+        )
+
+
+def _draw_curves(
+    task: Task, groups: Groups, out: Path, warn: Callable[[str], None]
+) -> Iterator[Path]:
+    curves: dict[str, list[tuple[Any, Any]]] = {}
+    for name, members in groups.items():
+        for directory, result in members.items():
+            if result.curve is None:
+                warn(f"{directory} has no learning curve")
+                continue
+            curve = read_curve(directory / result.curve)
+            curves.setdefault(name, []).append((curve["transitions"], curve["social_welfare"]))
+    if curves:
+        path = out / f"curves-{task.id}.png"
+        title = f"Social welfare during training, {task.id}"
+        yield plotting.plot_learning_curves(curves, task.ceiling, path, title=title)
+
+
+def _draw_assignments(
+    task: Task, groups: Groups, out: Path, warn: Callable[[str], None]
+) -> Iterator[Path]:
+    """Figures 1, 4 and 5, from the seed with the highest welfare."""
+    assignments: dict[str, NDArray[np.float64]] = {}
+    for name, members in groups.items():
+        saved = {path: result for path, result in members.items() if result.solution is not None}
+        if not saved:
+            warn(f"{name} on {task.id} has no saved policies")
+            continue
+        directory, best = max(saved.items(), key=lambda item: item[1].social_welfare)
+        solution = load_solution(directory / "solution")
+        label = f"{name}, seed {best.seed}"
+        assignments[label] = solution.assignment
+        if task.env_id == GRID_ENVIRONMENT:
+            stem = "".join(c if c.isalnum() or c in "_=.-" else "-" for c in name)
+            yield plotting.plot_paths(
+                replay(task, solution),
+                solution.assignment,
+                out / f"paths-{task.id}-{stem}.png",
+                title=f"{label} on {task.id}: {best.social_welfare:.1f} %",
+            )
+    if assignments:
+        path = out / f"preferences-{task.id}.png"
+        title = f"Agents by representative, {task.id}"
+        yield plotting.plot_preferences(task.population, assignments, path, title=title)
+
+
+def replay(task: Task, solution: Solution) -> list[list[tuple[int, int]]]:
+    """(row, column) of every step of every policy's first evaluation episode."""
+    rollout = roll_out(task, solution.policies, n_episodes=1, record=True)
+    assert rollout.observations is not None
+    return [
+        [(int(row), int(column)) for row, column in rollout.observations[: length + 1, j, 0, :2]]
+        for j, length in enumerate(rollout.lengths[:, 0])
+    ]

@@ -1,0 +1,153 @@
+"""`list` and `doctor`: what the suite has, and what the machine has."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from rmdp_bench.cli.output import JsonOption, number, print_json, print_table
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    envs = "envs"
+    tasks = "tasks"
+    solvers = "solvers"
+
+
+def list_command(
+    what: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """List environments, tasks or solvers."""
+    rows = {Kind.envs: _environments, Kind.tasks: _tasks, Kind.solvers: _solvers}[what]()
+    if as_json:
+        print_json(rows)
+    elif what is Kind.tasks:
+        columns = ["task", "agents", "k", "transitions per policy", "ceiling"]
+        cells = [
+            [
+                row["id"],
+                number(row["n_agents"], 0),
+                number(row["n_representatives"], 0),
+                number(row["transitions"], 0),
+                number(row["ceiling"], 2),
+            ]
+            for row in rows
+        ]
+        note = "The ceiling is the greatest social welfare possible, in percent."
+        print_table("Tasks", columns, cells, note=note)
+    else:
+        columns = list(rows[0])
+        cells = [["–" if row[name] is None else str(row[name]) for name in columns] for row in rows]
+        names = [name.replace("_", " ") for name in columns]
+        print_table(what.value.capitalize(), names, cells, n_left=2 if what is Kind.solvers else 1)
+
+
+def doctor_command(as_json: JsonOption = False) -> None:
+    """Say what this machine has, and what is missing for which purpose."""
+    from rmdp_bench.results.system import system_record, versions
+
+    cuda = _cuda()
+    checks = [
+        _module_check("torch", "the solvers of the suite"),
+        _module_check("onnxscript", "saving the policies of the suite's solvers"),
+        _module_check("tensorboard", "run --tensorboard"),
+        {"name": "cuda", "found": cuda is None, "needed_for": "run --device cuda", "hint": cuda},
+        _rendering_check(),
+    ]
+    system = system_record("cpu" if cuda else "cuda")
+    report = {"system": system, "versions": versions(), "checks": checks}
+    if as_json:
+        print_json(report)
+        return
+    facts = {**system, **{f"version of {name}": value for name, value in versions().items()}}
+    print_table("This machine", ["", ""], [[k, str(v)] for k, v in facts.items()], n_left=2)
+    cells = [
+        [check["name"], "yes" if check["found"] else "no", check["needed_for"], check["hint"] or ""]
+        for check in checks
+    ]
+    print_table("Optional parts", ["part", "found", "needed for", "what to do"], cells, n_left=4)
+
+
+def _environments() -> list[dict[str, Any]]:
+    from rmdp_bench.envs import ENVIRONMENTS
+
+    return [
+        {
+            "id": entry.id,
+            "n_agents": entry.n_agents,
+            "max_episode_steps": entry.max_episode_steps,
+        }
+        for entry in ENVIRONMENTS
+    ]
+
+
+def _tasks() -> list[dict[str, Any]]:
+    from rmdp_bench.tasks import list_tasks
+
+    return [task.to_dict() for task in list_tasks()]
+
+
+def _solvers() -> list[dict[str, Any]]:
+    """Names and first lines of the modules, which are read but not imported (they need torch)."""
+    import ast
+    import importlib.util
+    from pathlib import Path
+
+    from rmdp_bench.results.solvers import SOLVERS
+
+    rows = []
+    for name, module in SOLVERS.items():
+        spec = importlib.util.find_spec(module)
+        description = None
+        if spec is not None and spec.origin is not None:
+            source = Path(spec.origin).read_text(encoding="utf-8")
+            description = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0] or None
+        rows.append({"name": name, "description": description})
+    return rows
+
+
+def _module_check(name: str, needed_for: str) -> dict[str, Any]:
+    import importlib.util
+
+    found = importlib.util.find_spec(name) is not None
+    hint = None if found else "pip install 'rmdp_bench[baselines]'"
+    return {"name": name, "found": found, "needed_for": needed_for, "hint": hint}
+
+
+def _cuda() -> str | None:
+    """What is missing for CUDA, or None."""
+    try:
+        import torch
+    except ImportError:
+        return "install torch"
+    if torch.version.cuda is None:
+        return "this torch has no CUDA: install another build from pytorch.org"
+    return None if torch.cuda.is_available() else "no NVIDIA GPU or no driver is visible"
+
+
+def _rendering_check() -> dict[str, Any]:
+    """Draw one frame in another process: a broken GL may end it."""
+    import subprocess
+    import sys
+
+    code = (
+        "import gymnasium as gym, rmdp_bench; "
+        "env = gym.make('rmdp/HopperVel-n100-v0', render_mode='rgb_array'); "
+        "env.reset(seed=0); assert env.render().any()"
+    )
+    try:
+        command = [sys.executable, "-c", code]
+        found = subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    except subprocess.TimeoutExpired:
+        found = False
+    return {
+        "name": "gl",
+        "found": found,
+        "needed_for": "render_mode of the robots",
+        "hint": None if found else "without a display set MUJOCO_GL=egl, or MUJOCO_GL=osmesa",
+    }

@@ -1,0 +1,169 @@
+"""`run` and `evaluate`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from rmdp_bench.cli.output import JsonOption, number, print_error, print_json, print_table
+
+MAX_SEEDS = 1000
+
+
+def run_command(
+    solver: Annotated[str, typer.Argument(help="Name of a solver, or a file that ends in .py.")],
+    task: Annotated[str, typer.Argument(help="Id of a task.")],
+    seeds: Annotated[str, typer.Option(help="0:3 is 0, 1, 2; also 0,2,5 or 7.")] = "0",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
+    transitions: Annotated[
+        int | None, typer.Option(help="Budget per policy instead of the task's.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option(help="Write scalars for TensorBoard.")] = False,
+) -> None:
+    """Train a solver on a task, save its policies and score them.
+
+    Finished seeds are skipped, interrupted ones go on from their last checkpoint.
+    """
+    from rmdp_bench.results import Interrupted, SolverError, make_request, run
+    from rmdp_bench.results.progress import make_display
+
+    request = make_request(
+        solver,
+        task,
+        seeds=parse_seeds(seeds),
+        device=device,
+        out=out,
+        transitions=transitions,
+        settings=settings or (),
+        tensorboard=tensorboard,
+    )
+    stop = threading.Event()
+    display = make_display()
+    with _stop_on_interrupt(stop):
+        try:
+            results = run(request, display=display, stop=stop)
+        except SolverError as error:
+            print_error(str(error))
+            raise typer.Exit(1) from error
+        except Interrupted as error:
+            display.message(
+                f"rmdp-bench: {str(error) or 'stopped'}; the same command goes on from there "
+                f"({request.directory(request.seeds[0]).parent})"
+            )
+            raise typer.Exit(130) from error
+        except KeyboardInterrupt:
+            display.message(
+                "rmdp-bench: stopped at once; the same command goes on from the last checkpoint"
+            )
+            raise typer.Exit(130) from None
+    from rmdp_bench.cli.scoring import print_summaries
+    from rmdp_bench.results.summary import summarise
+
+    print_summaries(summarise({request.directory(result.seed): result for result in results}))
+
+
+def evaluate_command(
+    run_directory: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="OUT/TASK/SOLVER/seed-S of a finished run.")
+    ],
+    episodes: Annotated[
+        int | None, typer.Option(help="Episodes per policy instead of the task's.")
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="First evaluation seed, counted from 2**31; 0 is the official one.")
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Score the saved policies of a run again; its record stays as it is."""
+    from rmdp_bench.evaluation import EVALUATION_SEED, evaluate
+    from rmdp_bench.results import read_result
+    from rmdp_bench.results.running import score_solution
+    from rmdp_bench.solution import load_solution
+    from rmdp_bench.tasks import get_task
+
+    if not run_directory.is_dir():
+        raise ValueError(f"there is no run directory {run_directory}")
+    if episodes is not None and not 1 <= episodes <= 100_000:
+        raise ValueError(f"--episodes is {episodes}, expected 1 to 100000")
+    if not 0 <= seed < EVALUATION_SEED:
+        raise ValueError(f"--seed is {seed}, expected 0 to {EVALUATION_SEED - 1}")
+    record = read_result(run_directory / "result.json")
+    if record.solution is None:
+        raise ValueError(f"{run_directory} has no saved policies: they were scored in memory")
+    task = get_task(record.task)
+    solution = load_solution(run_directory / record.solution)
+    evaluation = evaluate(task, solution, n_episodes=episodes, seed=EVALUATION_SEED + seed)
+    scores = score_solution(task, solution, evaluation)
+    n_episodes = evaluation.episode_lengths.shape[1]
+    if as_json:
+        print_json(
+            {
+                "task": record.task,
+                "solver": record.solver,
+                "seed": record.seed,
+                "evaluation": {"n_episodes": n_episodes, "seed": evaluation.seed},
+                "recorded_social_welfare": record.social_welfare,
+                **scores,
+            }
+        )
+        return
+    rows = [
+        [name.replace("_", " "), number(getattr(record, name), 3), number(value, 3)]
+        for name, value in scores.items()
+        if name != "agent_returns"
+    ]
+    columns = ["score", "recorded", f"now ({n_episodes} episodes, seed {evaluation.seed})"]
+    print_table(f"{record.solver} on {record.task}, seed {record.seed}", columns, rows)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read "0:3" (0, 1, 2), "0,2,5", "7", or several of these with commas.
+
+    Raises:
+        ValueError: anything else, an empty range, or more than 1000 seeds.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        ends = part.strip().split(":")
+        if not all(end.isascii() and end.isdecimal() and len(end) < 12 for end in ends):
+            raise ValueError(f"--seeds {text}: {part!r} is not a seed or a range such as 0:3")
+        if len(ends) == 1:
+            seeds.append(int(ends[0]))
+            continue
+        if len(ends) > 2 or int(ends[1]) <= int(ends[0]):
+            raise ValueError(f"--seeds {text}: {part!r} is not a range such as 0:3")
+        if int(ends[1]) - int(ends[0]) > MAX_SEEDS:
+            raise ValueError(f"--seeds {text}: more than {MAX_SEEDS} seeds")
+        seeds.extend(range(int(ends[0]), int(ends[1])))
+    if len(seeds) > MAX_SEEDS:
+        raise ValueError(f"--seeds: {len(seeds)} seeds, at most {MAX_SEEDS} are run together")
+    return seeds
+
+
+@contextmanager
+def _stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C asks the solver to stop, the second stops at once."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        text = "\nstopping at the next checkpoint; press Ctrl-C again to stop at once\n"
+        os.write(2, text.encode())  # not print(), which the signal may have interrupted
+
+    previous: Any = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

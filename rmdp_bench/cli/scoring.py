@@ -1,0 +1,170 @@
+"""`score`, `plot` and `leaderboard show`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rmdp_bench.cli.output import JsonOption, number, print_json, print_table, warn
+
+if TYPE_CHECKING:
+    from rmdp_bench.leaderboard import Table
+    from rmdp_bench.results.summary import Summary
+
+Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any depth.")]
+
+_SCORES = (
+    *("welfare", "± s.e.", "IQM [95 %]", "of ceiling", "worst agent", "10th pct.", "Gini"),
+    *("Nash", "regret"),
+)
+_NOTE = (
+    "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard error. "
+    "IQM: interquartile mean over seeds with its bootstrap interval. regret: welfare lost against "
+    "the greedy assignment."
+)
+
+
+def score_command(runs: Runs, as_json: JsonOption = False) -> None:
+    """Print a table over seeds of all results in some folders."""
+    from rmdp_bench.results import find_results
+    from rmdp_bench.results.summary import summarise
+
+    summaries = summarise(find_results(runs))
+    if as_json:
+        print_json([summary.to_dict() for summary in summaries])
+    else:
+        print_summaries(summaries)
+
+
+def plot_command(
+    runs: Runs,
+    out: Annotated[Path, typer.Option(help="Folder of the figures.")],
+) -> None:
+    """Draw the figures of the paper for these runs."""
+    from rmdp_bench.cli.figures import draw_figures
+    from rmdp_bench.results import find_results
+    from rmdp_bench.results.running import check_writable
+
+    check_writable(out)
+    for path in draw_figures(find_results(runs), out, warn):
+        print(path)
+
+
+def show_command(
+    task: Annotated[str | None, typer.Option(help="Id of one task; else all with a row.")] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Option(help="Show runs of this machine as well.")
+    ] = None,
+    root: Annotated[Path, typer.Option(help="Folder that has submissions/.")] = Path(
+        "leaderboards"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Print quality and cost of the submissions, with the exact ceiling as a row of its own."""
+    from rmdp_bench.leaderboard import DEVICE_CLASSES, build_tables
+
+    if root != Path("leaderboards") and not root.is_dir():
+        raise ValueError(f"there is no folder {root}")
+    tables = build_tables(root, runs or (), task)
+    if not (root / "submissions").is_dir():
+        warn(f"there are no submissions: {root / 'submissions'} does not exist")
+    classes = list(dict.fromkeys(DEVICE_CLASSES.values()))
+    if as_json:
+        costs = {
+            name: [entry.to_dict() for table in tables for entry in table.costs(name)]
+            for name in classes
+        }
+        print_json({"tasks": [table.to_dict() for table in tables], "costs": costs})
+        return
+    for table in tables:
+        _print_quality(table)
+    for name in classes:
+        _print_costs(name, tables)
+    if not tables:
+        warn("the leaderboard has no rows; add your own with --runs DIR")
+
+
+def print_summaries(summaries: Sequence[Summary]) -> None:
+    """One table per task."""
+    for task in dict.fromkeys(summary.task for summary in summaries):
+        own = [summary for summary in summaries if summary.task == task]
+        columns = ["solver", "seeds", "transitions", *_SCORES, "transitions/s"]
+        rows = [
+            [
+                _name(summary),
+                str(len(summary.seeds)),
+                number(summary.transitions, 0),
+                *_scores(summary),
+                number(summary.transitions_per_second, 0),
+            ]
+            for summary in own
+        ]
+        note = _NOTE if task == summaries[-1].task else ""
+        print_table(task, columns, rows, note=note)
+
+
+def _print_quality(table: Table) -> None:
+    rows: list[list[str]] = []
+    ceiling = table.task.ceiling
+    if ceiling is not None:
+        exact = dict.fromkeys(_SCORES, "–") | {
+            "welfare": number(ceiling, 2),
+            "of ceiling": "100.0 %",
+        }
+        rows.append(["exact ceiling", "computed", "–", *exact.values()])
+    n_exact = len(rows)
+    for entry in table.entries:
+        own = entry.summary
+        rows.append([_name(own), entry.source, str(len(own.seeds)), *_scores(own)])
+    print_table(
+        f"{table.task.id}: quality",
+        ["solver", "from", "seeds", *_SCORES],
+        rows,
+        n_left=2,
+        highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
+        note=_NOTE,
+    )
+
+
+def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
+    entries = [entry for table in tables for entry in table.costs(device_class)]
+    rows = [
+        [
+            entry.summary.task,
+            _name(entry.summary),
+            entry.source,
+            entry.summary.device_name,
+            number(entry.summary.transitions_per_second, 0),
+            number(entry.summary.wall_hours, 3),
+            number(entry.summary.peak_memory_mib, 0),
+        ]
+        for entry in entries
+    ]
+    if rows:
+        columns = ["task", "solver", "from", "device", "transitions/s", "hours/seed", "peak MiB"]
+        bold = [place for place, entry in enumerate(entries) if entry.is_new]
+        print_table(f"Cost on {device_class}", columns, rows, n_left=4, highlight=bold)
+
+
+def _name(summary: Summary) -> str:
+    return f"{summary.solver} ({summary.settings})" if summary.settings else summary.solver
+
+
+def _scores(summary: Summary) -> list[str]:
+    interval = summary.interval
+    ends = f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval is not None else ""
+    share = summary.share_of_ceiling
+    return [
+        number(summary.social_welfare, 2),
+        number(summary.standard_error, 2),
+        number(summary.interquartile_mean, 1) + ends,
+        "–" if share is None else f"{100 * share:.1f} %",
+        number(summary.worst_agent),
+        number(summary.tenth_percentile),
+        number(summary.gini, 3),
+        number(summary.nash_welfare),
+        number(summary.assignment_regret, 2),
+    ]
