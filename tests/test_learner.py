@@ -234,7 +234,7 @@ def test_a_seed_depends_on_its_companions_by_rounding_only(task_id: str) -> None
         network = getattr(together, name)
         for key, array in network.split(network.flat).items():
             other = getattr(alone, name)
-expected = other.split(other.flat)[key][0]
+            expected = other.split(other.flat)[key][0]
             np.testing.assert_allclose(array[1], expected, rtol=1e-3, atol=1e-5)
 
 
