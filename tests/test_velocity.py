@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import rmdp_bench
-from rmdp_bench.envs.velocity import ROBOTS, VelocityWorld, get_robot, load_model
+from rmdp_bench.envs.robots import ROBOTS, get_robot, load_model
+from rmdp_bench.envs.velocity import VelocityWorld
 from rmdp_bench.population import TargetPopulation
 
 NAMES = {
