@@ -7,7 +7,7 @@ import json
 import gymnasium as gym
 import pytest
 
-from rmdp_bench.tasks import get_task, list_tasks
+from rmdp_bench.tasks import Task, get_task, list_tasks
 
 BUDGETS = {"n100": (1, 2, 5, 10), "n1000": (50,)}
 IDS = {
@@ -24,10 +24,7 @@ def test_ids_are_those_of_the_design() -> None:
 
 
 @pytest.mark.parametrize("task", list_tasks(), ids=lambda task: task.id)
-def test_fields_agree_with_the_environment(task: object) -> None:
-    from rmdp_bench.tasks import Task
-
-    assert isinstance(task, Task)
+def test_fields_agree_with_the_environment(task: Task) -> None:
     assert get_task(task.id) is task
     spec = gym.spec(task.env_id)
     assert spec.max_episode_steps == task.max_episode_steps
@@ -56,7 +53,7 @@ def test_ceilings_rise_with_the_budget() -> None:
 
 def test_known_ceilings() -> None:
     assert get_task("ResourceGathering-n25-k1-v0").ceiling == pytest.approx(74.0)
-    assert get_task("HalfCheetahVel-n100-k5-v0").ceiling == pytest.approx(36.4, abs=0.05)
+    assert get_task("HalfCheetahVel-n100-k5-v0").ceiling == pytest.approx(36.4, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The command line, `rmdp-bench`.
 
-Exit codes: 0 done; 1 a solver failed; 2 bad input, with one line on stderr and nothing written;
-130 stopped by Ctrl-C.  With --json a command prints one JSON document on stdout; warnings and
-progress go to stderr.
+Exit codes: 0 done; 1 a solver failed, or the reader of the output went away; 2 bad input, with one
+line on stderr and nothing written; 130 stopped by Ctrl-C.  With --json a command prints one JSON
+document on stdout; warnings and progress go to stderr.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError) as error:
