@@ -10,7 +10,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from tests.toys import LinearPolicy, ScriptedPolicy, constant, discrete_graph, linear_graph, make_graph
+from tests.toys import (
+    LinearPolicy,
+    ScriptedPolicy,
+    constant,
+    discrete_graph,
+    linear_graph,
+    make_graph,
+)
 
 from rmdp_bench import solution as solution_module
 from rmdp_bench.solution import Solution, check_graph, load_solution, save_solution
