@@ -143,7 +143,11 @@ def roll_out(
         while running.any():
             actions = _act(envs.single_action_space, policies, names, observations, running)
             observations, _, terminated, truncated, infos = envs.step(actions)
-            returns[running] += infos["agent_rewards"][running]
+            rewards = infos["agent_rewards"]
+            if running.all():
+                returns += rewards
+            else:
+                returns[running] += rewards[running]
             lengths += running
             if record:
                 seen.append(np.where(running[:, None], observations, 0))

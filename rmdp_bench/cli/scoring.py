@@ -114,14 +114,15 @@ def _print_quality(table: Table) -> None:
             "welfare": number(ceiling, 2),
             "of ceiling": "100.0 %",
         }
-        rows.append(["exact ceiling", "computed", "–", *exact.values()])
+        rows.append(["exact ceiling", "computed", "–", "–", *exact.values()])
     n_exact = len(rows)
     for entry in table.entries:
         own = entry.summary
-        rows.append([_name(own), entry.source, str(len(own.seeds)), *_scores(own)])
+        transitions = number(own.transitions, 0)
+        rows.append([_name(own), entry.source, str(len(own.seeds)), transitions, *_scores(own)])
     print_table(
         f"{table.task.id}: quality",
-        ["solver", "from", "seeds", *_SCORES],
+        ["solver", "from", "seeds", "transitions", *_SCORES],
         rows,
         n_left=2,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],

@@ -219,12 +219,13 @@ class RunLog:
     def load_checkpoint(self) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]] | None:
         """What `save_checkpoint` was given, if there is one for all seeds; else None.
 
-        Call it once, when all is set up: the clock of training starts here.
+        Call it when all is set up: the clock of training starts here.
 
         Raises:
             ValueError: the checkpoint is damaged.
         """
-        self._train_started, self._paused = time.perf_counter(), 0.0
+        if self.transitions == 0:
+            self._train_started, self._paused = time.perf_counter(), 0.0
         if self._resume_at is None or self._directories is None:
             return None
         saved = [read_checkpoint(directory, self._resume_at) for directory in self._directories]
