@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from rmdp_bench.cli import main
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -125,6 +127,24 @@ def test_documents_name_existing_make_targets() -> None:
     text = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     named = set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE))
     assert {"demo", "test"} <= named <= make_targets()
+
+
+def command_lines() -> list[list[str]]:
+    """Calls of `rmdp-bench` in the README's shell blocks and in the Makefile."""
+    text = "".join(code_blocks("sh")) + MAKEFILE
+    calls = re.findall(r"^\s*(?:\$\(BIN\)/)?rmdp-bench (.+)$", text, flags=re.MULTILINE)
+    assert len(calls) >= 6
+    return [call.split() for call in calls]
+
+
+@pytest.mark.parametrize("words", command_lines(), ids=" ".join)
+def test_documents_name_existing_commands(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = words[: 2 if words[0] == "leaderboard" else 1]
+    assert main([*command, "--help"]) == 0
+    described = capsys.readouterr().out.split()
+    assert [word for word in words if word.startswith("--") and word not in described] == []
 
 
 def test_readme_names_existing_files() -> None:
