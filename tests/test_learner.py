@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from baselines.online.assignments import FixedRule, one_hot, random_even_assignment
+from baselines.online.collection import Batch, RunningStatistics
 from baselines.online.em import Config, EMRule, e_step
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
-from baselines.online.learner import Batch, Learner, PPOConfig, RunningStatistics
+from baselines.online.learner import Learner
 from baselines.online.networks import HeadedNetwork
 from baselines.online.policies import RepresentativePolicy, export_onnx
+from baselines.online.settings import PPOConfig
 from rmdp_bench.tasks import Task, get_task
 
 SMALL: dict[str, Any] = {"n_envs": 2, "batch_size": 64, "minibatch_size": 16, "n_epochs": 2}
@@ -59,7 +61,7 @@ def plain_forward(parameters: dict[str, torch.Tensor], inputs: torch.Tensor, k: 
 def minibatch(learner: Learner) -> tuple[torch.Tensor, ...]:
     """Random inputs, actions, old log-probabilities and advantages, some ratios out of the clip."""
     generator = torch.Generator().manual_seed(0)
-    rows = (learner.n_policies, 8)
+    rows, n_actions = (learner.n_policies, 8), learner.collector.n_actions
     inputs = torch.randn(
         learner.n_seeds,
         learner.n_representatives * 8,
@@ -67,9 +69,9 @@ def minibatch(learner: Learner) -> tuple[torch.Tensor, ...]:
         generator=generator,
     )
     if learner.discrete:
-        actions = torch.randint(learner.n_actions, (*rows, 1), generator=generator).float()
+        actions = torch.randint(n_actions, (*rows, 1), generator=generator).float()
     else:
-        actions = torch.randn(*rows, learner.n_actions, generator=generator)
+        actions = torch.randn(*rows, n_actions, generator=generator)
     with torch.no_grad():
         now = log_probs(learner, learner.actor.parameters, inputs, actions)[0]
     old = now + 0.4 * torch.randn(*rows, generator=generator)
@@ -148,7 +150,7 @@ def test_agent_advantages_are_gae_for_each_agent(task_id: str) -> None:
     """Against a loop over steps that reads one agent at a time, with both ways to end."""
     learner, _ = small_learner(task_id, seeds=[0])
     for _ in range(3):
-        batch = learner.collect()
+        batch = learner.collector.collect(learner.actor)
     p, steps, copies, n = batch.rewards.shape
     generator = torch.Generator().manual_seed(1)
     batch.rewards = torch.rand(p, steps, copies, n, generator=generator)
@@ -190,7 +192,7 @@ def test_agent_advantages_are_gae_for_each_agent(task_id: str) -> None:
 
 def test_average_returns_follow_equation_10() -> None:
     learner, _ = small_learner(TASKS[0], seeds=[0])
-    shape = (learner.n_policies, learner.n_steps, learner.config.n_envs, learner.n_agents)
+    shape = (learner.n_policies, learner.collector.n_steps, learner.config.n_envs, learner.n_agents)
     rewards = torch.rand(shape, generator=torch.Generator().manual_seed(2))
     ended = np.random.default_rng(2).random(shape[:3]) < 0.3
     ended[2] = False  # a representative that finishes no episode
@@ -207,10 +209,10 @@ def test_average_returns_follow_equation_10() -> None:
                         episode.copy() if old is None else 0.95 * old + 0.05 * episode
                     )
                     running[policy, copy] = 0.0
-    learner._average_returns(rewards, ended)
-    np.testing.assert_allclose(learner.average_returns[0, :, 0], expected[0], rtol=1e-6)
-    np.testing.assert_allclose(learner.average_returns[0, :, 1], expected[1], rtol=1e-6)
-    assert np.isnan(learner.average_returns[0, :, 2]).all()
+    learner.collector._average_returns(rewards, ended)
+    np.testing.assert_allclose(learner.collector.average_returns[0, :, 0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(learner.collector.average_returns[0, :, 1], expected[1], rtol=1e-6)
+    assert np.isnan(learner.collector.average_returns[0, :, 2]).all()
 
 
 def test_running_statistics_equal_those_of_all_data() -> None:
@@ -229,7 +231,7 @@ def test_a_seed_depends_on_its_companions_by_rounding_only(task_id: str) -> None
     rule_alone.assignment = rule.assignment[1:2]
     for learner, own_rule in ((together, rule), (alone, rule_alone)):
         for _ in range(2):
-            learner.update(learner.collect(), own_rule)
+            learner.update(learner.collector.collect(learner.actor), own_rule)
     for name in ("actor", "critic"):
         network = getattr(together, name)
         for key, array in network.split(network.flat).items():
@@ -242,17 +244,19 @@ def test_a_seed_depends_on_its_companions_by_rounding_only(task_id: str) -> None
 def test_state_restores_the_run_bit_for_bit(task_id: str) -> None:
     learner, rule = small_learner(task_id)
     for _ in range(2):
-        learner.update(learner.collect(), rule)
+        learner.update(learner.collector.collect(learner.actor), rule)
     arrays, states = learner.get_state()
     arrays = {name: array.copy() for name, array in arrays.items()}
     assert all(len(array) == learner.n_seeds for array in arrays.values())
-    learner.update(learner.collect(), rule)
+    learner.update(learner.collector.collect(learner.actor), rule)
     resumed, rule_resumed = small_learner(task_id)
     resumed.set_state(arrays, states)
-    resumed.update(resumed.collect(), rule_resumed)
+    resumed.update(resumed.collector.collect(resumed.actor), rule_resumed)
     assert torch.equal(learner.actor.flat, resumed.actor.flat)
     assert torch.equal(learner.critic.flat, resumed.critic.flat)
-    np.testing.assert_array_equal(learner.average_returns, resumed.average_returns)
+    np.testing.assert_array_equal(
+        learner.collector.average_returns, resumed.collector.average_returns
+    )
 
 
 @pytest.mark.parametrize("task_id", TASKS)
@@ -260,7 +264,7 @@ def test_saved_policies_act_as_those_in_memory(task_id: str) -> None:
     import onnxruntime
 
     learner, rule = small_learner(task_id)
-    learner.update(learner.collect(), rule)
+    learner.update(learner.collector.collect(learner.actor), rule)
     solution = learner.solutions(rule.assignment)[1]
     policy = solution.policies[1]
     assert isinstance(policy, RepresentativePolicy)
@@ -335,7 +339,7 @@ def test_bad_settings_are_refused_by_name() -> None:
 
 def test_batch_holds_every_agents_reward() -> None:
     learner, _ = small_learner(TASKS[1])
-    batch = learner.collect()
+    batch = learner.collector.collect(learner.actor)
     assert isinstance(batch, Batch)
     assert batch.rewards.shape == (4, 32, 2, 100)
     assert batch.observations.shape == (4, 32, 2, 11)

@@ -1,13 +1,14 @@
-"""Assignments of agents to representatives, and the rule that leaves them as they are."""
+"""Assignments of agents to representatives, and the rules that move them, or do not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 
 def random_even_assignment(
@@ -17,12 +18,48 @@ def random_even_assignment(
     return generator.permutation(np.arange(n_agents) % n_representatives)
 
 
-def one_hot(
-    representatives: npt.NDArray[np.intp], n_representatives: int, device: str
-) -> torch.Tensor:
+def one_hot(representatives: npt.NDArray[np.intp], n_representatives: int, device: str) -> Tensor:
     """The hard assignment (R, n, k) to representatives (R, n)."""
     matrix = np.eye(n_representatives, dtype=np.float32)[representatives]
     return torch.from_numpy(matrix).to(device)
+
+
+class AssignmentRule(Protocol):
+    """How the assignment moves; the learner knows no more of a solver than this."""
+
+    assignment: Tensor
+    """(R, n, k) on the learner's device, rows on the simplex."""
+    moves_within_update: bool
+    """Whether `minibatch` is to be called in every gradient step."""
+
+    @property
+    def served(self) -> Tensor:
+        """(R, n, k) whom the agents would be served by now: the assignment of a solution.
+
+        It differs from `assignment` where that lends agents for training only.
+        """
+
+    def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
+        """Moves the assignment before the update.
+
+        Args:
+            average_returns: (R, n, k) moving averages of the agents' returns, in percent; nan for
+                a representative that has not finished an episode yet.
+        """
+
+    def minibatch(self, objective: Tensor, agent_advantages: Tensor) -> None:
+        """Moves the assignment within the update.
+
+        Args:
+            objective: (R k, B) clipped probability ratios, the factor of the advantages in (12).
+            agent_advantages: (R k, B, n), divided by the scale of each representative's.
+        """
+
+    def get_state(self) -> dict[str, npt.NDArray[Any]]:
+        """Arrays (R, ...) from which `set_state` continues bit for bit."""
+
+    def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Restores what `get_state` returned."""
 
 
 class FixedRule:
@@ -30,19 +67,19 @@ class FixedRule:
 
     moves_within_update = False
 
-    def __init__(self, assignment: torch.Tensor) -> None:
+    def __init__(self, assignment: Tensor) -> None:
         """Keeps the assignment (R, n, k)."""
         self.assignment = assignment
 
     @property
-    def served(self) -> torch.Tensor:
+    def served(self) -> Tensor:
         """The assignment."""
         return self.assignment
 
     def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
         """Does nothing."""
 
-    def minibatch(self, objective: torch.Tensor, agent_advantages: torch.Tensor) -> None:
+    def minibatch(self, objective: Tensor, agent_advantages: Tensor) -> None:
         """Does nothing."""
 
     def get_state(self) -> dict[str, npt.NDArray[Any]]:

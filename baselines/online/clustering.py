@@ -25,7 +25,8 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from baselines.online.assignments import FixedRule, one_hot
-from baselines.online.learner import Learner, PPOConfig, resume, task_settings, train
+from baselines.online.learner import Learner, resume, train
+from baselines.online.settings import PPOConfig, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
@@ -67,7 +68,9 @@ def pretrain(
     everyone = FixedRule(torch.ones(len(seeds), n, 1, device=device))
     resume(learner, everyone, log, phase="pretraining")
     train(learner, everyone, log, phase="pretraining")
-    rewards = learner.collect().rewards.reshape(len(seeds), -1, n).cpu().numpy()
+    rewards = (
+        learner.collector.collect(learner.actor).rewards.reshape(len(seeds), -1, n).cpu().numpy()
+    )
     learner.close()
     labels = [cluster_agents(r, k, seed) for r, seed in zip(rewards, seeds, strict=True)]
     return one_hot(np.stack(labels), k, device)

@@ -28,7 +28,8 @@ import numpy.typing as npt
 import torch
 
 from baselines.online.assignments import one_hot, random_even_assignment
-from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from baselines.online.learner import solve_with_rule
+from baselines.online.settings import PPOConfig, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
@@ -59,7 +60,7 @@ def e_step(
     Returns:
         (n,) representatives; no agent's entry of `q_table` is lower than before.
     """
-    chosen = q_table.argmax(1)
+    chosen: npt.NDArray[np.intp] = q_table.argmax(1)
     content = q_table[np.arange(len(current)), current] >= q_table.max(1)
     chosen[content] = current[content]
     return chosen

@@ -26,7 +26,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from baselines.online.learner import solve_with_rule
+from baselines.online.settings import PPOConfig, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

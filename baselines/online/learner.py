@@ -1,6 +1,6 @@
 """PPO for k representatives, whatever rule moves the assignment of agents to them.
 
-One iteration collects 2048 transitions with every representative (`Collector`), turns them into
+One iteration collects 2048 transitions with every representative (`collection`), turns them into
 advantages and targets for all n agents (`agent_advantages`: dynamics are shared, so a transition
 of one representative is a sample of everybody's reward), lets the assignment rule move
 (`AssignmentRule`), and makes 10 epochs of mini-batch updates (`Learner.update`, equations 8 and 9).
@@ -18,7 +18,8 @@ Departures from the paper, and why:
 Departures from the reference code, which are its errors (the paper is followed):
   - The standard deviation is learned; observations are normalised by statistics of the raw ones;
     log-probabilities are those of the sampled action, not of the clipped one; means have no tanh.
-  - Time limits bootstrap with the value of the last observation; no transition is dropped.
+  - Time limits bootstrap with the value of the last observation (not in Resource Gathering, where
+    the limit is a rule of the game); no transition is dropped.
   - A representative's head is evaluated for its own rows only; one hidden layer, not two.
   - Advantages are normalised over the batch (appendix B), not over the mini-batch; epochs are not
     stopped early at a large divergence. Observation statistics are common to the representatives,
@@ -30,164 +31,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.online.assignments import AssignmentRule
+from baselines.online.collection import Batch, Collector
 from baselines.online.networks import HeadedNetwork
 from baselines.online.policies import make_solution
+from baselines.online.settings import PPOConfig
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
-
-FloatArray = npt.NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """Settings of the learner (paper, appendix B, unless said otherwise)."""
-
-    hidden_size: int = 64
-    """Width of the hidden layer that the actors share, and of the critics'."""
-    n_envs: int = 8
-    """Copies of the world in which each representative acts."""
-    batch_size: int = 2048
-    """Transitions of each representative between updates; a multiple of n_envs."""
-    minibatch_size: int = 64
-    """Transitions of each representative in a gradient step; divides batch_size."""
-    n_epochs: int = 10
-    """Passes over a batch."""
-    learning_rate: float = 3e-4
-    """Adam's step size at the start."""
-    final_learning_rate: float = 1e-4
-    """Adam's step size at the end."""
-    adam_epsilon: float = 1e-5
-    """Adam's epsilon."""
-    clip: float = 0.2
-    """Bound on the change of the probability ratio."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation."""
-    entropy_coefficient: float = 1e-3
-    """Weight of the entropy bonus at the start."""
-    final_entropy_coefficient: float = 1e-3
-    """Weight of the entropy bonus at the end."""
-    max_gradient_norm: float = 0.5
-    """Bound on the norm of the actors' and of the critics' gradient (reference code)."""
-    log_std: float = -1.0
-    """Initial log standard deviation of continuous actions."""
-    normalize_observations: bool = True
-    """Whether observations are standardised by their running mean and variance."""
-    observation_clip: float = 5.0
-    """Bound on the standardised observations (reference code)."""
-    advantage_offset: float = 1e-3
-    """Added to the standard deviation of a representative's advantages, in percent of welfare
-    times reward_scale."""
-    reward_scale: float = 1.0
-    """Factor on the rewards, which are in percent of a perfect episode."""
-    mixing: float = 0.05
-    """Lambda of equation 10: weight of a new return in the moving average of returns."""
-
-    def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range, or the sizes do not divide.
-        """
-        for name in ("hidden_size", "n_envs", "batch_size", "minibatch_size", "n_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("learning_rate", "final_learning_rate", "adam_epsilon", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
-        for name in ("gae_lambda", "mixing"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 < {name} <= 1")
-        for size, unit in (("batch_size", "n_envs"), ("batch_size", "minibatch_size")):
-            if getattr(self, size) % getattr(self, unit):
-                raise ValueError(
-                    f"{size} is {getattr(self, size)}; expected a multiple of {unit}, "
-                    f"{getattr(self, unit)}"
-                )
-
-
-RESOURCE_GATHERING_SETTINGS: dict[str, Any] = {
-    "learning_rate": 5e-4,
-    "adam_epsilon": 1e-8,
-    "entropy_coefficient": 0.05,
-    "normalize_observations": False,
-    "reward_scale": 0.01,
-    "advantage_offset": 0.01,
-}
-"""Resource Gathering's own settings (reference code): they replace the defaults above."""
-
-
-class AssignmentRule(Protocol):
-    """How the assignment moves; the learner knows no more of a solver than this."""
-
-    assignment: Tensor
-    """(R, n, k) on the learner's device, rows on the simplex."""
-    served: Tensor
-    """(R, n, k) whom the agents would be served by now: the assignment of a solution. It differs
-    from `assignment` where that lends agents for training only."""
-    moves_within_update: bool
-    """Whether `minibatch` is to be called in every gradient step."""
-
-    def after_collection(self, average_returns: FloatArray) -> None:
-        """Moves the assignment before the update.
-
-        Args:
-            average_returns: (R, n, k) moving averages of the agents' returns, in percent; nan for
-                a representative that has not finished an episode yet.
-        """
-
-    def minibatch(self, objective: Tensor, agent_advantages: Tensor) -> None:
-        """Moves the assignment within the update.
-
-        Args:
-            objective: (R k, B) clipped probability ratios, the factor of the advantages in (12).
-            agent_advantages: (R k, B, n), divided by the scale of each representative's.
-        """
-
-    def get_state(self) -> dict[str, npt.NDArray[Any]]:
-        """Arrays (R, ...) from which `set_state` continues bit for bit."""
-
-    def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Restores what `get_state` returned."""
-
-
-@dataclass
-class Batch:
-    """Transitions of one iteration: T steps of E copies for each of R k representatives."""
-
-    observations: Tensor
-    """(R k, T, E, d) normalised."""
-    last_observations: Tensor
-    """(R k, E, d) normalised, after the last step."""
-    actions: Tensor
-    """(R k, T, E, a), a = 1 for discrete actions."""
-    log_probs: Tensor
-    """(R k, T, E) of the actions when they were taken."""
-    rewards: Tensor
-    """(R k, T, E, n) of every agent."""
-    ended: Tensor
-    """(R k, T, E) whether the episode terminated or was truncated at this step."""
-    truncations: tuple[npt.NDArray[np.intp], ...]
-    """Three arrays: representative, step and copy of every truncated episode."""
-    final_observations: Tensor
-    """(number of truncations, d) normalised: where the truncated episodes ended."""
 
 
 class Learner:
     """k representatives in training, for R seeds at once.
 
     Attributes:
-        average_returns: (R, n, k) moving average of each agent's return with each representative
-            (equation 10), in percent; nan where no episode has ended yet.
+        collector: the worlds in which they act.
+        actor, critic: the networks.
         iteration: number of updates made.
     """
 
@@ -207,183 +73,30 @@ class Learner:
         if device == "cpu":
             torch.set_num_threads(1)
         self.task, self.config, self.device = task, config, device
-        self.n_seeds = len(seeds)
-        n_representatives = self.n_representatives = task.n_representatives
-        self.n_agents = task.n_agents
-        n_policies = self.n_policies = self.n_seeds * n_representatives
-        self.n_steps = config.batch_size // config.n_envs
-        self.envs: Any = gym.make_vec(
-            task.env_id, num_envs=n_policies * config.n_envs, autoreset_mode="SameStep"
-        )
-        self.population = self.envs.population
-        space = self.envs.single_action_space
-        self.discrete = not space.shape
-        self.n_actions = int(space.n) if self.discrete else int(space.shape[0])
-        self.observation_size = int(self.envs.single_observation_space.shape[0])
-
-        # One stream for each purpose, so that a longer network does not change the action noise.
-        self.noise = [np.random.default_rng([seed, 1]) for seed in seeds]
+        self.n_seeds, self.n_representatives = len(seeds), task.n_representatives
+        self.n_policies, self.n_agents = self.n_seeds * task.n_representatives, task.n_agents
+        self.collector = collector = Collector(task, config, seeds, device)
+        self.observation_size, self.discrete = collector.observation_size, collector.discrete
+        # A stream for each purpose, so that a wider network does not change the action noise.
         self.order = [np.random.default_rng([seed, 2]) for seed in seeds]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        sizes = (n_representatives, self.observation_size, config.hidden_size)
+        sizes = (task.n_representatives, collector.observation_size, config.hidden_size)
         self.actor = HeadedNetwork(
             *sizes,
-            self.n_actions,
+            collector.n_actions,
             head_gain=0.01,
             generators=generators,
             device=device,
-            log_std=None if self.discrete else config.log_std,
+            log_std=None if collector.discrete else config.log_std,
         )
         self.critic = HeadedNetwork(
-            *sizes, self.n_agents, head_gain=1.0, generators=generators, device=device
+            *sizes, task.n_agents, head_gain=1.0, generators=generators, device=device
         )
         self.optimizers = [
             torch.optim.Adam([network.flat], eps=config.adam_epsilon, fused=True)
             for network in (self.actor, self.critic)
         ]
-
-        rows = n_representatives * config.n_envs
-        env_seeds = [np.random.SeedSequence([seed, 3]).generate_state(rows) >> 1 for seed in seeds]
-        observations, _ = self.envs.reset(seed=[int(s) for s in np.concatenate(env_seeds)])
-        self.observations = np.asarray(observations)
-        self.statistics = RunningStatistics(self.n_seeds, self.observation_size)
-        self.episode_returns = torch.zeros(n_policies, config.n_envs, self.n_agents, device=device)
-        self.average_returns = np.full((self.n_seeds, self.n_agents, n_representatives), np.nan)
         self.iteration = 0
-
-    # ---------------------------------------------------------------- collecting
-
-    def collect(self) -> Batch:
-        """Acts for T steps in every copy of the world, and updates `average_returns`."""
-        shape = (self.n_policies, self.n_steps, self.config.n_envs)
-        raw = np.empty((*shape, self.observation_size))
-        normalised = np.empty((*shape, self.observation_size), np.float32)
-        outputs = np.empty((*shape, self.n_actions), np.float32)
-        actions = np.empty((*shape, 1 if self.discrete else self.n_actions), np.float32)
-        outcomes = np.empty((*shape, self.population.outcome_size), np.float32)
-        ended = np.empty(shape, bool)
-        truncations: list[npt.NDArray[np.intp]] = []
-        final_observations: list[FloatArray] = []
-        noise = self._draw_noise(actions.shape)
-        std = None if self.discrete else self.actor.parameters["log_std"].exp().cpu().numpy()
-        for t in range(self.n_steps):
-            raw[:, t] = self.observations.reshape(shape[0], shape[2], -1)
-            normalised[:, t] = self.normalize(raw[:, t])
-            inputs = torch.from_numpy(normalised[:, t]).to(self.device)
-            outputs[:, t] = self.actor.evaluate(inputs).cpu().numpy()
-            if std is None:  # the largest logit plus Gumbel noise is a sample of the softmax
-                chosen = (outputs[:, t] + noise[:, t]).argmax(-1)
-                actions[:, t, :, 0] = chosen
-                step_actions = chosen.reshape(-1)
-            else:
-                actions[:, t] = outputs[:, t] + std * noise[:, t]
-                step_actions = actions[:, t].reshape(-1, self.n_actions).clip(-1.0, 1.0)
-            self.observations, _, terminated, truncated, info = self.envs.step(step_actions)
-            ended[:, t] = (terminated | truncated).reshape(shape[0], shape[2])
-            step_outcomes = info["outcome"]
-            if ended[:, t].any():
-                rows = np.flatnonzero(terminated | truncated)
-                step_outcomes = step_outcomes.copy()
-                step_outcomes[rows] = info["final_info"]["outcome"][rows]
-                for row in np.flatnonzero(truncated & ~terminated):
-                    policy, copy = divmod(int(row), shape[2])
-                    truncations.append(np.array([policy, t, copy], np.intp))
-                    final_observations.append(info["final_obs"][row])
-            outcomes[:, t] = step_outcomes.reshape(shape[0], shape[2], -1)
-
-        where = np.array(truncations, np.intp).reshape(-1, 3)
-        finals = np.array(final_observations, np.float64).reshape(-1, self.observation_size)
-        last = self.normalize(self.observations.reshape(shape[0], shape[2], -1))
-        to = self.device
-        rewards = self.population.rewards(torch.from_numpy(outcomes).to(to))
-        rewards = rewards * self.config.reward_scale
-        batch = Batch(
-            observations=torch.from_numpy(normalised).to(to),
-            last_observations=torch.from_numpy(last).to(to),
-            actions=torch.from_numpy(actions).to(to),
-            log_probs=self._log_probs(torch.from_numpy(outputs).to(to), actions, noise),
-            rewards=rewards,
-            ended=torch.from_numpy(ended).to(to),
-            truncations=tuple(where.T),
-            final_observations=torch.from_numpy(self.normalize(finals, where[:, 0])).to(to),
-        )
-        if self.config.normalize_observations:
-            self.statistics.update(raw.reshape(self.n_seeds, -1, self.observation_size))
-        self._average_returns(batch.rewards, ended)
-        return batch
-
-    def normalize(
-        self, observations: FloatArray, policies: npt.NDArray[np.intp] | None = None
-    ) -> npt.NDArray[np.float32]:
-        """Standardises and clips observations.
-
-        Args:
-            observations: (R k, ..., d) raw; with `policies`, (B, d).
-            policies: (B,) the representative, out of R k, of each row.
-        """
-        if not self.config.normalize_observations:
-            return observations.astype(np.float32)
-        seeds = (np.arange(self.n_policies) if policies is None else policies) // (
-            self.n_representatives
-        )
-        mean, scale = self.statistics.mean[seeds], self.statistics.scale()[seeds]
-        if policies is None:
-            mean, scale = mean[:, None], scale[:, None]
-        bound = self.config.observation_clip
-        return np.clip((observations - mean) * scale, -bound, bound).astype(np.float32)
-
-    def _draw_noise(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Noise of a whole batch of actions (R k, T, E, a), from each seed's own stream."""
-        if self.discrete:
-            size = (self.n_representatives, *shape[1:3], self.n_actions)
-            draws = [generator.gumbel(size=size).astype(np.float32) for generator in self.noise]
-        else:
-            size = (self.n_representatives, *shape[1:])
-            draws = [g.standard_normal(size, dtype=np.float32) for g in self.noise]
-        return np.concatenate(draws)
-
-    def _log_probs(
-        self, outputs: Tensor, actions: FloatArray, noise: npt.NDArray[np.float32]
-    ) -> Tensor:
-        """Log-probabilities (R k, T, E) of the actions taken."""
-        if self.discrete:
-            indices = torch.from_numpy(actions).to(self.device).long()
-            return outputs.log_softmax(-1).gather(-1, indices).squeeze(-1)
-        log_std = self.actor.parameters["log_std"].unsqueeze(1)
-        z = torch.from_numpy(noise).to(self.device)
-        return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
-
-    def _average_returns(self, rewards: Tensor, ended: npt.NDArray[np.bool_]) -> None:
-        """Equation 10 for every episode that ended, in order: Q <- (1 - lambda) Q + lambda R_0.
-
-        Returns are undiscounted, as in the code and as they are scored; the first one of a
-        representative is taken whole, so that no table starts with a bias towards zero.
-        """
-        policies, returns = [], []
-        for t in range(self.n_steps):
-            self.episode_returns += rewards[:, t]
-            if ended[:, t].any():
-                policy, copy = np.nonzero(ended[:, t])
-                policies.append(policy)
-                returns.append(self.episode_returns[policy, copy].cpu().numpy())
-                self.episode_returns[policy, copy] = 0.0
-        if not policies:
-            return
-        policy, values = np.concatenate(policies), np.concatenate(returns)
-        by_policy = np.argsort(policy, kind="stable")
-        policy, values = policy[by_policy], values[by_policy].astype(np.float64)
-        mixing = self.config.mixing
-        table = self.average_returns.transpose(0, 2, 1).reshape(self.n_policies, -1)
-        for p in np.unique(policy):
-            returns_of_p = values[policy == p] / self.config.reward_scale
-            weights = mixing * (1 - mixing) ** np.arange(len(returns_of_p))[::-1]
-            if np.isnan(table[p, 0]):
-                weights[0] /= mixing
-                table[p] = weights @ returns_of_p
-            else:
-                table[p] = (1 - mixing) ** len(returns_of_p) * table[p] + weights @ returns_of_p
-        shape = (self.n_seeds, self.n_representatives, self.n_agents)
-        self.average_returns = table.reshape(shape).transpose(0, 2, 1).copy()
 
     # ---------------------------------------------------------------- updating
 
@@ -400,11 +113,11 @@ class Learner:
         discount = (~batch.ended).unsqueeze(-1).to(values.dtype) * gamma
         decay = discount * self.config.gae_lambda
         advantages = batch.rewards
-        if len(batch.final_observations):
+        if self.config.bootstrap_time_limits and len(batch.final_observations):
             policy, step, copy = batch.truncations
             advantages[policy, step, copy] += gamma * self._values_of(batch)
         next_advantage = torch.zeros_like(next_value)
-        for t in reversed(range(self.n_steps)):
+        for t in reversed(range(advantages.shape[1])):
             advantage = advantages[:, t]
             advantage += discount[:, t] * next_value
             advantage -= values[:, t]
@@ -498,7 +211,7 @@ class Learner:
             log_std = self.actor.parameters["log_std"]
             z = (actions - outputs) * (-log_std).exp()
             log_probs = (-0.5 * z.square() - log_std).sum(-1) - (
-                0.5 * math.log(2 * math.pi) * self.n_actions
+                0.5 * math.log(2 * math.pi) * outputs.shape[-1]
             )
         ratio = (log_probs - old_log_probs).exp()
         clipped = ratio.clamp(1 - self.config.clip, 1 + self.config.clip)
@@ -547,17 +260,17 @@ class Learner:
 
     def train_social_welfare(self, assignment: Tensor) -> list[float]:
         """Each seed's welfare by the moving averages of training returns, the paper's measure."""
-        table = np.nan_to_num(self.average_returns)
+        table = np.nan_to_num(self.collector.average_returns)
         return [float(w) for w in (assignment.cpu().numpy() * table).sum(2).mean(1)]
 
     def solutions(self, assignment: Tensor) -> list[Solution]:
         """The representatives as they are, one solution for each seed."""
-        networks = self.actor.split(self.actor.flat)
+        networks, statistics = self.actor.split(self.actor.flat), self.collector.statistics
         return [
             make_solution(
                 {name: array[seed].copy() for name, array in networks.items()},
-                self.statistics.mean[seed].copy(),
-                self.statistics.scale()[seed].copy(),
+                statistics.mean[seed].copy(),
+                statistics.scale()[seed].copy(),
                 self.config.observation_clip if self.config.normalize_observations else None,
                 self.discrete,
                 assignment[seed].cpu().numpy().astype(np.float64),
@@ -567,44 +280,22 @@ class Learner:
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
         """Everything that a run needs to continue bit for bit: arrays (R, ...), and JSON."""
-        by_row = {
-            "observations": self.observations,
-            "episode_returns": self.episode_returns.cpu().numpy(),
-        }
-        by_row |= {f"env.{name}": array for name, array in self.envs.get_state().items()}
-        arrays = {name: a.reshape(self.n_seeds, -1, *a.shape[1:]) for name, a in by_row.items()}
-        arrays |= {name: getattr(self.statistics, name) for name in ("mean", "variance", "count")}
-        arrays["average_returns"] = self.average_returns
+        arrays, states = self.collector.get_state()
         for name, network, optimizer in self._networks():
             for part, flat in self._flat_tensors(network, optimizer).items():
                 for key, array in network.split(flat).items():
                     arrays[f"{name}.{part}.{key}"] = array
-        states = [
-            {
-                "iteration": self.iteration,
-                "noise": noise.bit_generator.state,
-                "order": order.bit_generator.state,
-            }
-            for noise, order in zip(self.noise, self.order, strict=True)
-        ]
-        return arrays, states
+        own = [{"iteration": self.iteration, "order": g.bit_generator.state} for g in self.order]
+        return arrays, [theirs | mine for theirs, mine in zip(states, own, strict=True)]
 
     def set_state(
         self, arrays: Mapping[str, npt.NDArray[Any]], states: Sequence[Mapping[str, Any]]
     ) -> None:
         """Restores what `get_state` returned."""
-        shapes = {name: array.shape for name, array in self.envs.get_state().items()}
-        self.envs.set_state({n: arrays[f"env.{n}"].reshape(s) for n, s in shapes.items()})
-        self.observations = arrays["observations"].reshape(self.observations.shape)
-        for name in ("mean", "variance", "count"):
-            setattr(self.statistics, name, arrays[name].copy())
-        returns = torch.from_numpy(arrays["episode_returns"]).view(self.episode_returns.shape)
-        self.episode_returns.copy_(returns)
-        self.average_returns = arrays["average_returns"].copy()
+        self.collector.set_state(arrays, states)
         self.iteration = int(states[0]["iteration"])
-        for seed, state in enumerate(states):
-            self.noise[seed].bit_generator.state = state["noise"]
-            self.order[seed].bit_generator.state = state["order"]
+        for generator, state in zip(self.order, states, strict=True):
+            generator.bit_generator.state = state["order"]
         for name, network, optimizer in self._networks():
             for part, flat in self._flat_tensors(network, optimizer).items():
                 keys = network.parameters
@@ -639,31 +330,7 @@ class Learner:
 
     def close(self) -> None:
         """Closes the worlds."""
-        self.envs.close()
-
-
-class RunningStatistics:
-    """Mean and variance of each seed's observations so far (Chan et al.'s parallel update)."""
-
-    def __init__(self, n_seeds: int, size: int) -> None:
-        """Starts with mean 0 and variance 1, as if nothing were normalised."""
-        self.mean = np.zeros((n_seeds, size))
-        self.variance = np.ones((n_seeds, size))
-        self.count = np.zeros((n_seeds, 1))
-
-    def update(self, observations: FloatArray) -> None:
-        """Adds raw observations (R, B, d)."""
-        new = observations.shape[1]
-        total = self.count + new
-        difference = observations.mean(1) - self.mean
-        spread = self.variance * self.count + observations.var(1) * new
-        self.variance = (spread + difference**2 * self.count * new / total) / total
-        self.mean = self.mean + difference * new / total
-        self.count = total
-
-    def scale(self) -> FloatArray:
-        """One over the standard deviation, (R, d)."""
-        return np.asarray(1.0 / (np.sqrt(self.variance) + 1e-5))
+        self.collector.envs.close()
 
 
 def train(learner: Learner, rule: AssignmentRule, log: RunLog, phase: str = "training") -> None:
@@ -680,8 +347,8 @@ def train(learner: Learner, rule: AssignmentRule, log: RunLog, phase: str = "tra
     """
     n_iterations = learner.task.transitions // learner.config.batch_size
     while learner.iteration < n_iterations:
-        batch = learner.collect()
-        rule.after_collection(learner.average_returns)
+        batch = learner.collector.collect(learner.actor)
+        rule.after_collection(learner.collector.average_returns)
         learner.update(batch, rule)
         welfare = learner.train_social_welfare(rule.served)
         log.progress(learner.transitions, {"train_social_welfare": welfare})
@@ -725,10 +392,3 @@ def solve_with_rule(
     train(learner, rule, log)
     learner.close()
     return learner.solutions(rule.served)
-
-
-def task_settings(task: Task) -> dict[str, Any]:
-    """Settings that a task replaces, by name of the field."""
-    if task.env_id == "rmdp/ResourceGathering-n25-v0":
-        return RESOURCE_GATHERING_SETTINGS
-    return {}

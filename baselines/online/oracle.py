@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from baselines.online.assignments import FixedRule, one_hot
-from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from baselines.online.learner import solve_with_rule
+from baselines.online.settings import PPOConfig, task_settings
 from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.results import RunLog

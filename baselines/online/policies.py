@@ -7,7 +7,6 @@ action of a discrete one.
 from __future__ import annotations
 
 import functools
-import io
 import logging
 import warnings
 from collections.abc import Mapping
@@ -61,7 +60,9 @@ class RepresentativePolicy:
         if actors.clip is not None:
             inputs = ((inputs - actors.mean) * actors.scale).clip(-actors.clip, actors.clip)
         hidden = np.tanh(inputs @ actors.hidden_weight + actors.hidden_bias)
-        outputs = hidden @ actors.head_weight[self.j] + actors.head_bias[self.j]
+        outputs: npt.NDArray[np.float32] = (
+            hidden @ actors.head_weight[self.j] + actors.head_bias[self.j]
+        )
         return outputs.argmax(-1) if actors.discrete else outputs.clip(-1.0, 1.0)
 
 
@@ -111,9 +112,8 @@ def export_onnx(actors: Actors) -> bytes:
     finally:
         logger.setLevel(level)
     assert program is not None  # the exporter returns a program unless it is given a file
-    model = io.BytesIO()
-    program.save(model)
-    return model.getvalue()
+    model: bytes = program.model_proto.SerializeToString()
+    return model
 
 
 def make_solution(

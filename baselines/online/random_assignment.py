@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from baselines.online.assignments import FixedRule, one_hot, random_even_assignment
-from baselines.online.learner import PPOConfig, solve_with_rule, task_settings
+from baselines.online.learner import solve_with_rule
+from baselines.online.settings import PPOConfig, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
