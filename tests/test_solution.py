@@ -10,6 +10,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+
+from rmdp_bench import solution as solution_module
+from rmdp_bench.solution import Solution, check_graph, load_solution, save_solution
 from tests.toys import (
     LinearPolicy,
     ScriptedPolicy,
@@ -18,9 +21,6 @@ from tests.toys import (
     linear_graph,
     make_graph,
 )
-
-from rmdp_bench import solution as solution_module
-from rmdp_bench.solution import Solution, check_graph, load_solution, save_solution
 
 WEIGHTS = np.random.default_rng(0).normal(size=(2, 4, 3))
 ASSIGNMENT = np.array([[1.0, 0.0], [0.25, 0.75], [0.0, 1.0]])

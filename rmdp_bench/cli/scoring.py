@@ -46,7 +46,7 @@ def plot_command(
     """Draw the figures of the paper for these runs."""
     from rmdp_bench.cli.figures import draw_figures
     from rmdp_bench.results import find_results
-    from rmdp_bench.results.running import check_writable
+    from rmdp_bench.results.requests import check_writable
 
     check_writable(out)
     for path in draw_figures(find_results(runs), out, warn):

@@ -13,8 +13,9 @@ A run directory is OUT/TASK/SOLVER/seed-S/:
 from __future__ import annotations
 
 from rmdp_bench.results.records import Result, find_results, read_result
+from rmdp_bench.results.requests import Request, make_request
 from rmdp_bench.results.run_log import Interrupted, RunLog, read_curve
-from rmdp_bench.results.running import Request, SolverError, make_request, run
+from rmdp_bench.results.running import SolverError, run
 from rmdp_bench.results.solvers import SOLVERS, Solver, load_solver, make_config
 
 __all__ = [

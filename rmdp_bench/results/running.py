@@ -1,4 +1,4 @@
-"""Running a solver: everything is checked first, then trained, saved, scored and recorded.
+"""Running a solver on a checked request: train, save, score, record.
 
 Policies are scored from the files that were saved, not from memory, so that a record says what
 anybody gets who loads the folder.
@@ -7,34 +7,30 @@ anybody gets who loads the folder.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
-import importlib.util
 import os
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmdp_bench import scoring
-from rmdp_bench.evaluation import EVALUATION_SEED, Evaluation, evaluate_all
-from rmdp_bench.files import read_json, replacing, write_json, write_text
+from rmdp_bench.evaluation import Evaluation, evaluate_all
+from rmdp_bench.files import replacing, write_json, write_text
 from rmdp_bench.results.checkpoints import group_by_checkpoint
 from rmdp_bench.results.progress import Display, NoDisplay
 from rmdp_bench.results.records import (
     RESULT_FILE,
-    SCHEMA_VERSION,
     EvaluationSettings,
     Result,
     read_result,
     write_result,
 )
+from rmdp_bench.results.requests import REQUEST_FILE, Request, check_same_request
 from rmdp_bench.results.run_log import Interrupted, RunLog
-from rmdp_bench.results.solvers import Solver, config_to_dict, load_solver, make_config
 from rmdp_bench.results.system import (
     git_revision,
     peak_device_memory_mib,
@@ -43,98 +39,11 @@ from rmdp_bench.results.system import (
     versions,
 )
 from rmdp_bench.solution import Solution, load_solution, save_solution
-from rmdp_bench.tasks import Task, get_task
-
-REQUEST_FILE = "run.json"
-DEVICES = ("cpu", "cuda")
+from rmdp_bench.tasks import Task
 
 
 class SolverError(Exception):
     """A solver failed while it ran; the message names the file with the traceback."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """A checked request to run one solver on one task.
-
-    Attributes:
-        task: with the transitions that were asked for.
-        solver: loaded.
-        config: its settings.
-        seeds: one run directory each.
-        device: "cpu" or "cuda".
-        out: folder of the run directories.
-        tensorboard: whether to write scalars for TensorBoard.
-    """
-
-    task: Task
-    solver: Solver
-    config: Any
-    seeds: tuple[int, ...]
-    device: str
-    out: Path
-    tensorboard: bool = False
-
-    def directory(self, seed: int) -> Path:
-        """The run directory of a seed."""
-        return self.out / self.task.id / self.solver.name / f"seed-{seed}"
-
-    def identity(self, seed: int) -> dict[str, Any]:
-        """What has to be the same for a run directory to be continued."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "task": self.task.id,
-            "solver": self.solver.name,
-            "solver_sha256": self.solver.sha256,
-            "config": config_to_dict(self.config),
-            "transitions": self.task.transitions,
-            "device": self.device,
-            "seed": seed,
-        }
-
-
-def make_request(
-    solver: str,
-    task: str,
-    *,
-    seeds: Sequence[int] = (0,),
-    device: str = "cpu",
-    out: Path | str = "runs",
-    transitions: int | None = None,
-    settings: Sequence[str] = (),
-    tensorboard: bool = False,
-) -> Request:
-    """Check a request wholly; nothing is written.
-
-    Args:
-        solver: a name, or the path of a file that ends in .py.
-        task: an id.
-        seeds: training seeds, 0 to 2**31 - 1, each once.
-        device: "cpu" or "cuda".
-        out: folder of the run directories.
-        transitions: budget per policy; None: the task's.
-        settings: "key=value" overrides of the solver's Config.
-        tensorboard: whether to write scalars for TensorBoard.
-
-    Raises:
-        ValueError: anything is wrong, or a run directory was made by another request.
-    """
-    checked_task = get_task(task)
-    if transitions is not None:
-        if transitions < 1:
-            raise ValueError(f"transitions is {transitions}, expected at least 1 (per policy)")
-        checked_task = dataclasses.replace(checked_task, transitions=transitions)
-    _check_seeds(seeds)
-    _check_device(device)
-    check_writable(Path(out))
-    if tensorboard:
-        _check_tensorboard()
-    loaded = load_solver(solver)
-    config = make_config(loaded, checked_task, settings)
-    request = Request(checked_task, loaded, config, tuple(seeds), device, Path(out), tensorboard)
-    for seed in seeds:
-        _check_same_request(request, seed)
-    return request
 
 
 def run(
@@ -168,7 +77,7 @@ def run(
                 stack.enter_context(_locked(request.directory(seed), seed))
                 if not (request.directory(seed) / RESULT_FILE).exists():
                     directories[seed] = request.directory(seed)
-        _check_same_requests(request)
+        check_same_request(request)
         for seed, directory in directories.items():
             write_json(directory / REQUEST_FILE, request.identity(seed))
         for seeds, resume_at in group_by_checkpoint(directories):
@@ -313,7 +222,7 @@ def _record(
     result = Result(
         welfare_matrix="welfare.npz",
         evaluation=EvaluationSettings(
-            n_episodes=evaluation.episode_lengths.shape[1], seed=EVALUATION_SEED
+            n_episodes=evaluation.episode_lengths.shape[1], seed=evaluation.seed
         ),
         system=system_record(request.device),
         versions=versions(),
@@ -325,78 +234,6 @@ def _record(
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         (directory / "checkpoint").rmdir()
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    if not seeds:
-        raise ValueError("no seeds are given, expected at least one")
-    for seed in seeds:
-        if not 0 <= seed < EVALUATION_SEED:
-            raise ValueError(
-                f"seed {seed} is not a training seed, expected 0 to {EVALUATION_SEED - 1}"
-            )
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds {', '.join(map(str, seeds))} are not all different")
-
-
-def _check_device(device: str) -> None:
-    if device not in DEVICES:
-        raise ValueError(f"unknown device {device!r}, expected {' or '.join(DEVICES)}")
-    if device == "cuda":
-        try:
-            import torch
-        except ImportError as error:
-            raise ValueError(
-                "device cuda needs torch: pip install 'rmdp_bench[baselines]'"
-            ) from error
-        if not torch.cuda.is_available():
-            raise ValueError("device cuda is not available here; see `rmdp-bench doctor`")
-
-
-def _check_tensorboard() -> None:
-    if importlib.util.find_spec("tensorboard") is None:
-        raise ValueError("--tensorboard needs tensorboard: pip install 'rmdp_bench[baselines]'")
-
-
-def check_writable(out: Path) -> None:
-    """The folder, or the nearest one above it that exists, must be one we may write to."""
-    existing = out.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise ValueError(f"cannot write to {out}: {existing} is not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write to {out}: no permission in {existing}")
-
-
-def _check_same_requests(request: Request) -> None:
-    for seed in request.seeds:
-        _check_same_request(request, seed)
-
-
-def _check_same_request(request: Request, seed: int) -> None:
-    """Refuse a run directory that was made by another request."""
-    path = request.directory(seed) / REQUEST_FILE
-    if not path.exists():
-        return
-    before, now = _flat(read_json(path)), _flat(request.identity(seed))
-    changed = [
-        f"{key} {before.get(key)!r} instead of {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    if changed:
-        raise ValueError(
-            f"{path.parent} was made with {', '.join(changed)}; use the same settings, another "
-            f"--out, or delete it"
-        )
-
-
-def _flat(identity: dict[str, Any]) -> dict[str, Any]:
-    config = identity.get("config")
-    settings = config.items() if isinstance(config, dict) else ()
-    rest = {key: value for key, value in identity.items() if key != "config"}
-    return rest | {f"config.{key}": value for key, value in settings}
 
 
 @contextlib.contextmanager
