@@ -35,7 +35,7 @@ from rmdp_bench.results.solvers import load_solver, make_config
 from rmdp_bench.results.system import git_revision, system_record, versions
 from rmdp_bench.solution import Solution, load_solution
 from rmdp_bench.tasks import get_task
-from tests.toys import ScriptedPolicy
+from tests.toys import ScriptedPolicy, discrete_graph
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = str(ROOT / "tests" / "toy_solver.py")
@@ -97,16 +97,15 @@ def test_complete_run(tmp_path: Path) -> None:
         assert archive["episode_lengths"].tolist() == [[1] * 20] * 3
 
 
-def test_scored_from_the_saved_file() -> None:
+def test_scored_from_the_saved_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph does something else than the policy in memory, and the graph counts."""
     request = toy_request(settings=["action=0"])
-    module = request.solver.module
-    original = module.discrete_graph
-    module.discrete_graph = lambda actions: original([1 for _ in actions])
-    try:
-        results = run(request)
-    finally:
-        module.discrete_graph = original
+    monkeypatch.setattr(
+        request.solver.module,
+        "discrete_graph",
+        lambda actions: discrete_graph([1 for _ in actions]),
+    )
+    results = run(request)
     assert [result.social_welfare for result in results] == pytest.approx([99 / 25] * 2)
     saved = load_solution(request.directory(0) / "solution")
     matrix = evaluate(request.task, saved).welfare_matrix
@@ -164,11 +163,12 @@ def test_finished_seeds_are_skipped() -> None:
 
 def test_other_settings_are_refused() -> None:
     run(toy_request())
-    for changes, message in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"transitions": 2000}, "made with transitions 1000 instead of 2000"),
         ({"settings": ["noise=0.3"]}, "made with config.noise 0.25 instead of 0.3"),
-        ({"settings": ["sizes=[2]"]}, r"config.sizes [2, 3] instead of [2]"),
-    ]:
+        ({"settings": ["sizes=[2]"]}, "config.sizes [2, 3] instead of [2]"),
+    ]
+    for changes, message in cases:
         with pytest.raises(ValueError, match=re.escape(message)):
             toy_request(**changes)
     assert toy_request(transitions=2000, out="elsewhere").task.transitions == 2000
@@ -236,10 +236,8 @@ def test_clocks_add_up(tmp_path: Path) -> None:
 
 
 def test_evaluation_is_not_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    import rmdp_bench.results.run_log as module
-
     now = [100.0]
-    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
     task = dataclasses.replace(get_task("ResourceGathering-n25-k1-v0"), transitions=100)
     log = RunLog(task, [0])
 
