@@ -33,7 +33,8 @@ class TargetPopulation:
     reward_i(v) = peak * (1 - min(1, |targets_i - v| / width))          outcome: v, (..., 1)
 
     With the width bound / 20 and the peak 0.1 this is the velocity reward of Ivanov & Ben-Porat
-    (2024), appendix A: 1 - min(1, 20 |v^i - v| / b), where 1000 perfect steps are 100 percent.
+    (2024), section "Environments": 1 - min(1, 20 |v^i - v| / b), scaled so that 1000 perfect steps
+    are 100 percent.
 
     Attributes:
         targets: (n,) float64, read-only; any finite values in any order.

@@ -1,0 +1,263 @@
+"""Scores: pure functions of arrays.
+
+**Social welfare is the mean over agents** of their returns, everywhere in this package.  (Equation
+2 of Ivanov & Ben-Porat, 2024, is the sum; the mean does not grow with n, and with returns in
+percent of a perfect episode it is the number in the paper's figures.)
+
+Of one solution, from its welfare matrix V (n, k) in percent, V[i, j] the mean return of agent i
+under the policy of representative j, and its assignment (n, k):
+`agent_returns`, then `social_welfare`, `worst_agent`, `tenth_percentile`, `gini`, `nash_welfare`,
+`share_of_ceiling`; and `assignment_regret` against `greedy_assignment`.
+
+Over seeds and tasks, from scores (runs,) or (runs, tasks): `mean`, `standard_error`,
+`interquartile_mean`, `stratified_bootstrap_interval`, `probability_of_improvement`, the last three
+after Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice".
+
+Every function raises ValueError for an empty array, a wrong shape, or values that are not finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+FloatArray = NDArray[np.float64]
+
+
+def agent_returns(welfare_matrix: ArrayLike, assignment: ArrayLike) -> FloatArray:
+    """Return of every agent under its own, possibly soft, assignment.
+
+    sum_j assignment[i, j] * welfare_matrix[i, j]: the inner sum of the paper's equation 2.
+
+    Args:
+        welfare_matrix: (n, k), percent.
+        assignment: (n, k), every row on the simplex.
+
+    Returns:
+        (n,), percent.
+
+    Raises:
+        ValueError: also if a row of the assignment is negative somewhere or does not sum to 1.
+    """
+    matrix = _array(welfare_matrix, "welfare_matrix", 2)
+    weights = _array(assignment, "assignment", 2)
+    if matrix.shape != weights.shape:
+        raise ValueError(
+            f"assignment has shape {weights.shape}, expected that of welfare_matrix, {matrix.shape}"
+        )
+    off_simplex = (weights < 0.0).any(axis=1) | (np.abs(weights.sum(axis=1) - 1.0) > 1e-6)
+    if off_simplex.any():
+        agent = int(off_simplex.argmax())
+        raise ValueError(
+            f"assignment of agent {agent} is {weights[agent].tolist()}, expected numbers >= 0 that "
+            f"sum to 1"
+        )
+    returns: FloatArray = (weights * matrix).sum(axis=1)
+    return returns
+
+
+def social_welfare(returns: ArrayLike) -> float:
+    """Utilitarian social welfare: the mean over agents, in the unit of the returns (n,)."""
+    return float(_array(returns, "returns", 1).mean())
+
+
+def worst_agent(returns: ArrayLike) -> float:
+    """Egalitarian welfare: the least of the returns (n,)."""
+    return float(_array(returns, "returns", 1).min())
+
+
+def tenth_percentile(returns: ArrayLike) -> float:
+    """10th percentile of the returns (n,), linear between order statistics (NumPy's default)."""
+    return float(np.percentile(_array(returns, "returns", 1), 10.0))
+
+
+def gini(returns: ArrayLike) -> float:
+    """Gini coefficient of the returns (n,): 0 for equal ones, (n - 1) / n if one agent has all.
+
+    sum_ij |x_i - x_j| / (2 n sum_i x_i), computed from the sorted returns (Sen, 1973).  If all are
+    zero, they are equal: 0.
+
+    Raises:
+        ValueError: also if a return is negative, where the coefficient has no meaning.
+    """
+    values = np.sort(_not_negative(returns, "gini"))
+    if values[-1] == 0.0:
+        return 0.0
+    values = values / values[-1]  # neither overflow nor denormal numbers below
+    n = len(values)
+    ranks = 2.0 * np.arange(1, n + 1) - n - 1.0
+    return max(0.0, float((ranks * values).sum() / (n * values.sum())))
+
+
+def nash_welfare(returns: ArrayLike) -> float:
+    """Nash welfare: geometric mean of (return + 1), minus 1, in the unit of the returns (n,).
+
+    The shift keeps one agent with nothing from deciding alone.
+
+    Raises:
+        ValueError: also if a return is negative.
+    """
+    return float(np.expm1(np.log1p(_not_negative(returns, "Nash welfare")).mean()))
+
+
+def share_of_ceiling(welfare: float, ceiling: float) -> float:
+    """Welfare as a share of the exact ceiling for the population and k (see `ceilings`), 0 to 1.
+
+    Raises:
+        ValueError: also if the ceiling is not positive.
+    """
+    if not np.isfinite(welfare):
+        raise ValueError(f"welfare is {welfare!r}, expected a finite number")
+    if not (np.isfinite(ceiling) and ceiling > 0.0):
+        raise ValueError(f"ceiling is {ceiling!r}, expected a finite number > 0")
+    return float(welfare / ceiling)
+
+
+def greedy_assignment(welfare_matrix: ArrayLike) -> FloatArray:
+    """Every agent at its best representative (equation 6 of the paper), at the first if several.
+
+    Args:
+        welfare_matrix: (n, k).
+
+    Returns:
+        (n, k) zeros and ones.
+    """
+    matrix = _array(welfare_matrix, "welfare_matrix", 2)
+    assignment = np.zeros_like(matrix)
+    assignment[np.arange(len(matrix)), matrix.argmax(axis=1)] = 1.0
+    return assignment
+
+
+def assignment_regret(welfare_matrix: ArrayLike, assignment: ArrayLike) -> float:
+    """Social welfare that the greedy assignment on the same matrix would add, percent; >= 0.
+
+    The greedy assignment sees the scoring episodes, so that a small regret is noise.
+    """
+    welfare = social_welfare(agent_returns(welfare_matrix, assignment))
+    best = _array(welfare_matrix, "welfare_matrix", 2).max(axis=1)
+    return max(0.0, social_welfare(best) - welfare)
+
+
+def mean(scores: ArrayLike, axis: int | None = None) -> Any:
+    """Mean of scores, over all runs and tasks (a float) or along an axis (an array)."""
+    values = _array(scores, "scores")
+    return values.mean(axis=axis) if axis is not None else float(values.mean())
+
+
+def standard_error(scores: ArrayLike) -> float:
+    """Standard error of the mean of scores (runs,): the bars in the paper's figures.
+
+    Standard deviation with the divisor runs - 1, over sqrt(runs).  NaN for a single run: nothing is
+    known about the spread, and 0 would claim certainty.
+    """
+    values = _array(scores, "scores", 1)
+    return float(stats.sem(values)) if len(values) > 1 else float("nan")
+
+
+def interquartile_mean(scores: ArrayLike, axis: int | None = None) -> Any:
+    """Mean of the middle half of scores, over all runs and tasks (a float) or along an axis.
+
+    A quarter of the number of scores, rounded down, is cut at either end: fewer than four scores
+    are all kept.  As in rliable (Agarwal et al., 2021), scipy's 25 % trimmed mean.
+    """
+    values = _array(scores, "scores")
+    trimmed = stats.trim_mean(values, 0.25, axis=axis)
+    return trimmed if axis is not None else float(trimmed)
+
+
+def stratified_bootstrap_interval(
+    scores: ArrayLike,
+    *,
+    statistic: Callable[..., Any] = interquartile_mean,
+    confidence: float = 0.95,
+    n_resamples: int = 10_000,
+    seed: int | np.random.Generator = 0,
+) -> tuple[float, float]:
+    """Confidence interval of an aggregate score by the stratified percentile bootstrap.
+
+    The runs of each task are resampled on their own, with replacement (Agarwal et al., 2021).
+
+    Args:
+        scores: (runs, tasks).
+        statistic: `interquartile_mean`, `mean`, or another function of (array, axis).
+        confidence: between 0 and 1.
+        n_resamples: >= 1.
+        seed: an integer >= 0, the same interval each time; or a generator, which is used up.
+
+    Returns:
+        Low and high end; both NaN for a single run, whose spread is unknown.
+
+    Raises:
+        ValueError: also if confidence or n_resamples is out of range.
+    """
+    values = _array(scores, "scores", 2)
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence is {confidence!r}, expected a number between 0 and 1")
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples is {n_resamples!r}, expected an integer >= 1")
+    if len(values) == 1:
+        return float("nan"), float("nan")
+    interval = stats.bootstrap(
+        tuple(values.T),  # scipy resamples several samples independently: one for each task
+        lambda *tasks, axis: statistic(np.concatenate(tasks, axis=axis), axis=axis),
+        n_resamples=n_resamples,
+        batch=max(1, 2_000_000 // values.size),
+        vectorized=True,
+        paired=False,
+        confidence_level=confidence,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def probability_of_improvement(scores_x: ArrayLike, scores_y: ArrayLike) -> float:
+    """Chance that a run of solver X beats a run of solver Y, averaged over tasks.
+
+    For each task the share of the pairs of runs with X > Y, ties one half: the Mann-Whitney U
+    statistic over its maximum (Agarwal et al., 2021).
+
+    Args:
+        scores_x: (runs of X, tasks).
+        scores_y: (runs of Y, tasks), the same tasks in the same order.
+
+    Returns:
+        0 to 1; 0.5 for solvers that are alike.
+    """
+    x, y = _array(scores_x, "scores_x", 2), _array(scores_y, "scores_y", 2)
+    if x.shape[1] != y.shape[1]:
+        raise ValueError(
+            f"scores_x and scores_y have {x.shape[1]} and {y.shape[1]} tasks, expected the same"
+        )
+    wins = np.sign(x[:, np.newaxis] - y[np.newaxis])  # (runs of X, runs of Y, tasks)
+    return float((wins.mean() + 1.0) / 2.0)
+
+
+def _array(values: ArrayLike, name: str, n_axes: int | None = None) -> FloatArray:
+    """Check a finite, non-empty array of numbers."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected an array of numbers ({error})") from error
+    if array.ndim == 0 or array.size == 0 or n_axes not in (None, array.ndim):
+        expected = {1: "(n,)", 2: "a matrix"}.get(n_axes or 0, "at least one axis")
+        raise ValueError(f"{name} has shape {array.shape}, expected {expected}, not empty")
+    if not np.isfinite(array).all():
+        index = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+        raise ValueError(f"{name}{list(index)} is {array[index]}, expected finite numbers")
+    return array
+
+
+def _not_negative(returns: ArrayLike, score: str) -> FloatArray:
+    """Check returns (n,) of which none is negative."""
+    values = _array(returns, "returns", 1)
+    if (values < 0.0).any():
+        agent = int((values < 0.0).argmax())
+        raise ValueError(
+            f"returns[{agent}] is {values[agent]}, but {score} is defined for returns >= 0 only"
+        )
+    return values
