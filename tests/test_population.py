@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,7 +162,13 @@ def test_hash_is_the_same_in_another_process() -> None:
         "from rmdp_bench.population import TargetPopulation as T;"
         "print(T.uniform(100, 4.0, seed=0).content_hash())"
     )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    other = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert other.stdout.strip() == POPULATIONS["velocity"].content_hash()
 
 
