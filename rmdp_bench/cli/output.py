@@ -26,6 +26,7 @@ def print_table(
     rows: Sequence[Sequence[str]],
     *,
     n_left: int = 1,
+    optional: Sequence[str] = (),
     highlight: Sequence[int] = (),
     note: str = "",
 ) -> None:
@@ -36,6 +37,7 @@ def print_table(
         columns: their names.
         rows: one text per column.
         n_left: how many columns are aligned to the left; the rest are numbers.
+        optional: columns that a narrow terminal does without, the first ones first.
         highlight: rows to print in bold.
         note: a line below.
     """
@@ -43,20 +45,40 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for place, column in enumerate(columns):
-        table.add_column(
-            column,
-            justify="left" if place < n_left else "right",
-            no_wrap=place == 0 or not sys.stdout.isatty(),
-        )
-    for place, row in enumerate(rows):
-        table.add_row(*row, style="bold" if place in highlight else None)
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
     console = Console(width=width, markup=False, highlight=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    shown, hidden = _fitting(columns, rows, optional, console.width)
+    for place in shown:
+        justify: Any = "left" if place < n_left else "right"
+        table.add_column(columns[place], justify=justify, overflow="fold")
+    for number_of_row, row in enumerate(rows):
+        style = "bold" if number_of_row in highlight else None
+        table.add_row(*(row[place] for place in shown), style=style)
     console.print(table)
+    if hidden:
+        console.print(
+            f"Not shown, for want of width (see --json): {', '.join(hidden)}.", style="dim"
+        )
     if note:
         console.print(note, style="dim")
+
+
+def _fitting(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str], width: int
+) -> tuple[list[int], list[str]]:
+    """Places of the columns that fit, and the names of those left out."""
+    widths = {
+        place: max(len(name), *(len(row[place]) for row in rows)) + 3 if rows else len(name)
+        for place, name in enumerate(columns)
+    }
+    hidden = []
+    for name in optional:
+        if sum(widths.values()) <= width:
+            break
+        del widths[columns.index(name)]
+        hidden.append(name)
+    return list(widths), hidden
 
 
 def number(value: float | None, digits: int = 1) -> str:

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any depth.")]
 
 _SCORES = (
-    *("welfare", "± s.e.", "IQM [95 %]", "of ceiling", "worst agent", "10th pct.", "Gini"),
-    *("Nash", "regret"),
+    *("welfare", "IQM [95 %]", "of ceiling", "worst agent", "10th pct.", "Gini", "Nash"),
+    "regret",
+)
+_OPTIONAL = (
+    *("Nash", "Gini", "transitions", "10th pct.", "IQM [95 %]", "regret", "worst agent"),
+    "seeds",
 )
 _NOTE = (
     "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard error. "
@@ -103,7 +107,7 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
             for summary in own
         ]
         note = _NOTE if task == summaries[-1].task else ""
-        print_table(task, columns, rows, note=note)
+        print_table(task, columns, rows, optional=("transitions/s", *_OPTIONAL), note=note)
 
 
 def _print_quality(table: Table) -> None:
@@ -125,6 +129,7 @@ def _print_quality(table: Table) -> None:
         ["solver", "from", "seeds", "transitions", *_SCORES],
         rows,
         n_left=2,
+        optional=_OPTIONAL,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
         note=_NOTE,
     )
@@ -147,7 +152,9 @@ def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
     if rows:
         columns = ["task", "solver", "from", "device", "transitions/s", "hours/seed", "peak MiB"]
         bold = [place for place, entry in enumerate(entries) if entry.is_new]
-        print_table(f"Cost on {device_class}", columns, rows, n_left=4, highlight=bold)
+        optional = ("peak MiB", "device")
+        title = f"Cost on {device_class}"
+        print_table(title, columns, rows, n_left=4, optional=optional, highlight=bold)
 
 
 def _name(summary: Summary) -> str:
@@ -158,9 +165,9 @@ def _scores(summary: Summary) -> list[str]:
     interval = summary.interval
     ends = f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval is not None else ""
     share = summary.share_of_ceiling
+    error = "" if summary.standard_error is None else f" ± {summary.standard_error:.2f}"
     return [
-        number(summary.social_welfare, 2),
-        number(summary.standard_error, 2),
+        number(summary.social_welfare, 2) + error,
         number(summary.interquartile_mean, 1) + ends,
         "–" if share is None else f"{100 * share:.1f} %",
         number(summary.worst_agent),

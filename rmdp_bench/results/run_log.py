@@ -250,7 +250,7 @@ class RunLog:
         evaluated = [rows[-1]["social_welfare"] if rows else None for rows in self.curves]
         parts = [
             f"{name} {sum(known) / len(known):.1f} %"
-            for name, values in (("welfare", evaluated), ("in training", self._train_welfare))
+            for name, values in (("welfare", evaluated), ("training", self._train_welfare))
             if (known := [value for value in values if value is not None])
         ]
         self._display.update(transitions, ", ".join(parts))
