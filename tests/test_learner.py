@@ -15,7 +15,7 @@ from baselines.online.collection import Batch, RunningStatistics
 from baselines.online.em import Config, EMRule, e_step
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
-from baselines.online.learner import Learner
+from baselines.online.learner import Learner, slope_through_normalization
 from baselines.online.networks import HeadedNetwork
 from baselines.online.policies import RepresentativePolicy, export_onnx
 from baselines.online.settings import PPOConfig
@@ -329,6 +329,17 @@ def test_assignment_gradient_is_that_of_the_objective(signal: Any) -> None:
         rule.after_collection(values.numpy())
     torch.testing.assert_close(rule.psi.grad, psi.grad)
     torch.testing.assert_close(rule.assignment.sum(-1), torch.ones(2, 25))
+
+
+def test_gradient_passes_through_the_normalisation_of_a_minibatch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.randn(3, 8, generator=generator).requires_grad_()
+    weights = torch.rand(3, 8, generator=generator)
+    scale = raw.std(1, keepdim=True) + 0.1
+    normalized = (raw - raw.mean(1, keepdim=True)) / scale
+    (weights * normalized).sum().backward()
+    slope = slope_through_normalization(weights, normalized.detach()) / scale.detach()
+    torch.testing.assert_close(slope, raw.grad)
 
 
 def test_bad_settings_are_refused_by_name() -> None:

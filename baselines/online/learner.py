@@ -147,8 +147,7 @@ class Learner:
         agent_advantages, targets = self.agent_advantages(batch)
         agent_advantages = agent_advantages.view(n_policies, -1, n)
         advantages = self.marginal_advantages(agent_advantages, rule.assignment)  # (R k, M)
-        mean = advantages.mean(1, keepdim=True)
-        scale = advantages.std(1, keepdim=True) + config.advantage_offset
+        mean, scale = self._mean_and_scale(advantages)
         # One row for each transition, so that a mini-batch is gathered in one go.
         columns = [
             batch.observations.view(n_policies, -1, self.observation_size),
@@ -172,10 +171,14 @@ class Learner:
                 inputs = inputs.reshape(self.n_seeds, -1, self.observation_size)
                 advantage, log_probs = advantage.squeeze(-1), log_probs.squeeze(-1)
                 if rest:
-                    marginal = self.marginal_advantages(rest[0], rule.assignment)
-                    advantage = (marginal - mean) / scale
+                    advantage = self.marginal_advantages(rest[0], rule.assignment)
+                    if config.normalization == "minibatch":
+                        mean, scale = self._mean_and_scale(advantage)
+                    advantage = (advantage - mean) / scale
                 objective = self._update_actor(inputs, actions, log_probs, advantage)
                 if rest:
+                    if config.normalization == "minibatch":
+                        objective = slope_through_normalization(objective, advantage)
                     rule.minibatch(objective, rest[0] / (scale * n).unsqueeze(-1))
                 self._update_critic(inputs, target)
         self.iteration += 1
@@ -184,6 +187,11 @@ class Learner:
         """A^j = sum_i alpha^i(j) A^ij, below equation 8, divided by n: (R k, B)."""
         weights = assignment.transpose(1, 2).reshape(self.n_policies, -1, 1) / self.n_agents
         return torch.bmm(agent_advantages, weights).squeeze(-1)
+
+    def _mean_and_scale(self, advantages: Tensor) -> tuple[Tensor, Tensor]:
+        """What normalises each representative's advantages (R k, B): two tensors (R k, 1)."""
+        deviation = advantages.std(1, keepdim=True)
+        return advantages.mean(1, keepdim=True), deviation + self.config.advantage_offset
 
     def _minibatches(self) -> Tensor:
         """Rows of every mini-batch of one epoch: (batches, R k B), a permutation for each seed."""
@@ -331,6 +339,20 @@ class Learner:
     def close(self) -> None:
         """Closes the worlds."""
         self.collector.envs.close()
+
+
+def slope_through_normalization(slope: Tensor, normalized: Tensor) -> Tensor:
+    """The slope (R k, B) of a loss by the raw advantages, times their scale.
+
+    Args:
+        slope: (R k, B) slope of the loss by the normalised advantages.
+        normalized: (R k, B), (A - mean) / (standard deviation + offset).
+    """
+    # With deviation s and scale s + c:  d normalized_t / d A_u = (1_{t=u} - 1/B) / (s + c)
+    # - normalized_t normalized_u / ((B - 1) s); and s / (s + c) is the deviation of `normalized`.
+    centred = slope - slope.mean(1, keepdim=True)
+    share = normalized.std(1, keepdim=True).clamp(min=1e-6) * (normalized.shape[1] - 1)
+    return centred - normalized * ((slope * normalized).sum(1, keepdim=True) / share)
 
 
 def train(learner: Learner, rule: AssignmentRule, log: RunLog, phase: str = "training") -> None:

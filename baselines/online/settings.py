@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rmdp_bench.tasks import Task
 
@@ -44,6 +44,8 @@ class PPOConfig:
     """Whether observations are standardised by their running mean and variance."""
     observation_clip: float = 5.0
     """Bound on the standardised observations (reference code)."""
+    normalization: Literal["batch", "minibatch"] = "batch"
+    """Over what end-to-end learning normalises advantages; the other solvers: the batch."""
     advantage_offset: float = 1e-3
     """Added to the standard deviation of a representative's advantages, in percent of welfare
     times reward_scale."""
