@@ -151,6 +151,34 @@ def test_curve() -> None:
     assert header == ["transitions", "wall_seconds", "social_welfare", "train_social_welfare"]
 
 
+def test_curve_ends_with_the_final_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A solver whose batches do not divide its budget stops before the last point is due."""
+    request = toy_request()
+    original = request.solver.module.solve
+
+    def solve(task: Any, config: Any, seeds: Any, device: str, log: RunLog) -> Any:
+        solutions = original(task, config, seeds, device, log)
+        log.progress(1049, {})
+        return solutions
+
+    monkeypatch.setattr(request.solver.module, "solve", solve)
+    results = run(request)
+    curve = read_curve(request.directory(1) / "curve.csv")
+    assert curve["transitions"][-2:] == [1000.0, 1049.0]
+    assert curve["social_welfare"][-1] == pytest.approx(99 / 25)
+    assert [result.transitions_reported for result in results] == [1049, 1049]
+
+
+def test_no_curve_without_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = toy_request(seeds=[0])
+    solution = Solution([ScriptedPolicy([1])] * 3, np.eye(3)[np.zeros(25, int)])
+    monkeypatch.setattr(request.solver.module, "solve", lambda *arguments: [solution])
+    (result,) = run(request)
+    assert result.curve is None
+    assert not (request.directory(0) / "curve.csv").exists()
+    assert result.transitions_reported == 0
+
+
 def test_finished_seeds_are_skipped() -> None:
     first = run(toy_request())
     path = toy_request().directory(0) / "result.json"

@@ -114,7 +114,9 @@ def _draw_assignments(
     if assignments:
         path = out / f"preferences-{task.id}.png"
         title = f"Agents by representative, {task.id}"
-        yield plotting.plot_preferences(task.population, assignments, path, title=title)
+        yield plotting.plot_preferences(
+            task.population, assignments, path, title=title, target_label="target speed (m/s)"
+        )
 
 
 def replay(task: Task, solution: Solution) -> list[list[tuple[int, int]]]:

@@ -240,6 +240,17 @@ class RunLog:
         self._report(self._resume_at)
         return stack_arrays(saved), [checkpoint.state["solver"] for checkpoint in saved]
 
+    def complete_curve(self, solutions: Sequence[Solution]) -> None:
+        """End a curve, if there is one, with the final solutions; the harness calls it."""
+        if 0 < self._evaluated_at < self.transitions:
+            self.evaluate(self.transitions, solutions)
+
+    @property
+    def _evaluated_at(self) -> int:
+        """Transitions of the last point of the curve; 0 without one."""
+        last = (rows[-1]["transitions"] for rows in self.curves if rows)
+        return max((int(transitions or 0) for transitions in last), default=0)
+
     def close(self) -> None:
         """Close what is open."""
         for writer in self._writers:

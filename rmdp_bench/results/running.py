@@ -69,6 +69,7 @@ def run(
     """
     display = display or NoDisplay()
     stop = stop or threading.Event()
+    git_revision()  # now, before anybody changes the code that is running
     with contextlib.ExitStack() as stack:
         stack.callback(display.stop)
         directories = {}
@@ -119,7 +120,9 @@ def _run_group(
             _save_and_load(solution, directory, display)
             for solution, directory in zip(solutions, directories, strict=True)
         ]
-        evaluations = evaluate_all(task, [solution for solution, _ in saved])
+        final = [solution for solution, _ in saved]
+        log.complete_curve(final)
+        evaluations = evaluate_all(task, final)
     for r, directory in enumerate(directories):
         solution, folder = saved[r]
         facts = {

@@ -172,7 +172,12 @@ def _check_solver(solver: Solver, where: str) -> None:
 
 def _parse_settings(config_type: type, settings: Sequence[str]) -> dict[str, Any]:
     names = [field.name for field in dataclasses.fields(config_type) if field.init]
-    types = typing.get_type_hints(config_type)
+    if not settings:
+        return {}
+    try:
+        types = typing.get_type_hints(config_type)
+    except Exception as error:  # an annotation is code of the solver
+        raise ValueError(f"the types of Config cannot be read: {error}") from error
     values: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")

@@ -5,6 +5,7 @@ Nothing here names a person, a host or a folder, so records can be published as 
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -59,8 +60,12 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache
 def git_revision() -> str | None:
-    """Commit of the checkout this package runs from, "-dirty" if changed; None outside one."""
+    """Commit of the checkout this package runs from, "-dirty" if changed; None outside one.
+
+    The first call decides for the whole process: code that changes later is not what runs.
+    """
     package = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
