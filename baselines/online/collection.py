@@ -65,7 +65,7 @@ class Collector:
         envs: Any = gym.make_vec(
             task.env_id, num_envs=self.n_seeds * n_rows, autoreset_mode="SameStep"
         )
-        self.population = task.population
+        self.population = envs.population
         self.envs = envs
         space = envs.single_action_space
         self.discrete = isinstance(space, gym.spaces.Discrete)

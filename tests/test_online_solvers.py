@@ -1,0 +1,151 @@
+"""Every online solver learns, repeats itself, and continues after a kill."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from baselines.online.clustering import cluster_agents
+from baselines.online.oracle import oracle_groups
+from rmdp_bench.evaluation import evaluate
+from rmdp_bench.results import RunLog
+from rmdp_bench.tasks import Task, get_task
+from tests.point_world import TARGETS, point_task
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "em": {},
+    "end_to_end": {"assignment_learning_rate": 0.02},
+    "clustering": {},
+    "random_assignment": {},
+}
+SMALL = {"batch_size": 256, "minibatch_size": 32, "learning_rate": 3e-3, "n_envs": 8}
+
+
+def solve(name: str, task: Task, seeds: list[int]) -> list[float]:
+    """Social welfare of each seed's solution, scored anew."""
+    solver = importlib.import_module(f"baselines.online.{name}")
+    config = solver.Config(**SMALL, **SETTINGS[name])
+    solutions = solver.solve(task, config, seeds, "cpu", RunLog(task, seeds))
+    return [
+        float((s.assignment * evaluate(task, s, n_episodes=5).welfare_matrix).sum(1).mean())
+        for s in solutions
+    ]
+
+
+@pytest.fixture(scope="module")
+def random_welfare() -> float:
+    return float(np.mean(solve("random_assignment", point_task(20_000), [0, 1, 2])))
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "random_assignment"])
+def test_solver_beats_random_assignment(name: str, random_welfare: float) -> None:
+    welfare = solve(name, point_task(20_000), [0, 1, 2])
+    assert np.mean(welfare) > random_welfare + 10
+    assert np.mean(welfare) > 75
+
+
+def test_oracle_beats_random_assignment() -> None:
+    task = get_task("ResourceGathering-n25-k5-v0")
+    groups = oracle_groups(task, "optimal")
+    assert len(np.unique(groups)) == 5
+    solver = importlib.import_module("baselines.online.oracle")
+    control = importlib.import_module("baselines.online.random_assignment")
+    small = Task(**{**vars(task), "transitions": 40_000})
+    welfare = {}
+    for module in (solver, control):
+        (solution,) = module.solve(small, module.config_for(small), [0], "cpu", RunLog(small, [0]))
+        matrix = evaluate(small, solution, n_episodes=1).welfare_matrix
+        welfare[module] = (solution.assignment * matrix).sum(1).mean()
+    assert welfare[solver] > welfare[control] + 10
+
+
+def test_oracle_intervals_are_those_of_the_targets() -> None:
+    task = get_task("HalfCheetahVel-n100-k5-v0")
+    groups = oracle_groups(task, "intervals")
+    targets = task.population.preferences[:, 0]
+    width = (targets.max() - targets.min()) / 5
+    for j in range(5):
+        own = targets[groups == j]
+        assert own.max() - own.min() <= width + 1e-9
+    with pytest.raises(ValueError, match="no targets"):
+        oracle_groups(get_task("ResourceGathering-n25-k5-v0"), "intervals")
+
+
+def test_clusters_follow_rewards() -> None:
+    rewards = np.maximum(0, 1 - np.abs(TARGETS - np.linspace(-1, 1, 50)[:, None]) / 0.6)
+    labels = cluster_agents(rewards, 2, seed=0)
+    assert len(set(labels[:4])) == len(set(labels[4:])) == 1 and labels[0] != labels[-1]
+    assert set(cluster_agents(np.ones((50, 8)), 2, seed=0)) == {0}  # nothing to tell apart
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_same_seed_same_run(name: str) -> None:
+    task = point_task(2_000)
+    assert solve(name, task, [3, 4]) == solve(name, task, [3, 4])
+
+
+RUN = [sys.executable, "-c", "import sys; from rmdp_bench.cli import main; sys.exit(main())", "run"]
+ROOT = Path(__file__).parents[1]
+
+
+def start_run(solver: str, out: Path) -> subprocess.Popen[bytes]:
+    """Two seeds of a small task, in a process of their own."""
+    arguments = ["ResourceGathering-n25-k2-v0", "--seeds", "0:2", "--transitions", "20000"]
+    return subprocess.Popen(
+        [*RUN, solver, *arguments, "--out", str(out), "--set", "n_epochs=2"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for_curves(process: subprocess.Popen[bytes], out: Path) -> None:
+    """Waits until both seeds have a point of their curve."""
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("*/*/seed-*/curve.csv"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def results(out: Path, solver: str) -> list[dict[str, Any]]:
+    """The returns of both seeds, and their curves without the clocks."""
+    found = []
+    for seed in range(2):
+        folder = out / "ResourceGathering-n25-k2-v0" / solver / f"seed-{seed}"
+        record = json.loads((folder / "result.json").read_text())
+        rows = [line.split(",") for line in (folder / "curve.csv").read_text().splitlines()]
+        clock = rows[0].index("wall_seconds")
+        curve = [row[:clock] + row[clock + 1 :] for row in rows]
+        found.append({"agent_returns": record["agent_returns"], "curve": curve})
+    return found
+
+
+@pytest.mark.parametrize("solver", ["em", "end_to_end", "clustering"])
+def test_stopped_and_killed_run_resumes_to_the_same_result(solver: str, tmp_path: Path) -> None:
+    whole = start_run(solver, tmp_path / "whole")
+    out = tmp_path / "stopped"
+    stopped = start_run(solver, out)
+    wait_for_curves(stopped, out)
+    stopped.send_signal(signal.SIGINT)  # Ctrl-C: a checkpoint, then the end
+    _, errors = stopped.communicate()
+    assert stopped.returncode == 130, errors.decode()
+    assert len(list(out.glob("*/*/seed-*/checkpoint/*.npz"))) == 2
+    killed = start_run(solver, out)
+    time.sleep(2.0)
+    killed.kill()
+    killed.communicate()
+    resumed = start_run(solver, out)
+    for process in (resumed, whole):
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+    assert results(out, solver) == results(tmp_path / "whole", solver)
