@@ -23,7 +23,7 @@ demo: venv
 	$(BIN)/rmdp-bench run em $(DEMO_TASK) --seeds 0 --transitions $(DEMO_TRANSITIONS) --out $(DEMO_OUT)
 	$(BIN)/rmdp-bench leaderboard show --task $(DEMO_TASK) --runs $(DEMO_OUT)
 	$(BIN)/rmdp-bench plot $(DEMO_OUT) --out $(DEMO_OUT)/figures
-	@echo "The figures are in $(DEMO_OUT)/figures."
+	@echo "The learned paths are in $(DEMO_OUT)/figures/paths-$(DEMO_TASK)-em.png"
 
 test: lint
 	$(BIN)/python -m pytest
