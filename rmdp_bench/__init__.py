@@ -1,8 +1,8 @@
 """rmdp_bench: a benchmark suite for represented Markov decision processes.
 
 n agents live in the same world and want different things; k < n policies, the representatives,
-serve them all. Importing this package registers the environments with Gymnasium and stays light:
-the simulator, ONNX and everything else heavy is loaded when it is first needed.
+serve them all. Importing this package registers the environments with Gymnasium and PettingZoo and
+stays light: the simulator, ONNX and everything else heavy is loaded when it is first needed.
 
     import gymnasium as gym
     import rmdp_bench
@@ -22,13 +22,15 @@ from rmdp_bench.envs import (
     get_population,
     register_environments,
 )
+from rmdp_bench.envs.parallel import parallel_env, register_parallel_environments
 from rmdp_bench.population import LinearPopulation, Population, TargetPopulation
 
 if TYPE_CHECKING:
     from rmdp_bench.ceilings import constant_speed_optimum as constant_speed_optimum
     from rmdp_bench.ceilings import resource_gathering_optimum as resource_gathering_optimum
-    from rmdp_bench.envs.parallel import parallel_env as parallel_env
     from rmdp_bench.envs.wrappers import AgentReward as AgentReward
+    from rmdp_bench.envs.wrappers import BatchedAgentReward as BatchedAgentReward
+    from rmdp_bench.envs.wrappers import BatchedVectorReward as BatchedVectorReward
     from rmdp_bench.envs.wrappers import VectorReward as VectorReward
     from rmdp_bench.evaluation import Evaluation as Evaluation
     from rmdp_bench.evaluation import evaluate as evaluate
@@ -43,11 +45,13 @@ if TYPE_CHECKING:
     from rmdp_bench.tasks import list_tasks as list_tasks
 
 register_environments()
+register_parallel_environments()
 
 _LAZY = {
     "AgentReward": "envs.wrappers",
     "VectorReward": "envs.wrappers",
-    "parallel_env": "envs.parallel",
+    "BatchedAgentReward": "envs.wrappers",
+    "BatchedVectorReward": "envs.wrappers",
     "constant_speed_optimum": "ceilings",
     "resource_gathering_optimum": "ceilings",
     "Task": "tasks",
@@ -72,7 +76,9 @@ __all__ = [
     "TargetPopulation",
     "get_environment",
     "get_population",
+    "parallel_env",
     "register_environments",
+    "register_parallel_environments",
     *_LAZY,
 ]
 

@@ -71,8 +71,8 @@ def point_task(transitions: int, n_representatives: int = 2) -> Task:
     if ENV_ID not in gym.registry:
         gym.register(
             ENV_ID,
-            entry_point=PointEnv,
-            vector_entry_point=PointVectorEnv,
+            entry_point="tests.point_world:PointEnv",
+            vector_entry_point="tests.point_world:PointVectorEnv",
             max_episode_steps=N_STEPS,
         )
     return dataclasses.replace(

@@ -71,9 +71,10 @@ def test_other_environments_are_refused() -> None:
         VectorReward(gym.make("CartPole-v1"))
     with pytest.raises(ValueError, match="rmdp_bench"):
         BatchedAgentReward(gym.make_vec("CartPole-v1", num_envs=2), 0)
-    with pytest.raises(ValueError, match="Batched"):
-        AgentReward(gym.make_vec(GRID, num_envs=2), 0)
     single: Any = gym.make(GRID)
+    vector: Any = gym.make_vec(GRID, num_envs=2)
+    with pytest.raises(ValueError, match="Batched"):
+        AgentReward(vector, 0)
     with pytest.raises(ValueError, match="make_vec"):
         BatchedVectorReward(single)
 
@@ -96,6 +97,7 @@ def test_vector_reward_is_the_rewards_of_all_agents_in_their_space() -> None:
     expected[[17, HOME]] = 98.0
     np.testing.assert_array_equal(total, expected)
     assert env.reward_space.shape == (25,) and total in env.reward_space
+    assert env.spec is not None
     assert isinstance(gym.make(env.spec), VectorReward)
 
 

@@ -268,6 +268,3 @@ def _check_assignment(
             )
     weights.setflags(write=False)
     return weights
-
-
-register_parallel_environments()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from rmdp_bench.plotting.style import (
     save,
     to_words,
 )
+from rmdp_bench.scoring import standard_error
 
 Array = NDArray[np.float64]
 WELFARE_LABEL = "social welfare (% of a perfect episode)"
@@ -155,8 +155,7 @@ def _mean_and_error(values: ArrayLike, name: str) -> tuple[float, float]:
     seeds = np.asarray(values, dtype=np.float64).ravel()
     if not seeds.size or not np.isfinite(seeds).all():
         raise ValueError(f"{name}: welfare is {seeds.tolist()}, expected a finite number per seed")
-    error = seeds.std(ddof=1) / math.sqrt(len(seeds)) if len(seeds) > 1 else 0.0
-    return float(seeds.mean()), float(error)
+    return float(seeds.mean()), float(np.nan_to_num(standard_error(seeds)))
 
 
 def _align(seeds: Sequence[tuple[ArrayLike, ArrayLike]], name: str) -> tuple[Array, Array]:
