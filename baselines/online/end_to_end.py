@@ -5,11 +5,13 @@ loss (equation 12) in the same gradient steps as the actors.
 
 Choices, and a departure that a setting offers:
   - psi starts standard normal, as in the reference code; a uniform start is a saddle.
+  - `signal="return"`, the default, moves psi by the exact gradient of the objective itself
+    (equation 2), the derivative of sum_ij alpha^i(j) V^ij, with the moving averages of returns
+    (equation 10) as V, in as many steps of Adam as the actors make.
   - `signal="advantage"` is equation 12 as written. Its advantages are on-policy: their mean over a
     batch is about zero for EVERY (agent, representative), so they say little about which
     representative serves an agent better; what remains is that one improving for an agent gains
-    its weight. `signal="return"` is the exact gradient of the objective itself (equation 2): the
-    derivative of sum_ij alpha^i(j) V^ij with the moving averages of returns (equation 10) as V.
+    its weight. Welfare rises with it, then drifts down: the README has the figures of both.
   - `normalization="minibatch"` normalises the marginal advantages within each mini-batch and lets
     the gradient pass through, as the code does; the paper's appendix B says batch.
   - The solution is the soft assignment as it was learned.
@@ -39,8 +41,8 @@ class Config(PPOConfig):
 
     assignment_learning_rate: float = 2e-3
     """Adam's step size for psi (appendix B)."""
-    signal: Literal["advantage", "return"] = "advantage"
-    """Equation 12 as written, or the gradient of objective 2 with averaged returns as values."""
+    signal: Literal["return", "advantage"] = "return"
+    """The gradient of objective 2 with averaged returns as values, or equation 12 as written."""
 
 
 def config_for(task: Task) -> Config:
