@@ -106,15 +106,6 @@ def test_baselines_use_public_names_and_no_other_solver(path: Path) -> None:
             )
 
 
-def test_import_is_light() -> None:
-    heavy = {"torch", "onnx", "onnxruntime", "matplotlib", "typer", "h5py", "minari"}
-    code = f"import sys, rmdp_bench; print(sorted({heavy!r} & set(sys.modules)))"
-    output = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    assert output.stdout.strip() == "[]"
-
-
 def code_blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
