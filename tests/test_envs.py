@@ -265,7 +265,8 @@ def test_id_with_the_package_needs_no_import() -> None:
 
 
 def test_importing_the_package_is_light() -> None:
-    heavy = "torch onnx onnxruntime matplotlib typer rich pettingzoo scipy mujoco".split()
+    """PettingZoo is loaded on purpose: its registry is filled."""
+    heavy = "torch sklearn onnx onnxruntime mujoco scipy matplotlib pydantic typer rich".split()
     code = f"import sys, rmdp_bench; print([name for name in {heavy} if name in sys.modules])"
     assert run_python(code) == "[]\n"
 

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -10,6 +15,7 @@ import pytest
 from pettingzoo.test.parallel_test import parallel_api_test
 from pettingzoo.test.seed_test import parallel_seed_test
 
+import rmdp_bench
 from rmdp_bench import ENVIRONMENTS, parallel_env
 from rmdp_bench.envs.parallel import register_parallel_environments
 
@@ -33,11 +39,28 @@ def test_pettingzoo_seeds(env_id: str) -> None:
 
 
 @pytest.mark.parametrize("env_id", IDS)
-def test_registered_with_pettingzoo(env_id: str) -> None:
-    register_parallel_environments()
+def test_pettingzoo_makes_it(env_id: str) -> None:
+    register_parallel_environments()  # again is no harm
     env = pettingzoo.make("parallel", env_id, n_representatives=2)
     assert env.possible_agents == ["representative_0", "representative_1"]
     assert env.metadata["name"] == env_id
+
+
+def test_importing_the_package_registers_with_pettingzoo() -> None:
+    """In a fresh interpreter, where nothing else was imported or called."""
+    code = (
+        "import json, rmdp_bench, pettingzoo; "
+        "print(json.dumps([name for name in pettingzoo.parallel_registry if 'rmdp' in name]))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(rmdp_bench.__file__).parents[1])},
+    ).stdout
+    assert sorted(json.loads(output)) == sorted(IDS)
 
 
 def test_representatives_are_copies_of_the_vector_environment() -> None:

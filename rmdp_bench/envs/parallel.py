@@ -6,7 +6,7 @@
         actions = {name: env.action_space(name).sample() for name in env.agents}
         observations, rewards, terminations, truncations, infos = env.step(actions)
 
-Importing this module registers every environment of the table with PettingZoo under the same id:
+Importing `rmdp_bench` registers every environment of the table with PettingZoo under its id:
 `pettingzoo.make("parallel", "rmdp/HalfCheetahVel-n100-v0", n_representatives=5)`.
 """
 
