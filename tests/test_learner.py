@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from baselines.online.assignments import FixedRule, one_hot, random_even_assignment
+from baselines.online.clustering import Config as ClusteringConfig
 from baselines.online.collection import Batch, RunningStatistics
 from baselines.online.em import Config, EMRule, e_step
 from baselines.online.end_to_end import Config as SoftConfig
@@ -18,7 +19,7 @@ from baselines.online.end_to_end import SoftRule
 from baselines.online.learner import Learner, slope_through_normalization
 from baselines.online.networks import HeadedNetwork
 from baselines.online.policies import RepresentativePolicy, export_onnx
-from baselines.online.settings import PPOConfig
+from baselines.online.settings import PPOConfig, check
 from rmdp_bench.tasks import Task, get_task
 
 SMALL: dict[str, Any] = {"n_envs": 2, "batch_size": 64, "minibatch_size": 16, "n_epochs": 2}
@@ -301,7 +302,13 @@ def test_representatives_without_agents_are_lent_one_for_a_while() -> None:
         lent.append(int(rule.assignment[0, :, 0].argmax()))
     assert len(set(lent[:3])) == 1 and len(set(lent[3:6])) == 1
     assert len(set(lent)) > 1
-    table[0, :5, 0] = 2.0
+    # A lender that is left with nobody but the agent it lent gets it back.
+    table[0, :, 2] = 2.0
+    table[0, lent[-1], 1] = 3.0
+    rule.after_collection(table)
+    assert rule.assignment[0, lent[-1], 1] == 1.0
+    assert rule.assignment[0].sum(0).tolist() == [1.0, 1.0, 23.0]
+    table[0, :, 1], table[0, :, 2], table[0, :5, 0] = 1.0, 0.0, 2.0
     rule.after_collection(table)
     assert rule.assignment[0].sum(0).tolist() == [5.0, 19.0, 1.0]
     assert rule.served[0].sum(0).tolist() == [5.0, 20.0, 0.0]
@@ -343,9 +350,27 @@ def test_gradient_passes_through_the_normalisation_of_a_minibatch() -> None:
 
 
 def test_bad_settings_are_refused_by_name() -> None:
-    for bad in ({"n_envs": 0}, {"batch_size": 100}, {"clip": 0.0}, {"mixing": 1.5}):
+    ppo: list[dict[str, Any]] = [
+        *({"n_envs": 0}, {"batch_size": 100}, {"batch_size": 0}, {"clip": 0.0}, {"mixing": 1.5}),
+        *({"max_gradient_norm": -1.0}, {"reward_scale": 0.0}, {"observation_clip": -1.0}),
+        *({"advantage_offset": -1.0}, {"entropy_coefficient": -3.0}, {"log_std": 1e6}),
+        *({"learning_rate": float("nan")}, {"n_epochs": 0}),
+    ]
+    cases: list[tuple[Any, dict[str, Any]]] = [
+        *((PPOConfig, bad) for bad in ppo),
+        *((Config, {"patience": -5}), (Config, {"clip": 0.0})),
+        *((ClusteringConfig, {"pretraining": -1.0}), (SoftConfig, {"normalization": "minibatch"})),
+        (SoftConfig, {"assignment_learning_rate": 0.0}),
+    ]
+    for config_type, bad in cases:
         with pytest.raises(ValueError, match=next(iter(bad))):
-            PPOConfig(**bad)
+            config_type(**bad)
+
+
+def test_a_budget_below_a_batch_is_refused() -> None:
+    task = dataclasses.replace(get_task(TASKS[0]), transitions=2047)
+    with pytest.raises(ValueError, match="2048"):
+        check(task, PPOConfig())
 
 
 def test_batch_holds_every_agents_reward() -> None:

@@ -31,6 +31,8 @@ class AssignmentRule(Protocol):
     """(R, n, k) on the learner's device, rows on the simplex."""
     moves_within_update: bool
     """Whether `minibatch` is to be called in every gradient step."""
+    normalizes_minibatches: bool
+    """If so, whether marginal advantages are normalised over the mini-batch, not the batch."""
 
     @property
     def served(self) -> Tensor:
@@ -51,7 +53,8 @@ class AssignmentRule(Protocol):
         """Moves the assignment within the update.
 
         Args:
-            objective: (R k, B) clipped probability ratios, the factor of the advantages in (12).
+            objective: (R k, B) slope of the objective by the normalised advantages: the clipped
+                probability ratios of equation 12, passed through the normalisation if need be.
             agent_advantages: (R k, B, n), divided by the scale of each representative's.
         """
 
@@ -66,6 +69,7 @@ class FixedRule:
     """The assignment (R, n, k) never moves."""
 
     moves_within_update = False
+    normalizes_minibatches = False
 
     def __init__(self, assignment: Tensor) -> None:
         """Keeps the assignment (R, n, k)."""

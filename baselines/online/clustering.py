@@ -5,9 +5,10 @@ along its trajectories, and one policy is then trained for each group.
 
 The pre-training takes `pretraining` of the transitions of ONE policy on top of the task's, as in
 the reference code (half of its iterations); the paper says "to approximate convergence".
-With k = 1 there is nothing to cluster, and none. The trajectories are one batch of the universal
-policy. Where all agents receive the same rewards (Resource Gathering, once the universal policy
-visits every tile) K-means leaves representatives without agents.
+With k = 1 or k = n there is nothing to cluster, and none: then all solvers are the same (4.1). The
+trajectories are one batch of 2048 transitions of the (stochastic) universal policy. Where all
+agents receive the same rewards (Resource Gathering, once the universal policy visits every tile)
+K-means leaves representatives without agents.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from baselines.online.assignments import FixedRule, one_hot
-from baselines.online.learner import Learner, resume, train
-from baselines.online.settings import PPOConfig, task_settings
+from baselines.online.learner import Learner, resume, solve_with_rule, train
+from baselines.online.settings import PPOConfig, check, check_range, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
+
+__all__ = ["Config", "check", "config_for", "solve"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ class Config(PPOConfig):
 
     pretraining: float = 0.5
     """Transitions of the universal policy, as a share of the task's transitions per policy."""
+
+    def __post_init__(self) -> None:
+        """Checks the settings.
+
+        Raises:
+            ValueError: if a number is out of its range.
+        """
+        super().__post_init__()
+        check_range(self, 0.0, 100.0, "pretraining")
 
 
 def config_for(task: Task) -> Config:
@@ -56,24 +68,19 @@ def cluster_agents(
         return np.asarray(means.fit(rewards.T).labels_, dtype=np.intp)
 
 
-def pretrain(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+def clusters(
+    universal: Task, n_clusters: int, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> torch.Tensor:
     """Trains the universal policies and returns the clusters as assignments (R, n, k)."""
-    n, k = task.n_agents, task.n_representatives
-    universal = dataclasses.replace(
-        task, n_representatives=1, transitions=int(config.pretraining * task.transitions)
-    )
     learner = Learner(universal, config, seeds, device)
-    everyone = FixedRule(torch.ones(len(seeds), n, 1, device=device))
-    resume(learner, everyone, log, phase="pretraining")
-    train(learner, everyone, log, phase="pretraining")
-    rewards = (
-        learner.collector.collect(learner.actor).rewards.reshape(len(seeds), -1, n).cpu().numpy()
-    )
+    everyone = FixedRule(torch.ones(len(seeds), universal.n_agents, 1, device=device))
+    resume(learner, everyone, log)
+    train(learner, everyone, log, curve=False)
+    batch = learner.collector.collect(learner.actor)
     learner.close()
-    labels = [cluster_agents(r, k, seed) for r, seed in zip(rewards, seeds, strict=True)]
-    return one_hot(np.stack(labels), k, device)
+    rewards = batch.rewards.reshape(len(seeds), -1, universal.n_agents).cpu().numpy()
+    labels = [cluster_agents(r, n_clusters, seed) for r, seed in zip(rewards, seeds, strict=True)]
+    return one_hot(np.stack(labels), n_clusters, device)
 
 
 def solve(
@@ -84,11 +91,17 @@ def solve(
     Returns:
         One solution for each seed.
     """
-    shape = (len(seeds), task.n_agents, task.n_representatives)
-    rule = FixedRule(torch.ones(shape, device=device) / task.n_representatives)
+    n, k = task.n_agents, task.n_representatives
+    in_turn = np.tile(np.arange(n) % k, (len(seeds), 1))
+    rule = FixedRule(one_hot(in_turn, k, device))
+    if k in (1, n):
+        return solve_with_rule(task, config, seeds, device, log, rule)
+    universal = dataclasses.replace(
+        task, n_representatives=1, transitions=int(config.pretraining * task.transitions)
+    )
     learner = Learner(task, config, seeds, device)
-    if not resume(learner, rule, log) and task.n_representatives > 1:
-        rule.assignment = pretrain(task, config, seeds, device, log)
-    train(learner, rule, log)
+    if not resume(learner, rule, log, before=universal.transitions):
+        rule.assignment = clusters(universal, k, config, seeds, device, log)
+    train(learner, rule, log, before=universal.transitions)
     learner.close()
     return learner.solutions(rule.served)

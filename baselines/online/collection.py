@@ -128,7 +128,7 @@ class Collector:
         last = self.normalize(self.observations.reshape(shape[0], shape[2], -1))
         to = self.device
         rewards = self.population.rewards(torch.from_numpy(outcomes).to(to))
-        rewards = rewards * self.config.reward_scale
+        rewards *= self.config.reward_scale
         batch = Batch(
             observations=torch.from_numpy(normalised).to(to),
             last_observations=torch.from_numpy(last).to(to),

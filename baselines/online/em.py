@@ -14,11 +14,13 @@ Choices where the paper leaves one:
     the appendix assumes, the agent is lent for `patience` updates, unless the representative wins
     somebody before. A solution has no loans. (The code pins the last agent of each for good.)
   - No warm start: the E-step is idle until each representative has finished an episode.
-  - Q averages undiscounted returns, in the order in which episodes end.
+  - Q averages undiscounted returns, one for each episode in the order in which they end (the code:
+    one per iteration), and starts from a representative's first return, not from zero.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +31,12 @@ import torch
 
 from baselines.online.assignments import one_hot, random_even_assignment
 from baselines.online.learner import solve_with_rule
-from baselines.online.settings import PPOConfig, task_settings
+from baselines.online.settings import PPOConfig, check, check_range, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
+
+__all__ = ["Config", "check", "config_for", "solve"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,15 @@ class Config(PPOConfig):
 
     patience: int = 25
     """Updates for which a representative without agents keeps the one that it is lent."""
+
+    def __post_init__(self) -> None:
+        """Checks the settings.
+
+        Raises:
+            ValueError: if a number is out of its range.
+        """
+        super().__post_init__()
+        check_range(self, 1, math.inf, "patience")
 
 
 def config_for(task: Task) -> Config:
@@ -70,6 +83,7 @@ class EMRule:
     """The E-step before every update."""
 
     moves_within_update = False
+    normalizes_minibatches = False
 
     def __init__(self, task: Task, config: Config, seeds: Sequence[int], device: str) -> None:
         """Starts every seed from its own random even assignment."""
@@ -110,24 +124,26 @@ class EMRule:
         chosen = self.representatives[r]
         everybody = np.arange(self.n_representatives)
         self.lent_until[r, np.isin(everybody, chosen)] = 0
-        on_loan = self.lent_agent[r, self.lent_until[r] > self.n_steps]
+        staying = np.bincount(chosen, minlength=self.n_representatives)
         for j in np.setdiff1d(everybody, chosen):
-            if self.lent_until[r, j] > self.n_steps:
-                continue
-            # An agent whose leaving does not empty its own representative in turn.
-            staying = np.setdiff1d(np.arange(len(chosen)), on_loan)
-            counts = np.bincount(chosen[staying], minlength=self.n_representatives)
-            # A new generator for each draw, so that there is none to store.
-            generator = np.random.default_rng([self.seeds[r], 4, self.n_steps, int(j)])
-            self.lent_agent[r, j] = generator.choice(staying[counts[chosen[staying]] > 1])
-            self.lent_until[r, j] = self.n_steps + self.patience
-            on_loan = np.append(on_loan, self.lent_agent[r, j])
+            lender = chosen[self.lent_agent[r, j]]
+            if self.lent_until[r, j] <= self.n_steps or staying[lender] == 1:
+                # Nobody is lent out twice, and no lender is left without agents.
+                on_loan = self.lent_agent[r, self.lent_until[r] > self.n_steps]
+                can_leave = staying[chosen] > 1
+                can_leave[on_loan] = False
+                # A new generator for each draw, so that there is none to store.
+                generator = np.random.default_rng([self.seeds[r], 4, self.n_steps, int(j)])
+                self.lent_agent[r, j] = generator.choice(np.flatnonzero(can_leave))
+                self.lent_until[r, j] = self.n_steps + self.patience
+                lender = chosen[self.lent_agent[r, j]]
+            staying[lender] -= 1
 
     def minibatch(self, objective: torch.Tensor, agent_advantages: torch.Tensor) -> None:
         """Does nothing: the assignment is fixed during the M-step."""
 
     def get_state(self) -> dict[str, npt.NDArray[Any]]:
-        """Representatives (R, n), agents lent and until when (R, k), number of E-steps (R,)."""
+        """Representatives (R, n), agents lent and until when (R, k), number of iterations (R,)."""
         return {
             "representatives": self.representatives,
             "lent_agent": self.lent_agent,

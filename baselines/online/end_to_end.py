@@ -1,20 +1,22 @@
 """End-to-end learning with soft assignments (paper, section 3.4).
 
-The assignment is the softmax of a table psi (n, k) of logits, moved by Adam on the actors' clipped
-loss (equation 12) in the same gradient steps as the actors.
+The assignment is the softmax of a table psi (n, k) of logits, moved by Adam by a gradient while the
+actors are trained for it.
 
-Choices, and a departure that a setting offers:
-  - psi starts standard normal, as in the reference code; a uniform start is a saddle.
-  - `signal="return"`, the default, moves psi by the exact gradient of the objective itself
-    (equation 2), the derivative of sum_ij alpha^i(j) V^ij, with the moving averages of returns
-    (equation 10) as V, in as many steps of Adam as the actors make.
-  - `signal="advantage"` is equation 12 as written. Its advantages are on-policy: their mean over a
-    batch is about zero for EVERY (agent, representative), so they say little about which
-    representative serves an agent better; what remains is that one improving for an agent gains
-    its weight. Welfare rises with it, then drifts down: the README has the figures of both.
-  - `normalization="minibatch"` normalises the marginal advantages within each mini-batch and lets
-    the gradient pass through, as the code does; the paper's appendix B says batch.
-  - The solution is the soft assignment as it was learned.
+Two gradients, chosen by `signal`:
+  - "return", the default and a departure from the paper: the exact gradient of the objective
+    (equation 2), the derivative of sum_ij alpha^i(j) V^ij with the moving averages of returns
+    (equation 10) as V. Adam makes as many steps as the actors do, before their update.
+  - "advantage": equation 12 as written, in the same gradient steps as the actors. Its advantages
+    are on-policy: their mean over a batch is about zero for EVERY (agent, representative), so they
+    say little about which representative serves an agent better; what remains is that one
+    improving for an agent gains its weight. In our runs welfare rises, then drifts down: see
+    leaderboards/submissions/reference/README.md for both. With it, `normalization="minibatch"`
+    normalises the marginal advantages within each mini-batch and lets the gradient pass through,
+    as the reference code does; the paper's appendix B says batch.
+
+Choices: psi starts standard normal, as in the code. The solution is the soft assignment as it was
+learned.
 """
 
 from __future__ import annotations
@@ -29,10 +31,12 @@ import torch
 from torch import Tensor
 
 from baselines.online.learner import solve_with_rule
-from baselines.online.settings import PPOConfig, task_settings
+from baselines.online.settings import PPOConfig, check, check_range, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
+
+__all__ = ["Config", "check", "config_for", "solve"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,22 @@ class Config(PPOConfig):
     """Adam's step size for psi (appendix B)."""
     signal: Literal["return", "advantage"] = "return"
     """The gradient of objective 2 with averaged returns as values, or equation 12 as written."""
+    normalization: Literal["batch", "minibatch"] = "batch"
+    """Over what `signal="advantage"` normalises marginal advantages."""
+
+    def __post_init__(self) -> None:
+        """Checks the settings.
+
+        Raises:
+            ValueError: as the learner's, or if a setting would have no effect.
+        """
+        super().__post_init__()
+        check_range(self, 1e-12, 10.0, "assignment_learning_rate")
+        if self.normalization == "minibatch" and self.signal == "return":
+            raise ValueError(
+                "normalization is 'minibatch', which signal 'return' does not use; expected "
+                "signal 'advantage' with it"
+            )
 
 
 def config_for(task: Task) -> Config:
@@ -57,6 +77,7 @@ class SoftRule:
         """Draws every seed's psi."""
         self.config, self.n_agents = config, task.n_agents
         self.moves_within_update = config.signal == "advantage"
+        self.normalizes_minibatches = config.normalization == "minibatch"
         shape = (task.n_agents, task.n_representatives)
         draws = [np.random.default_rng([seed, 4]).standard_normal(shape) for seed in seeds]
         self.psi = torch.from_numpy(np.stack(draws).astype(np.float32)).to(device)

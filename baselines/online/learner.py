@@ -10,11 +10,13 @@ matrix products, nothing else; the same seeds together repeat bit for bit.)
 
 Departures from the paper, and why:
   - Each representative acts in 8 copies of the world for 256 steps, instead of one for 2048: the
-    same batch of 2048 transitions, collected 8 times as fast.
+    same batch of 2048 transitions in an eighth of the steps. Observation statistics move between
+    batches, not within.
   - The learned log standard deviation starts at -1 (the reference code keeps it there for good).
   - A constant (`advantage_offset`) is added to the standard deviation that normalises advantages:
     without it the noise of a representative that has converged is blown up until it destroys it.
-  - Equations 8 and 9 are means over transitions (and agents), not sums: Adam does not care.
+  - Equations 8 and 9 are means over transitions (and agents), not sums; the clipping of gradients
+    and Adam's epsilon are relative to that.
 Departures from the reference code, which are its errors (the paper is followed):
   - The standard deviation is learned; observations are normalised by statistics of the raw ones;
     log-probabilities are those of the sampled action, not of the clipped one; means have no tanh.
@@ -104,8 +106,8 @@ class Learner:
         """Generalised advantage estimates and critic targets of every agent.
 
         Returns:
-            Advantages and targets, each (R k, T, E, n). The advantages overwrite batch.rewards,
-            so that n = 1000 agents need two arrays of this size, not five.
+            Advantages and targets, each (R k, T, E, n). The advantages overwrite batch.rewards:
+            with n = 1000 agents an array of this size is 400 MB.
         """
         gamma = self.task.gamma
         values = self.critic.evaluate(batch.observations.flatten(1, 2)).view_as(batch.rewards)
@@ -172,12 +174,12 @@ class Learner:
                 advantage, log_probs = advantage.squeeze(-1), log_probs.squeeze(-1)
                 if rest:
                     advantage = self.marginal_advantages(rest[0], rule.assignment)
-                    if config.normalization == "minibatch":
+                    if rule.normalizes_minibatches:
                         mean, scale = self._mean_and_scale(advantage)
                     advantage = (advantage - mean) / scale
                 objective = self._update_actor(inputs, actions, log_probs, advantage)
                 if rest:
-                    if config.normalization == "minibatch":
+                    if rule.normalizes_minibatches:
                         objective = slope_through_normalization(objective, advantage)
                     rule.minibatch(objective, rest[0] / (scale * n).unsqueeze(-1))
                 self._update_critic(inputs, target)
@@ -355,14 +357,18 @@ def slope_through_normalization(slope: Tensor, normalized: Tensor) -> Tensor:
     return centred - normalized * ((slope * normalized).sum(1, keepdim=True) / share)
 
 
-def train(learner: Learner, rule: AssignmentRule, log: RunLog, phase: str = "training") -> None:
+def train(
+    learner: Learner, rule: AssignmentRule, log: RunLog, *, before: int = 0, curve: bool = True
+) -> None:
     """Trains to the end of the task's transitions, with curve points and checkpoints on the way.
 
     Args:
         learner: the representatives.
         rule: how the assignment moves.
         log: where progress, curve and checkpoints go.
-        phase: stored with checkpoints; only "training" has a curve.
+        before: transitions per policy of the solver's trainings before this one: they number the
+            checkpoints, so that the last one is always the newest.
+        curve: whether this training is the one that is scored.
 
     Raises:
         Interrupted: after a checkpoint, when the log asks to stop.
@@ -374,21 +380,21 @@ def train(learner: Learner, rule: AssignmentRule, log: RunLog, phase: str = "tra
         learner.update(batch, rule)
         welfare = learner.train_social_welfare(rule.served)
         log.progress(learner.transitions, {"train_social_welfare": welfare})
-        if phase == "training" and log.evaluation_due(learner.transitions):
+        if curve and log.evaluation_due(learner.transitions):
             log.evaluate(learner.transitions, learner.solutions(rule.served))
         if log.checkpoint_due():
             arrays, states = learner.get_state()
             rule_state = {f"rule.{name}": array for name, array in rule.get_state().items()}
-            states = [state | {"phase": phase} for state in states]
-            log.save_checkpoint(learner.transitions, arrays | rule_state, states)
+            states = [state | {"before": before} for state in states]
+            log.save_checkpoint(before + learner.transitions, arrays | rule_state, states)
             if log.stop_requested:
                 raise Interrupted
 
 
-def resume(learner: Learner, rule: AssignmentRule, log: RunLog, phase: str = "training") -> bool:
-    """Continues from a checkpoint of this phase, if there is one; says whether it did."""
+def resume(learner: Learner, rule: AssignmentRule, log: RunLog, *, before: int = 0) -> bool:
+    """Continues from a checkpoint of this training, if there is one; says whether it did."""
     checkpoint = log.load_checkpoint()
-    if checkpoint is None or checkpoint[1][0]["phase"] != phase:
+    if checkpoint is None or checkpoint[1][0]["before"] != before:
         return False
     arrays, states = checkpoint
     learner.set_state(arrays, states)

@@ -6,9 +6,8 @@ hidden layer and one linear head per representative; a head sees the observation
 representative only, never those of the k - 1 others.
 
 Every tensor has the seeds R as its leading axis, so that several seeds are one batched matrix
-product. With a single hidden layer the gradient is six lines (`HeadedNetwork.backward`); writing
-them out spares autograd's bookkeeping, which costs more than the arithmetic at mini-batches of 64.
-`tests/test_learner.py` holds them against autograd.
+product. With a single hidden layer the gradient is a few lines (`HeadedNetwork.backward`), and
+written out they need no graph. `tests/test_learner.py` holds them against autograd.
 """
 
 from __future__ import annotations

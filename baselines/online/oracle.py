@@ -16,6 +16,7 @@ import numpy.typing as npt
 from baselines.online.assignments import FixedRule, one_hot
 from baselines.online.learner import solve_with_rule
 from baselines.online.settings import PPOConfig, task_settings
+from baselines.online.settings import check as check_budget
 from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.results import RunLog
@@ -34,6 +35,16 @@ class Config(PPOConfig):
 def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**task_settings(task))
+
+
+def check(task: Task, config: Config) -> None:
+    """Refuses what this solver cannot train.
+
+    Raises:
+        ValueError: if the budget is less than a batch, or the population has no intervals.
+    """
+    check_budget(task, config)
+    oracle_groups(task, config.groups)
 
 
 def oracle_groups(task: Task, groups: str) -> npt.NDArray[np.intp]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from rmdp_bench.tasks import Task
 
@@ -44,8 +45,6 @@ class PPOConfig:
     """Whether observations are standardised by their running mean and variance."""
     observation_clip: float = 5.0
     """Bound on the standardised observations (reference code)."""
-    normalization: Literal["batch", "minibatch"] = "batch"
-    """Over what end-to-end learning normalises advantages; the other solvers: the batch."""
     advantage_offset: float = 1e-3
     """Added to the standard deviation of a representative's advantages, in percent of welfare
     times reward_scale."""
@@ -62,21 +61,45 @@ class PPOConfig:
         Raises:
             ValueError: if a number is out of its range, or the sizes do not divide.
         """
-        for name in ("hidden_size", "n_envs", "batch_size", "minibatch_size", "n_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("learning_rate", "final_learning_rate", "adam_epsilon", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0")
-        for name in ("gae_lambda", "mixing"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 < {name} <= 1")
-        for size, unit in (("batch_size", "n_envs"), ("batch_size", "minibatch_size")):
-            if getattr(self, size) % getattr(self, unit):
+        check_range(self, 1, math.inf, "hidden_size", "n_envs", "minibatch_size", "n_epochs")
+        positive = ("learning_rate", "final_learning_rate", "adam_epsilon", "clip")
+        check_range(self, 1e-12, 1.0, *positive)
+        check_range(self, 1e-12, 1.0, "gae_lambda", "mixing")
+        check_range(self, 0.0, math.inf, "entropy_coefficient", "final_entropy_coefficient")
+        check_range(self, 0.0, math.inf, "advantage_offset")
+        check_range(self, 1e-12, math.inf, "max_gradient_norm", "observation_clip", "reward_scale")
+        check_range(self, -10.0, 2.0, "log_std")
+        for unit in ("n_envs", "minibatch_size"):
+            if self.batch_size < 1 or self.batch_size % getattr(self, unit):
                 raise ValueError(
-                    f"{size} is {getattr(self, size)}; expected a multiple of {unit}, "
+                    f"batch_size is {self.batch_size}; expected a multiple of {unit}, "
                     f"{getattr(self, unit)}"
                 )
+
+
+def check_range(config: Any, low: float, high: float, *names: str) -> None:
+    """Refuses fields of a configuration that are not from `low` to `high`.
+
+    Raises:
+        ValueError: names the field, its value and the range.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not low <= value <= high or math.isinf(value):
+            raise ValueError(f"{name} is {value}; expected {low:g} to {high:g}")
+
+
+def check(task: Task, config: PPOConfig) -> None:
+    """Refuses a budget that is too small for a single update.
+
+    Raises:
+        ValueError: if the task has fewer transitions per policy than a batch.
+    """
+    if task.transitions < config.batch_size:
+        raise ValueError(
+            f"{task.transitions} transitions per policy are less than one batch; expected at least "
+            f"{config.batch_size} (batch_size)"
+        )
 
 
 RESOURCE_GATHERING_SETTINGS: dict[str, Any] = {
