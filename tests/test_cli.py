@@ -51,7 +51,17 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 SOLVER_FILES = {
     "syntax.py": "def",
     "raises.py": "raise RuntimeError('first\\nsecond')",
-    "exits.py": "import no_such_module_anywhere",
+    "imports.py": "import no_such_module_anywhere",
+    "exits.py": "raise SystemExit(0)",
+    "checks.py": (
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Config: ...\n"
+        "def check(task, config): return config.size\n"
+        "def solve(task, config, seeds, device, log): ..."
+    ),
+    "nocheck.py": (
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Config: ...\n"
+        "check = 1\ndef solve(task, config, seeds, device, log): ..."
+    ),
     "noconfig.py": "def solve(task, config, seeds, device, log): ...",
     "plainconfig.py": "class Config: ...\ndef solve(task, config, seeds, device, log): ...",
     "nosolve.py": "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Config: ...",
@@ -108,7 +118,10 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["run", "folder.py", TASK], "there is no solver file folder.py"),
     (["run", "syntax.py", TASK], "cannot be imported: SyntaxError"),
     (["run", "raises.py", TASK], "cannot be imported: RuntimeError: first"),
-    (["run", "exits.py", TASK], "No module named 'no_such_module_anywhere'"),
+    (["run", "imports.py", TASK], "No module named 'no_such_module_anywhere'"),
+    (["run", "exits.py", TASK], "cannot be imported: SystemExit: 0"),
+    (["run", "checks.py", TASK], f"checks refuses {TASK}: AttributeError: 'Config' object"),
+    (["run", "nocheck.py", TASK], "check is not a function"),
     (["run", "noconfig.py", TASK], "no dataclass Config"),
     (["run", "plainconfig.py", TASK], "no dataclass Config"),
     (["run", "nosolve.py", TASK], "no function solve(task, config, seeds, device, log)"),
@@ -138,6 +151,9 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     ([*TOY_RUN, "--transitions", "many"], "valid integer"),
     ([*TOY_RUN, "--transitions", "1.5"], "valid integer"),
     ([*TOY_RUN, "--transitions"], "--transitions"),
+    ([*TOY_RUN, "--transitions", "9"], f"refuses {TASK}: transitions is 9, expected at least 10"),
+    (["run", "em", TASK, "--transitions", "100"], f"solver em refuses {TASK}: "),
+    (["run", "oracle", TASK, "--set", "groups=intervals"], f"solver oracle refuses {TASK}: "),
     ([*TOY_RUN, "--set", "noise"], "expected key=value"),
     ([*TOY_RUN, "--set", "=1"], "no setting ''"),
     ([*TOY_RUN, "--set", "nois=1"], "no setting 'nois'; there are noise"),
@@ -248,6 +264,16 @@ def test_failing_solver(capfd: pytest.CaptureFixture[str]) -> None:
         "rmdp-bench: error: solver toy_solver failed: RuntimeError: on purpose "
         f"(traceback in {RUNS / 'seed-0' / 'error.txt'})"
     ]
+
+
+def test_solver_that_exits(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """`sys.exit(0)` in a solver is no success."""
+    (tmp_path / "leaves.py").write_text(
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Config: ...\n"
+        "def solve(task, config, seeds, device, log): raise SystemExit(0)"
+    )
+    assert main(["run", "leaves.py", TASK]) == 1
+    assert "solver leaves failed: SystemExit: 0 (traceback in" in capfd.readouterr().err
 
 
 def test_solver_that_cannot_be_saved(capfd: pytest.CaptureFixture[str]) -> None:

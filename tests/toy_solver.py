@@ -57,6 +57,12 @@ def config_for(task: Task) -> Config:
     return Config(noise=0.25) if task.gamma == 1.0 else Config()
 
 
+def check(task: Task, config: Config) -> None:
+    """Ten iterations need ten transitions."""
+    if task.transitions < 10:
+        raise ValueError(f"transitions is {task.transitions}, expected at least 10")
+
+
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:

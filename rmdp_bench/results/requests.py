@@ -13,7 +13,13 @@ from typing import Any
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.files import read_json
 from rmdp_bench.results.records import SCHEMA_VERSION
-from rmdp_bench.results.solvers import Solver, config_to_dict, load_solver, make_config
+from rmdp_bench.results.solvers import (
+    Solver,
+    check_config,
+    config_to_dict,
+    load_solver,
+    make_config,
+)
 from rmdp_bench.tasks import Task, get_task
 
 REQUEST_FILE = "run.json"
@@ -98,6 +104,7 @@ def make_request(
         _check_tensorboard()
     loaded = load_solver(solver)
     config = make_config(loaded, checked_task, settings)
+    check_config(loaded, checked_task, config)
     request = Request(checked_task, loaded, config, tuple(seeds), device, Path(out), tensorboard)
     check_same_request(request)
     return request

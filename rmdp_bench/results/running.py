@@ -152,7 +152,7 @@ def _failures_recorded(
         raise Interrupted(
             f"stopped at {log.transitions:,} of {total:,} transitions per policy"
         ) from error
-    except Exception as error:  # a solver is anyone's code: it may raise anything
+    except (Exception, SystemExit) as error:  # a solver is anyone's code: it may raise anything
         paths = [directory / "error.txt" for directory in directories]
         for path in paths:
             write_text(path, traceback.format_exc())

@@ -4,7 +4,9 @@ A solver is a module with a frozen dataclass `Config`, a docstring under each fi
 
     solve(task, config, seeds, device, log) -> list[Solution], one per seed
 
-It may have `config_for(task) -> Config` for defaults that depend on the task.
+It may have `config_for(task) -> Config` for defaults that depend on the task, and
+`check(task, config) -> None`, which raises a ValueError if these settings cannot work on this task
+(its transitions are those asked for), before anything is written.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ def make_config(solver: Solver, task: Task, settings: Sequence[str] = ()) -> Any
     config_for = getattr(solver.module, "config_for", None)
     try:
         config = config_type() if config_for is None else config_for(task)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(
             f"solver {solver.name} has no settings for {task.id}: {type(error).__name__}: {error}"
         ) from error
@@ -97,9 +99,34 @@ def make_config(solver: Solver, task: Task, settings: Sequence[str] = ()) -> Any
     values = _parse_settings(config_type, settings)
     try:
         return dataclasses.replace(config, **values)
-    except (TypeError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         given = ", ".join(settings)
-        raise ValueError(f"solver {solver.name} refuses {given}: {error}") from error
+        raise ValueError(f"solver {solver.name} refuses {given}: {_reason(error)}") from error
+
+
+def check_config(solver: Solver, task: Task, config: Any) -> None:
+    """Ask the solver whether its settings work on a task.
+
+    Args:
+        solver: may have a function `check`.
+        task: with the transitions asked for.
+        config: from `make_config`.
+
+    Raises:
+        ValueError: it refuses them.
+    """
+    check = getattr(solver.module, "check", None)
+    if check is None:
+        return
+    try:
+        check(task, config)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"solver {solver.name} refuses {task.id}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says; its type as well, unless it is the one for bad values."""
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
@@ -145,7 +172,7 @@ def _load_file(path: Path) -> Solver:
     sys.path.insert(0, str(path.resolve().parent))  # as `python my_solver.py` would
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         line = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"{path} cannot be imported: {line}") from error
@@ -161,6 +188,9 @@ def _check_solver(solver: Solver, where: str) -> None:
     solve = getattr(solver.module, "solve", None)
     if not callable(solve):
         raise ValueError(f"{where} has no function solve(task, config, seeds, device, log)")
+    check = getattr(solver.module, "check", None)
+    if check is not None and not callable(check):
+        raise ValueError(f"{where}: check is not a function check(task, config)")
     try:
         inspect.signature(solve).bind(*("task", "config", "seeds", "device", "log"))
     except TypeError as error:
