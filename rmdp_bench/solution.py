@@ -11,7 +11,7 @@ Output: "action", float32 (E, a) or, for discrete actions, int64 (E,).  A graph 
 the deterministic policy, already clipped to the action space, and treats every row on its own.
 
 Files may come from strangers, so a graph is parsed and checked before it runs: no external data, no
-operators or functions of its own, no random operators, 64 MiB at most.
+operators or functions of its own, nothing random or in training mode, 64 MiB at most.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ _SHARED_GRAPH = "policies.onnx"
 _ASSIGNMENT = "assignment.npy"
 _RANDOM_OPERATORS = {
     *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"),
-    *("RandomUniform", "RandomUniformLike"),
+    *("RandomUniform", "RandomUniformLike", "Dropout"),
 }
+"""Dropout is one whatever its mode, which may be an input that is not known before it runs."""
 
 
 class Policy(Protocol):
@@ -255,7 +256,12 @@ def _check_operators(graph: onnx.GraphProto, name: str) -> None:
             )
         if node.op_type in _RANDOM_OPERATORS:
             raise ValueError(
-                f"{name}: operator {node.op_type} is random; a policy must be deterministic"
+                f"{name}: operator {node.op_type} is random; a policy must be deterministic, "
+                f"exported in evaluation mode"
+            )
+        if any(part.name == "training_mode" and part.i != 0 for part in node.attribute):
+            raise ValueError(
+                f"{name}: operator {node.op_type} is in training mode, expected evaluation mode"
             )
 
 

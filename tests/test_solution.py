@@ -164,6 +164,28 @@ REFUSED = {
         "functions",
     ),
     "random": (make_graph([_identity("RandomNormalLike")]), "RandomNormalLike is random"),
+    "dropout": (
+        make_graph(
+            [helper.make_node("Dropout", ["observation", "ratio", "training"], ["action"])],
+            tensors=[constant("ratio", 0.5), constant("training", True, np.bool_)],
+        ),
+        "Dropout is random",
+    ),
+    "dropout in a branch": (_hidden_in_branch(_identity("Dropout")), "Dropout is random"),
+    "training mode": (
+        make_graph(
+            [
+                helper.make_node(
+                    "BatchNormalization",
+                    ["observation", "one", "zero", "zero", "one"],
+                    ["action", "mean", "variance"],
+                    training_mode=1,
+                )
+            ],
+            tensors=[constant("one", [1.0]), constant("zero", [0.0])],
+        ),
+        "BatchNormalization is in training mode",
+    ),
     "unknown operator": (make_graph([_identity("NoSuchOperator")]), "not a valid ONNX model"),
     "wrong input name": (
         make_graph(
