@@ -29,6 +29,7 @@ from rmdp_bench.results import (
     read_curve,
     read_result,
     run,
+    running,
 )
 from rmdp_bench.results.checkpoints import Checkpoint, group_by_checkpoint, write_checkpoints
 from rmdp_bench.results.solvers import load_solver, make_config
@@ -244,6 +245,45 @@ def test_kill_and_resume_gives_the_same_result(tmp_path: Path, monkeypatch: Any)
                 for root in (killed, whole)
             ]
             assert curves[0] == curves[1]
+
+
+def test_kill_between_two_records_continues_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is recorded already is trained again with the others, from their checkpoint."""
+    request = toy_request(seeds=[0, 1, 2])
+    with monkeypatch.context() as patch:
+        write, written = running.write_result, []
+
+        def killed(directory: Path, result: Result) -> None:
+            if len(written) == 1:
+                raise KeyboardInterrupt
+            written.append(result)
+            write(directory, result)
+
+        patch.setattr(running, "write_result", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(request)
+    assert (request.directory(0) / "result.json").exists()
+    assert not (request.directory(1) / "result.json").exists()
+    assert [path.name for path in (request.directory(0) / "checkpoint").iterdir()] == ["900.npz"]
+
+    results = run(request)
+    whole = run(toy_request(seeds=[0, 1, 2], out="whole"))
+    assert [result.seeds_together for result in results] == [3, 3, 3]
+    assert [without_times(result) for result in results] == list(map(without_times, whole))
+    assert without_times(results[0]) == without_times(written[0])
+    assert not any((request.directory(seed) / "checkpoint").exists() for seed in range(3))
+
+
+def test_kill_after_the_records_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = toy_request()
+    with monkeypatch.context() as patch:
+        patch.setattr(running, "_remove_leftovers", lambda directories: None)
+        before = run(request)
+    assert (request.directory(1) / "checkpoint" / "900.npz").exists()
+    with monkeypatch.context() as patch:
+        patch.delattr(request.solver.module, "solve")
+        assert run(request) == before
+    assert not (request.directory(1) / "checkpoint").exists()
 
 
 def test_clocks_add_up(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ A run directory is OUT/TASK/SOLVER/seed-S/:
     checkpoint/     what an interrupted run continues from; removed at the end
     solution/       the policies as ONNX and assignment.npy
     welfare.npz     welfare_matrix (n, k) percent, episode_lengths (k, episodes)
-    result.json     the record; written last, so it is there only if the run is complete
+    result.json     the record; written last, so it is there only if the seed is complete
 """
 
 from __future__ import annotations

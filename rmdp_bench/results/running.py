@@ -2,6 +2,9 @@
 
 Policies are scored from the files that were saved, not from memory, so that a record says what
 anybody gets who loads the folder.
+
+Seeds that train as one batch are recorded together: their checkpoints go when all have a record, so
+that a batch that is killed in between is continued with the same seeds.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numpy as np
 from rmdp_bench import scoring
 from rmdp_bench.evaluation import Evaluation, evaluate_all
 from rmdp_bench.files import replacing, write_json, write_text
-from rmdp_bench.results.checkpoints import group_by_checkpoint
+from rmdp_bench.results.checkpoints import group_by_checkpoint, list_checkpoints
 from rmdp_bench.results.progress import Display, NoDisplay
 from rmdp_bench.results.records import (
     RESULT_FILE,
@@ -74,18 +77,30 @@ def run(
         stack.callback(display.stop)
         directories = {}
         for seed in request.seeds:
-            if not (request.directory(seed) / RESULT_FILE).exists():
+            if not _is_finished(request.directory(seed)):
                 stack.enter_context(_locked(request.directory(seed), seed))
-                if not (request.directory(seed) / RESULT_FILE).exists():
+                if not _is_finished(request.directory(seed)):
                     directories[seed] = request.directory(seed)
         check_same_request(request)
         for seed, directory in directories.items():
             write_json(directory / REQUEST_FILE, request.identity(seed))
         for seeds, resume_at in group_by_checkpoint(directories):
+            if all(_is_recorded(directories[seed]) for seed in seeds):
+                _remove_leftovers([directories[seed] for seed in seeds])
+                continue
             if stop.is_set():
                 raise Interrupted(f"seeds {seeds} are not started")
             _run_group(request, seeds, resume_at, display, stop)
     return [read_result(request.directory(seed) / RESULT_FILE) for seed in request.seeds]
+
+
+def _is_recorded(directory: Path) -> bool:
+    return (directory / RESULT_FILE).exists()
+
+
+def _is_finished(directory: Path) -> bool:
+    """Whether nothing is left to do: there is a record, and all seeds of its batch have theirs."""
+    return _is_recorded(directory) and not list_checkpoints(directory)
 
 
 def _run_group(
@@ -138,6 +153,7 @@ def _run_group(
         }
         scores = score_solution(task, solution, evaluations[r])
         _record(request, directory, evaluations[r], facts | scores)
+    _remove_leftovers(directories)
 
 
 @contextlib.contextmanager
@@ -214,7 +230,7 @@ def score_solution(task: Task, solution: Solution, evaluation: Evaluation) -> di
 def _record(
     request: Request, directory: Path, evaluation: Evaluation, facts: dict[str, Any]
 ) -> None:
-    """Write welfare.npz and, last, result.json; then the run needs no checkpoint any more."""
+    """Write welfare.npz and, last, result.json."""
     with replacing(directory / "welfare.npz") as file:
         np.savez_compressed(
             file,
@@ -233,10 +249,15 @@ def _record(
         **fields,
     )
     write_result(directory, result)
-    for path in [*(directory / "checkpoint").glob("*"), directory / "error.txt"]:
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        (directory / "checkpoint").rmdir()
+
+
+def _remove_leftovers(directories: Sequence[Path]) -> None:
+    """Remove what recorded runs need no more."""
+    for directory in directories:
+        for path in [*(directory / "checkpoint").glob("*"), directory / "error.txt"]:
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (directory / "checkpoint").rmdir()
 
 
 @contextlib.contextmanager
