@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rmdp_bench import plotting
 from rmdp_bench.cli import main
 from rmdp_bench.results import SOLVERS, make_request, run
 from rmdp_bench.tasks import get_task, list_tasks
@@ -389,6 +390,44 @@ def test_plot(finished: str, capfd: pytest.CaptureFixture[str]) -> None:
         f"preferences-{TASK}.png",
     ]
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in printed)
+
+
+def test_plot_draws_the_lowest_seed(finished: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the best one, and the titles say which."""
+    path = RUNS / "seed-1" / "result.json"
+    record = json.loads(path.read_text())
+    best = [value + 1.0 for value in record["agent_returns"]]
+    ceiling = get_task(TASK).ceiling
+    assert ceiling is not None
+    welfare = {"social_welfare": sum(best) / 25, "share_of_ceiling": sum(best) / 25 / ceiling}
+    path.write_text(json.dumps(record | welfare | {"agent_returns": best}))
+    titles = []
+    for name in ("plot_paths", "plot_preferences"):
+        original = getattr(plotting, name)
+
+        def listen(*arguments: Any, original: Any = original, **options: Any) -> Path:
+            titles.append(options["title"])
+            drawn: Path = original(*arguments, **options)
+            return drawn
+
+        monkeypatch.setattr(plotting, name, listen)
+    assert main(["plot", "runs", "--out", "figures"]) == 0
+    assert titles == [
+        f"toy_solver, seed 0 on {TASK}: 4.0 %",
+        f"Agents by representative, {TASK}, seed 0",
+    ]
+
+
+@pytest.mark.parametrize("name", ["curve.csv", "solution/policies.onnx"])
+def test_plot_writes_all_or_nothing(
+    name: str, finished: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (RUNS / "seed-0" / name).unlink()
+    assert main(["plot", "runs", "--out", "figures"]) == 2
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert len(output.err.splitlines()) == 1
+    assert not Path("figures").exists()
 
 
 def test_paths_are_those_of_the_saved_policies() -> None:

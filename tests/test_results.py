@@ -429,6 +429,8 @@ def test_two_processes_cannot_run_one_seed(tmp_path: Path) -> None:
     with _locked(request.directory(1), 1):
         with pytest.raises(ValueError, match="seed 1 is being run by another process"):
             run(request)
+        assert [path.name for path in request.directory(0).parent.iterdir()] == ["seed-1"]
+    assert list(tmp_path.iterdir()) == []
     assert len(run(request)) == 2
 
 

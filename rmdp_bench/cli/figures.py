@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from rmdp_bench import plotting
 from rmdp_bench.evaluation import roll_out
+from rmdp_bench.files import write_bytes
 from rmdp_bench.results import Result, read_curve
 from rmdp_bench.results.summary import group_results
 from rmdp_bench.solution import Solution, load_solution
@@ -22,20 +24,20 @@ Groups = Mapping[str, Mapping[Path, Result]]
 GRID_ENVIRONMENT = "rmdp/ResourceGathering-n25-v0"
 
 
-def draw_figures(
-    results: Mapping[Path, Result], out: Path, warn: Callable[[str], None]
-) -> Iterator[Path]:
-    """Draw all figures that the runs have data for, and give their paths one by one.
+def draw_figures(results: Mapping[Path, Result], out: Path) -> tuple[list[Path], list[str]]:
+    """Draw all figures that the runs have data for; nothing is written unless all can be drawn.
 
     welfare-ENV.png          welfare against k, for every environment
     curves-TASK.png          welfare during training
-    preferences-TASK.png     who is served by whom, one panel per solver (its best seed)
-    paths-TASK-SOLVER.png    tours through Resource Gathering, played again (the best seed)
+    preferences-TASK.png     who is served by whom, one panel per solver (its lowest seed)
+    paths-TASK-SOLVER.png    tours through Resource Gathering, played again (the lowest seed)
 
     Args:
         results: run directory -> record.
         out: folder of the figures; it is created.
-        warn: told what cannot be drawn.
+
+    Returns:
+        The paths of the figures, and what could not be drawn.
 
     Raises:
         ValueError: damaged run directories.
@@ -44,12 +46,17 @@ def draw_figures(
     for (task_id, solver, settings), members in group_results(results).items():
         name = f"{solver} {settings}" if settings else solver
         tasks.setdefault(task_id, {})[name] = members
-    out.mkdir(parents=True, exist_ok=True)
-    yield from _draw_budgets(tasks, out)
-    for task_id, groups in tasks.items():
-        task = get_task(task_id)
-        yield from _draw_curves(task, groups, out, warn)
-        yield from _draw_assignments(task, groups, out, warn)
+    missing: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = list(_draw_budgets(tasks, Path(folder)))
+        for task_id, groups in tasks.items():
+            task = get_task(task_id)
+            drawn += _draw_curves(task, groups, Path(folder), missing.append)
+            drawn += _draw_assignments(task, groups, Path(folder), missing.append)
+        out.mkdir(parents=True, exist_ok=True)
+        for path in drawn:
+            write_bytes(out / path.name, path.read_bytes())
+    return [out / path.name for path in drawn], missing
 
 
 def _draw_budgets(tasks: Mapping[str, Groups], out: Path) -> Iterator[Path]:
@@ -92,28 +99,31 @@ def _draw_curves(
 def _draw_assignments(
     task: Task, groups: Groups, out: Path, warn: Callable[[str], None]
 ) -> Iterator[Path]:
-    """Figures 1, 4 and 5, from the seed with the highest welfare."""
+    """Figures 1, 4 and 5, from the lowest seed: the best one would flatter."""
     assignments: dict[str, NDArray[np.float64]] = {}
+    seeds = set()
     for name, members in groups.items():
         saved = {path: result for path, result in members.items() if result.solution is not None}
         if not saved:
             warn(f"{name} on {task.id} has no saved policies")
             continue
-        directory, best = max(saved.items(), key=lambda item: item[1].social_welfare)
+        directory, result = min(saved.items(), key=lambda item: item[1].seed)
         solution = load_solution(directory / "solution")
-        label = f"{name}, seed {best.seed}"
+        label = f"{name}, seed {result.seed}"
         assignments[label] = solution.assignment
+        seeds.add(result.seed)
         if task.env_id == GRID_ENVIRONMENT:
             stem = "".join(c if c.isalnum() or c in "_=.-" else "-" for c in name)
             yield plotting.plot_paths(
                 replay(task, solution),
                 solution.assignment,
                 out / f"paths-{task.id}-{stem}.png",
-                title=f"{label} on {task.id}: {best.social_welfare:.1f} %",
+                title=f"{label} on {task.id}: {result.social_welfare:.1f} %",
             )
     if assignments:
         path = out / f"preferences-{task.id}.png"
-        title = f"Agents by representative, {task.id}"
+        names = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
+        title = f"Agents by representative, {task.id}, {names}"
         yield plotting.plot_preferences(
             task.population, assignments, path, title=title, target_label="target speed (m/s)"
         )

@@ -53,7 +53,10 @@ def plot_command(
     from rmdp_bench.results.requests import check_writable
 
     check_writable(out)
-    for path in draw_figures(find_results(runs), out, warn):
+    paths, missing = draw_figures(find_results(runs), out)
+    for message in missing:
+        warn(message)
+    for path in paths:
         print(path)
 
 

@@ -262,18 +262,27 @@ def _remove_leftovers(directories: Sequence[Path]) -> None:
 
 @contextlib.contextmanager
 def _locked(directory: Path, seed: int) -> Iterator[None]:
-    """Hold the lock of a run directory; it is free again even if this process is killed."""
+    """Hold the lock of a run directory; it is free again even if this process is killed.
+
+    Folders made for it go again if nothing came into them.
+    """
+    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / ".lock"
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            current = path.stat().st_ino == os.fstat(file.fileno()).st_ino
-        except OSError:
-            current = False  # held, or released and removed by its holder just now
-        if not current:
-            raise ValueError(f"seed {seed} is being run by another process ({directory})")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    try:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                current = path.stat().st_ino == os.fstat(file.fileno()).st_ino
+            except OSError:
+                current = False  # held, or released and removed by its holder just now
+            if not current:
+                raise ValueError(f"seed {seed} is being run by another process ({directory})")
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            for folder in made:
+                folder.rmdir()
