@@ -44,7 +44,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[baselines,dev]"
 	@touch $@
 
-# Resolve the newest versions again. torch pins its own CUDA packages, so they stay out of the file.
+# Resolve the newest versions again, with the oldest supported Python: PYTHON=python3.11.
+# torch pins its own CUDA packages, so they stay out of the file.
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints

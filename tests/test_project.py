@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -171,31 +171,65 @@ def pinned_versions() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in (p.split("==") for p in pins)}
 
 
-def test_constraints_pin_every_requirement() -> None:
+def supported_pythons() -> list[str]:
+    prefix = "Programming Language :: Python :: 3."
+    return [f"3.{c.removeprefix(prefix)}" for c in PROJECT["classifiers"] if c.startswith(prefix)]
+
+
+def test_supported_pythons_are_the_same_everywhere() -> None:
+    oldest, *_, newest = supported_pythons()
+    assert PROJECT["requires-python"] == f">={oldest}"
+    assert f"Python {oldest} or newer" in README
+    workflow = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
+    assert f'python-version: ["{oldest}", "{newest}"]' in workflow
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    assert f"one set for Python {oldest} to {newest} on Linux and macOS" in constraints
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin"])
+@pytest.mark.parametrize("python", supported_pythons())
+def test_constraints_pin_every_requirement(python: str, system: str) -> None:
     """Direct and transitive, but for torch's CUDA packages, which depend on its build."""
     pins = pinned_versions()
+    environment = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": system,
+        "platform_system": system.title(),
+    }
     extras = PROJECT["optional-dependencies"]
     pending = [Requirement(line) for line in PROJECT["dependencies"] + sum(extras.values(), [])]
+    pending = [requirement for requirement in pending if applies(requirement, environment)]
     seen: set[tuple[str, tuple[str, ...]]] = set()
     while pending:
         requirement = pending.pop()
         name = canonicalize_name(requirement.name)
         key = (name, tuple(sorted(requirement.extras)))
-        if key in seen or not applies(requirement) or name.startswith(("cuda", "nvidia", "triton")):
+        if key in seen or name.startswith(("cuda", "nvidia", "triton")):
             continue
         seen.add(key)
         assert name in pins, f"constraints.txt does not pin {name}"
         assert requirement.specifier.contains(pins[name], prereleases=True), str(requirement)
-        for line in importlib.metadata.requires(name) or []:
-            needed = Requirement(line)
-            if applies(needed, requirement.extras):
+        for needed in requirements_of(name):
+            if applies(needed, environment, requirement.extras):
                 pending.append(needed)
 
 
-def applies(requirement: Requirement, extras: set[str] | None = None) -> bool:
-    if requirement.marker is None:
-        return True
-    return any(requirement.marker.evaluate({"extra": extra}) for extra in ["", *(extras or ())])
+def requirements_of(name: str) -> list[Requirement]:
+    """As the installed package states them; none of one that is for other Pythons or systems."""
+    try:
+        return [Requirement(line) for line in importlib.metadata.requires(name) or []]
+    except importlib.metadata.PackageNotFoundError:
+        return []
+
+
+def applies(
+    requirement: Requirement, environment: dict[str, str], extras: Iterable[str] = ()
+) -> bool:
+    marker = requirement.marker
+    return marker is None or any(
+        marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras)
+    )
 
 
 def test_version_is_the_same_everywhere() -> None:

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
-from mo_gymnasium.wrappers.vector.wrappers import MOSyncVectorEnv
-from mo_gymnasium.wrappers.wrappers import LinearReward
 
 from rmdp_bench import AgentReward, VectorReward
 from rmdp_bench.envs.wrappers import BatchedAgentReward, BatchedVectorReward
@@ -101,31 +100,6 @@ def test_vector_reward_is_the_rewards_of_all_agents_in_their_space() -> None:
     assert isinstance(gym.make(env.spec), VectorReward)
 
 
-def test_mo_gymnasium_scalarises_a_vector_reward() -> None:
-    weights = np.random.default_rng(0).random(100)
-    plain, linear = gym.make(ROBOT), LinearReward(VectorReward(gym.make(ROBOT)), weights)
-    plain.reset(seed=1), linear.reset(seed=1)
-    plain.action_space.seed(1)
-    for _ in range(20):
-        action = plain.action_space.sample()
-        info = plain.step(action)[4]
-        assert linear.step(action)[1] == pytest.approx(info["agent_rewards"] @ weights)
-
-
-def test_mo_gymnasium_vectorises_a_vector_reward() -> None:
-    make_envs: Any = [lambda: VectorReward(gym.make(ROBOT)) for _ in range(3)]
-    theirs = MOSyncVectorEnv(make_envs)
-    ours = BatchedVectorReward(gym.make_vec(ROBOT, num_envs=3))
-    assert ours.reward_space == theirs.reward_space
-    theirs.reset(seed=0), ours.reset(seed=0)
-    ours.action_space.seed(0)
-    for _ in range(20):
-        actions = ours.action_space.sample()
-        rewards = ours.step(actions)[1]
-        assert rewards.shape == (3, 100)
-        np.testing.assert_array_equal(rewards.astype(np.float32), theirs.step(actions)[1])
-
-
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_batched_rewards_are_those_of_single_environments(mode: AutoresetMode) -> None:
     """Episodes end all the time: the last reward of each must not get lost."""
@@ -151,3 +125,31 @@ def test_batched_rewards_are_those_of_single_environments(mode: AutoresetMode) -
         np.testing.assert_allclose(vectors.step(actions)[1] @ weights, expected)
         total += expected.sum()
     assert total > 0.0
+
+
+if sys.version_info < (3, 14):  # MO-Gymnasium needs pygame, which has no wheel for 3.14
+    from mo_gymnasium.wrappers.vector.wrappers import MOSyncVectorEnv
+    from mo_gymnasium.wrappers.wrappers import LinearReward
+
+    def test_mo_gymnasium_scalarises_a_vector_reward() -> None:
+        weights = np.random.default_rng(0).random(100)
+        plain, linear = gym.make(ROBOT), LinearReward(VectorReward(gym.make(ROBOT)), weights)
+        plain.reset(seed=1), linear.reset(seed=1)
+        plain.action_space.seed(1)
+        for _ in range(20):
+            action = plain.action_space.sample()
+            info = plain.step(action)[4]
+            assert linear.step(action)[1] == pytest.approx(info["agent_rewards"] @ weights)
+
+    def test_mo_gymnasium_vectorises_a_vector_reward() -> None:
+        make_envs: Any = [lambda: VectorReward(gym.make(ROBOT)) for _ in range(3)]
+        theirs = MOSyncVectorEnv(make_envs)
+        ours = BatchedVectorReward(gym.make_vec(ROBOT, num_envs=3))
+        assert ours.reward_space == theirs.reward_space
+        theirs.reset(seed=0), ours.reset(seed=0)
+        ours.action_space.seed(0)
+        for _ in range(20):
+            actions = ours.action_space.sample()
+            rewards = ours.step(actions)[1]
+            assert rewards.shape == (3, 100)
+            np.testing.assert_array_equal(rewards.astype(np.float32), theirs.step(actions)[1])
