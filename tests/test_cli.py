@@ -107,6 +107,8 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["list", "datasets"], "'envs', 'tasks', 'solvers'"),
     (["list", "tasks", "more"], "more"),
     (["list", "tasks", "--jsn"], "--json"),
+    (["list", "tasks", "--settings", "em"], "not with `list tasks`"),
+    (["list", "solvers", "--settings", "emm"], "did you mean em?"),
     (["doctor", "more"], "more"),
     (["run"], "solver"),
     (["run", "em"], "task"),
@@ -157,8 +159,9 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["run", "oracle", TASK, "--set", "groups=intervals"], f"solver oracle refuses {TASK}: "),
     ([*TOY_RUN, "--set", "noise"], "expected key=value"),
     ([*TOY_RUN, "--set", "=1"], "no setting ''"),
-    ([*TOY_RUN, "--set", "nois=1"], "no setting 'nois'; there are noise"),
-    ([*TOY_RUN, "--set", "zzz=1"], "there are action, noise, sizes"),
+    ([*TOY_RUN, "--set", "nois=1"], "no setting 'nois'; did you mean noise?"),
+    ([*TOY_RUN, "--set", "zzz=1"], f"`rmdp-bench list solvers --settings {TOY}` lists them"),
+    (["run", "em", TASK, "--set", "zzz=1"], "`rmdp-bench list solvers --settings em` lists them"),
     ([*TOY_RUN, "--set", "noise=abc"], "noise=abc: input should be a valid number"),
     ([*TOY_RUN, "--set", "noise=nan"], "noise=nan: input should be a finite number"),
     ([*TOY_RUN, "--set", "action=1.5"], "action=1.5: input should be a valid integer"),
@@ -296,6 +299,28 @@ def test_list_json(capfd: pytest.CaptureFixture[str]) -> None:
     solvers = printed_json(["list", "solvers", "--json"], capfd)
     assert [row["name"] for row in solvers] == list(SOLVERS)
     assert all(row["description"] for row in solvers)
+    for row in solvers:
+        assert all(setting["description"] for setting in row["settings"])
+    by_name = {setting["name"]: setting for setting in solvers[0]["settings"]}
+    assert by_name["n_envs"]["type"] == "int"
+    assert by_name["n_envs"]["default"] >= 1
+    assert "world" in by_name["n_envs"]["description"]
+
+
+def test_list_settings(capfd: pytest.CaptureFixture[str]) -> None:
+    rows = printed_json(["list", "solvers", "--settings", TOY, "--json"], capfd)
+    assert rows[2] == {
+        "name": "sizes",
+        "type": "tuple[int, ...]",
+        "default": [2, 3],
+        "description": "Of the arrays.",
+    }
+    assert main(["list", "solvers", "--settings", TOY]) == 0
+    output = capfd.readouterr()
+    assert output.err == ""
+    for row in rows:
+        assert row["name"] in output.out
+        assert row["description"] in output.out
 
 
 @pytest.mark.parametrize("what", ["envs", "tasks", "solvers"])

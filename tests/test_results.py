@@ -200,6 +200,11 @@ def test_other_settings_are_refused() -> None:
     for changes, message in cases:
         with pytest.raises(ValueError, match=re.escape(message)):
             toy_request(**changes)
+    many = ["action=0", "noise=1", "sizes=[2]", "name=x", "kill_at=5", "interrupt_at=6"]
+    with pytest.raises(ValueError) as caught:
+        toy_request(transitions=2000, settings=many)
+    assert str(caught.value).count("instead of") == 5
+    assert ", and 2 more; use the same settings" in str(caught.value)
     assert toy_request(transitions=2000, out="elsewhere").task.transitions == 2000
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rmdp_bench.cli.output import JsonOption, number, print_json, print_table
+from rmdp_bench.cli.output import JsonOption, number, print_json, print_table, warn
 
 
 class Kind(StrEnum):
@@ -20,9 +20,21 @@ class Kind(StrEnum):
 
 def list_command(
     what: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
+    settings: Annotated[
+        str | None,
+        typer.Option(metavar="SOLVER", help="With solvers: list the settings of this one."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List environments, tasks or solvers."""
+    """List environments, tasks, solvers or the settings of a solver."""
+    if settings is not None:
+        if what is not Kind.solvers:
+            raise ValueError(f"--settings goes with `list solvers`, not with `list {what.value}`")
+        _list_settings(settings, as_json)
+        return
+    if what is Kind.solvers and as_json:
+        print_json([row | {"settings": _settings(row["name"])} for row in _solvers()])
+        return
     rows = {Kind.envs: _environments, Kind.tasks: _tasks, Kind.solvers: _solvers}[what]()
     if as_json:
         print_json(rows)
@@ -45,6 +57,37 @@ def list_command(
         cells = [["–" if row[name] is None else str(row[name]) for name in columns] for row in rows]
         names = [name.replace("_", " ") for name in columns]
         print_table(what.value.capitalize(), names, cells, n_left=2 if what is Kind.solvers else 1)
+
+
+def _list_settings(solver: str, as_json: bool) -> None:
+    import json
+
+    from rmdp_bench.results import load_solver
+    from rmdp_bench.results.settings import describe_settings
+
+    rows = describe_settings(load_solver(solver))
+    if as_json:
+        print_json(rows)
+        return
+    cells = [
+        [row["name"], row["type"], json.dumps(row["default"]), row["description"] or ""]
+        for row in rows
+    ]
+    columns = ["setting", "type", "default", "description"]
+    note = "A task may have defaults of its own. Change a setting with run --set NAME=VALUE."
+    print_table(f"Settings of {solver}", columns, cells, n_left=4, optional=["type"], note=note)
+
+
+def _settings(solver: str) -> list[dict[str, Any]] | None:
+    """None if a package is missing that the solver needs."""
+    from rmdp_bench.results import load_solver
+    from rmdp_bench.results.settings import describe_settings
+
+    try:
+        return describe_settings(load_solver(solver))
+    except ValueError as error:
+        warn(str(error))
+        return None
 
 
 def doctor_command(as_json: JsonOption = False) -> None:

@@ -24,6 +24,8 @@ from rmdp_bench.tasks import Task, get_task
 
 REQUEST_FILE = "run.json"
 DEVICES = ("cpu", "cuda")
+MAX_DIFFERENCES = 5
+"""How many differences to the request before are named."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,9 @@ def check_same_request(request: Request) -> None:
             for key in sorted(before.keys() | now.keys())
             if before.get(key) != now.get(key)
         ]
+        if len(changed) > MAX_DIFFERENCES:
+            n_more = len(changed) - MAX_DIFFERENCES
+            changed = [*changed[:MAX_DIFFERENCES], f"and {n_more} more"]
         if changed:
             raise ValueError(
                 f"{path.parent} was made with {', '.join(changed)}; use the same settings, another "

@@ -53,6 +53,11 @@ class Solver:
     module: ModuleType
     sha256: str | None = None
 
+    @property
+    def reference(self) -> str:
+        """What `load_solver` finds it by: its name, or an outsider's file."""
+        return self.name if self.sha256 is None else str(self.module.__file__)
+
 
 def load_solver(name_or_path: str) -> Solver:
     """Load a solver by its name, or from a file whose name ends in .py.
@@ -96,7 +101,7 @@ def make_config(solver: Solver, task: Task, settings: Sequence[str] = ()) -> Any
         ) from error
     if not isinstance(config, config_type):
         raise ValueError(f"config_for of solver {solver.name} does not give a Config")
-    values = _parse_settings(config_type, settings)
+    values = _parse_settings(solver, settings)
     try:
         return dataclasses.replace(config, **values)
     except (Exception, SystemExit) as error:
@@ -200,7 +205,8 @@ def _check_solver(solver: Solver, where: str) -> None:
         ) from error
 
 
-def _parse_settings(config_type: type, settings: Sequence[str]) -> dict[str, Any]:
+def _parse_settings(solver: Solver, settings: Sequence[str]) -> dict[str, Any]:
+    config_type = solver.module.Config
     names = [field.name for field in dataclasses.fields(config_type) if field.init]
     if not settings:
         return {}
@@ -214,8 +220,10 @@ def _parse_settings(config_type: type, settings: Sequence[str]) -> dict[str, Any
         if not equals:
             raise ValueError(f"--set {setting}: expected key=value")
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or names
-            raise ValueError(f"--set {setting}: no setting {name!r}; there are {', '.join(close)}")
+            close = difflib.get_close_matches(name, names, n=3)
+            known = f"`rmdp-bench list solvers --settings {solver.reference}` lists them"
+            hint = f"did you mean {', '.join(close)}?" if close else known
+            raise ValueError(f"--set {setting}: no setting {name!r}; {hint}")
         if name in values:
             raise ValueError(f"--set {setting}: {name!r} is given twice")
         values[name] = _parse_value(types[name], text, setting)
