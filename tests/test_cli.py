@@ -29,9 +29,9 @@ TOY_RUN = ["run", TOY, TASK]
 RUNS = Path("runs") / TASK / "toy_solver"
 
 
-def command(arguments: Sequence[str]) -> subprocess.Popen[str]:
+def command(arguments: Sequence[str], **variables: str) -> subprocess.Popen[str]:
     """The command line in a process of its own, in the current folder."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])} | variables
     code = "import sys; from rmdp_bench.cli import main; sys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
@@ -425,7 +425,8 @@ def test_plot_draws_the_lowest_seed(finished: str, monkeypatch: pytest.MonkeyPat
     ceiling = get_task(TASK).ceiling
     assert ceiling is not None
     welfare = {"social_welfare": sum(best) / 25, "share_of_ceiling": sum(best) / 25 / ceiling}
-    path.write_text(json.dumps(record | welfare | {"agent_returns": best}))
+    returns = {"agent_returns": best, "worst_agent": min(best)}
+    path.write_text(json.dumps(record | welfare | returns))
     titles = []
     for name in ("plot_paths", "plot_preferences"):
         original = getattr(plotting, name)
@@ -560,6 +561,13 @@ def test_a_reader_that_goes_away_gives_no_traceback() -> None:
     assert process.stderr is not None
     assert process.stderr.read() == ""
     assert process.wait(timeout=60) == 1
+
+
+def test_output_without_unicode(finished: str) -> None:
+    process = command(["score", "runs"], PYTHONIOENCODING="ascii")
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, "")
+    assert "3.96 ? 0.00" in output
 
 
 def test_the_command_line_starts_light() -> None:

@@ -427,6 +427,19 @@ def test_groups(tmp_path: Path) -> None:
     assert group_by_checkpoint(directories) == [([0, 1], 100), ([2], 500), ([3, 4, 5], None)]
 
 
+def test_half_written_files_are_removed() -> None:
+    request = toy_request()
+    folder = request.directory(1)
+    (folder / ".writing-abc" / "new").mkdir(parents=True)
+    (folder / "checkpoint").mkdir()
+    for name in (".writing-abc/new/.writing-7-policies.onnx", "checkpoint/.writing-7-300.npz"):
+        (folder / name).touch()
+    (folder / ".writing-7-curve.csv").touch()
+    run(request)
+    assert not list(folder.rglob(".writing-*"))
+    assert not (folder / "checkpoint").exists()
+
+
 def test_two_processes_cannot_run_one_seed(tmp_path: Path) -> None:
     from rmdp_bench.results.running import _locked
 
@@ -527,11 +540,20 @@ def test_damaged_records(tmp_path: Path) -> None:
     run(toy_request())
     path = toy_request().directory(0) / "result.json"
     good = json.loads(path.read_text())
+    perfect = {"agent_returns": [98.0] * 25, "social_welfare": 98.0, "worst_agent": 98.0}
+    perfect["share_of_ceiling"] = 98 / 89.28
     for change, message in [
         ({"schema_version": 2}, "schema_version"),
         ({"social_welfare": "high"}, "social_welfare"),
         ({"agent_returns": [1.0, None]}, "agent_returns.1"),
         ({"extra": 1}, "extra"),
+        ({"task": "NoTask"}, "unknown task 'NoTask'"),
+        ({"agent_returns": [3.96] * 24}, "agent_returns: 24 values, expected one for each of the"),
+        ({"social_welfare": 3.97}, "social_welfare: 3.97 does not agree"),
+        ({"worst_agent": 1.0}, "worst_agent: 1.0 does not agree"),
+        ({"share_of_ceiling": 0.5}, "share_of_ceiling: 0.5 does not agree"),
+        ({"share_of_ceiling": None}, "share_of_ceiling: None does not agree"),
+        (perfect, "social_welfare: 98.0 is more than is possible, 89.28"),
     ]:
         path.write_text(json.dumps(good | change))
         with pytest.raises(ValueError, match=f"not a valid result: {message}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +10,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rmdp_bench.files import read_json, write_json
+from rmdp_bench.tasks import get_task
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
+TOLERANCE = 1e-6
+"""Within which scores agree with those that they follow from."""
 
 
 class EvaluationSettings(BaseModel):
@@ -82,15 +86,43 @@ def read_result(path: Path) -> Result:
     """Read a result.json.
 
     Raises:
-        ValueError: missing, damaged or of another schema; the message names file and field.
+        ValueError: missing, damaged, of another schema, or with scores that contradict each other
+            or the task; the message names file and field.
     """
     document = read_json(path)
     try:
-        return Result.model_validate(document)
+        result = Result.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{path} is not a valid result: {field}: {first['msg']}") from error
+    try:
+        _check_scores(result)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a valid result: {error}") from error
+    return result
+
+
+def _check_scores(result: Result) -> None:
+    """Refuse scores that do not belong together or to the task."""
+    task = get_task(result.task)
+    returns = result.agent_returns
+    if len(returns) != task.n_agents:
+        raise ValueError(
+            f"agent_returns: {len(returns)} values, expected one for each of the {task.n_agents} "
+            f"agents of {task.id}"
+        )
+    ceiling, welfare = task.ceiling, result.social_welfare
+    expected = {"social_welfare": math.fsum(returns) / len(returns), "worst_agent": min(returns)}
+    share = None if ceiling is None else welfare / ceiling
+    for name, value in (expected | {"share_of_ceiling": share}).items():
+        given = getattr(result, name)
+        if (given is None) != (value is None) or abs((given or 0.0) - (value or 0.0)) > TOLERANCE:
+            raise ValueError(
+                f"{name}: {given} does not agree with the other scores, which give {value}"
+            )
+    if share is not None and share > 1.0 + TOLERANCE:
+        raise ValueError(f"social_welfare: {welfare} is more than is possible, {ceiling}")
 
 
 def find_results(folders: Iterable[Path]) -> dict[Path, Result]:

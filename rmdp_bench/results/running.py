@@ -22,7 +22,7 @@ import numpy as np
 
 from rmdp_bench import scoring
 from rmdp_bench.evaluation import Evaluation, evaluate_all
-from rmdp_bench.files import replacing, write_json, write_text
+from rmdp_bench.files import remove_temporaries, replacing, write_json, write_text
 from rmdp_bench.results.checkpoints import group_by_checkpoint, list_checkpoints
 from rmdp_bench.results.progress import Display, NoDisplay
 from rmdp_bench.results.records import (
@@ -83,6 +83,7 @@ def run(
                     directories[seed] = request.directory(seed)
         check_same_request(request)
         for seed, directory in directories.items():
+            remove_temporaries(directory)  # of a process that was killed while it wrote
             write_json(directory / REQUEST_FILE, request.identity(seed))
         for seeds, resume_at in group_by_checkpoint(directories):
             if all(_is_recorded(directories[seed]) for seed in seeds):
