@@ -98,20 +98,31 @@ def _resource_gathering_ceiling(population: Population, n_representatives: int) 
 
 @dataclass(frozen=True)
 class _Family:
-    """Tasks that differ in their budget only."""
+    """Tasks that differ in their budget only.
+
+    Attributes:
+        name: of the environment: its id without "rmdp/" and without the version.
+        budgets: numbers of representatives, ascending.
+        transitions: per policy.
+        gamma: discount of the training objective.
+        ceiling: population and budget -> greatest social welfare, percent; None: not known.
+        version: of the environment and of its tasks.
+    """
 
     name: str
     budgets: tuple[int, ...]
     transitions: int
     gamma: float
-    ceiling: Callable[[Population, int], float]
+    ceiling: Callable[[Population, int], float] | None
+    version: str = "v0"
+
+    @property
+    def env_id(self) -> str:
+        """Gymnasium id of the environment."""
+        return f"rmdp/{self.name}-{self.version}"
 
 
-_VELOCITY: tuple[int, float, Callable[[Population, int], float]] = (
-    2_000_000,
-    0.99,
-    _constant_speed_ceiling,
-)
+_VELOCITY = (2_000_000, 0.99, _constant_speed_ceiling)
 _FAMILIES = (
     _Family("HalfCheetahVel-n100", (1, 2, 5, 10), *_VELOCITY),
     _Family("AntVel-n100", (1, 2, 5, 10), *_VELOCITY),
@@ -132,10 +143,10 @@ def _tasks() -> dict[str, Task]:
     environments = {entry.id: entry for entry in ENVIRONMENTS}
     tasks = {}
     for family in _FAMILIES:
-        entry = environments[f"rmdp/{family.name}-v0"]
+        entry = environments[family.env_id]
         for budget in family.budgets:
             task = Task(
-                id=f"{family.name}-k{budget}-v0",
+                id=f"{family.name}-k{budget}-{family.version}",
                 track="online",
                 env_id=entry.id,
                 dataset_id=None,
@@ -154,6 +165,6 @@ def _tasks() -> dict[str, Task]:
 @functools.cache
 def _ceiling(env_id: str, n_representatives: int) -> float | None:
     for family in _FAMILIES:
-        if f"rmdp/{family.name}-v0" == env_id:
+        if family.env_id == env_id and family.ceiling is not None:
             return family.ceiling(get_population(env_id), n_representatives)
     return None

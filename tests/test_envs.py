@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,10 @@ from rmdp_bench.envs.base import RepresentedEnv
 from rmdp_bench.envs.world import decode_generators, encode_generators
 
 ALL = [pytest.param(entry, id=entry.id) for entry in ENVIRONMENTS]
-ONE_PER_WORLD = [
-    pytest.param(entry, id=entry.id)
-    for position, entry in enumerate(ENVIRONMENTS)
-    if entry.kwargs.get("robot")
-    not in [earlier.kwargs.get("robot") for earlier in ENVIRONMENTS[:position]]
-]
+_FIRST_OF_ITS_WORLD: dict[tuple[str, Any], EnvironmentEntry] = {}
+for _entry in ENVIRONMENTS:
+    _FIRST_OF_ITS_WORLD.setdefault((_entry.entry_point, _entry.kwargs.get("robot")), _entry)
+ONE_PER_WORLD = [pytest.param(entry, id=entry.id) for entry in _FIRST_OF_ITS_WORLD.values()]
 MODES = [pytest.param(mode, id=mode.name) for mode in AutoresetMode]
 
 
@@ -87,6 +86,18 @@ def test_gymnasium_accepts_it(entry: EnvironmentEntry) -> None:
     json.loads(env.spec.to_json())
     assert env.spec.max_episode_steps == entry.max_episode_steps
     env.close()
+
+
+SECTIONS = (
+    *("Description", "Population", "Observation", "Action", "Reward", "Episode end"),
+    *("Arguments", "Version history"),
+)
+
+
+@pytest.mark.parametrize("entry", ONE_PER_WORLD)
+def test_documentation_has_every_section(entry: EnvironmentEntry) -> None:
+    text = import_module(entry.entry_point.partition(":")[0]).__doc__ or ""
+    assert [line[:-1] for line in text.splitlines() if line[:-1] in SECTIONS] == list(SECTIONS)
 
 
 @pytest.mark.parametrize("entry", ALL)
