@@ -378,6 +378,20 @@ def test_score_keeps_settings_apart(finished: str, capfd: pytest.CaptureFixture[
     assert "is there twice" in capfd.readouterr().err
 
 
+def test_different_revisions_are_shown(finished: str, capfd: pytest.CaptureFixture[str]) -> None:
+    (row,) = printed_json(["score", "runs", "--json"], capfd)
+    assert len(row["git_revisions"]) == 1
+    for seed, revision in ((0, "0123456789abcdef-dirty"), (1, None)):
+        path = RUNS / f"seed-{seed}" / "result.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"git_revision": revision}))
+    (row,) = printed_json(["score", "runs", "--json"], capfd)
+    assert row["git_revisions"] == ["0123456789abcdef-dirty", None]
+    for arguments in (["score", "runs"], ["leaderboard", "show", "--runs", "runs"]):
+        assert main(arguments) == 0
+        output = capfd.readouterr().out
+        assert "toy_solver: seeds of different revisions, 0123456789-dirty, unknown." in output
+
+
 def test_leaderboard(finished: str, capfd: pytest.CaptureFixture[str]) -> None:
     shutil.copytree("runs", "leaderboards/submissions/first-try/results")
     board = printed_json(["leaderboard", "show", "--runs", "runs", "--json"], capfd)
@@ -568,6 +582,20 @@ def test_output_without_unicode(finished: str) -> None:
     output, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (0, "")
     assert "3.96 ? 0.00" in output
+
+
+def test_a_system_without_file_locks() -> None:
+    """Windows."""
+    code = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "from rmdp_bench.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    result = subprocess.run(
+        [sys.executable, "-c", code, *TOY_RUN], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert result.stderr == "rmdp-bench: error: runs need Linux or macOS; on Windows use WSL\n"
 
 
 def test_the_command_line_starts_light() -> None:

@@ -32,6 +32,7 @@ from rmdp_bench.results import (
     running,
 )
 from rmdp_bench.results.checkpoints import Checkpoint, group_by_checkpoint, write_checkpoints
+from rmdp_bench.results.records import write_result
 from rmdp_bench.results.solvers import load_solver, make_config
 from rmdp_bench.results.system import git_revision, system_record, versions
 from rmdp_bench.solution import Solution, load_solution
@@ -256,13 +257,13 @@ def test_kill_between_two_records_continues_the_batch(monkeypatch: pytest.Monkey
     """What is recorded already is trained again with the others, from their checkpoint."""
     request = toy_request(seeds=[0, 1, 2])
     with monkeypatch.context() as patch:
-        write, written = running.write_result, []
+        written: list[Result] = []
 
         def killed(directory: Path, result: Result) -> None:
             if len(written) == 1:
                 raise KeyboardInterrupt
             written.append(result)
-            write(directory, result)
+            write_result(directory, result)
 
         patch.setattr(running, "write_result", killed)
         with pytest.raises(KeyboardInterrupt):

@@ -109,7 +109,8 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
             ]
             for summary in own
         ]
-        note = _NOTE if task == summaries[-1].task else ""
+        note = _revisions(own)
+        note += _NOTE if task == summaries[-1].task else ""
         print_table(task, columns, rows, optional=("transitions/s", *_OPTIONAL), note=note)
 
 
@@ -134,7 +135,7 @@ def _print_quality(table: Table) -> None:
         n_left=2,
         optional=_OPTIONAL,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
-        note=_NOTE,
+        note=_revisions([entry.summary for entry in table.entries]) + _NOTE,
     )
 
 
@@ -158,6 +159,23 @@ def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
         optional = ("peak MiB", "device")
         title = f"Cost on {device_class}"
         print_table(title, columns, rows, n_left=4, optional=optional, highlight=bold)
+
+
+def _revisions(summaries: Sequence[Summary]) -> str:
+    """A line for every row whose seeds come from different revisions of the code."""
+    lines = []
+    for summary in summaries:
+        if len(summary.git_revisions) > 1:
+            names = [_short(revision) for revision in summary.git_revisions]
+            lines.append(f"{_name(summary)}: seeds of different revisions, {', '.join(names)}.\n")
+    return "".join(lines)
+
+
+def _short(revision: str | None) -> str:
+    if revision is None:
+        return "unknown"
+    commit, dirty, _ = revision.partition("-dirty")
+    return commit[:10] + dirty
 
 
 def _name(summary: Summary) -> str:

@@ -5,18 +5,24 @@ anybody gets who loads the folder.
 
 Seeds that train as one batch are recorded together: their checkpoints go when all have a record, so
 that a batch that is killed in between is continued with the same seeds.
+
+Linux and macOS: run directories are locked with flock, which Windows lacks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError as error:
+    raise ImportError("runs need Linux or macOS; on Windows use WSL") from error
 
 import numpy as np
 

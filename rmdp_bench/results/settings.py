@@ -20,10 +20,10 @@ def describe_settings(solver: Solver) -> list[dict[str, Any]]:
         None if there is none) and description (None if there is none). A task may have defaults
         of its own.
     """
-    config_type = solver.module.Config
+    config_type: type = solver.module.Config
     written: dict[str, tuple[str, str | None]] = {}
     for base in reversed(config_type.__mro__):
-        if dataclasses.is_dataclass(base):
+        if "__dataclass_fields__" in vars(base):
             written |= _read_fields(base)
     rows = []
     for field in dataclasses.fields(config_type):

@@ -43,6 +43,7 @@ class Summary:
         transitions_per_second: of all policies and all seeds that trained together.
         wall_hours: per seed.
         peak_memory_mib: greatest over seeds.
+        git_revisions: of the code that made the seeds, each once; None among them if unknown.
     """
 
     task: str
@@ -66,6 +67,7 @@ class Summary:
     transitions_per_second: float
     wall_hours: float
     peak_memory_mib: float
+    git_revisions: list[str | None]
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
@@ -147,6 +149,7 @@ def _summarise_group(settings: str, members: Sequence[Result]) -> Summary:
         peak_memory_mib=max(
             result.peak_device_memory_mib or result.peak_memory_mib for result in members
         ),
+        git_revisions=list(dict.fromkeys(result.git_revision for result in members)),
     )
 
 
