@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
 import re
 import subprocess
@@ -27,6 +28,7 @@ ORDER = (
     *("files", "population", "scoring", "ceilings", "envs", "tasks", "solution", "evaluation"),
     *("results", "leaderboard", "plotting", "cli"),
 )
+PUBLIC_MODULES = tuple(name for name in ORDER if name != "files")
 
 
 def tracked_files(*patterns: str) -> list[Path]:
@@ -91,14 +93,70 @@ def solver_modules() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", package_files("baselines"), ids=module_name)
-def test_baselines_use_public_names_and_no_other_solver(path: Path) -> None:
+def public_names(module: str) -> set[str]:
+    """Those of `__all__`; without it, those that the module itself defines."""
+    loaded = importlib.import_module(module)
+    if hasattr(loaded, "__all__"):
+        return set(loaded.__all__)
+    assert loaded.__file__ is not None
+    names: set[str] = set()
+    for node in ast.parse(Path(loaded.__file__).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names.update(target.id for target in targets if isinstance(target, ast.Name))
+    return {name for name in names if not name.startswith("_")}
+
+
+def is_public(name: str) -> bool:
+    """Whether solvers may import it: the package, its front's names, and those of its modules.
+
+    What is inside a subpackage is its own affair, and so is `files`.
+    """
+    match name.split("."):
+        case ["rmdp_bench"]:
+            return True
+        case ["rmdp_bench", first]:
+            return first in public_names("rmdp_bench") or first in PUBLIC_MODULES
+        case ["rmdp_bench", module, member] if module in PUBLIC_MODULES:
+            return member in public_names(f"rmdp_bench.{module}")
+    return False
+
+
+@pytest.mark.parametrize(
+    ("name", "public"),
+    [
+        ("rmdp_bench", True),
+        ("rmdp_bench.RunLog", True),
+        ("rmdp_bench.results", True),
+        ("rmdp_bench.results.RunLog", True),
+        ("rmdp_bench.tasks.Task", True),
+        ("rmdp_bench.population.Population", True),
+        ("rmdp_bench.envs.ENVIRONMENTS", True),
+        ("rmdp_bench.no_such_name", False),
+        ("rmdp_bench.files.write_json", False),
+        ("rmdp_bench.results.checkpoints", False),
+        ("rmdp_bench.results.checkpoints.write_checkpoints", False),
+        ("rmdp_bench.results.*", False),
+        ("rmdp_bench.tasks._tasks", False),
+        ("rmdp_bench.tasks.dataclass", False),
+        ("rmdp_bench.envs.velocity", False),
+    ],
+)
+def test_what_is_public(name: str, public: bool) -> None:
+    assert is_public(name) == public
+
+
+@pytest.mark.parametrize(
+    "path", [*package_files("baselines"), *package_files("examples")], ids=module_name
+)
+def test_solvers_use_public_names_and_no_other_solver(path: Path) -> None:
     solvers = solver_modules()
     assert solvers
     for name in imported_names(path):
         parts = name.split(".")
-        if parts[0] == "rmdp_bench":
-            assert not any(part.startswith("_") for part in parts), f"{path.name} imports {name}"
+        assert parts[0] != "rmdp_bench" or is_public(name), f"{path.name} imports {name}"
         if parts[0] == "baselines":
             others = solvers - {module_name(path)}
             assert not any(name == other or name.startswith(f"{other}.") for other in others), (
