@@ -6,7 +6,6 @@ import importlib.util
 import itertools
 import json
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -107,11 +106,9 @@ def test_constant_speed_grows_with_the_budget_to_100() -> None:
     assert found[28] < 100 - 1e-6
 
 
-def test_constant_speed_is_fast_and_does_not_need_the_order() -> None:
+def test_constant_speed_does_not_need_the_order() -> None:
     population = TargetPopulation.uniform(1000, 4.0, seed=1)
-    start = time.perf_counter()
     first = constant_speed_optimum(population, 50)
-    assert time.perf_counter() - start < 1.0
     order = np.random.default_rng(0).permutation(1000)
     shuffled = TargetPopulation(population.targets[order], width=0.2)
     second = constant_speed_optimum(shuffled, 50)
