@@ -336,6 +336,14 @@ def test_bad_vector_keywords(
         gym.make_vec(entry.id, **{"num_envs": 2, **keywords})
 
 
+@pytest.mark.parametrize("entry", ONE_PER_WORLD)
+def test_vector_form_names_all_its_keywords(entry: EnvironmentEntry) -> None:
+    with pytest.raises(ValueError, match="unknown keyword 'foo'") as caught:
+        gym.make_vec(entry.id, 2, foo=1)
+    for name in ("population_seed", "render_mode", "autoreset_mode", "max_episode_steps"):
+        assert name in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("env_id", "action", "message"),
     [

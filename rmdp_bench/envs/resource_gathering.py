@@ -246,7 +246,7 @@ class ResourceGatheringVectorEnv(RepresentedVectorEnv):
         Raises:
             ValueError: an unknown keyword, or a value out of range.
         """
-        check_keywords(unknown, (*_KEYWORDS, "autoreset_mode"))
+        check_keywords(unknown, (*_KEYWORDS, "autoreset_mode", "max_episode_steps"))
         check_population_seed(population_seed)
         super().__init__(
             ResourceGatheringWorld(num_envs),

@@ -1,4 +1,4 @@
-"""Velocity: a robot runs, and every agent wants another speed (Ivanov & Ben-Porat 2024, section 5).
+"""Velocity: a robot runs, and every agent wants another speed (Ivanov & Ben-Porat 2024, section 4).
 
 Description:
     Gymnasium's v5 robots HalfCheetah, Ant, Hopper and Walker2d with its models, reset noise and
