@@ -12,6 +12,7 @@ INSTALLED := $(VENV)/.installed
 DEMO_TASK := ResourceGathering-n25-k3-v0
 DEMO_TRANSITIONS := 300000
 DEMO_OUT := runs/demo
+BENCH_JSON := build/benchmarks/environments.json
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench venv constraints clean
@@ -34,7 +35,8 @@ lint: venv
 	$(BIN)/mypy
 
 bench: venv
-	$(BIN)/python benchmarks/environments.py
+	mkdir -p $(dir $(BENCH_JSON))
+	$(BIN)/python benchmarks/environments.py --json $(BENCH_JSON)
 
 venv: $(INSTALLED)
 
