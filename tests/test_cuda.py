@@ -1,0 +1,94 @@
+"""The learner on a GPU against the same on the CPU. Without a GPU there is nothing to test here."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from baselines.online.assignments import AssignmentRule, FixedRule
+from baselines.online.end_to_end import Config as SoftConfig
+from baselines.online.end_to_end import SoftRule
+from baselines.online.learner import Learner
+from baselines.online.settings import PPOConfig
+from tests.test_learner import SMALL, TASKS, even_rule, small_task
+
+SEEDS = (0, 1)
+RULES = ["fixed", "soft"]
+
+
+def make_learner(task_id: str, rule_name: str, device: str) -> tuple[Learner, AssignmentRule]:
+    task = small_task(task_id)
+    if rule_name == "soft":
+        config = SoftConfig(**SMALL, signal="advantage")
+        return Learner(task, config, SEEDS, device), SoftRule(task, config, SEEDS, device)
+    rule = FixedRule(even_rule(task, SEEDS).assignment.to(device))
+    return Learner(task, PPOConfig(**SMALL), SEEDS, device), rule
+
+
+def update(learner: Learner, rule: AssignmentRule) -> None:
+    """One iteration of training."""
+    batch = learner.collector.collect(learner.actor)
+    rule.after_collection(learner.collector.average_returns)
+    learner.update(batch, rule)
+
+
+def copy_of_state(learner: Learner) -> dict[str, npt.NDArray[np.generic]]:
+    return {name: array.copy() for name, array in learner.get_state()[0].items()}
+
+
+def assert_same_training(task_id: str, rule_name: str, device: str) -> None:
+    """One iteration: the same noise and the same mini-batches, so the same parameters."""
+    expected, expected_rule = make_learner(task_id, rule_name, "cpu")
+    learner, rule = make_learner(task_id, rule_name, device)
+    initial = expected.actor.flat.clone()
+    torch.testing.assert_close(learner.actor.flat.cpu(), initial, rtol=0.0, atol=0.0)
+    update(expected, expected_rule)
+    update(learner, rule)
+    assert learner.actor.flat.device.type == rule.assignment.device.type == device
+    assert (expected.actor.flat - initial).abs().max() > 1e-3  # ten times the tolerance
+    for name in ("actor", "critic"):
+        flat, reference = getattr(learner, name).flat.cpu(), getattr(expected, name).flat
+        torch.testing.assert_close(flat, reference, rtol=0.0, atol=1e-4)
+    torch.testing.assert_close(rule.assignment.cpu(), expected_rule.assignment, rtol=0.0, atol=1e-4)
+    np.testing.assert_allclose(
+        learner.collector.average_returns, expected.collector.average_returns, rtol=1e-3, atol=1e-3
+    )
+
+
+def assert_state_round_trip(task_id: str, source: str, target: str) -> None:
+    """A checkpoint written on one device goes on, with the same numbers, on another."""
+    learner, rule = make_learner(task_id, "fixed", source)
+    update(learner, rule)
+    state, states = copy_of_state(learner), learner.get_state()[1]
+    rule_state = {name: array.copy() for name, array in rule.get_state().items()}
+    update(learner, rule)
+
+    resumed, resumed_rule = make_learner(task_id, "fixed", target)
+    resumed.set_state(state, states)
+    resumed_rule.set_state(rule_state)
+    restored = copy_of_state(resumed)
+    assert restored.keys() == state.keys()
+    for name, array in state.items():
+        np.testing.assert_array_equal(restored[name], array, err_msg=name)
+    update(resumed, resumed_rule)
+    assert resumed.actor.flat.device.type == resumed_rule.assignment.device.type == target
+    for name in ("actor", "critic"):
+        flat, reference = getattr(resumed, name).flat.cpu(), getattr(learner, name).flat.cpu()
+        torch.testing.assert_close(flat, reference, rtol=0.0, atol=1e-4)
+
+
+if torch.cuda.is_available():
+
+    @pytest.mark.parametrize("rule_name", RULES)
+    @pytest.mark.parametrize("task_id", TASKS)
+    def test_training_is_that_of_the_cpu(task_id: str, rule_name: str) -> None:
+        assert_same_training(task_id, rule_name, "cuda")
+
+    @pytest.mark.parametrize(
+        ("source", "target"), [("cuda", "cuda"), ("cuda", "cpu"), ("cpu", "cuda")]
+    )
+    @pytest.mark.parametrize("task_id", TASKS)
+    def test_state_goes_to_and_from_the_gpu(task_id: str, source: str, target: str) -> None:
+        assert_state_round_trip(task_id, source, target)
