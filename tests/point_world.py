@@ -1,6 +1,6 @@
 """A world small enough to be solved in seconds: a point that moves along a line.
 
-Two groups of agents want it at two places. It also shows what a new environment takes.
+Two groups of agents want it at two places.
 """
 
 from __future__ import annotations

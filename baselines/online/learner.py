@@ -69,8 +69,8 @@ class Learner:
         """Makes the worlds, the networks and every seed's random generators.
 
         On the CPU, torch is set to one thread: its products are too small to share out, and its
-        waiting threads would take the cores from the physics (measured: 2 threads on 2 cores make
-        an update slower, many times so on a busy machine).
+        waiting threads take the cores from the physics (measured with another process on a
+        machine of 2 cores: with 2 threads an update took ten times as long and more).
         """
         if device == "cpu":
             torch.set_num_threads(1)
