@@ -62,14 +62,14 @@ def plain_forward(parameters: dict[str, torch.Tensor], inputs: torch.Tensor, k: 
 def minibatch(learner: Learner) -> tuple[torch.Tensor, ...]:
     """Random inputs, actions, old log-probabilities and advantages, some ratios out of the clip."""
     generator = torch.Generator().manual_seed(0)
-    rows, n_actions = (learner.n_policies, 8), learner.collector.n_actions
+    rows, n_actions = (learner.n_policies, 8), learner.collector.actions.n_outputs
     inputs = torch.randn(
         learner.n_seeds,
         learner.n_representatives * 8,
         learner.observation_size,
         generator=generator,
     )
-    if learner.discrete:
+    if not learner.collector.actions.has_log_std:
         actions = torch.randint(n_actions, (*rows, 1), generator=generator).float()
     else:
         actions = torch.randn(*rows, n_actions, generator=generator)
@@ -84,7 +84,7 @@ def log_probs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities (R k, B) and entropies (R k, B) by torch.distributions."""
     outputs = plain_forward(parameters, inputs, learner.n_representatives)
-    if learner.discrete:
+    if not learner.collector.actions.has_log_std:
         categorical = torch.distributions.Categorical(logits=outputs)
         return categorical.log_prob(actions.squeeze(-1)), categorical.entropy()
     normal = torch.distributions.Normal(outputs, parameters["log_std"].exp().expand_as(outputs))

@@ -12,11 +12,14 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from rmdp_bench.cli import main
+from rmdp_bench.leaderboard import build_tables
+from rmdp_bench.results.records import read_result
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -301,3 +304,32 @@ def test_no_file_names_a_place_on_one_machine() -> None:
     files = tracked_files()
     assert ROOT / "README.md" in files
     assert [path.name for path in files if place.search(path.read_bytes())] == []
+
+
+def test_results_in_the_readme_are_those_of_the_leaderboard() -> None:
+    expected = []
+    for table in build_tables(ROOT / "leaderboards"):
+        for entry in table.entries:
+            row = entry.summary
+            welfare = f"{row.social_welfare:.2f} ± {row.standard_error:.2f}"
+            share = f"{100 * (row.share_of_ceiling or 0):.1f} %"
+            expected.append(f"| `{row.task}` | `{row.solver}` | {welfare} | {share} |")
+    assert expected
+    assert [line for line in README.splitlines() if re.match(r"\| `\S+-k\d+-v0` \|", line)] == (
+        expected
+    )
+
+
+@pytest.mark.parametrize(
+    "record",
+    sorted((ROOT / "leaderboards").rglob("result.json")),
+    ids=lambda path: "-".join(path.parts[-4:-1]),
+)
+def test_stored_results_follow_from_their_matrix_and_assignment(record: Path) -> None:
+    result = read_result(record)
+    assignment = np.load(record.parent / "solution" / "assignment.npy", allow_pickle=False)
+    with np.load(record.parent / "welfare.npz", allow_pickle=False) as archive:
+        matrix = archive["welfare_matrix"]
+    returns = (assignment * matrix).sum(axis=1)
+    np.testing.assert_allclose(returns, result.agent_returns, rtol=1e-6)
+    assert result.social_welfare == pytest.approx(returns.mean())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.online.actions import make_actions
 from baselines.online.networks import HeadedNetwork
 from baselines.online.settings import PPOConfig
 from rmdp_bench.tasks import Task
@@ -42,13 +42,35 @@ class Batch:
     """(number of truncations, d) normalised: where the truncated episodes ended."""
 
 
+class Truncations:
+    """Where episodes were truncated, and what was observed there."""
+
+    def __init__(self, n_envs: int) -> None:
+        """For rows of `n_envs` copies for each representative."""
+        self.n_envs = n_envs
+        self.where: list[npt.NDArray[np.intp]] = []
+        self.observations: list[FloatArray] = []
+
+    def add(self, t: int, truncated: npt.NDArray[np.bool_], final_obs: Any) -> None:
+        """Keeps the final observations of the truncated rows (R k E,) of step t."""
+        rows = np.flatnonzero(truncated)
+        policy, copy = np.divmod(rows, self.n_envs)
+        self.where.append(np.stack([policy, np.full_like(rows, t), copy]))
+        self.observations.extend(final_obs[rows])
+
+    def arrays(self, observation_size: int) -> tuple[tuple[npt.NDArray[np.intp], ...], FloatArray]:
+        """Representative, step and copy, (B,) each, and final observations (B, d)."""
+        where = np.concatenate([np.empty((3, 0), np.intp), *self.where], axis=1)
+        finals = np.array(self.observations, np.float64).reshape(-1, observation_size)
+        return tuple(where), finals
+
+
 class Collector:
     """The worlds of R k representatives, E copies for each, and what is known of their returns.
 
     Attributes:
         population: the agents.
-        discrete: whether actions are discrete.
-        n_actions: number of discrete actions, or of components of a continuous one.
+        actions: discrete or continuous.
         observation_size: d.
         statistics: of the raw observations of each seed.
         average_returns: (R, n, k) moving average of each agent's return with each representative
@@ -67,9 +89,7 @@ class Collector:
         )
         self.population = envs.population
         self.envs = envs
-        space = envs.single_action_space
-        self.discrete = isinstance(space, gym.spaces.Discrete)
-        self.n_actions = int(space.n) if self.discrete else int(space.shape[0])
+        self.actions = make_actions(envs.single_action_space)
         self.observation_size = int(envs.single_observation_space.shape[0])
         self.noise = [np.random.default_rng([seed, 1]) for seed in seeds]
         # Below 2^31: the seeds above are kept for evaluation.
@@ -89,60 +109,54 @@ class Collector:
         """Acts for T steps in every copy of the world, and updates `average_returns`."""
         shape = (self.n_policies, self.n_steps, self.config.n_envs)
         raw = np.empty((*shape, self.observation_size))
-        normalised = np.empty((*shape, self.observation_size), np.float32)
-        outputs = np.empty((*shape, self.n_actions), np.float32)
-        actions = np.empty((*shape, 1 if self.discrete else self.n_actions), np.float32)
+        observations = np.empty((*shape, self.observation_size), np.float32)
+        outputs = np.empty((*shape, self.actions.n_outputs), np.float32)
+        actions = np.empty((*shape, self.actions.width), np.float32)
         outcomes = np.empty((*shape, self.population.outcome_size), np.float32)
         ended = np.empty(shape, bool)
-        truncations: list[npt.NDArray[np.intp]] = []
-        final_observations: list[FloatArray] = []
-        noise = self._draw_noise(actions.shape)
-        std = None if self.discrete else actor.parameters["log_std"].exp().cpu().numpy()
+        truncations = Truncations(shape[2])
+        size = (self.n_representatives, *shape[1:])
+        noise = np.concatenate([self.actions.draw_noise(size, own) for own in self.noise])
+        std = actor.parameters["log_std"].exp().cpu().numpy() if self.actions.has_log_std else None
         for t in range(self.n_steps):
             raw[:, t] = self.observations.reshape(shape[0], shape[2], -1)
-            normalised[:, t] = self.normalize(raw[:, t])
-            inputs = torch.from_numpy(normalised[:, t]).to(self.device)
+            observations[:, t] = self.normalize(raw[:, t])
+            inputs = torch.from_numpy(observations[:, t]).to(self.device)
             outputs[:, t] = actor.evaluate(inputs).cpu().numpy()
-            if std is None:  # the largest logit plus Gumbel noise is a sample of the softmax
-                chosen = (outputs[:, t] + noise[:, t]).argmax(-1)
-                actions[:, t, :, 0] = chosen
-                step_actions = chosen.reshape(-1)
-            else:
-                actions[:, t] = outputs[:, t] + std * noise[:, t]
-                step_actions = actions[:, t].reshape(-1, self.n_actions).clip(-1.0, 1.0)
-            self.observations, _, terminated, truncated, info = self.envs.step(step_actions)
+            actions[:, t] = self.actions.sample(outputs[:, t], noise[:, t], std)
+            step = self.envs.step(self.actions.for_envs(actions[:, t]))
+            self.observations, _, terminated, truncated, info = step
             ended[:, t] = (terminated | truncated).reshape(shape[0], shape[2])
             step_outcomes = info["outcome"]
             if ended[:, t].any():
-                rows = np.flatnonzero(terminated | truncated)
-                step_outcomes = step_outcomes.copy()
-                step_outcomes[rows] = info["final_info"]["outcome"][rows]
-                for row in np.flatnonzero(truncated & ~terminated):
-                    policy, copy = divmod(int(row), shape[2])
-                    truncations.append(np.array([policy, t, copy], np.intp))
-                    final_observations.append(info["final_obs"][row])
+                over = (terminated | truncated)[:, None]
+                step_outcomes = np.where(over, info["final_info"]["outcome"], step_outcomes)
+                truncations.add(t, truncated & ~terminated, info["final_obs"])
             outcomes[:, t] = step_outcomes.reshape(shape[0], shape[2], -1)
-
-        where = np.array(truncations, np.intp).reshape(-1, 3)
-        finals = np.array(final_observations, np.float64).reshape(-1, self.observation_size)
+        where, finals = truncations.arrays(self.observation_size)
         last = self.normalize(self.observations.reshape(shape[0], shape[2], -1))
-        to = self.device
-        rewards = self.population.rewards(torch.from_numpy(outcomes).to(to))
-        rewards *= self.config.reward_scale
-        batch = Batch(
-            observations=torch.from_numpy(normalised).to(to),
-            last_observations=torch.from_numpy(last).to(to),
-            actions=torch.from_numpy(actions).to(to),
-            log_probs=self._log_probs(actor, torch.from_numpy(outputs).to(to), actions, noise),
-            rewards=rewards,
-            ended=torch.from_numpy(ended).to(to),
-            truncations=tuple(where.T),
-            final_observations=torch.from_numpy(self.normalize(finals, where[:, 0])).to(to),
-        )
+        final_observations = self.normalize(finals, where[0])
         if self.config.normalize_observations:
             self.statistics.update(raw.reshape(self.n_seeds, -1, self.observation_size))
-        self._average_returns(batch.rewards, ended)
-        return batch
+
+        def tensor(array: npt.NDArray[Any]) -> Tensor:
+            return torch.from_numpy(array).to(self.device)
+
+        rewards = self.population.rewards(tensor(outcomes))
+        rewards *= self.config.reward_scale
+        self._average_returns(rewards, ended)
+        return Batch(
+            observations=tensor(observations),
+            last_observations=tensor(last),
+            actions=tensor(actions),
+            log_probs=self.actions.log_probs_of_samples(
+                actor, tensor(outputs), tensor(actions), tensor(noise)
+            ),
+            rewards=rewards,
+            ended=tensor(ended),
+            truncations=where,
+            final_observations=tensor(final_observations),
+        )
 
     def normalize(
         self, observations: FloatArray, policies: npt.NDArray[np.intp] | None = None
@@ -163,32 +177,6 @@ class Collector:
             mean, scale = mean[:, None], scale[:, None]
         bound = self.config.observation_clip
         return np.clip((observations - mean) * scale, -bound, bound).astype(np.float32)
-
-    def _draw_noise(self, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Noise of a whole batch of actions (R k, T, E, a), from each seed's own stream."""
-        if self.discrete:
-            size = (self.n_representatives, *shape[1:3], self.n_actions)
-            draws = [generator.gumbel(size=size).astype(np.float32) for generator in self.noise]
-        else:
-            size = (self.n_representatives, *shape[1:])
-            draws = [g.standard_normal(size, dtype=np.float32) for g in self.noise]
-        return np.concatenate(draws)
-
-    def _log_probs(
-        self,
-        actor: HeadedNetwork,
-        outputs: Tensor,
-        actions: FloatArray,
-        noise: npt.NDArray[np.float32],
-    ) -> Tensor:
-        """Log-probabilities (R k, T, E) of the actions taken."""
-        if self.discrete:
-            indices = torch.from_numpy(actions).to(self.device).long()
-            return outputs.log_softmax(-1).gather(-1, indices).squeeze(-1)
-        log_std = actor.parameters["log_std"].unsqueeze(1)
-        z = torch.from_numpy(noise).to(self.device)
-        log_probs: Tensor = (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
-        return log_probs
 
     def _average_returns(self, rewards: Tensor, ended: npt.NDArray[np.bool_]) -> None:
         """Equation 10 for every episode that ended, in order: Q <- (1 - lambda) Q + lambda R_0.

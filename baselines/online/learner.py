@@ -31,7 +31,6 @@ Schedules are geometric over the run, as in the code; gamma comes from the task.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +39,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.online.actions import clipped_surrogate
 from baselines.online.assignments import AssignmentRule
 from baselines.online.collection import Batch, Collector
 from baselines.online.networks import HeadedNetwork
@@ -78,18 +78,18 @@ class Learner:
         self.n_seeds, self.n_representatives = len(seeds), task.n_representatives
         self.n_policies, self.n_agents = self.n_seeds * task.n_representatives, task.n_agents
         self.collector = collector = Collector(task, config, seeds, device)
-        self.observation_size, self.discrete = collector.observation_size, collector.discrete
+        self.observation_size, actions = collector.observation_size, collector.actions
         # A stream for each purpose, so that a wider network does not change the action noise.
         self.order = [np.random.default_rng([seed, 2]) for seed in seeds]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         sizes = (task.n_representatives, collector.observation_size, config.hidden_size)
         self.actor = HeadedNetwork(
             *sizes,
-            collector.n_actions,
+            actions.n_outputs,
             head_gain=0.01,
             generators=generators,
             device=device,
-            log_std=None if collector.discrete else config.log_std,
+            log_std=config.log_std if actions.has_log_std else None,
         )
         self.critic = HeadedNetwork(
             *sizes, task.n_agents, head_gain=1.0, generators=generators, device=device
@@ -208,41 +208,14 @@ class Learner:
         self, inputs: Tensor, actions: Tensor, old_log_probs: Tensor, advantage: Tensor
     ) -> Tensor:
         """A step on equation 9 and the entropy bonus; returns the clipped ratios (R k, B)."""
+        config = self.config
         outputs, hidden = self.actor.forward(inputs)
-        entropy = self._anneal(
-            self.config.entropy_coefficient, self.config.final_entropy_coefficient
-        )
-        n_rows = outputs.shape[1]
-        if self.discrete:
-            log_softmax = outputs.log_softmax(-1)
-            indices = actions.long()
-            log_probs = log_softmax.gather(-1, indices).squeeze(-1)
-        else:
-            log_std = self.actor.parameters["log_std"]
-            z = (actions - outputs) * (-log_std).exp()
-            log_probs = (-0.5 * z.square() - log_std).sum(-1) - (
-                0.5 * math.log(2 * math.pi) * outputs.shape[-1]
-            )
-        ratio = (log_probs - old_log_probs).exp()
-        clipped = ratio.clamp(1 - self.config.clip, 1 + self.config.clip)
-        # min(ratio A, clipped A): its slope is zero where the clipped term is the smaller one.
-        taken = ratio * advantage <= clipped * advantage
-        objective = torch.where(taken, ratio, clipped)
-        slope = (torch.where(taken, ratio, 0.0) * advantage).unsqueeze(-1) / -n_rows
-        if self.discrete:
-            probabilities = log_softmax.exp()
-            entropies = -(probabilities * log_softmax).sum(-1, keepdim=True)
-            gradient = probabilities * (log_softmax + entropies) * (entropy / n_rows)
-            gradient -= probabilities * slope
-            gradient.scatter_add_(-1, indices, slope)
-        else:
-            gradient = slope * z
-            self.actor.gradients["log_std"].copy_(
-                (gradient * z - slope).sum(1, keepdim=True) - entropy
-            )
-            gradient *= (-log_std).exp()
+        log_probs, pullback = self.collector.actions.log_probs(self.actor, outputs, actions)
+        objective, slope = clipped_surrogate(log_probs, old_log_probs, advantage, config.clip)
+        entropy = self._anneal(config.entropy_coefficient, config.final_entropy_coefficient)
+        gradient = pullback(slope.unsqueeze(-1) / -outputs.shape[1], entropy)
         self.actor.backward(inputs, hidden, gradient)
-        self.actor.clip_gradient(self.config.max_gradient_norm)
+        self.actor.clip_gradient(config.max_gradient_norm)
         self.optimizers[0].step()
         return objective
 
@@ -282,7 +255,7 @@ class Learner:
                 statistics.mean[seed].copy(),
                 statistics.scale()[seed].copy(),
                 self.config.observation_clip if self.config.normalize_observations else None,
-                self.discrete,
+                not self.collector.actions.has_log_std,
                 assignment[seed].cpu().numpy().astype(np.float64),
             )
             for seed in range(self.n_seeds)
