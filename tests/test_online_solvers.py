@@ -20,7 +20,7 @@ from baselines.online.clustering import cluster_agents
 from baselines.online.oracle import oracle_groups
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.results import Interrupted, RunLog
-from rmdp_bench.results.checkpoints import list_checkpoints
+from rmdp_bench.results.checkpoints import list_checkpoints, read_checkpoint
 from rmdp_bench.results.solvers import SOLVERS
 from rmdp_bench.tasks import Task, get_task
 from tests.point_world import TARGETS, point_task
@@ -101,6 +101,10 @@ def test_every_solver_is_tested() -> None:
     assert {*SETTINGS, "oracle"} == set(SOLVERS)
 
 
+def without_clock(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "wall_seconds"}
+
+
 class StopAt(RunLog):
     """Asks the solver to stop at the given number of reported updates."""
 
@@ -123,18 +127,25 @@ def test_stopped_at_any_update_it_continues_to_the_same_solution(name: str, tmp_
     solver = importlib.import_module(f"baselines.online.{name}")
     config = solver.Config(**SMALL, **SETTINGS[name])
     task = point_task(2_560)
-    whole = solver.solve(task, config, [0, 1], "cpu", RunLog(task, [0, 1]))
+    whole_log = RunLog(task, [0, 1])
+    whole = solver.solve(task, config, [0, 1], "cpu", whole_log)
     folders = [tmp_path / "0", tmp_path / "1"]
     for folder in folders:
         folder.mkdir()
-    solutions = None
-    for _ in range(10):
+    phases: list[bool] = []
+    while True:
+        log = StopAt(task, folders, 4)
         try:
-            solutions = solver.solve(task, config, [0, 1], "cpu", StopAt(task, folders, 4))
+            solutions = solver.solve(task, config, [0, 1], "cpu", log)
             break
         except Interrupted:
-            continue
-    assert solutions is not None
+            number = max(list_checkpoints(folders[0]))
+            state = read_checkpoint(folders[0], number).state["solver"]
+            phases.append(state["preparation"])
+    assert phases.count(False) >= 2 and phases.count(True) == (name == "clustering")
+    assert log.transitions == whole_log.transitions == task.transitions
+    for own, other in zip(log.curves, whole_log.curves, strict=True):
+        assert [without_clock(row) for row in own] == [without_clock(row) for row in other]
     observations = np.linspace(-1, 1, 9)[:, None]
     for a, b in zip(whole, solutions, strict=True):
         np.testing.assert_array_equal(a.assignment, b.assignment)

@@ -229,9 +229,9 @@ def test_kill_and_resume_gives_the_same_result(tmp_path: Path, monkeypatch: Any)
     assert process.returncode == -signal.SIGKILL, process.stderr
     folder = killed / "runs" / TASK / "toy_solver" / "seed-0"
     assert not (folder / "result.json").exists()
-    assert [path.name for path in (folder / "checkpoint").iterdir()] == ["600.npz"]
+    assert [path.name for path in (folder / "checkpoint").iterdir()] == ["2.npz"]
     assert read_curve(folder / "curve.csv")["transitions"][-1] == 800.0
-    with np.load(folder / "checkpoint" / "600.npz", allow_pickle=False) as archive:
+    with np.load(folder / "checkpoint" / "2.npz", allow_pickle=False) as archive:
         saved = json.loads(archive["state"].tobytes())
     assert len(saved["curve"]) == 6
     Path("armed").unlink()
@@ -270,7 +270,7 @@ def test_kill_between_two_records_continues_the_batch(monkeypatch: pytest.Monkey
             run(request)
     assert (request.directory(0) / "result.json").exists()
     assert not (request.directory(1) / "result.json").exists()
-    assert [path.name for path in (request.directory(0) / "checkpoint").iterdir()] == ["900.npz"]
+    assert [path.name for path in (request.directory(0) / "checkpoint").iterdir()] == ["3.npz"]
 
     results = run(request)
     whole = run(toy_request(seeds=[0, 1, 2], out="whole"))
@@ -285,7 +285,7 @@ def test_kill_after_the_records_trains_nothing(monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patch:
         patch.setattr(running, "_remove_leftovers", lambda directories: None)
         before = run(request)
-    assert (request.directory(1) / "checkpoint" / "900.npz").exists()
+    assert (request.directory(1) / "checkpoint" / "3.npz").exists()
     with monkeypatch.context() as patch:
         patch.delattr(request.solver.module, "solve")
         assert run(request) == before
@@ -299,7 +299,7 @@ def test_clocks_add_up(tmp_path: Path) -> None:
     assert log.load_checkpoint() is None  # the training clock starts here
     log._train_started -= 20.0
     log.save_checkpoint(10, {"x": np.zeros((1, 2))}, [{"big": 2**100}])
-    log = RunLog(task, [0], [tmp_path], resume_at=10)
+    log = RunLog(task, [0], [tmp_path], resume_at=1)
     log._wall_started -= 5.0
     resumed = log.load_checkpoint()
     log._train_started -= 3.0
@@ -384,7 +384,7 @@ def test_curve_of_an_interrupted_run_is_usable() -> None:
     with pytest.raises(Interrupted):
         run(request, display=StopAfterFour(), stop=stop)
     assert read_curve(request.directory(1) / "curve.csv")["transitions"][-1] == 400.0
-    assert [p.name for p in (request.directory(1) / "checkpoint").iterdir()] == ["400.npz"]
+    assert [p.name for p in (request.directory(1) / "checkpoint").iterdir()] == ["2.npz"]
 
 
 @pytest.mark.parametrize(

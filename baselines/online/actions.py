@@ -160,13 +160,14 @@ def make_actions(space: gym.Space[Any]) -> Actions:
     """The kind of actions of an action space.
 
     Raises:
-        ValueError: if the space is neither discrete nor a box from -1 to 1.
+        ValueError: if the space is neither discrete from 0 nor a vector from -1 to 1.
     """
-    if isinstance(space, gym.spaces.Discrete):
+    if isinstance(space, gym.spaces.Discrete) and space.start == 0:
         return DiscreteActions(int(space.n))
-    if isinstance(space, gym.spaces.Box) and (space.low == -1).all() and (space.high == 1).all():
-        return ContinuousActions(int(np.prod(space.shape)))
-    raise ValueError(f"action space is {space}; expected Discrete, or Box from -1 to 1")
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+        if (space.low == -1).all() and (space.high == 1).all():
+            return ContinuousActions(space.shape[0])
+    raise ValueError(f"action space is {space}; expected Discrete from 0, or Box (a,) from -1 to 1")
 
 
 def clipped_surrogate(

@@ -5,8 +5,8 @@ along its trajectories, and one policy is then trained for each group.
 
 The pre-training takes `pretraining` of the transitions of ONE policy on top of the task's, as in
 the reference code (half of its iterations); the paper says "to approximate convergence".
-With k = 1 or k = n there is nothing to cluster, and none: then all solvers are the same (4.1). The
-trajectories are one batch of 2048 transitions of the (stochastic) universal policy. Where all
+With k = 1 or k = n the groups are given, and there is none. The trajectories are one batch of the
+(stochastic) universal policy. Where all
 agents receive the same rewards (Resource Gathering, once the universal policy visits every tile)
 K-means leaves representatives without agents.
 """
@@ -74,8 +74,8 @@ def clusters(
     """Trains the universal policies and returns the clusters as assignments (R, n, k)."""
     learner = Learner(universal, config, seeds, device)
     everyone = FixedRule(torch.ones(len(seeds), universal.n_agents, 1, device=device))
-    resume(learner, everyone, log)
-    train(learner, everyone, log, curve=False)
+    resume(learner, everyone, log, preparation=True)
+    train(learner, everyone, log, preparation=True)
     batch = learner.collector.collect(learner.actor)
     learner.close()
     rewards = batch.rewards.reshape(len(seeds), -1, universal.n_agents).cpu().numpy()
@@ -100,8 +100,8 @@ def solve(
         task, n_representatives=1, transitions=int(config.pretraining * task.transitions)
     )
     learner = Learner(task, config, seeds, device)
-    if not resume(learner, rule, log, before=universal.transitions):
+    if not resume(learner, rule, log):
         rule.assignment = clusters(universal, k, config, seeds, device, log)
-    train(learner, rule, log, before=universal.transitions)
+    train(learner, rule, log)
     learner.close()
     return learner.solutions(rule.served)

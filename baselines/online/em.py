@@ -12,7 +12,8 @@ Choices where the paper leaves one:
   - A representative left without agents is lent a random one (appendix A, note on the M-step) of
     a representative that has several. Since one PPO update does not reach the optimum for it, as
     the appendix assumes, the agent is lent for `patience` updates, unless the representative wins
-    somebody before. A solution has no loans. (The code pins the last agent of each for good.)
+    somebody before or the lender has nobody else left. A solution has no loans. (The code pins the
+    last agent of each for good.)
   - No warm start: the E-step is idle until each representative has finished an episode.
   - Q averages undiscounted returns, one for each episode in the order in which they end (the code:
     one per iteration), and starts from a representative's first return, not from zero.

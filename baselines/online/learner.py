@@ -331,7 +331,7 @@ def slope_through_normalization(slope: Tensor, normalized: Tensor) -> Tensor:
 
 
 def train(
-    learner: Learner, rule: AssignmentRule, log: RunLog, *, before: int = 0, curve: bool = True
+    learner: Learner, rule: AssignmentRule, log: RunLog, *, preparation: bool = False
 ) -> None:
     """Trains to the end of the task's transitions, with curve points and checkpoints on the way.
 
@@ -339,9 +339,8 @@ def train(
         learner: the representatives.
         rule: how the assignment moves.
         log: where progress, curve and checkpoints go.
-        before: transitions per policy of the solver's trainings before this one: they number the
-            checkpoints, so that the last one is always the newest.
-        curve: whether this training is the one that is scored.
+        preparation: whether this is not yet the training that is scored; it has no curve, and its
+            transitions do not count as the task's.
 
     Raises:
         Interrupted: after a checkpoint, when the log asks to stop.
@@ -352,22 +351,25 @@ def train(
         rule.after_collection(learner.collector.average_returns)
         learner.update(batch, rule)
         welfare = learner.train_social_welfare(rule.served)
-        log.progress(learner.transitions, {"train_social_welfare": welfare})
-        if curve and log.evaluation_due(learner.transitions):
-            log.evaluate(learner.transitions, learner.solutions(rule.served))
+        transitions = 0 if preparation else learner.transitions
+        log.progress(transitions, {"train_social_welfare": welfare})
+        if not preparation and log.evaluation_due(transitions):
+            log.evaluate(transitions, learner.solutions(rule.served))
         if log.checkpoint_due():
             arrays, states = learner.get_state()
             rule_state = {f"rule.{name}": array for name, array in rule.get_state().items()}
-            states = [state | {"before": before} for state in states]
-            log.save_checkpoint(before + learner.transitions, arrays | rule_state, states)
+            states = [state | {"preparation": preparation} for state in states]
+            log.save_checkpoint(transitions, arrays | rule_state, states)
             if log.stop_requested:
                 raise Interrupted
 
 
-def resume(learner: Learner, rule: AssignmentRule, log: RunLog, *, before: int = 0) -> bool:
+def resume(
+    learner: Learner, rule: AssignmentRule, log: RunLog, *, preparation: bool = False
+) -> bool:
     """Continues from a checkpoint of this training, if there is one; says whether it did."""
     checkpoint = log.load_checkpoint()
-    if checkpoint is None or checkpoint[1][0]["before"] != before:
+    if checkpoint is None or checkpoint[1][0]["preparation"] != preparation:
         return False
     arrays, states = checkpoint
     learner.set_state(arrays, states)

@@ -86,7 +86,8 @@ def check_range(config: Any, low: float, high: float, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
         if not low <= value <= high or math.isinf(value):
-            raise ValueError(f"{name} is {value}; expected {low:g} to {high:g}")
+            bounds = f"at least {low:g}, finite" if math.isinf(high) else f"{low:g} to {high:g}"
+            raise ValueError(f"{name} is {value}; expected {bounds}")
 
 
 def check(task: Task, config: PPOConfig) -> None:

@@ -1,6 +1,6 @@
 """Checkpoints: what a killed run continues from.
 
-    seed-S/checkpoint/<transitions>.npz     array/NAME ...   the solver's arrays of this seed
+    seed-S/checkpoint/<number>.npz          array/NAME ...   the solver's arrays of this seed
                                             state            JSON (UTF-8 bytes): the solver's state,
                                                              the curve so far, the clocks
 
@@ -36,7 +36,7 @@ class Checkpoint:
 
 
 def write_checkpoints(
-    directories: Sequence[Path], transitions: int, checkpoints: Sequence[Checkpoint]
+    directories: Sequence[Path], number: int, checkpoints: Sequence[Checkpoint]
 ) -> None:
     """Write one checkpoint per seed directory, then remove those before."""
     for directory, checkpoint in zip(directories, checkpoints, strict=True):
@@ -44,20 +44,20 @@ def write_checkpoints(
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {_ARRAY + name: array for name, array in checkpoint.arrays.items()}
         arrays[_STATE] = np.frombuffer(json.dumps(checkpoint.state).encode(), np.uint8)
-        with replacing(folder / f"{transitions}.npz") as file:
+        with replacing(folder / f"{number}.npz") as file:
             np.savez(file, allow_pickle=False, **arrays)
     for directory in directories:
-        for other in list_checkpoints(directory) - {transitions}:
+        for other in list_checkpoints(directory) - {number}:
             (directory / "checkpoint" / f"{other}.npz").unlink()
 
 
-def read_checkpoint(directory: Path, transitions: int) -> Checkpoint:
+def read_checkpoint(directory: Path, number: int) -> Checkpoint:
     """Read one seed's checkpoint.
 
     Raises:
         ValueError: it is missing or damaged.
     """
-    path = directory / "checkpoint" / f"{transitions}.npz"
+    path = directory / "checkpoint" / f"{number}.npz"
     try:
         with np.load(path, allow_pickle=False) as archive:
             state = json.loads(archive[_STATE].tobytes())
@@ -69,7 +69,7 @@ def read_checkpoint(directory: Path, transitions: int) -> Checkpoint:
 
 
 def list_checkpoints(directory: Path) -> set[int]:
-    """Transitions per policy of the checkpoints in a seed directory."""
+    """Numbers of the checkpoints in a seed directory; the newest has the greatest."""
     stems = (path.stem for path in (directory / "checkpoint").glob("*.npz"))
     return {int(stem) for stem in stems if stem.isdecimal()}
 
@@ -81,7 +81,7 @@ def group_by_checkpoint(directories: Mapping[int, Path]) -> list[tuple[list[int]
         directories: seed -> its directory.
 
     Returns:
-        (seeds, transitions of the newest checkpoint they all have; None to start) per group.
+        (seeds, number of the newest checkpoint they all have; None to start) per group.
     """
     groups: list[tuple[list[int], set[int]]] = []
     for seed, directory in directories.items():

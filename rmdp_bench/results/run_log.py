@@ -80,7 +80,7 @@ class RunLog:
             task: its `transitions` are the budget per policy.
             seeds: R of them.
             directories: the R seed directories; None: nothing is written.
-            resume_at: transitions of the checkpoint that all seeds have; None: from the start.
+            resume_at: number of the checkpoint that all seeds have; None: from the start.
             display: where progress is shown; None: nowhere.
             tensorboard: whether scalars are also written for TensorBoard.
             stop: set from outside to ask the solver to stop.
@@ -93,6 +93,7 @@ class RunLog:
         """Transitions per policy that the solver has reported."""
         self._directories = None if directories is None else tuple(directories)
         self._resume_at = resume_at
+        self._n_checkpoints = resume_at or 0
         self._display = display or NoDisplay()
         self._stop = stop or threading.Event()
         self._checkpoint_seconds = checkpoint_seconds
@@ -205,6 +206,7 @@ class RunLog:
         for r, (part, state) in enumerate(zip(parts, states, strict=True)):
             own = {
                 "solver": _checked_json(state),
+                "transitions": transitions,
                 "curve": self.curves[r],
                 "train_social_welfare": self._train_welfare[r],
                 "wall_seconds": self.wall_seconds[r],
@@ -212,7 +214,8 @@ class RunLog:
             }
             checkpoints.append(Checkpoint(part, own))
         if self._directories is not None:
-            write_checkpoints(self._directories, transitions, checkpoints)
+            self._n_checkpoints += 1
+            write_checkpoints(self._directories, self._n_checkpoints, checkpoints)
         self.transitions = max(self.transitions, transitions)
         self._last_checkpoint = time.perf_counter()
 
@@ -229,15 +232,15 @@ class RunLog:
         if self._resume_at is None or self._directories is None:
             return None
         saved = [read_checkpoint(directory, self._resume_at) for directory in self._directories]
-        self.transitions = self._resume_at
+        self.transitions = int(saved[0].state["transitions"])
         self.curves = [checkpoint.state["curve"] for checkpoint in saved]
         self._train_welfare = [checkpoint.state["train_social_welfare"] for checkpoint in saved]
         self._wall_before = [checkpoint.state["wall_seconds"] for checkpoint in saved]
         self._train_before = [checkpoint.state["train_seconds"] for checkpoint in saved]
         for writer in self._writers:
-            writer.restart(self._resume_at)
+            writer.restart(self.transitions)
         self._write_curves()  # without the rows after the checkpoint
-        self._report(self._resume_at)
+        self._report(self.transitions)
         return stack_arrays(saved), [checkpoint.state["solver"] for checkpoint in saved]
 
     def complete_curve(self, solutions: Sequence[Solution]) -> None:

@@ -4,7 +4,7 @@ Policies are scored from the files that were saved, not from memory, so that a r
 anybody gets who loads the folder.
 
 Seeds that train as one batch are recorded together: their checkpoints go when all have a record, so
-that a batch that is killed in between is continued with the same seeds.
+that a batch that is killed in between is continued with the same seeds, if it has a checkpoint.
 
 Linux and macOS: run directories are locked with flock, which Windows lacks.
 """

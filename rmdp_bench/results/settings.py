@@ -39,7 +39,7 @@ def _read_fields(config_type: type) -> dict[str, tuple[str, str | None]]:
     """Name -> (annotation, docstring or None) of the fields in the source of one class."""
     try:
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config_type))).body
-    except (OSError, TypeError):  # made without a source file
+    except (OSError, TypeError, SyntaxError):  # no source file, or one that cannot be cut out
         return {}
     assert isinstance(definition, ast.ClassDef)
     fields: dict[str, tuple[str, str | None]] = {}
