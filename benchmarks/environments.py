@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 import rmdp_bench
 from rmdp_bench.envs.robots import ROBOTS, get_robot, load_model
+from rmdp_bench.results.system import cpu_model, usable_cores
 
 MAX_PROCESSES = 64
 """Above so many environments AsyncVectorEnv is left out: each is a process with its own memory."""
@@ -47,25 +48,13 @@ ENV_IDS = {
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores that this process may use, load, and versions."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        processor = names[0].partition(":")[2].strip() if names else processor
     return {
-        "processor": processor,
-        "cores": count_cores(),
+        "processor": cpu_model(),
+        "cores": usable_cores(),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         **{name: version(name) for name in ("mujoco", "gymnasium", "numpy")},
     }
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def make_settings(robot: str) -> dict[str, Any]:
@@ -105,7 +94,7 @@ def measure(robot: str, n_envs: int, transitions: int, repetitions: int) -> dict
     envs["sync"] = SyncVectorEnv(singles)
     if n_envs <= MAX_PROCESSES:
         envs["async"] = AsyncVectorEnv(singles)
-    batch = Batch(load_model(get_robot(robot)), n_envs, min(count_cores(), n_envs))
+    batch = Batch(load_model(get_robot(robot)), n_envs, min(usable_cores(), n_envs))
     loops = {"bare": make_bare_loop(robot, batch)}
     loops |= {name: make_env_loop(env) for name, env in envs.items()}
     rng = np.random.default_rng(0)
