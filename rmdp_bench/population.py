@@ -1,20 +1,24 @@
-"""Populations: who the agents of a represented MDP are.
+"""Populations: who the agents are.
 
-All agents live in the same world and differ in what they want.  A transition has an *outcome*, the
-little that rewards depend on (a velocity, the value of the visited tiles, a vector reward), and a
-population maps it to the reward of every agent:
+The agents of a represented MDP live in the same world and differ in what they want.  A transition
+has an *outcome*, the little that rewards depend on (a velocity, the value of the visited tiles, a
+vector reward), and a population maps it to the reward of every agent:
 
     outcomes (..., m)  --rewards-->  (..., n)        m = outcome_size, n = n_agents
 
 Rewards are in percent of a perfect episode: summed over an episode, undiscounted, they give the
 agent's return in percent.  The same code serves NumPy arrays and torch tensors, in their own dtype
 and on their own device, and is differentiable for torch; this module never imports torch.
+
+Heterogeneous agents (`DynamicsPopulation`) want the same and live in worlds that differ: what
+distinguishes them are parameters of the dynamics, which policies do not see.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -244,6 +248,158 @@ class LinearPopulation:
 
 
 Population: TypeAlias = TargetPopulation | LinearPopulation
+"""Agents of a represented MDP: they have rewards."""
+
+
+@dataclass(frozen=True, eq=False)
+class DynamicsPopulation:
+    """Every agent has its own parameters of the dynamics; all share one reward.
+
+    Agents are rows of one table. Four properties give the indices of groups of them:
+
+        agents                0 to n - 1           random draws and data sets are from these
+        test_agents           the first n_test     evaluation is on these; they are in `agents` too
+        unseen_agents         the next n_unseen    held out, parameters in the range
+        extrapolating_agents  those that remain    held out, parameters outside the range
+
+    Attributes:
+        names: of the p parameters.
+        units: of the p parameters; "" where a parameter has none.
+        low: (p,) float64, read-only: least value of `agents` and `unseen_agents`.
+        high: (p,) float64, read-only: greatest.
+        parameters: (N, p) float64, read-only: of all agents.
+        n_test: number of test agents.
+        n_agents: n, test agents included.
+        n_unseen: number of unseen agents; the last N - n - n_unseen agents extrapolate.
+
+    Raises:
+        ValueError: a value is not finite, sizes do not fit, or an agent is not where it should be,
+            in the range or outside.
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    low: FloatArray
+    high: FloatArray
+    parameters: FloatArray
+    n_test: int
+    n_agents: int
+    n_unseen: int
+    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the values and keep read-only copies."""
+        for name, n_axes in (("low", 1), ("high", 1), ("parameters", 2)):
+            object.__setattr__(self, name, _frozen_array(getattr(self, name), name, n_axes))
+        for name in ("names", "units"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        n_all, size = self.parameters.shape
+        sizes = [len(part) for part in (self.names, self.units, self.low, self.high)]
+        if sizes != [size] * 4:
+            raise ValueError(f"names, units, low, high are of lengths {sizes}, expected {size}")
+        _integer(self.n_agents, "n_agents", 1, n_all)
+        _integer(self.n_test, "n_test", 0, self.n_agents)
+        _integer(self.n_unseen, "n_unseen", 0, n_all - self.n_agents)
+        in_range = (self.parameters >= self.low) & (self.parameters <= self.high)
+        inside = np.asarray(in_range.all(axis=1))
+        belongs = np.arange(n_all) < self.n_agents + self.n_unseen
+        if (inside != belongs).any():
+            agent = int(np.flatnonzero(inside != belongs)[0])
+            where = "outside" if inside[agent] else "in"
+            raise ValueError(
+                f"parameters[{agent}] are {self.parameters[agent].tolist()}, expected them {where} "
+                f"the range from {self.low.tolist()} to {self.high.tolist()}"
+            )
+
+    @classmethod
+    def uniform(
+        cls,
+        parameters: Mapping[str, tuple[str, float, float]],
+        test_agents: ArrayLike,
+        *,
+        n_agents: int = 500,
+        n_unseen: int = 100,
+        n_extrapolating: int = 20,
+        seed: int,
+    ) -> DynamicsPopulation:
+        """Given test agents; all others are drawn.
+
+        Other agents and unseen ones are uniform in the range. Every parameter of an extrapolating
+        agent is outside: uniform from half the least value to the least, or from the greatest to a
+        quarter of the range above it, in turn for all combinations. The stream is NumPy's legacy
+        RandomState, which is frozen by NEP 19.
+
+        Args:
+            parameters: name -> (unit, least value, greatest value), p entries; least value > 0.
+            test_agents: (n_test, p), the first agents.
+            n_agents: n >= n_test.
+            n_unseen: >= 0.
+            n_extrapolating: >= 0.
+            seed: 0 to 2**32 - 1.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        seed = _integer(seed, "seed", 0, 2**32 - 1)
+        test = _frozen_array(test_agents, "test_agents", 2)
+        units, lows, highs = zip(*parameters.values(), strict=True)
+        low, high = np.array(lows), np.array(highs)
+        if not ((low > 0.0) & (low < high)).all():
+            raise ValueError(f"parameters are {dict(parameters)}, expected 0 < least < greatest")
+        if test.shape[1] != len(low):
+            raise ValueError(f"test_agents have shape {test.shape}, expected (n, {len(low)})")
+        n_agents = _integer(n_agents, "n_agents", len(test))
+        n_drawn = n_agents - len(test) + _integer(n_unseen, "n_unseen", 0)
+        generator = np.random.RandomState(seed)
+        drawn = generator.uniform(low, high, (n_drawn, len(low)))
+        shape = (_integer(n_extrapolating, "n_extrapolating", 0), len(low))
+        # The bits of the agent's number say on which side each of its parameters is.
+        above = np.arange(shape[0])[:, np.newaxis] >> np.arange(shape[1]) & 1
+        share = 1.0 - generator.random_sample(shape)  # not 0: the ends are in the range
+        outside = np.where(above, high + share * (high - low) / 4.0, low - share * low / 2.0)
+        table = np.concatenate((test, drawn, outside))
+        return cls(tuple(parameters), tuple(units), low, high, table, len(test), n_agents, n_unseen)
+
+    @property
+    def test_agents(self) -> range:
+        """The agents that evaluation is on; they are among `agents`."""
+        return range(self.n_test)
+
+    @property
+    def agents(self) -> range:
+        """The agents that data sets and random draws are from."""
+        return range(self.n_agents)
+
+    @property
+    def unseen_agents(self) -> range:
+        """Held-out agents with parameters in the range."""
+        return range(self.n_agents, self.n_agents + self.n_unseen)
+
+    @property
+    def extrapolating_agents(self) -> range:
+        """Held-out agents with parameters outside the range."""
+        return range(self.n_agents + self.n_unseen, len(self.parameters))
+
+    def content_hash(self) -> str:
+        """SHA-256 (hexadecimal) of the kind and of all attributes."""
+        table = np.vstack((self.low, self.high, self.parameters))
+        sizes = self.n_test, self.n_agents, self.n_unseen
+        return _content_hash(self._cache, f"dynamics {self.names} {self.units}", table, *sizes)
+
+    def __eq__(self, other: object) -> bool:
+        """Equal content, whatever the object."""
+        if not isinstance(other, DynamicsPopulation):
+            return NotImplemented
+        return self.content_hash() == other.content_hash()
+
+    def __hash__(self) -> int:
+        """By content."""
+        return hash(self.content_hash())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the attributes, so that the arrays of a copy are read-only too."""
+        content = (self.names, self.units, self.low, self.high, self.parameters)
+        return DynamicsPopulation, (*content, self.n_test, self.n_agents, self.n_unseen)
 
 
 def _constant(cache: dict[Any, Any], array: FloatArray, outcomes: Any, outcome_size: int) -> Any:
