@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.envs.base import RepresentedEnv, RepresentedVectorEnv, World
+from rmdp_bench.envs.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.tasks import Task, get_task
 
@@ -23,7 +23,7 @@ TARGETS = np.array([-0.62, -0.6, -0.6, -0.58, 0.58, 0.6, 0.6, 0.62])
 """The best two policies stand at -0.6 and 0.6."""
 
 
-class PointWorld(World):
+class PointWorld(RepresentedWorld):
     """The position moves by up to 0.3 in a step; it is observed, and is the outcome."""
 
     metadata = {"render_modes": []}

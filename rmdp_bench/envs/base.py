@@ -1,19 +1,23 @@
-"""What every environment of a represented MDP shares: a world, its single and its vector form.
+"""What every environment shares: a world, its single and its vector form.
 
-    World (world.py)        E copies ("rows") of one world, stepped together on arrays
-      RepresentedEnv        gymnasium.Env: a world with one row
-      RepresentedVectorEnv  gymnasium.vector.VectorEnv: a world with num_envs rows
+    World (world.py)    E copies ("rows") of one world, stepped together on arrays
+      WorldEnv          gymnasium.Env: a world with one row
+      WorldVectorEnv    gymnasium.vector.VectorEnv: a world with num_envs rows
 
-Both forms run the same world, so they agree bit for bit.  The scalar reward is the mean over the
-agents (percent of a perfect episode); every agent's own reward is in `info["agent_rewards"]` (n,),
-and the outcome that the population turns into rewards is in `info["outcome"]` (m,), both float64,
-at every step and, as zeros, at reset.
+Both forms run the same world, so they agree bit for bit.  There are two kinds of worlds: agents
+differ in what they want (here: `RepresentedEnv`, `RepresentedVectorEnv`), or in the dynamics they
+live in (heterogeneous.py).
+
+In a represented MDP the scalar reward is the mean over the agents (percent of a perfect episode);
+every agent's own reward is in `info["agent_rewards"]` (n,), and the outcome that the population
+turns into rewards is in `info["outcome"]` (m,), both float64, at every step and, as zeros, at
+reset.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -31,21 +35,41 @@ from rmdp_bench.envs.checks import (
     check_max_episode_steps,
     check_render_mode,
 )
-from rmdp_bench.envs.world import State, World, decode_generators, encode_generators
+from rmdp_bench.envs.world import (
+    Details,
+    RepresentedWorld,
+    State,
+    World,
+    decode_generators,
+    encode_generators,
+)
+from rmdp_bench.population import Population
 
-__all__ = ["Array", "RepresentedEnv", "RepresentedVectorEnv", "Rows", "State", "World"]
+__all__ = [
+    "Array",
+    "RepresentedEnv",
+    "RepresentedVectorEnv",
+    "RepresentedWorld",
+    "Rows",
+    "State",
+    "World",
+    "WorldEnv",
+    "WorldVectorEnv",
+]
 
 
-class RepresentedEnv(gym.Env[Any, Any]):
+WorldT = TypeVar("WorldT", bound=World)
+
+
+class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
     """A world with one row as a Gymnasium environment.
 
     Attributes:
         world: the world, of one row.
         population: the agents.
-        reward_space: bounds of `info["agent_rewards"]`, Box (n,) float64, percent.
     """
 
-    def __init__(self, world: World, *, render_mode: str | None = None) -> None:
+    def __init__(self, world: WorldT, *, render_mode: str | None = None) -> None:
         """Wrap a world of one row.
 
         Raises:
@@ -59,7 +83,6 @@ class RepresentedEnv(gym.Env[Any, Any]):
         self.render_mode = check_render_mode(render_mode, world.metadata["render_modes"])
         self.observation_space = world.observation_space
         self.action_space = world.action_space
-        self.reward_space = _reward_space(world)
         self._check_actions = ActionCheck(world.action_space)
         self._row = np.zeros(1, dtype=np.int64)
 
@@ -67,15 +90,14 @@ class RepresentedEnv(gym.Env[Any, Any]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Start an episode; `options` are not used."""
+        return self._reset(seed, None)
+
+    def _reset(self, seed: int | None, agents: Rows | None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
-        self.world.reset(self._row, [self.np_random])
+        details = self.world.start(self._row, [self.np_random], agents)
         if self.render_mode == "human":
             self.render()
-        info = {
-            "agent_rewards": np.zeros(self.population.n_agents),
-            "outcome": np.zeros(self.population.outcome_size),
-        }
-        return self.world.observe(self._row)[0], info
+        return self.world.observe(self._row)[0], info_of_row(details)
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Step once.
@@ -84,13 +106,11 @@ class RepresentedEnv(gym.Env[Any, Any]):
             ValueError: the action has the wrong dtype or shape, or is NaN or out of range.
         """
         actions = self._check_actions(as_array(action)[np.newaxis], self._row, 1)
-        outcomes, terminated = self.world.step(self._row, actions)
-        agent_rewards = self.population.rewards(outcomes)
-        reward = float(_mean_over_agents(agent_rewards)[0])
+        rewards, terminated, details = self.world.advance(self._row, actions)
         if self.render_mode == "human":
             self.render()
-        info = {"agent_rewards": agent_rewards[0], "outcome": outcomes[0]}
-        return self.world.observe(self._row)[0], reward, bool(terminated[0]), False, info
+        observation = self.world.observe(self._row)[0]
+        return observation, float(rewards[0]), bool(terminated[0]), False, info_of_row(details)
 
     def render(self) -> Any:
         """Render in the mode the environment was made with; None without one."""
@@ -118,7 +138,18 @@ class RepresentedEnv(gym.Env[Any, Any]):
         self.world.close()
 
 
-class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
+class RepresentedEnv(WorldEnv[RepresentedWorld]):
+    """The single form of a represented MDP."""
+
+    population: Population
+
+    @property
+    def reward_space(self) -> gym.spaces.Box:
+        """Bounds of `info["agent_rewards"]`, Box (n,) float64, percent."""
+        return self.world.reward_space
+
+
+class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
     """A world with num_envs rows as a Gymnasium vector environment.
 
     Conventions are SyncVectorEnv's, and so are the results, bit for bit, for the same seeds and
@@ -130,14 +161,13 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
     Attributes:
         world: the world.
         population: the agents.
-        reward_space: bounds of one row's `infos["agent_rewards"]`, Box (n,) float64, percent.
         max_episode_steps: episodes are truncated after so many steps; None: never.
         autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
     """
 
     def __init__(
         self,
-        world: World,
+        world: WorldT,
         *,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -170,7 +200,6 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
         self.single_action_space = world.action_space
         self.observation_space = batch_space(world.observation_space, self.num_envs)
         self.action_space = batch_space(world.action_space, self.num_envs)
-        self.reward_space = _reward_space(world)
 
         self._check_actions = ActionCheck(world.action_space)
         self._all_rows = np.arange(self.num_envs)
@@ -216,19 +245,25 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
             TypeError: the mask is not a boolean array.
             gymnasium.error.ResetNeeded: a row outside the mask was never reset.
         """
+        return self._reset(seed, options, None)
+
+    def _reset(
+        self,
+        seed: int | Sequence[int | None] | None,
+        options: dict[str, Any] | None,
+        agents: Rows | None,
+    ) -> tuple[Array, dict[str, Any]]:
+        """Reset; `agents` (E,): those who shall live in the rows that are reset."""
         seeds = self._spread_seeds(seed)
         mask = self._reset_mask(options)
         rows = np.flatnonzero(mask)
         for row in rows:
             if seeds[row] is not None:
                 self._generators[row], self._seeds[row] = seeding.np_random(seeds[row])
-        self._reset_rows(rows)
+        started = self._reset_rows(rows, None if agents is None else agents[rows])
         self._autoreset[mask] = False
-        return self.world.observe(self._all_rows), self._infos(
-            np.zeros((self.num_envs, self.population.n_agents)),
-            np.zeros((self.num_envs, self.population.outcome_size)),
-            mask,
-        )
+        details = _spread(self.num_envs, (rows, started))
+        return self.world.observe(self._all_rows), _infos(details, mask)
 
     def step(self, actions: Any) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Step every row; in the mode NEXT_STEP, rows that ended at the last call are reset.
@@ -244,14 +279,12 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
         if not self._has_reset.all():
             raise ResetNeeded("Cannot call step() before calling reset()")
         if self._autoreset.any():
-            outcomes, agent_rewards, terminations = self._step_and_reset(actions)
+            rewards, terminations, details = self._step_and_reset(actions)
         else:
             rows = self._all_rows
             checked = self._check_actions(as_array(actions), rows, self.num_envs)
-            outcomes, terminations = self.world.step(rows, checked)
-            agent_rewards = self.population.rewards(outcomes)
+            rewards, terminations, details = self.world.advance(rows, checked)
             self._elapsed_steps += 1
-        rewards = _mean_over_agents(agent_rewards)
         if self.max_episode_steps is None:
             truncations = np.zeros(self.num_envs, dtype=np.bool_)
         else:
@@ -261,11 +294,11 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             self._autoreset = ended
         elif ended.any():
-            infos = self._finish(ended, agent_rewards, outcomes)
-        infos |= self._infos(agent_rewards, outcomes, np.ones(self.num_envs, dtype=np.bool_))
+            infos = self._finish(ended, details)
+        infos |= _infos(details, np.ones(self.num_envs, dtype=np.bool_))
         return self.world.observe(self._all_rows), rewards, terminations, truncations, infos
 
-    def _step_and_reset(self, actions: Any) -> tuple[Array, Array, Array]:
+    def _step_and_reset(self, actions: Any) -> tuple[Array, Array, Details]:
         """Reset the rows whose episode ended at the last call, step the others."""
         if self.autoreset_mode is AutoresetMode.DISABLED:
             ended = np.flatnonzero(self._autoreset).tolist()
@@ -274,32 +307,31 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
                 "reset(options={'reset_mask': mask}) with their mask before step()"
             )
         rows = np.flatnonzero(~self._autoreset)
-        outcomes = np.zeros((self.num_envs, self.population.outcome_size))
-        agent_rewards = np.zeros((self.num_envs, self.population.n_agents))
+        rewards = np.zeros(self.num_envs)
         terminations = np.zeros(self.num_envs, dtype=np.bool_)
         checked = self._check_actions(as_array(actions), rows, self.num_envs)
+        parts = []
         if rows.size:
-            stepped, terminations[rows] = self.world.step(rows, checked)
-            outcomes[rows] = stepped
-            agent_rewards[rows] = self.population.rewards(stepped)
+            rewards[rows], terminations[rows], stepped = self.world.advance(rows, checked)
             self._elapsed_steps[rows] += 1
-        self._reset_rows(np.flatnonzero(self._autoreset))
-        return outcomes, agent_rewards, terminations
+            parts.append((rows, stepped))
+        ended_rows = np.flatnonzero(self._autoreset)
+        parts.append((ended_rows, self._reset_rows(ended_rows)))
+        return rewards, terminations, _spread(self.num_envs, *parts)
 
-    def _finish(self, ended: Array, agent_rewards: Array, outcomes: Array) -> dict[str, Any]:
-        """Keep what the ended rows end with, reset them, and clear their infos in place."""
+    def _finish(self, ended: Array, details: Details) -> dict[str, Any]:
+        """Keep what the ended rows end with, reset them, and change their details in place."""
         rows = np.flatnonzero(ended)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row, observation in zip(rows, self.world.observe(rows), strict=True):
             final_obs[row] = observation
-        final_rewards, final_outcomes = np.zeros_like(agent_rewards), np.zeros_like(outcomes)
-        final_rewards[rows], final_outcomes[rows] = agent_rewards[rows], outcomes[rows]
-        self._reset_rows(rows)
-        agent_rewards[rows], outcomes[rows] = 0.0, 0.0
+        last = {name: values[rows] for name, values in details.items()}
+        for name, values in self._reset_rows(rows).items():
+            details[name][rows] = values
         return {
             "final_obs": final_obs,
             "_final_obs": ended.copy(),
-            "final_info": self._infos(final_rewards, final_outcomes, ended.copy()),
+            "final_info": _infos(_spread(self.num_envs, (rows, last)), ended),
             "_final_info": ended.copy(),
         }
 
@@ -353,10 +385,11 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
             self._generators[row] = generator
         return generator
 
-    def _reset_rows(self, rows: Rows) -> None:
-        self.world.reset(rows, [self._generator(row) for row in rows])
+    def _reset_rows(self, rows: Rows, agents: Rows | None = None) -> Details:
+        details = self.world.start(rows, [self._generator(row) for row in rows], agents)
         self._elapsed_steps[rows] = 0
         self._has_reset[rows] = True
+        return details
 
     def _spread_seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         """One seed, or None, per row."""
@@ -387,24 +420,42 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
             raise ResetNeeded(f"rows {never_reset.tolist()} were never reset: reset all rows first")
         return mask.copy()
 
-    def _infos(self, agent_rewards: Array, outcomes: Array, mask: Array) -> dict[str, Any]:
-        return {
-            "agent_rewards": agent_rewards,
-            "_agent_rewards": mask,
-            "outcome": outcomes,
-            "_outcome": mask.copy(),
-        }
+
+class RepresentedVectorEnv(WorldVectorEnv[RepresentedWorld]):
+    """The vector form of a represented MDP."""
+
+    population: Population
+
+    @property
+    def reward_space(self) -> gym.spaces.Box:
+        """Bounds of one row's `infos["agent_rewards"]`, Box (n,) float64, percent."""
+        return self.world.reward_space
 
 
-def _mean_over_agents(agent_rewards: Array) -> Array:
-    """(E, n) -> (E,); `add.reduce` sums a row in the same order whatever E."""
-    mean: Array = np.add.reduce(agent_rewards, axis=-1) / agent_rewards.shape[-1]
-    return mean
+def info_of_row(details: Details, index: int = 0) -> dict[str, Any]:
+    """Give the info of one row as a single environment does: numbers and arrays."""
+    return {
+        name: values[index] if values.ndim > 1 else values[index].item()
+        for name, values in details.items()
+    }
 
 
-def _reward_space(world: World) -> gym.spaces.Box:
-    low, high = world.population.reward_bounds(world.outcome_space.low, world.outcome_space.high)
-    return gym.spaces.Box(low, high, dtype=np.float64)
+def _infos(details: Details, mask: Array) -> dict[str, Any]:
+    """Infos of all rows, each with a mask `_name` of those that have it."""
+    infos: dict[str, Any] = {}
+    for name, values in details.items():
+        infos |= {name: values, f"_{name}": mask.copy()}
+    return infos
+
+
+def _spread(n_envs: int, *parts: tuple[Rows, Details]) -> Details:
+    """Details of some rows as details of all; zeros for the rows without."""
+    details: Details = {}
+    for rows, given in parts:
+        for name, values in given.items():
+            shape = (n_envs, *values.shape[1:])
+            details.setdefault(name, np.zeros(shape, values.dtype))[rows] = values
+    return details
 
 
 def _take(state: dict[str, Array], name: str, shape: tuple[int, ...]) -> Array:

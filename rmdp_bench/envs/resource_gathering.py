@@ -56,9 +56,9 @@ from rmdp_bench.envs.base import (
     Array,
     RepresentedEnv,
     RepresentedVectorEnv,
+    RepresentedWorld,
     Rows,
     State,
-    World,
 )
 from rmdp_bench.envs.checks import check_keywords, check_n_envs, check_population_seed
 from rmdp_bench.population import LinearPopulation
@@ -91,7 +91,7 @@ _NEIGHBOURS = _neighbours()
 _PLACES = np.stack(np.divmod(np.arange(N_TILES), GRID_SIZE), axis=1).astype(np.float32)  # (25, 2)
 
 
-class ResourceGatheringWorld(World):
+class ResourceGatheringWorld(RepresentedWorld):
     """E gatherers, each on its own grid; see the module for the rules."""
 
     metadata = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 4}

@@ -58,7 +58,7 @@ from gymnasium.vector import AutoresetMode
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
-from rmdp_bench.envs.base import RepresentedEnv, RepresentedVectorEnv, World
+from rmdp_bench.envs.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
 from rmdp_bench.envs.checks import (
     Array,
     Rows,
@@ -73,7 +73,7 @@ from rmdp_bench.population import Population, TargetPopulation
 RENDER_MODES = ["human", "rgb_array"]
 
 
-class VelocityWorld(World):
+class VelocityWorld(RepresentedWorld):
     """E simulations of one robot on `mujoco.batch.Batch`: one C++ call steps them all."""
 
     def __init__(
@@ -122,6 +122,11 @@ class VelocityWorld(World):
         self.action_space = gym.spaces.Box(low, high, dtype=np.float32)
         self.outcome_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
         self.metadata = {"render_modes": RENDER_MODES, "render_fps": round(1 / self._step_seconds)}
+
+    @property
+    def batch(self) -> Any:
+        """The simulations, for a world that changes their models."""
+        return self._batch
 
     def reset(self, rows: Rows, generators: Sequence[np.random.Generator]) -> None:
         """Draw the initial state as Gymnasium does, positions first."""

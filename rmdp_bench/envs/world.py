@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Self
 
 import gymnasium as gym
@@ -11,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.envs.checks import Array, Rows
-from rmdp_bench.population import Population
+from rmdp_bench.population import DynamicsPopulation, Population
 
 State = dict[str, Array]
+Details = dict[str, Array]
+"""What infos hold, by name: arrays with one entry per row, (B, ...)."""
 
 
 class World(ABC):
-    """E copies ("rows") of one world with a population of agents, stepped together.
+    """E copies ("rows") of one world, stepped together.
 
     Rows never influence each other: what row r does depends only on its state, its actions and its
     generator, not on E or on the rows that are stepped with it.  A world is pickled as the
@@ -25,18 +28,16 @@ class World(ABC):
 
     Attributes:
         n_envs: E, the number of rows.
-        population: the agents, who turn an outcome (m,) into their rewards (n,).
+        population: the agents.
         observation_space: of one row.
         action_space: of one row; a Box or a Discrete.
-        outcome_space: of one row, Box (m,) float64: its bounds bound the rewards.
         metadata: Gymnasium's: "render_modes" and "render_fps".
     """
 
     n_envs: int
-    population: Population
+    population: Population | DynamicsPopulation
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
-    outcome_space: gym.spaces.Box
     metadata: dict[str, Any] = {"render_modes": []}
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -55,8 +56,25 @@ class World(ABC):
         """Step `rows` (B,), ascending, with valid `actions` (B, ...).
 
         Returns:
-            New arrays: outcomes (B, m) float64, and terminated (B,) bool.
+            New arrays, float64 and bool: outcomes (B, m), or rewards (B,) where the agents differ
+            in dynamics; and terminated (B,).
         """
+
+    @abstractmethod
+    def start(
+        self, rows: Rows, generators: Sequence[np.random.Generator], agents: Rows | None = None
+    ) -> Details:
+        """Reset, and give what the infos of a reset hold.
+
+        `agents` (B,) are those who shall live in the rows, where agents differ in dynamics; None:
+        they are drawn from the generators.
+        """
+
+    @abstractmethod
+    def advance(
+        self, rows: Rows, actions: Array
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], Details]:
+        """Step, and give rewards (B,), terminated (B,) and what the infos hold, new arrays."""
 
     @abstractmethod
     def observe(self, rows: Rows) -> Array:
@@ -85,6 +103,50 @@ class World(ABC):
     def __setstate__(self, state: State) -> None:
         """Restore the pickled state."""
         self.set_state(state)
+
+
+class RepresentedWorld(World):
+    """A world of a represented MDP: agents share the dynamics and differ in what they want.
+
+    Attributes:
+        population: the agents, who turn an outcome (m,) into their rewards (n,).
+        outcome_space: of one row, Box (m,) float64: its bounds bound the rewards.
+    """
+
+    population: Population
+    outcome_space: gym.spaces.Box
+
+    @cached_property
+    def reward_space(self) -> gym.spaces.Box:
+        """Bounds of the rewards of all agents in one row, Box (n,) float64, percent."""
+        box = self.outcome_space
+        low, high = self.population.reward_bounds(box.low, box.high)
+        return gym.spaces.Box(low, high, dtype=np.float64)
+
+    def start(
+        self, rows: Rows, generators: Sequence[np.random.Generator], agents: Rows | None = None
+    ) -> Details:
+        """Reset; all agents are there always, and nothing has been earned."""
+        self.reset(rows, generators)
+        return {
+            "agent_rewards": np.zeros((len(rows), self.population.n_agents)),
+            "outcome": np.zeros((len(rows), self.population.outcome_size)),
+        }
+
+    def advance(
+        self, rows: Rows, actions: Array
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], Details]:
+        """Step; the rewards are the means over the agents."""
+        outcomes, terminated = self.step(rows, actions)
+        agent_rewards = self.population.rewards(outcomes)
+        details = {"agent_rewards": agent_rewards, "outcome": outcomes}
+        return _mean_over_agents(agent_rewards), terminated, details
+
+
+def _mean_over_agents(agent_rewards: Array) -> Array:
+    """(E, n) -> (E,); `add.reduce` sums a row in the same order whatever E."""
+    mean: Array = np.add.reduce(agent_rewards, axis=-1) / agent_rewards.shape[-1]
+    return mean
 
 
 def _rebuild(cls: type[World], args: tuple[Any, ...], kwargs: dict[str, Any]) -> World:
