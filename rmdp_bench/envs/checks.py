@@ -163,3 +163,27 @@ def check_autoreset_mode(autoreset_mode: AutoresetMode | str) -> AutoresetMode:
             return mode
     names = [mode.name for mode in AutoresetMode]
     raise ValueError(f"autoreset_mode is {autoreset_mode!r}, expected one of {names}")
+
+
+def check_agents(agents: Any, n_agents: int, n_envs: int | None, name: str) -> Rows:
+    """Give agents as an array if they are an integer, or `n_envs` of them, below `n_agents`.
+
+    Args:
+        agents: what was given.
+        n_agents: number of agents that there are.
+        n_envs: None: only one integer will do.
+        name: what the error calls them.
+
+    Raises:
+        ValueError: they are not.
+    """
+    try:
+        array = np.asarray(agents)
+    except ValueError:  # lists of different lengths
+        array = np.empty(0)
+    shapes = [()] if n_envs is None else [(), (n_envs,)]
+    fits = array.dtype.kind in "iu" and array.shape in shapes
+    if not fits or not ((array >= 0) & (array < n_agents)).all():
+        number = "an integer" if n_envs is None else f"an integer or {n_envs} integers"
+        raise ValueError(f"{name} is {agents!r}, expected {number} from 0 to {n_agents - 1}")
+    return array.astype(np.int64)

@@ -1,0 +1,295 @@
+"""CartPole and MountainCar with 500 agents in 500 worlds (Agarwal et al. 2021, PerSim).
+
+Description:
+    Gymnasium's CartPole (Euler steps of 0.02 s) and MountainCar with parameters of the agent that
+    lives in the episode; states and observations are Gymnasium's with these parameters set. What
+    differs is the reward of MountainCar and the length of the episodes.
+
+Population:
+    `DynamicsPopulation` of 500 agents, 100 unseen and 20 extrapolating ones. CartPole: the force of
+    a push, [2, 18] N, and half the length of the pole, [0.15, 0.85] m, on which the pole's moment
+    depends too; the test agents are (2, 0.5), (10, 0.5), (18, 0.5), (10, 0.85), (10, 0.15).
+    MountainCar: gravity, [1e-4, 3.5e-3]; test agents 1e-4, 5e-4, 1e-3, 2.5e-3, 3.5e-3.
+
+Observation:
+    float32. CartPole (4,): position m, velocity m/s, angle rad, angular velocity rad/s. MountainCar
+    (2,): position in [-1.2, 0.6], velocity in [-0.07, 0.07] per step. No parameter is in it.
+
+Action:
+    CartPole `Discrete(2)`: push to the left, to the right. MountainCar `Discrete(3)`: accelerate to
+    the left, not at all, to the right.
+
+Reward:
+    CartPole: 1 for every step, the last one included; 200 is the best return. MountainCar: -1 for
+    every step, 0 for the one that reaches the flag. As functions of transitions:
+    `get_environment(id).reward_function` and `.termination_function`.
+
+Episode end:
+    CartPole terminates when the cart is farther than 2.4 m from the middle or the pole leans over
+    12 degrees; truncated after 200 steps. MountainCar terminates at position 0.5 or beyond, unless
+    the car rolls back; truncated after 500 steps.
+
+Arguments:
+    population_seed: seed of the agents other than the test agents (0).
+    render_mode: "rgb_array" (400 x 600), "human" (single form only) or None. Drawn by Gymnasium,
+    with pygame, which `gymnasium[classic-control]` brings.
+    world: set by the id.
+
+Version history:
+    v0: first version.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from rmdp_bench.envs import rules
+from rmdp_bench.envs.checks import Array, Rows, check_keywords, check_n_envs, check_population_seed
+from rmdp_bench.envs.heterogeneous import (
+    HeterogeneousEnv,
+    HeterogeneousVectorEnv,
+    HeterogeneousWorld,
+)
+from rmdp_bench.envs.world import State
+from rmdp_bench.population import DynamicsPopulation
+
+RENDER_MODES = ["human", "rgb_array"]
+
+POLE_MASS = 0.1
+TOTAL_MASS = POLE_MASS + 1.0
+"""Of pole and cart, kg."""
+GRAVITY = 9.8
+"""In CartPole, m/s^2."""
+TIME_STEP = 0.02
+"""Of CartPole, s."""
+ENGINE_FORCE = 0.001
+"""MountainCar: change of velocity in a step."""
+
+
+class ClassicWorld(HeterogeneousWorld):
+    """E states (E, d) and the parameters (E, p) of the agents that live in them."""
+
+    bounds: Sequence[tuple[float, float]]
+    """Of the observation, (d, 2)."""
+    n_actions: int
+    drawn_by: tuple[str, str]
+    """Module of gymnasium.envs.classic_control, and class."""
+
+    def __init__(self, population: DynamicsPopulation, n_envs: int = 1) -> None:
+        """Make E copies, in which agent 0 lives.
+
+        Raises:
+            ValueError: n_envs is not an integer >= 1.
+        """
+        self.population = population
+        self.n_envs = check_n_envs(n_envs)
+        self.agents = np.zeros(self.n_envs, dtype=np.int64)
+        self._parameters = population.parameters[self.agents]  # (E, p)
+        low, high = np.array(self.bounds, dtype=np.float32).T
+        self.observation_space = spaces.Box(low, high, dtype=np.float32)
+        self.action_space = spaces.Discrete(self.n_actions)
+        self._states = np.zeros((self.n_envs, len(low)))
+        self._renderer: Any = None
+
+    def set_agents(self, rows: Rows, agents: Rows) -> None:
+        """Let `agents` (B,) live in `rows` (B,)."""
+        self.agents[rows] = agents
+        self._parameters[rows] = self.population.parameters[agents]
+
+    def reset(self, rows: Rows, generators: Sequence[np.random.Generator]) -> None:
+        """Draw the initial states as Gymnasium does."""
+        self._states[rows] = [self._draw_state(generator) for generator in generators]
+
+    @abstractmethod
+    def _draw_state(self, generator: np.random.Generator) -> Any:
+        """An initial state (d,)."""
+
+    def observe(self, rows: Rows) -> NDArray[np.float32]:
+        """The states of `rows`, rounded to float32."""
+        return self._states[rows].astype(np.float32)
+
+    def get_state(self) -> State:
+        """Copy "agent" (E,) and "state" (E, d)."""
+        return {"agent": self.agents.copy(), "state": self._states.copy()}
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """Restore what `get_state` gave.
+
+        Raises:
+            ValueError: an array is missing, unknown or has another shape, or there is no such
+                agent.
+        """
+        self._set_agents_of_state(state, {"agent": self.agents, "state": self._states})
+        self._states[:] = state["state"]
+
+    def render(self, row: int, mode: str) -> Any:
+        """Render one row with Gymnasium's drawing.
+
+        Raises:
+            gymnasium.error.DependencyNotInstalled: there is no pygame.
+        """
+        if self._renderer is None:
+            module, name = self.drawn_by
+            classes = import_module(f"gymnasium.envs.classic_control.{module}")
+            self._renderer = getattr(classes, name)(render_mode=mode)
+        self._show(self._renderer, row)
+        return self._renderer.render()
+
+    def _show(self, renderer: Any, row: int) -> None:
+        """Let Gymnasium's environment be in the state of a row."""
+        renderer.state = self._states[row].copy()
+
+    def close(self) -> None:
+        """Close the window."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+
+class CartPoleWorld(ClassicWorld):
+    """E carts; parameters are force and half length, states position, angle and their speeds."""
+
+    metadata = {"render_modes": RENDER_MODES, "render_fps": 50}
+    bounds = [
+        (-2 * rules.POSITION_LIMIT, 2 * rules.POSITION_LIMIT),
+        (-np.inf, np.inf),
+        (-2 * rules.ANGLE_LIMIT, 2 * rules.ANGLE_LIMIT),
+        (-np.inf, np.inf),
+    ]
+    n_actions = 2
+    drawn_by = ("cartpole", "CartPoleEnv")
+
+    def _draw_state(self, generator: np.random.Generator) -> Any:
+        return generator.uniform(low=-0.05, high=0.05, size=4)
+
+    def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Push the carts of `rows` by `actions` (B,): one Euler step.
+
+        The equations are Florian's (2007), evaluated in Gymnasium's order.
+        """
+        position, velocity, angle, spin = self._states[rows].T
+        force, half_length = self._parameters[rows].T
+        push = np.where(actions == 1, force, -force)
+        cosine, sine = np.cos(angle), np.sin(angle)
+        moment = POLE_MASS * half_length
+        thrust = (push + moment * np.square(spin) * sine) / TOTAL_MASS
+        angular_acceleration = (GRAVITY * sine - cosine * thrust) / (
+            half_length * (4.0 / 3.0 - POLE_MASS * np.square(cosine) / TOTAL_MASS)
+        )
+        acceleration = thrust - moment * angular_acceleration * cosine / TOTAL_MASS
+        states = np.stack(
+            (
+                position + TIME_STEP * velocity,
+                velocity + TIME_STEP * acceleration,
+                angle + TIME_STEP * spin,
+                spin + TIME_STEP * angular_acceleration,
+            ),
+            axis=-1,
+        )
+        transition = self._states[rows], actions, states
+        self._states[rows] = states
+        return rules.cart_pole_reward(*transition), rules.cart_pole_terminated(*transition)
+
+    def _show(self, renderer: Any, row: int) -> None:
+        super()._show(renderer, row)
+        renderer.length = self._parameters[row, 1]
+
+
+class MountainCarWorld(ClassicWorld):
+    """E cars; the parameter is gravity, states are position and velocity."""
+
+    metadata = {"render_modes": RENDER_MODES, "render_fps": 30}
+    bounds = [(-1.2, 0.6), (-0.07, 0.07)]
+    n_actions = 3
+    drawn_by = ("mountain_car", "MountainCarEnv")
+
+    def _draw_state(self, generator: np.random.Generator) -> Any:
+        return generator.uniform(low=-0.6, high=-0.4), 0.0
+
+    def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Accelerate the cars of `rows` by `actions` (B,)."""
+        states = self._states[rows]
+        (gravity,) = self._parameters[rows].T
+        (least, greatest), (slowest, fastest) = self.bounds
+        slope = np.cos(3 * states[:, 0])
+        velocity = states[:, 1] + ((actions - 1.0) * ENGINE_FORCE + slope * -gravity)
+        velocity = np.clip(velocity, slowest, fastest)
+        position = np.clip(states[:, 0] + velocity, least, greatest)
+        velocity[(position == least) & (velocity < 0.0)] = 0.0  # the wall on the left
+        transition = states, actions, np.stack((position, velocity), axis=-1)
+        self._states[rows] = transition[-1]
+        return rules.mountain_car_reward(*transition), rules.mountain_car_terminated(*transition)
+
+
+_WORLDS: dict[str, tuple[type[ClassicWorld], Callable[[int], DynamicsPopulation]]] = {
+    "cart_pole": (CartPoleWorld, rules.cart_pole_population),
+    "mountain_car": (MountainCarWorld, rules.mountain_car_population),
+}
+_KEYWORDS = ("population_seed", "render_mode")
+
+
+def _make_world(world: str, n_envs: int, population_seed: Any) -> ClassicWorld:
+    if world not in _WORLDS:
+        raise ValueError(f"world is {world!r}, expected one of {', '.join(_WORLDS)}")
+    make, make_population = _WORLDS[world]
+    return make(make_population(check_population_seed(population_seed)), n_envs)
+
+
+class ClassicHetEnv(HeterogeneousEnv):
+    """The single form; see the module."""
+
+    metadata = {"render_modes": RENDER_MODES}
+
+    def __init__(
+        self,
+        world: str,
+        *,
+        population_seed: int = 0,
+        render_mode: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        """Make one copy.
+
+        Raises:
+            ValueError: an unknown keyword, or a value out of range.
+        """
+        check_keywords(unknown, _KEYWORDS)
+        super().__init__(_make_world(world, 1, population_seed), render_mode=render_mode)
+
+
+class ClassicHetVectorEnv(HeterogeneousVectorEnv):
+    """The vector form; see the module."""
+
+    metadata = {"render_modes": RENDER_MODES[1:], "autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(
+        self,
+        world: str,
+        *,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        population_seed: int = 0,
+        render_mode: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        """Make `num_envs` copies.
+
+        Raises:
+            ValueError: an unknown keyword, or a value out of range.
+        """
+        check_keywords(unknown, (*_KEYWORDS, "autoreset_mode", "max_episode_steps"))
+        super().__init__(
+            _make_world(world, num_envs, population_seed),
+            max_episode_steps=max_episode_steps,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+        )

@@ -1,0 +1,208 @@
+"""HalfCheetah with 500 agents of different masses and damping (Agarwal et al. 2021, PerSim).
+
+Description:
+    Gymnasium's HalfCheetah-v5 with the masses of all bodies multiplied by one number and the
+    damping of all joints by another; states are those of `gym.make("HalfCheetah-v5")` with these
+    changes, bit for bit. Moments of inertia stay as they are, as in the paper's code. The constants
+    that MuJoCo derives from masses are computed again (`mj_setConst`); the paper's code does not.
+
+Population:
+    `DynamicsPopulation` of 500 agents, 100 unseen and 20 extrapolating ones: the scale of the
+    masses and that of the damping, both in [0.2, 1.8]. The test agents are (0.3, 1.7), (1.7, 0.3),
+    (0.3, 0.3), (1.7, 1.7) and (1, 1).
+
+Observation:
+    float64 (18,): the forward velocity of the step that led here, m/s (0 at reset); then
+    HalfCheetah-v5's 8 positions and 9 velocities. No parameter is in it.
+
+Action:
+    float32 (6,) in [-1, 1], joint torques before gearing.
+
+Reward:
+    Forward velocity minus 0.1 times the squared norm of the action. As a function of transitions:
+    `get_environment(id).reward_function`.
+
+Episode end:
+    Never terminates; truncated after 1000 steps.
+
+Arguments:
+    population_seed: seed of the agents other than the test agents (0).
+    render_mode: "rgb_array" (480 x 480), "human" (single form only) or None.
+    reset_noise_scale: >= 0; 0.1, as in HalfCheetah-v5. The paper's code starts all episodes almost
+    alike: 0.001.
+    n_threads: threads of the vector form; default: the available cores, at most num_envs. Results
+    do not depend on it.
+
+Version history:
+    v0: first version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from rmdp_bench.envs import rules
+from rmdp_bench.envs.checks import Array, Rows, check_keywords, check_population_seed
+from rmdp_bench.envs.heterogeneous import (
+    HeterogeneousEnv,
+    HeterogeneousVectorEnv,
+    HeterogeneousWorld,
+)
+from rmdp_bench.envs.velocity import RENDER_MODES, VelocityWorld
+from rmdp_bench.envs.world import State
+from rmdp_bench.population import DynamicsPopulation, LinearPopulation
+
+
+class HalfCheetahWorld(HeterogeneousWorld):
+    """E robots, each with the masses and the damping of the agent that lives in it."""
+
+    def __init__(
+        self,
+        population: DynamicsPopulation,
+        n_envs: int = 1,
+        *,
+        n_threads: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Build the simulations, in which agent 0 lives.
+
+        Args:
+            population: agents with two parameters, the scales of masses and of damping.
+            n_envs: E.
+            n_threads: None: the available cores, at most E.
+            settings: reset_noise_scale, if it is not the default.
+
+        Raises:
+            ValueError: a value or a name is wrong.
+        """
+        self.population = population
+        # The robot of the velocity worlds, whose outcome is the velocity that is rewarded here.
+        # Its own agents are not asked.
+        nobody = LinearPopulation.tiles(1)
+        self._robots = VelocityWorld(
+            "half_cheetah", nobody, n_envs, n_threads=n_threads, settings=settings
+        )
+        self.n_envs = self._robots.n_envs
+        self._masses = self._robots.batch.expand("body_mass")  # (E, nbody), live
+        self._damping = self._robots.batch.expand("dof_damping")  # (E, nv), live
+        self._model_masses, self._model_damping = self._masses[0].copy(), self._damping[0].copy()
+        self._velocities = np.zeros((self.n_envs, 1))
+        self.agents = np.zeros(self.n_envs, dtype=np.int64)
+        self.set_agents(np.arange(self.n_envs), self.agents.copy())
+
+        size = self.observe(np.arange(self.n_envs)).shape[1]
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
+        self.action_space = self._robots.action_space
+        self.metadata = self._robots.metadata
+
+    def set_agents(self, rows: Rows, agents: Rows) -> None:
+        """Let `agents` (B,) live in `rows` (B,)."""
+        self.agents[rows] = agents
+        mass_scale, damping_scale = self.population.parameters[agents].T
+        self._masses[rows] = self._model_masses * mass_scale[:, np.newaxis]
+        self._damping[rows] = self._model_damping * damping_scale[:, np.newaxis]
+        # The solver works with constants that depend on the masses. Without this it would go on
+        # with those of the old masses, and nothing would say so.
+        self._robots.batch.set_const(rows)
+
+    def reset(self, rows: Rows, generators: Sequence[np.random.Generator]) -> None:
+        """Draw the initial state as Gymnasium does, positions first."""
+        self._robots.reset(rows, generators)
+        self._velocities[rows] = 0.0
+
+    def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Apply the torques for `frame_skip` physics steps."""
+        velocities, terminated = self._robots.step(rows, actions)
+        self._velocities[rows] = velocities
+        return rules.half_cheetah_reward(velocities, actions, velocities), terminated
+
+    def observe(self, rows: Rows) -> NDArray[np.float64]:
+        """The velocity, and what HalfCheetah-v5 observes, (B, 18)."""
+        return np.concatenate((self._velocities[rows], self._robots.observe(rows)), axis=1)
+
+    def get_state(self) -> State:
+        """Copy "agent" (E,), "velocity" (E, 1), and the state of the robots."""
+        own = {"agent": self.agents.copy(), "velocity": self._velocities.copy()}
+        return {**own, **self._robots.get_state()}
+
+    def set_state(self, state: Mapping[str, Array]) -> None:
+        """Restore what `get_state` gave.
+
+        Raises:
+            ValueError: an array is missing, unknown or has another shape, or there is no such
+                agent.
+        """
+        self._set_agents_of_state(state, self.get_state())
+        self._velocities[:] = state["velocity"]
+        self._robots.set_state({name: state[name] for name in self._robots.get_state()})
+
+    def render(self, row: int, mode: str) -> Any:
+        """Render one row with Gymnasium's renderer and camera.
+
+        Raises:
+            gymnasium.error.DependencyNotInstalled: there is no OpenGL, or no display for "human".
+        """
+        return self._robots.render(row, mode)
+
+    def close(self) -> None:
+        """Close the windows and free the graphics context."""
+        self._robots.close()
+
+
+_KEYWORDS = ("population_seed", "render_mode", "reset_noise_scale")
+
+
+class HalfCheetahHetEnv(HeterogeneousEnv):
+    """The single form; see the module."""
+
+    metadata = {"render_modes": RENDER_MODES}
+
+    def __init__(
+        self, *, population_seed: int = 0, render_mode: str | None = None, **settings: Any
+    ) -> None:
+        """Build one simulation.
+
+        Raises:
+            ValueError: an unknown keyword, or a value out of range.
+        """
+        check_keywords(settings, _KEYWORDS)
+        population = rules.half_cheetah_population(check_population_seed(population_seed))
+        super().__init__(HalfCheetahWorld(population, settings=settings), render_mode=render_mode)
+
+
+class HalfCheetahHetVectorEnv(HeterogeneousVectorEnv):
+    """The vector form; see the module."""
+
+    metadata = {"render_modes": RENDER_MODES[1:], "autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    def __init__(
+        self,
+        *,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        population_seed: int = 0,
+        render_mode: str | None = None,
+        n_threads: int | None = None,
+        **settings: Any,
+    ) -> None:
+        """Build `num_envs` simulations.
+
+        Raises:
+            ValueError: an unknown keyword, or a value out of range.
+        """
+        common = ("n_threads", "autoreset_mode", "max_episode_steps")
+        check_keywords(settings, (*_KEYWORDS, *common))
+        population = rules.half_cheetah_population(check_population_seed(population_seed))
+        super().__init__(
+            HalfCheetahWorld(population, num_envs, n_threads=n_threads, settings=settings),
+            max_episode_steps=max_episode_steps,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+        )
