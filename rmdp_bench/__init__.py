@@ -22,8 +22,17 @@ from rmdp_bench.envs import (
     get_population,
     register_environments,
 )
-from rmdp_bench.envs.parallel import parallel_env, register_parallel_environments
-from rmdp_bench.population import LinearPopulation, Population, TargetPopulation
+from rmdp_bench.envs.parallel import (
+    heterogeneous_parallel_env,
+    parallel_env,
+    register_parallel_environments,
+)
+from rmdp_bench.population import (
+    DynamicsPopulation,
+    LinearPopulation,
+    Population,
+    TargetPopulation,
+)
 
 if TYPE_CHECKING:
     from rmdp_bench.ceilings import constant_speed_optimum as constant_speed_optimum
@@ -70,12 +79,14 @@ _LAZY = {
 
 __all__ = [
     "ENVIRONMENTS",
+    "DynamicsPopulation",
     "EnvironmentEntry",
     "LinearPopulation",
     "Population",
     "TargetPopulation",
     "get_environment",
     "get_population",
+    "heterogeneous_parallel_env",
     "parallel_env",
     "register_environments",
     "register_parallel_environments",

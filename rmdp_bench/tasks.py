@@ -51,7 +51,7 @@ class Task:
     @property
     def population(self) -> Population:
         """The agents of this task."""
-        return get_population(self.env_id)
+        return cast(Population, get_population(self.env_id))  # all tasks are of represented MDPs
 
     @property
     def ceiling(self) -> float | None:
@@ -166,5 +166,6 @@ def _tasks() -> dict[str, Task]:
 def _ceiling(env_id: str, n_representatives: int) -> float | None:
     for family in _FAMILIES:
         if family.env_id == env_id and family.ceiling is not None:
-            return family.ceiling(get_population(env_id), n_representatives)
+            population = cast(Population, get_population(env_id))
+            return family.ceiling(population, n_representatives)
     return None

@@ -28,13 +28,16 @@ from rmdp_bench.envs import (
     get_population,
     register_environments,
 )
-from rmdp_bench.envs.base import RepresentedEnv
+from rmdp_bench.envs.base import WorldEnv
 from rmdp_bench.envs.world import decode_generators, encode_generators
 
 ALL = [pytest.param(entry, id=entry.id) for entry in ENVIRONMENTS]
 _FIRST_OF_ITS_WORLD: dict[tuple[str, Any], EnvironmentEntry] = {}
 for _entry in ENVIRONMENTS:
-    _FIRST_OF_ITS_WORLD.setdefault((_entry.entry_point, _entry.kwargs.get("robot")), _entry)
+    _world = _entry.kwargs.get("robot", _entry.kwargs.get("world"))
+    _FIRST_OF_ITS_WORLD.setdefault((_entry.entry_point, _world), _entry)
+REPRESENTED = [pytest.param(e, id=e.id) for e in ENVIRONMENTS if not e.heterogeneous]
+HETEROGENEOUS = [pytest.param(e, id=e.id) for e in ENVIRONMENTS if e.heterogeneous]
 ONE_PER_WORLD = [pytest.param(entry, id=entry.id) for entry in _FIRST_OF_ITS_WORLD.values()]
 MODES = [pytest.param(mode, id=mode.name) for mode in AutoresetMode]
 
@@ -107,7 +110,25 @@ def test_same_seed_same_rollout(entry: EnvironmentEntry) -> None:
     assert_rollouts_same(rollout(first, 200), rollout(second, 200))
 
 
-@pytest.mark.parametrize("entry", ALL)
+@pytest.mark.parametrize("entry", HETEROGENEOUS)
+def test_infos_name_the_agent_and_hide_its_parameters(entry: EnvironmentEntry) -> None:
+    env = gym.make(entry.id, population_seed=3)
+    bare: Any = env.unwrapped
+    assert bare.population == get_population(entry.id, 3) != get_population(entry.id)
+    assert bare.population.n_agents == entry.n_agents
+    agent = env.reset(seed=1)[1]["agent"]
+    agents = {agent}
+    for result in rollout(env, 1_000):
+        if len(result) == 2:
+            agent = result[1]["agent"]
+            agents.add(agent)
+        else:
+            assert isinstance(result[1], float)
+        assert type(agent) is int and result[-1] == {"agent": agent}
+    assert agents <= set(bare.population.agents) and len(agents) > 1
+
+
+@pytest.mark.parametrize("entry", REPRESENTED)
 def test_reward_is_the_mean_of_the_agents(entry: EnvironmentEntry) -> None:
     env = gym.make(entry.id, population_seed=3)
     bare: Any = env.unwrapped
@@ -148,8 +169,8 @@ def test_state_continues(entry: EnvironmentEntry) -> None:
     other.reset(seed=12)
     rollout(env, 30)
     bare, other_bare = env.unwrapped, other.unwrapped
-    assert isinstance(bare, RepresentedEnv)
-    assert isinstance(other_bare, RepresentedEnv)
+    assert isinstance(bare, WorldEnv)
+    assert isinstance(other_bare, WorldEnv)
     other_bare.set_state(bare.get_state())
     assert_rollouts_same(rollout(bare, 100), rollout(other_bare, 100))
 
@@ -249,6 +270,7 @@ def test_ids() -> None:
         *(f"rmdp/{robot}Vel-n{n}-v0" for robot in ("HalfCheetah", "Ant") for n in (100, 1000)),
         *(f"rmdp/{robot}Vel-n{n}-v0" for robot in ("Hopper", "Walker2d") for n in (100, 1000)),
         "rmdp/ResourceGathering-n25-v0",
+        *(f"rmdp/{world}Het-n500-v0" for world in ("CartPole", "MountainCar", "HalfCheetah")),
     }
     register_environments()
     for entry in ENVIRONMENTS:

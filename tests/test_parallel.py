@@ -16,34 +16,50 @@ from pettingzoo.test.parallel_test import parallel_api_test
 from pettingzoo.test.seed_test import parallel_seed_test
 
 import rmdp_bench
-from rmdp_bench import ENVIRONMENTS, parallel_env
-from rmdp_bench.envs.parallel import register_parallel_environments
+from rmdp_bench import (
+    ENVIRONMENTS,
+    EnvironmentEntry,
+    heterogeneous_parallel_env,
+    parallel_env,
+)
+from rmdp_bench.envs.parallel import CopiesEnv, register_parallel_environments
 
 GRID = "rmdp/ResourceGathering-n25-v0"
 ROBOT = "rmdp/HopperVel-n100-v0"
-IDS = [entry.id for entry in ENVIRONMENTS]
+POLES = "rmdp/CartPoleHet-n500-v0"
+ALL = [pytest.param(entry, id=entry.id) for entry in ENVIRONMENTS]
 UP, DOWN = 0, 1
 
 
-@pytest.mark.parametrize("env_id", IDS)
-def test_pettingzoo_api(env_id: str) -> None:
+def make(entry: EnvironmentEntry, n_copies: int) -> CopiesEnv:
+    if entry.heterogeneous:
+        return heterogeneous_parallel_env(entry.id, range(n_copies))
+    return parallel_env(entry.id, n_copies)
+
+
+@pytest.mark.parametrize("entry", ALL)
+def test_pettingzoo_api(entry: EnvironmentEntry) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        parallel_api_test(parallel_env(env_id, 3), num_cycles=150)
+        parallel_api_test(make(entry, 3), num_cycles=150)
 
 
-@pytest.mark.parametrize("env_id", IDS)
-def test_pettingzoo_seeds(env_id: str) -> None:
+@pytest.mark.parametrize("entry", ALL)
+def test_pettingzoo_seeds(entry: EnvironmentEntry) -> None:
     run: Any = parallel_seed_test
-    run(lambda: parallel_env(env_id, 2), num_cycles=50)
+    run(lambda: make(entry, 2), num_cycles=50)
 
 
-@pytest.mark.parametrize("env_id", IDS)
-def test_pettingzoo_makes_it(env_id: str) -> None:
+@pytest.mark.parametrize("entry", ALL)
+def test_pettingzoo_makes_it(entry: EnvironmentEntry) -> None:
     register_parallel_environments()  # again is no harm
-    env = pettingzoo.make("parallel", env_id, n_representatives=2)
-    assert env.possible_agents == ["representative_0", "representative_1"]
-    assert env.metadata["name"] == env_id
+    if entry.heterogeneous:
+        env = pettingzoo.make("parallel", entry.id, agents=[17, 619])
+        assert env.possible_agents == ["agent_17", "agent_619"]
+    else:
+        env = pettingzoo.make("parallel", entry.id, n_representatives=2)
+        assert env.possible_agents == ["representative_0", "representative_1"]
+    assert env.metadata["name"] == entry.id
 
 
 def test_importing_the_package_registers_with_pettingzoo() -> None:
@@ -60,7 +76,7 @@ def test_importing_the_package_registers_with_pettingzoo() -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": str(Path(rmdp_bench.__file__).parents[1])},
     ).stdout
-    assert sorted(json.loads(output)) == sorted(IDS)
+    assert sorted(json.loads(output)) == sorted(entry.id for entry in ENVIRONMENTS)
 
 
 def test_representatives_are_copies_of_the_vector_environment() -> None:
@@ -181,6 +197,7 @@ def bad_assignment(row: list[float]) -> list[list[float]]:
         (GRID, 2, {"assignment": bad_assignment([np.nan, 1.0])}, r"assignment\[24\]"),
         (GRID, 2, {"render_mode": "human"}, "render_mode"),
         (GRID, 2, {"robot": "ant"}, "robot"),
+        (POLES, 2, {}, "use heterogeneous_parallel_env"),
     ],
 )
 def test_bad_arguments_are_refused(
@@ -201,3 +218,55 @@ def test_render_one_or_all() -> None:
     text = parallel_env(GRID, 2, render_mode="ansi")
     text.reset(seed=0)
     assert text.render().count("[H]") == 2 and "representative_1\n" in text.render()
+
+
+def test_heterogeneous_agents_are_those_of_single_environments() -> None:
+    """Fixed over episodes, in the order given, each with its own dynamics and reward."""
+    chosen = [17, 0, 619]
+    env = heterogeneous_parallel_env(POLES, chosen)
+    assert env.possible_agents == ["agent_17", "agent_0", "agent_619"]
+    singles = [gym.make(POLES) for _ in chosen]
+    for seed in (4, 5):
+        observations, infos = env.reset(seed=seed)
+        for j, (agent, single) in enumerate(zip(chosen, singles, strict=True)):
+            expected = single.reset(seed=seed + j, options={"agent": agent})
+            np.testing.assert_array_equal(observations[f"agent_{agent}"], expected[0])
+            assert infos[f"agent_{agent}"] == expected[1] == {"agent": agent}
+        while env.agents:
+            alive = list(env.agents)
+            results = env.step(dict.fromkeys(alive, 1))
+            for agent, single in zip(chosen, singles, strict=True):
+                name = f"agent_{agent}"
+                if name in alive:
+                    observation, *rest = single.step(1)
+                    np.testing.assert_array_equal(results[0][name], observation)
+                    assert [result[name] for result in results[1:]] == rest
+
+
+def test_heterogeneous_agents_are_the_test_agents_unless_chosen() -> None:
+    env = heterogeneous_parallel_env(POLES)
+    assert env.possible_agents == [f"agent_{agent}" for agent in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "agents", "kwargs", "message"),
+    [
+        ("rmdp/CartPoleHet-n500-v9", [0], {}, "CartPoleHet-n500-v0"),
+        (GRID, [0], {}, "use parallel_env"),
+        (POLES, [], {}, r"agents is \[\]"),
+        (POLES, [3, 3], {}, r"agents is \[3, 3\]"),
+        (POLES, 3, {}, "agents is 3, expected one or more different integers in a list"),
+        (POLES, [0, 620], {}, r"agents is \[0, 620\], expected .* from 0 to 619"),
+        (POLES, [-1], {}, r"agents is \[-1\]"),
+        (POLES, [[0], [1, 2]], {}, r"agents is \[\[0\], \[1, 2\]\]"),
+        (POLES, [0.5], {}, r"agents is \[0.5\]"),
+        (POLES, ["first"], {}, r"agents is \['first'\]"),
+        (POLES, [0], {"render_mode": "human"}, "render_mode"),
+        (POLES, [0], {"robot": "ant"}, "robot"),
+    ],
+)
+def test_bad_choices_of_agents_are_refused(
+    env_id: str, agents: Any, kwargs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        heterogeneous_parallel_env(env_id, agents, **kwargs)

@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from rmdp_bench.population import LinearPopulation, Population, TargetPopulation
+from rmdp_bench import get_population
+from rmdp_bench.population import (
+    DynamicsPopulation,
+    LinearPopulation,
+    Population,
+    TargetPopulation,
+)
 
 Target: Any = TargetPopulation  # lists and wrong types are passed on purpose
 Linear: Any = LinearPopulation
@@ -234,3 +240,153 @@ def test_bad_outcomes_are_one_clear_error(
 def test_bad_bounds_are_one_clear_error(population: Population, bounds: Any) -> None:
     with pytest.raises(ValueError, match="outcome bounds"):
         population.reward_bounds(*bounds)
+
+
+DYNAMICS: dict[str, tuple[str, dict[str, tuple[str, float, float]], list[Any]]] = {
+    "rmdp/CartPoleHet-n500-v0": (
+        "fcd234271201f182f5e659ae09673238b3f13bf863fb994824092dc34a7cc1f6",
+        {"force": ("N", 2.0, 18.0), "half_length": ("m", 0.15, 0.85)},
+        [(2, 0.5), (10, 0.5), (18, 0.5), (10, 0.85), (10, 0.15)],
+    ),
+    "rmdp/MountainCarHet-n500-v0": (
+        "c3ddb03ecd2638ee0112c0cb9d986627ac2cc5e77bc96aa5c662fb425496161a",
+        {"gravity": ("", 0.0001, 0.0035)},
+        [(0.0001,), (0.0005,), (0.001,), (0.0025,), (0.0035,)],
+    ),
+    "rmdp/HalfCheetahHet-n500-v0": (
+        "c9d797f5bd818c2702a53bfddaeb3dcd8c377e591d01e6042ea7dcd12054aad2",
+        {"mass_scale": ("", 0.2, 1.8), "damping_scale": ("", 0.2, 1.8)},
+        [(0.3, 1.7), (1.7, 0.3), (0.3, 0.3), (1.7, 1.7), (1, 1)],
+    ),
+}
+"""Content hash, parameters and test agents: a change of one is a new version of the environment."""
+
+
+def dynamics_population(env_id: str, seed: int | None = None) -> DynamicsPopulation:
+    population = get_population(env_id, seed)
+    assert isinstance(population, DynamicsPopulation)
+    return population
+
+
+@pytest.mark.parametrize("env_id", DYNAMICS)
+def test_agents_with_dynamics_of_their_own(env_id: str) -> None:
+    content_hash, parameters, test_agents = DYNAMICS[env_id]
+    population = dynamics_population(env_id)
+    assert population.content_hash() == content_hash
+    assert dict(zip(population.names, population.units, strict=True)) == {
+        name: unit for name, (unit, _, _) in parameters.items()
+    }
+    low, high = np.array([bounds for _, *bounds in parameters.values()]).T
+    np.testing.assert_array_equal(population.low, low)
+    np.testing.assert_array_equal(population.high, high)
+    np.testing.assert_array_equal(population.parameters[population.test_agents], test_agents)
+    groups = (population.agents, population.unseen_agents, population.extrapolating_agents)
+    assert groups == (range(500), range(500, 600), range(600, 620))
+    assert (population.n_agents, len(population.parameters)) == (500, 620)
+
+    drawn = np.random.RandomState(0).uniform(low, high, (595, len(low)))
+    np.testing.assert_array_equal(population.parameters[5:600], drawn)
+    outside = population.parameters[population.extrapolating_agents]
+    above, below = outside > high, outside < low
+    assert (above | below).all() and (outside >= low / 2).all()
+    assert (outside <= high + (high - low) / 4).all()
+    sides, counts = np.unique(above, axis=0, return_counts=True)
+    assert len(sides) == 2 ** len(low) and len(set(counts.tolist())) == 1
+
+
+@pytest.mark.parametrize("env_id", DYNAMICS)
+def test_another_seed_draws_other_agents_but_for_the_test_agents(env_id: str) -> None:
+    population, other = dynamics_population(env_id), dynamics_population(env_id, 7)
+    assert population == dynamics_population(env_id, 0) != other
+    assert other == dynamics_population(env_id, 7)
+    same = (population.parameters == other.parameters).all(axis=1)
+    assert same[:5].all() and not same[5:].any()
+
+
+def test_dynamics_populations_are_values() -> None:
+    population: Any = dynamics_population("rmdp/CartPoleHet-n500-v0")
+    for other in (pickle.loads(pickle.dumps(population)), copy.deepcopy(population)):
+        assert other == population and hash(other) == hash(population) and other is not population
+        for array in (other.parameters, other.low, other.high):
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 1.0
+    with pytest.raises(AttributeError):
+        population.n_agents = 1
+    assert population != "a population"
+
+
+DYNAMICS_CONTENT: dict[str, Any] = {
+    "names": ("mass", "length"),
+    "units": ("kg", "m"),
+    "low": (1.0, 2.0),
+    "high": (2.0, 4.0),
+    "parameters": [(1.0, 3.0), (2.0, 4.0), (1.5, 2.0), (1.5, 4.5)],
+    "n_test": 1,
+    "n_agents": 2,
+    "n_unseen": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"names": ("mass", "width")},
+        {"units": ("g", "m")},
+        {"low": (0.5, 2.0)},
+        {"high": (2.0, 4.2)},
+        {"parameters": [(2.0, 4.0), (1.0, 3.0), (1.5, 2.0), (1.5, 4.5)]},
+        {"n_test": 2},
+        {"n_agents": 1, "n_unseen": 2},
+    ],
+)
+def test_hash_sees_every_part_of_the_dynamics(change: dict[str, Any]) -> None:
+    population = DynamicsPopulation(**DYNAMICS_CONTENT)
+    assert DynamicsPopulation(**{**DYNAMICS_CONTENT, **change}) != population
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"names": ("mass",)},
+            r"names, units, low, high are of lengths \[1, 2, 2, 2\], expected 2",
+        ),
+        ({"high": (2.0,)}, r"of lengths \[2, 2, 2, 1\]"),
+        ({"low": (1.0, np.nan)}, r"low\[1\] is nan"),
+        ({"parameters": [1.0, 2.0]}, "parameters have shape"),
+        ({"n_agents": 5}, "n_agents is 5, expected an integer from 1 to 4"),
+        ({"n_agents": 0}, "n_agents is 0"),
+        ({"n_test": 3}, "n_test is 3, expected an integer from 0 to 2"),
+        ({"n_unseen": 3}, "n_unseen is 3, expected an integer from 0 to 2"),
+        ({"n_unseen": 2}, r"parameters\[3\] are \[1.5, 4.5\], expected them in the range from"),
+        ({"n_unseen": 0}, r"parameters\[2\] are \[1.5, 2.0\], expected them outside the range"),
+    ],
+)
+def test_bad_dynamics_are_one_clear_error(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DynamicsPopulation(**{**DYNAMICS_CONTENT, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": "zero"}, "seed is 'zero'"),
+        ({"n_agents": 1}, "n_agents is 1, expected an integer >= 2"),
+        ({"n_unseen": -1}, "n_unseen is -1"),
+        ({"n_extrapolating": 2.5}, "n_extrapolating is 2.5"),
+        ({"parameters": {"mass": ("kg", 0.0, 2.0)}}, "expected 0 < least < greatest"),
+        ({"parameters": {"mass": ("kg", 2.0, 1.0)}}, "expected 0 < least < greatest"),
+        ({"test_agents": [(3.0,), (1.0,)]}, r"parameters\[0\] are \[3.0\], expected them in"),
+        ({"test_agents": [(1.0, 1.0)] * 2}, "test_agents have shape"),
+    ],
+)
+def test_bad_draws_are_one_clear_error(change: dict[str, Any], message: str) -> None:
+    keywords: dict[str, Any] = {
+        "parameters": {"mass": ("kg", 1.0, 2.0)},
+        "test_agents": [(1.0,), (2.0,)],
+        "seed": 0,
+        **change,
+    }
+    with pytest.raises(ValueError, match=message):
+        DynamicsPopulation.uniform(**keywords)

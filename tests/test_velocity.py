@@ -206,8 +206,7 @@ RENDER = """
 import sys
 import gymnasium as gym
 import rmdp_bench
-mode, n_envs = sys.argv[1], int(sys.argv[2])
-name = "rmdp/HopperVel-n100-v0"
+mode, n_envs, name = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 env = gym.make_vec(name, n_envs, render_mode=mode) if n_envs else gym.make(name, render_mode=mode)
 try:
     env.reset(seed=0)
@@ -222,12 +221,12 @@ env.close()
 """
 
 
-def render(mode: str, n_envs: int) -> str:
+def render(mode: str, n_envs: int, name: str = NAMES["hopper"][0]) -> str:
     """In a process of its own, without a display."""
     hidden = ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL", "PYOPENGL_PLATFORM")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment["PYTHONPATH"] = str(Path(rmdp_bench.__file__).parents[1])
-    command = [sys.executable, "-c", RENDER, mode, str(n_envs)]
+    command = [sys.executable, "-c", RENDER, mode, str(n_envs), name]
     result = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, env=environment
     )
@@ -235,10 +234,11 @@ def render(mode: str, n_envs: int) -> str:
     return result.stdout
 
 
+@pytest.mark.parametrize("name", [NAMES["hopper"][0], "rmdp/HalfCheetahHet-n500-v0"])
 @pytest.mark.parametrize("n_envs", [0, 2])
-def test_frames(n_envs: int) -> None:
+def test_frames(n_envs: int, name: str) -> None:
     """One per row where the machine has OpenGL, else one clear error."""
-    output = render("rgb_array", n_envs)
+    output = render("rgb_array", n_envs, name)
     needs = "refused: render mode 'rgb_array' needs OpenGL (MUJOCO_GL=egl or osmesa, headless)"
     assert output == "(480, 480, 3) uint8 True\n" * max(n_envs, 1) or output.startswith(needs)
 

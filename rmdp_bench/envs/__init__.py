@@ -1,6 +1,6 @@
 """The environments: one table, from which registration, lists and tests are derived.
 
-To add one: write a `World` (see `base.py`), give it its two forms, and add a row.
+To add one: write a world (see `base.py`), give it its two forms, and add a row.
 """
 
 from __future__ import annotations
@@ -9,11 +9,23 @@ import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 
-from rmdp_bench.population import LinearPopulation, Population, TargetPopulation
+from rmdp_bench.envs import rules
+from rmdp_bench.population import (
+    DynamicsPopulation,
+    LinearPopulation,
+    Population,
+    TargetPopulation,
+)
+
+TransitionFunction: TypeAlias = Callable[[Any, Any, Any], Any]
+"""Of observations (..., d), actions and next observations (..., d): numbers or booleans (...).
+
+All NumPy arrays or all torch tensors. Actions are (..., a), or (...) where they are discrete.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,9 @@ class EnvironmentEntry:
         n_agents: number of agents n of the population.
         make_population: population_seed -> the population, without a simulator.
         kwargs: keywords of both forms that make the id what it is; JSON-able.
+        reward_function: reward of a transition, where it is the same for all agents because they
+            differ in dynamics; None where they differ in what they want.
+        termination_function: whether a transition ends the episode; None as above.
     """
 
     id: str
@@ -35,8 +50,15 @@ class EnvironmentEntry:
     vector_entry_point: str
     max_episode_steps: int
     n_agents: int
-    make_population: Callable[[int], Population]
+    make_population: Callable[[int], Population | DynamicsPopulation]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    reward_function: TransitionFunction | None = None
+    termination_function: TransitionFunction | None = None
+
+    @property
+    def heterogeneous(self) -> bool:
+        """Whether the agents differ in dynamics, and one lives in each copy of the world."""
+        return self.reward_function is not None
 
 
 def _uniform_targets(n_agents: int, bound: float, population_seed: int) -> TargetPopulation:
@@ -76,6 +98,38 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
         n_agents=25,
         make_population=_tiles,
     ),
+    EnvironmentEntry(
+        id="rmdp/CartPoleHet-n500-v0",
+        entry_point="rmdp_bench.envs.classic_het:ClassicHetEnv",
+        vector_entry_point="rmdp_bench.envs.classic_het:ClassicHetVectorEnv",
+        max_episode_steps=200,
+        n_agents=500,
+        make_population=rules.cart_pole_population,
+        kwargs={"world": "cart_pole"},
+        reward_function=rules.cart_pole_reward,
+        termination_function=rules.cart_pole_terminated,
+    ),
+    EnvironmentEntry(
+        id="rmdp/MountainCarHet-n500-v0",
+        entry_point="rmdp_bench.envs.classic_het:ClassicHetEnv",
+        vector_entry_point="rmdp_bench.envs.classic_het:ClassicHetVectorEnv",
+        max_episode_steps=500,
+        n_agents=500,
+        make_population=rules.mountain_car_population,
+        kwargs={"world": "mountain_car"},
+        reward_function=rules.mountain_car_reward,
+        termination_function=rules.mountain_car_terminated,
+    ),
+    EnvironmentEntry(
+        id="rmdp/HalfCheetahHet-n500-v0",
+        entry_point="rmdp_bench.envs.half_cheetah_het:HalfCheetahHetEnv",
+        vector_entry_point="rmdp_bench.envs.half_cheetah_het:HalfCheetahHetVectorEnv",
+        max_episode_steps=1000,
+        n_agents=500,
+        make_population=rules.half_cheetah_population,
+        reward_function=rules.half_cheetah_reward,
+        termination_function=rules.half_cheetah_terminated,
+    ),
 )
 
 
@@ -106,7 +160,9 @@ def get_environment(env_id: str) -> EnvironmentEntry:
     raise ValueError(f"there is no environment {env_id!r}; did you mean {', '.join(close)}?")
 
 
-def get_population(env_id: str, population_seed: int | None = None) -> Population:
+def get_population(
+    env_id: str, population_seed: int | None = None
+) -> Population | DynamicsPopulation:
     """Give the population of an environment without building its simulator.
 
     Args:

@@ -1,18 +1,20 @@
-"""The representatives as the agents of a PettingZoo world.
+"""The representatives, or heterogeneous agents, as the agents of a PettingZoo world.
 
     env = rmdp_bench.parallel_env("rmdp/HalfCheetahVel-n100-v0", n_representatives=5)
+    env = rmdp_bench.heterogeneous_parallel_env("rmdp/CartPoleHet-n500-v0", agents=[0, 17])
     observations, infos = env.reset(seed=0)
     while env.agents:
         actions = {name: env.action_space(name).sample() for name in env.agents}
         observations, rewards, terminations, truncations, infos = env.step(actions)
 
 Importing `rmdp_bench` registers every environment of the table with PettingZoo under its id:
-`pettingzoo.make("parallel", "rmdp/HalfCheetahVel-n100-v0", n_representatives=5)`.
+`pettingzoo.make("parallel", "rmdp/HalfCheetahVel-n100-v0", n_representatives=5)`, and
+`pettingzoo.make("parallel", "rmdp/CartPoleHet-n500-v0", agents=[0, 17])`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -22,47 +24,38 @@ import pettingzoo
 from numpy.typing import ArrayLike, NDArray
 from pettingzoo import ParallelEnv
 
-from rmdp_bench.envs import ENVIRONMENTS, get_environment
-from rmdp_bench.envs.base import RepresentedVectorEnv
-from rmdp_bench.envs.checks import ActionCheck, as_array
+from rmdp_bench.envs import ENVIRONMENTS, get_environment, get_population
+from rmdp_bench.envs.base import WorldVectorEnv, info_of_row
+from rmdp_bench.envs.checks import ActionCheck, Array, Rows, as_array, check_agents
+from rmdp_bench.envs.world import Details
+from rmdp_bench.population import DynamicsPopulation, Population
 
-Array = NDArray[Any]
 SIMPLEX_TOLERANCE = 1e-6
 
 
-class RepresentativesEnv(ParallelEnv[str, Any, Any]):
-    """k representatives, each in its own copy of the world, rewarded by the agents it serves.
+class CopiesEnv(ParallelEnv[str, Any, Any]):
+    """Agents of PettingZoo, each in its own copy of a world.
 
-    The reward of representative j is the weighted mean sum_i alpha^i(j) r^i / sum_i alpha^i(j) over
-    the agents, percent of a perfect episode; 0.0 if no agent has any weight on it. The infos of a
-    representative hold "agent_rewards" (n,) and "outcome" (m,), as in the single environment.
-    Copies never influence each other; one that ends leaves `agents` while the others go on, and
-    all k start together at `reset`.
+    Infos are those of the single environment. Copies never influence each other; one that ends
+    leaves `agents` while the others go on, and all start together at `reset`.
 
     Attributes:
-        possible_agents: "representative_0" to "representative_<k - 1>".
-        population: the agents that are represented.
-        assignment: (n, k), rows on the simplex, read-only.
+        possible_agents: their names.
+        population: who lives in the copies, or is represented in them.
     """
 
     def __init__(
-        self,
-        env_id: str,
-        n_representatives: int,
-        assignment: ArrayLike | None = None,
-        *,
-        render_mode: str | None = None,
-        **kwargs: Any,
+        self, env_id: str, names: Sequence[str], render_mode: str | None, **kwargs: Any
     ) -> None:
-        """See `parallel_env`."""
-        n_agents = get_environment(env_id).n_agents
-        k = _check_n_representatives(n_representatives, n_agents)
-        self.assignment = _check_assignment(assignment, n_agents, k)
-        envs: Any = gym.make_vec(env_id, num_envs=k, render_mode=render_mode, **kwargs).unwrapped
-        if not isinstance(envs, RepresentedVectorEnv):
+        """Make a copy for each name."""
+        envs: Any = gym.make_vec(
+            env_id, num_envs=len(names), render_mode=render_mode, **kwargs
+        ).unwrapped
+        if not isinstance(envs, WorldVectorEnv):
             raise ValueError(f"{env_id!r} made a {type(envs).__name__}, which has no world")
         # The vector environment seeds and resets the copies; the world steps those still alive.
         self._envs = envs
+        self._options: dict[str, Any] = {}
         self.population = envs.population
         self.render_mode = render_mode
         self.metadata = {
@@ -71,42 +64,38 @@ class RepresentativesEnv(ParallelEnv[str, Any, Any]):
             "render_fps": envs.metadata.get("render_fps", 30),
             "is_parallelizable": True,
         }
-        self.possible_agents = [f"representative_{j}" for j in range(k)]
+        self.possible_agents = list(names)
         self.agents: list[str] = []
         single = envs.single_observation_space, envs.single_action_space
         self.observation_spaces = {name: deepcopy(single[0]) for name in self.possible_agents}
         self.action_spaces = {name: deepcopy(single[1]) for name in self.possible_agents}
         self._check_actions = ActionCheck(envs.single_action_space)
         self._elapsed_steps = 0
-        totals = self.assignment.sum(axis=0)
-        self._weights = (self.assignment / np.where(totals > 0.0, totals, 1.0)).T.copy()  # (k, n)
 
     def observation_space(self, agent: str) -> gym.Space[Any]:
-        """Give the observation space of a representative, always the same object."""
+        """Give the observation space of an agent, always the same object."""
         return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> gym.Space[Any]:
-        """Give the action space of a representative, always the same object."""
+        """Give the action space of an agent, always the same object."""
         return self.action_spaces[agent]
 
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Array], dict[str, dict[str, Any]]]:
-        """Start an episode of every representative.
+        """Start an episode in every copy.
 
         Args:
-            seed: s: the copy of representative j is seeded with s + j; None: it goes on with its
-                own generator.
+            seed: s: the copy of the j-th of `possible_agents` is seeded with s + j; None: it goes
+                on with its own generator.
             options: not used.
         """
-        observations, infos = self._envs.reset(seed=seed)
+        observations, infos = self._envs.reset(seed=seed, options=self._options)
         self.agents = list(self.possible_agents)
         self._elapsed_steps = 0
         rows = np.arange(len(self.agents))
-        return (
-            self._name(rows, observations),
-            self._infos(rows, infos["agent_rewards"], infos["outcome"]),
-        )
+        details = {name: infos[name] for name in infos if f"_{name}" in infos}
+        return self._name(rows, observations), self._infos(rows, details)
 
     def step(
         self, actions: Mapping[str, Any]
@@ -117,10 +106,10 @@ class RepresentativesEnv(ParallelEnv[str, Any, Any]):
         dict[str, bool],
         dict[str, dict[str, Any]],
     ]:
-        """Step the representatives in `agents`, each by its own action.
+        """Step those in `agents`, each by its own action.
 
         Raises:
-            ValueError: a representative has no action, an action is for one that is not in
+            ValueError: one has no action, an action is for one that is not in
                 `agents`, or an action has the wrong dtype or shape, is NaN or out of range.
         """
         if set(actions) != set(self.agents):
@@ -134,13 +123,11 @@ class RepresentativesEnv(ParallelEnv[str, Any, Any]):
         rows = np.array([self.possible_agents.index(name) for name in names])
         given = as_array([actions[name] for name in names])
         checked = self._check_actions(given, np.arange(len(rows)), len(rows))
-        outcomes, terminated = self._envs.world.step(rows, checked)
+        rewards, terminated, details = self._envs.world.advance(rows, checked)
         self._elapsed_steps += 1
         limit = self._envs.max_episode_steps
         truncated = limit is not None and self._elapsed_steps >= limit
-
-        agent_rewards = self.population.rewards(outcomes)
-        rewards = np.add.reduce(agent_rewards * self._weights[rows], axis=-1)
+        rewards = self._rewards(rows, rewards, details)
         self.agents = [
             name for name, ended in zip(names, terminated, strict=True) if not (ended or truncated)
         ]
@@ -149,18 +136,22 @@ class RepresentativesEnv(ParallelEnv[str, Any, Any]):
             dict(zip(names, rewards.tolist(), strict=True)),
             dict(zip(names, terminated.tolist(), strict=True)),
             dict.fromkeys(names, truncated),
-            self._infos(rows, agent_rewards, outcomes),
+            self._infos(rows, details),
         )
 
+    def _rewards(self, rows: Array, rewards: Array, details: Details) -> Array:
+        """Rewards (B,) of the agents of `rows` (B,)."""
+        return rewards
+
     def render(self, agent: str | None = None) -> Any:
-        """Render one representative's copy, or all of them.
+        """Render one agent's copy, or all of them.
 
         Args:
             agent: its name; None: all, pictures side by side ("rgb_array"), texts under each other,
-                each below its representative's name ("ansi").
+                each below its agent's name ("ansi").
 
         Raises:
-            ValueError: no such representative.
+            ValueError: no such agent.
         """
         if self.render_mode is None:
             gym.logger.warn("render() without a render_mode: pass one to parallel_env")
@@ -182,13 +173,105 @@ class RepresentativesEnv(ParallelEnv[str, Any, Any]):
     def _name(self, rows: Array, values: Array) -> dict[str, Array]:
         return {self.possible_agents[row]: value for row, value in zip(rows, values, strict=True)}
 
-    def _infos(
-        self, rows: Array, agent_rewards: Array, outcomes: Array
-    ) -> dict[str, dict[str, Any]]:
+    def _infos(self, rows: Array, details: Details) -> dict[str, dict[str, Any]]:
         return {
-            self.possible_agents[row]: {"agent_rewards": rewards, "outcome": outcome}
-            for row, rewards, outcome in zip(rows, agent_rewards, outcomes, strict=True)
+            self.possible_agents[row]: info_of_row(details, index) for index, row in enumerate(rows)
         }
+
+
+class RepresentativesEnv(CopiesEnv):
+    """k representatives, each in its own copy of the world, rewarded by the agents it serves.
+
+    The reward of representative j is the weighted mean sum_i alpha^i(j) r^i / sum_i alpha^i(j) over
+    the agents, percent of a perfect episode; 0.0 if no agent has any weight on it. The infos of a
+    representative hold "agent_rewards" (n,) and "outcome" (m,), as in the single environment.
+
+    Attributes:
+        possible_agents: "representative_0" to "representative_<k - 1>".
+        population: the agents that are represented.
+        assignment: (n, k), rows on the simplex, read-only.
+    """
+
+    population: Population
+
+    def __init__(
+        self,
+        env_id: str,
+        n_representatives: int,
+        assignment: ArrayLike | None = None,
+        *,
+        render_mode: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """See `parallel_env`."""
+        entry = get_environment(env_id)
+        if entry.heterogeneous:
+            raise ValueError(
+                f"the agents of {env_id!r} differ in dynamics and are not represented: "
+                "use heterogeneous_parallel_env"
+            )
+        k = _check_n_representatives(n_representatives, entry.n_agents)
+        self.assignment = _check_assignment(assignment, entry.n_agents, k)
+        super().__init__(env_id, [f"representative_{j}" for j in range(k)], render_mode, **kwargs)
+        totals = self.assignment.sum(axis=0)
+        self._weights = (self.assignment / np.where(totals > 0.0, totals, 1.0)).T.copy()  # (k, n)
+
+    def _rewards(self, rows: Array, rewards: Array, details: Details) -> Array:
+        weighted = details["agent_rewards"] * self._weights[rows]
+        total: Array = np.add.reduce(weighted, axis=-1)
+        return total
+
+
+class HeterogeneousAgentsEnv(CopiesEnv):
+    """Heterogeneous agents, each in a world with its own dynamics.
+
+    Rewards are those of the single environment, and so are the infos: "agent", the index.
+
+    Attributes:
+        possible_agents: "agent_<i>" for each index i.
+        population: all agents.
+    """
+
+    population: DynamicsPopulation
+
+    def __init__(
+        self,
+        env_id: str,
+        agents: Sequence[int] | None = None,
+        *,
+        render_mode: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """See `heterogeneous_parallel_env`."""
+        population = get_population(env_id)
+        if not isinstance(population, DynamicsPopulation):
+            raise ValueError(
+                f"the agents of {env_id!r} share the dynamics and are represented: use parallel_env"
+            )
+        chosen = _check_chosen(population.test_agents if agents is None else agents, population)
+        super().__init__(env_id, [f"agent_{agent}" for agent in chosen], render_mode, **kwargs)
+        self._options = {"agent": chosen}
+
+
+def heterogeneous_parallel_env(
+    env_id: str,
+    agents: Sequence[int] | None = None,
+    *,
+    render_mode: str | None = None,
+    **kwargs: Any,
+) -> HeterogeneousAgentsEnv:
+    """Make a PettingZoo ParallelEnv of agents that differ in dynamics.
+
+    Args:
+        env_id: an environment of this package, such as "rmdp/CartPoleHet-n500-v0".
+        agents: different indices of agents, in any order; None: the test agents.
+        render_mode: a mode that gives frames: "rgb_array".
+        **kwargs: the environment's own, such as `population_seed`.
+
+    Raises:
+        ValueError: an unknown id or keyword, or a value out of range.
+    """
+    return HeterogeneousAgentsEnv(env_id, agents, render_mode=render_mode, **kwargs)
 
 
 def parallel_env(
@@ -221,13 +304,26 @@ def parallel_env(
 def register_parallel_environments() -> None:
     """Register every environment of the table with PettingZoo; again is no harm."""
     for entry in ENVIRONMENTS:
+        maker = heterogeneous_parallel_env if entry.heterogeneous else parallel_env
         if entry.id not in pettingzoo.parallel_registry:
             pettingzoo.register(
                 "parallel",
                 entry.id,
-                entry_point="rmdp_bench.envs.parallel:parallel_env",
+                entry_point=f"rmdp_bench.envs.parallel:{maker.__name__}",
                 kwargs={"env_id": entry.id},
             )
+
+
+def _check_chosen(agents: Sequence[int], population: DynamicsPopulation) -> Rows:
+    """The indices as an array (E,), E >= 1."""
+    try:
+        n_chosen = len(agents)
+    except TypeError:
+        n_chosen = 0
+    chosen = check_agents(agents, len(population.parameters), n_chosen, "agents")
+    if chosen.ndim != 1 or not n_chosen or len(np.unique(chosen)) != n_chosen:
+        raise ValueError(f"agents is {agents!r}, expected one or more different integers in a list")
+    return chosen
 
 
 def _check_n_representatives(n_representatives: Any, n_agents: int) -> int:
