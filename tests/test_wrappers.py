@@ -78,6 +78,14 @@ def test_other_environments_are_refused() -> None:
         BatchedVectorReward(single)
 
 
+def test_agents_with_dynamics_of_their_own_are_refused() -> None:
+    single: Any = gym.make("rmdp/CartPoleHet-n500-v0")
+    vector: Any = gym.make_vec("rmdp/CartPoleHet-n500-v0", num_envs=2)
+    for wrap in (lambda: AgentReward(single, 0), lambda: BatchedVectorReward(vector)):
+        with pytest.raises(ValueError, match="differ in dynamics"):
+            wrap()
+
+
 @pytest.mark.parametrize("agents_or_weights", [3, [1, 2], np.linspace(0, 1, 25)])
 def test_spec_is_json_and_makes_the_same_again(agents_or_weights: Any) -> None:
     env = AgentReward(gym.make(GRID), agents_or_weights)

@@ -19,7 +19,7 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import ArrayLike, NDArray
 
-from rmdp_bench.population import Population
+from rmdp_bench.population import DynamicsPopulation, Population
 
 Array = NDArray[Any]
 SingleEnv: TypeAlias = gym.Env[Any, Any]
@@ -166,14 +166,21 @@ def _single_population(env: Any) -> Population:
         )
     if not isinstance(env, gym.Env) or not hasattr(env.unwrapped, "population"):
         raise ValueError(f"env is {env!r}, expected an environment of rmdp_bench, with agents")
-    population: Population = env.unwrapped.population
-    return population
+    return _with_rewards(env.unwrapped.population, env)
 
 
 def _vector_population(env: Any) -> Population:
     if not isinstance(env, VectorEnv):
         raise ValueError(f"env is {env!r}, expected a vector environment: see gymnasium.make_vec")
-    population: Population = _vector_attribute(env, "population")
+    return _with_rewards(_vector_attribute(env, "population"), env)
+
+
+def _with_rewards(population: Population | DynamicsPopulation, env: Any) -> Population:
+    if isinstance(population, DynamicsPopulation):
+        raise ValueError(
+            f"env is {env!r}, whose agents differ in dynamics: each has the reward of its own "
+            "episodes only; choose one with reset(options={'agent': i})"
+        )
     return population
 
 
