@@ -205,9 +205,16 @@ def test_readme_names_existing_files() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
-def test_readme_first_program(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "printed"),
+    [
+        (0, ["(100,)", "(8,) (8, 100)"]),
+        (1, ["[  0  17 600]", "('force', 'half_length') [", "600)", "[ True  True  True]"]),
+    ],
+)
+def test_readme_programs(number: int, printed: list[str], tmp_path: Path) -> None:
     program = tmp_path / "program.py"
-    program.write_text(code_blocks("python")[0], encoding="utf-8")
+    program.write_text(code_blocks("python")[number], encoding="utf-8")
     output = subprocess.run(
         [sys.executable, program],
         cwd=tmp_path,
@@ -216,8 +223,7 @@ def test_readme_first_program(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert "(100,)" in output.stdout
-    assert "(8,) (8, 100)" in output.stdout
+    assert [text for text in printed if text not in output.stdout] == []
 
 
 def python_path() -> dict[str, str]:
