@@ -33,8 +33,9 @@ from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 import rmdp_bench
+from rmdp_bench.cores import usable_cores
 from rmdp_bench.envs.robots import ROBOTS, get_robot, load_model
-from rmdp_bench.results.system import cpu_model, usable_cores
+from rmdp_bench.results.system import cpu_model
 
 MAX_PROCESSES = 64
 """Above so many environments AsyncVectorEnv is left out: each is a process with its own memory."""

@@ -133,6 +133,7 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
         reward_space: bounds of one row's `infos["agent_rewards"]`, Box (n,) float64, percent.
         max_episode_steps: episodes are truncated after so many steps; None: never.
         autoreset_mode: NEXT_STEP, SAME_STEP or DISABLED.
+        agent_rewards: whether infos have "agent_rewards".
     """
 
     def __init__(
@@ -142,6 +143,7 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
+        agent_rewards: bool = True,
     ) -> None:
         """Wrap a world.
 
@@ -150,11 +152,18 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
             max_episode_steps: None or -1: no limit.
             autoreset_mode: Gymnasium's enum, its value ("NextStep") or its name ("NEXT_STEP").
             render_mode: a mode that gives frames; "human" is for the single form.
+            agent_rewards: False leaves "agent_rewards" out of the infos, for users who turn
+                outcomes into rewards themselves, and takes the scalar reward from the
+                population's `mean_rewards`: the same to rounding, at a cost that does not grow
+                with the number of agents.
 
         Raises:
             ValueError: a value is out of range.
         """
+        if not isinstance(agent_rewards, bool):
+            raise ValueError(f"agent_rewards is {agent_rewards!r}, expected True or False")
         self.world = world
+        self.agent_rewards = agent_rewards
         self.num_envs = world.n_envs
         self.population = world.population
         self.max_episode_steps = check_max_episode_steps(max_episode_steps)
@@ -224,11 +233,8 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
                 self._generators[row], self._seeds[row] = seeding.np_random(seeds[row])
         self._reset_rows(rows)
         self._autoreset[mask] = False
-        return self.world.observe(self._all_rows), self._infos(
-            np.zeros((self.num_envs, self.population.n_agents)),
-            np.zeros((self.num_envs, self.population.outcome_size)),
-            mask,
-        )
+        _, agent_rewards, outcomes = self._blank_rewards()
+        return self.world.observe(self._all_rows), self._infos(agent_rewards, outcomes, mask)
 
     def step(self, actions: Any) -> tuple[Array, Array, Array, Array, dict[str, Any]]:
         """Step every row; in the mode NEXT_STEP, rows that ended at the last call are reset.
@@ -244,14 +250,13 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
         if not self._has_reset.all():
             raise ResetNeeded("Cannot call step() before calling reset()")
         if self._autoreset.any():
-            outcomes, agent_rewards, terminations = self._step_and_reset(actions)
+            rewards, agent_rewards, outcomes, terminations = self._step_and_reset(actions)
         else:
             rows = self._all_rows
             checked = self._check_actions(as_array(actions), rows, self.num_envs)
             outcomes, terminations = self.world.step(rows, checked)
-            agent_rewards = self.population.rewards(outcomes)
+            rewards, agent_rewards = self._rewards(outcomes)
             self._elapsed_steps += 1
-        rewards = _mean_over_agents(agent_rewards)
         if self.max_episode_steps is None:
             truncations = np.zeros(self.num_envs, dtype=np.bool_)
         else:
@@ -265,7 +270,21 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
         infos |= self._infos(agent_rewards, outcomes, np.ones(self.num_envs, dtype=np.bool_))
         return self.world.observe(self._all_rows), rewards, terminations, truncations, infos
 
-    def _step_and_reset(self, actions: Any) -> tuple[Array, Array, Array]:
+    def _rewards(self, outcomes: Array) -> tuple[Array, Array | None]:
+        """Scalar rewards (B,), and the agents' (B, n) if they are wanted, of outcomes (B, m)."""
+        if not self.agent_rewards:
+            return self.population.mean_rewards(outcomes), None
+        agent_rewards = self.population.rewards(outcomes)
+        return _mean_over_agents(agent_rewards), agent_rewards
+
+    def _blank_rewards(self) -> tuple[Array, Array | None, Array]:
+        """Zeros for rewards, agents' rewards and outcomes."""
+        outcomes = np.zeros((self.num_envs, self.population.outcome_size))
+        n_agents = self.population.n_agents
+        agent_rewards = np.zeros((self.num_envs, n_agents)) if self.agent_rewards else None
+        return np.zeros(self.num_envs), agent_rewards, outcomes
+
+    def _step_and_reset(self, actions: Any) -> tuple[Array, Array | None, Array, Array]:
         """Reset the rows whose episode ended at the last call, step the others."""
         if self.autoreset_mode is AutoresetMode.DISABLED:
             ended = np.flatnonzero(self._autoreset).tolist()
@@ -274,28 +293,29 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
                 "reset(options={'reset_mask': mask}) with their mask before step()"
             )
         rows = np.flatnonzero(~self._autoreset)
-        outcomes = np.zeros((self.num_envs, self.population.outcome_size))
-        agent_rewards = np.zeros((self.num_envs, self.population.n_agents))
+        rewards, agent_rewards, outcomes = self._blank_rewards()
         terminations = np.zeros(self.num_envs, dtype=np.bool_)
         checked = self._check_actions(as_array(actions), rows, self.num_envs)
         if rows.size:
-            stepped, terminations[rows] = self.world.step(rows, checked)
-            outcomes[rows] = stepped
-            agent_rewards[rows] = self.population.rewards(stepped)
+            outcomes[rows], terminations[rows] = self.world.step(rows, checked)
+            rewards[rows], own = self._rewards(outcomes[rows])
+            if agent_rewards is not None:
+                agent_rewards[rows] = own
             self._elapsed_steps[rows] += 1
         self._reset_rows(np.flatnonzero(self._autoreset))
-        return outcomes, agent_rewards, terminations
+        return rewards, agent_rewards, outcomes, terminations
 
-    def _finish(self, ended: Array, agent_rewards: Array, outcomes: Array) -> dict[str, Any]:
+    def _finish(self, ended: Array, agent_rewards: Array | None, outcomes: Array) -> dict[str, Any]:
         """Keep what the ended rows end with, reset them, and clear their infos in place."""
         rows = np.flatnonzero(ended)
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row, observation in zip(rows, self.world.observe(rows), strict=True):
             final_obs[row] = observation
-        final_rewards, final_outcomes = np.zeros_like(agent_rewards), np.zeros_like(outcomes)
-        final_rewards[rows], final_outcomes[rows] = agent_rewards[rows], outcomes[rows]
+        _, final_rewards, final_outcomes = self._blank_rewards()
         self._reset_rows(rows)
-        agent_rewards[rows], outcomes[rows] = 0.0, 0.0
+        for array, final in ((agent_rewards, final_rewards), (outcomes, final_outcomes)):
+            if array is not None and final is not None:
+                final[rows], array[rows] = array[rows], 0.0
         return {
             "final_obs": final_obs,
             "_final_obs": ended.copy(),
@@ -387,13 +407,11 @@ class RepresentedVectorEnv(gym.vector.VectorEnv[Any, Any, Array]):
             raise ResetNeeded(f"rows {never_reset.tolist()} were never reset: reset all rows first")
         return mask.copy()
 
-    def _infos(self, agent_rewards: Array, outcomes: Array, mask: Array) -> dict[str, Any]:
-        return {
-            "agent_rewards": agent_rewards,
-            "_agent_rewards": mask,
-            "outcome": outcomes,
-            "_outcome": mask.copy(),
-        }
+    def _infos(self, agent_rewards: Array | None, outcomes: Array, mask: Array) -> dict[str, Any]:
+        infos = {"outcome": outcomes, "_outcome": mask}
+        if agent_rewards is not None:
+            infos |= {"agent_rewards": agent_rewards, "_agent_rewards": mask.copy()}
+        return infos
 
 
 def _mean_over_agents(agent_rewards: Array) -> Array:
