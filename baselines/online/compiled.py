@@ -43,7 +43,6 @@ class CompiledUpdates(Updates):
         """Makes the update of `Updates.apply`, to rounding."""
         if rule.moves_within_update:
             return super().apply(batch, rule, learning_rate, entropy)
-        self._bootstrap(batch)
         with self._libraries.limit(limits=1, user_api="blas"):
             advantages = self._advantages(batch, rule.assignment)
             self._train(batch, advantages, learning_rate, entropy)
@@ -54,8 +53,11 @@ class CompiledUpdates(Updates):
         critics = self.critic.rows(self.critic.flat)
         weights = assignment.transpose(1, 2).reshape(self.n_policies, -1).numpy() / self.n_agents
         advantages = np.empty(batch.ended.shape, np.float32)
+        truncated, *where = batch.truncations
+        final_rows, finals = np.stack(where, axis=1), batch.final_observations.numpy()
 
         def estimate(policy: int) -> None:
+            own = (truncated == policy) & self.config.bootstrap_time_limits
             kernels.estimate_advantages(
                 critics[policy // k],
                 self.config.hidden_size,
@@ -63,6 +65,8 @@ class CompiledUpdates(Updates):
                 policy % k,
                 batch.observations[policy].numpy(),
                 batch.last_observations[policy].numpy(),
+                finals[own],
+                final_rows[own],
                 batch.rewards[policy].numpy(),
                 batch.ended[policy].numpy(),
                 np.ascontiguousarray(weights[policy]),

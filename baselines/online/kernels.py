@@ -433,6 +433,26 @@ def train_actors(
 
 
 @_compiled
+def evaluate(
+    parameters: Array,
+    hidden_size: int,
+    n_representatives: int,
+    n_agents: int,
+    j: int,
+    inputs: Array,
+) -> Array:
+    """Values (B, n) that the critic of representative j gives to observations (B, d)."""
+    weight, bias, heads, head_biases = split(
+        parameters, n_representatives, inputs.shape[1], hidden_size, n_agents
+    )
+    hidden = np.empty((inputs.shape[0], hidden_size), f32)
+    hidden_layer(inputs, weight, bias, hidden)
+    values: Array = np.dot(hidden, heads[j])
+    values += head_biases[j]
+    return values
+
+
+@_compiled
 def estimate_advantages(
     parameters: Array,
     hidden_size: int,
@@ -440,6 +460,8 @@ def estimate_advantages(
     j: int,
     observations: Array,
     last_observations: Array,
+    final_observations: Array,
+    final_rows: Array,
     rewards: Array,
     ended: Array,
     weights: Array,
@@ -459,6 +481,9 @@ def estimate_advantages(
         j: the representative.
         observations: (T, E, d).
         last_observations: (E, d) after the last step.
+        final_observations: (B, d) where truncated episodes ended, if they are to be continued by
+            their values.
+        final_rows: (B, 2) step and copy of each.
         rewards: (T, E, n), overwritten by the critic's targets.
         ended: (T, E) whether the episode ended at this step.
         weights: (n,) of the agents.
@@ -469,14 +494,16 @@ def estimate_advantages(
     n_times, n_envs, d = observations.shape
     n = rewards.shape[2]
     weight, bias, heads, head_biases = split(parameters, n_representatives, d, hidden_size, n)
+    final_values = evaluate(parameters, hidden_size, n_representatives, n, j, final_observations)
+    for b in range(final_rows.shape[0]):
+        t, e = final_rows[b]
+        for i in range(n):
+            rewards[t, e, i] += f32(gamma) * final_values[b, i]
     block = max(1, 64 // n_envs)  # a block's values stay in the cache
     hidden = np.empty((block * n_envs, hidden_size), f32)
     values = np.empty((block * n_envs, n), f32)
     carried = np.zeros((n_envs, n), f32)
-    next_values = np.empty((n_envs, n), f32)
-    hidden_layer(last_observations, weight, bias, hidden[:n_envs])
-    np.dot(hidden[:n_envs], heads[j], next_values)
-    next_values += head_biases[j]
+    next_values = evaluate(parameters, hidden_size, n_representatives, n, j, last_observations)
     for stop in range(n_times, 0, -block):
         start = max(0, stop - block)
         n_rows = (stop - start) * n_envs
