@@ -10,8 +10,7 @@ mini-batch (64 rows for each representative) are too small to be shared out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib import import_module
 from typing import Any
 
@@ -34,7 +33,6 @@ class CompiledUpdates(Updates):
     def __init__(self, *arguments: Any) -> None:
         """Takes what `Updates` takes; the device is the CPU."""
         super().__init__(*arguments)
-        self._threads = ThreadPoolExecutor(usable_cores(), "updates")
         self._libraries = ThreadpoolController()
 
     def apply(
@@ -43,11 +41,16 @@ class CompiledUpdates(Updates):
         """Makes the update of `Updates.apply`, to rounding."""
         if rule.moves_within_update:
             return super().apply(batch, rule, learning_rate, entropy)
-        with self._libraries.limit(limits=1, user_api="blas"):
-            advantages = self._advantages(batch, rule.assignment)
-            self._train(batch, advantages, learning_rate, entropy)
+        with (
+            self._libraries.limit(limits=1, user_api="blas"),
+            ThreadPoolExecutor(usable_cores(), "updates") as threads,
+        ):
+            advantages = self._advantages(batch, rule.assignment, threads)
+            self._train(batch, advantages, learning_rate, entropy, threads)
 
-    def _advantages(self, batch: Batch, assignment: Tensor) -> np.ndarray[Any, Any]:
+    def _advantages(
+        self, batch: Batch, assignment: Tensor, threads: Executor
+    ) -> np.ndarray[Any, Any]:
         """Marginal advantages (R k, M) normalised; batch.rewards become the critics' targets."""
         k = self.n_representatives
         critics = self.critic.rows(self.critic.flat)
@@ -75,7 +78,7 @@ class CompiledUpdates(Updates):
                 advantages[policy],
             )
 
-        self._run((estimate, policy) for policy in range(self.n_policies))
+        list(threads.map(estimate, range(self.n_policies)))
         advantages = advantages.reshape(self.n_policies, -1)
         scale = advantages.std(1, keepdims=True, ddof=1) + np.float32(self.config.advantage_offset)
         normalized: np.ndarray[Any, Any] = (
@@ -89,6 +92,7 @@ class CompiledUpdates(Updates):
         advantages: np.ndarray[Any, Any],
         learning_rate: float,
         entropy: float,
+        threads: Executor,
     ) -> None:
         """Ten epochs of mini-batches."""
         config = self.config
@@ -151,13 +155,12 @@ class CompiledUpdates(Updates):
             )
 
         # The longer jobs first.
-        self._run((job, s) for job in (train_critics, train_actors) for s in range(self.n_seeds))
+        jobs = [
+            (job, seed) for job in (train_critics, train_actors) for seed in range(self.n_seeds)
+        ]
+        for done in [threads.submit(job, seed) for job, seed in jobs]:
+            done.result()
         for name, network in self._networks.items():
             for part, flat in self._flat_tensors(name).items():
                 network.set_rows(flat, rows[name][part])
             self._adam_state(name)["step"].add_(config.gradient_steps)
-
-    def _run(self, jobs: Iterable[tuple[Callable[[int], None], int]]) -> None:
-        """Runs jobs on all cores, and raises what one of them raises."""
-        for done in [self._threads.submit(job, argument) for job, argument in jobs]:
-            done.result()

@@ -3,10 +3,12 @@
 One iteration collects 2048 transitions with every representative (`collection`), turns them into
 advantages and targets for all n agents (`agent_advantages`: dynamics are shared, so a transition
 of one representative is a sample of everybody's reward), lets the assignment rule move
-(`AssignmentRule`), and makes 10 epochs of mini-batch updates (`Learner.update`, equations 8 and 9).
+(`AssignmentRule`), and makes 10 epochs of mini-batch updates (`Updates.apply`, equations 8 and 9).
 Several seeds are trained as one batch: they are the leading axis R of every tensor, and share
-nothing. (A seed trained with others differs from the same seed alone by the rounding of batched
-matrix products, nothing else; the same seeds together repeat bit for bit.)
+nothing. The same seeds repeat bit for bit on one machine. On a CPU all of it but the returns and
+log-probabilities runs in compiled loops (`kernels`, `compiled`), where a seed gets the same numbers
+whoever is trained with it; `updates` states the same in torch, which a GPU runs, and there a seed
+trained with others differs by the rounding of batched matrix products.
 
 Departures from the paper, and why:
   - Each representative acts in 8 copies of the world for 256 steps, instead of one for 2048: the
@@ -70,7 +72,8 @@ class Learner:
 
         On the CPU, torch is set to one thread: its products are too small to share out, and its
         waiting threads take the cores from the physics (measured with another process on a
-        machine of 2 cores: with 2 threads an update took ten times as long and more).
+        machine of 2 cores: with 2 threads an update took ten times as long and more). All cores
+        are used by the physics while representatives act, and by `compiled` during an update.
         """
         if device == "cpu":
             torch.set_num_threads(1)
