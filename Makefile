@@ -2,7 +2,7 @@
 #   make demo   train, score and plot one small task
 #   make test   the tests and the checks of `make lint`
 #   make lint   ruff and mypy
-#   make bench  speed of the environments
+#   make bench  speed of the environments and of training
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 DEMO_TASK := ResourceGathering-n25-k3-v0
 DEMO_TRANSITIONS := 300000
 DEMO_OUT := runs/demo
-BENCH_JSON := build/benchmarks/environments.json
+BENCH_OUT := build/benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench venv constraints clean
@@ -35,8 +35,8 @@ lint: venv
 	$(BIN)/mypy
 
 bench: venv
-	mkdir -p $(dir $(BENCH_JSON))
-	$(BIN)/python benchmarks/environments.py --json $(BENCH_JSON)
+	$(BIN)/python -m benchmarks.environments --out $(BENCH_OUT)
+	$(BIN)/python -m benchmarks.training --out $(BENCH_OUT)
 
 venv: $(INSTALLED)
 

@@ -11,33 +11,28 @@ skip included), and ratios are medians of the ratios within a repetition.  Robot
 here, and the bare loop starts each repetition in the native form's state, so that both do the same
 physics; truncations and their resets are in the three other numbers.
 
-    python benchmarks/environments.py [--quick] [--robots hopper ...] [--num-envs 64 ...] [--json F]
+    python -m benchmarks.environments [--quick] [--robots NAME ...] [--num-envs N ...] [--out DIR]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
-from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 import rmdp_bench
-from rmdp_bench.envs.robots import ROBOTS, get_robot, load_model
-from rmdp_bench.results.system import cpu_model, usable_cores
+from benchmarks.common import describe_machine, make_bare_loop, write_results
+from rmdp_bench.envs.robots import ROBOTS, get_robot
 
-MAX_PROCESSES = 64
-"""Above so many environments AsyncVectorEnv is left out: each is a process with its own memory."""
+METHODS = ("native", "sync", "async", "bare")
+HEADER = ("robot", "num_envs", *METHODS, *(f"native / {m}" for m in METHODS if m != "native"))
 
 ENV_IDS = {
     entry.kwargs["robot"]: entry.id
@@ -46,33 +41,10 @@ ENV_IDS = {
 }
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, load, and versions."""
-    return {
-        "processor": cpu_model(),
-        "cores": usable_cores(),
-        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("mujoco", "gymnasium", "numpy")},
-    }
-
-
 def make_settings(robot: str) -> dict[str, Any]:
     """Keywords under which the robot never terminates."""
     can_fall = "terminate_when_unhealthy" in get_robot(robot).settings
     return {"terminate_when_unhealthy": False} if can_fall else {}
-
-
-def make_bare_loop(robot: str, batch: Batch) -> Callable[[NDArray[Any]], None]:
-    """A function that steps a bare batch through actions (T, E, ...)."""
-    frame_skip, controls = get_robot(robot).frame_skip, batch.bind("ctrl")
-
-    def run(actions: NDArray[Any]) -> None:
-        for action in actions:
-            controls[:] = action
-            batch.step(nstep=frame_skip)
-
-    return run
 
 
 def make_env_loop(env: Any) -> Callable[[NDArray[Any]], None]:
@@ -91,11 +63,9 @@ def measure(robot: str, n_envs: int, transitions: int, repetitions: int) -> dict
     env_id, settings = ENV_IDS[robot], make_settings(robot)
     envs: dict[str, Any] = {"native": gym.make_vec(env_id, n_envs, **settings)}
     singles = [lambda: gym.make(env_id, **settings)] * n_envs
-    envs["sync"] = SyncVectorEnv(singles)
-    if n_envs <= MAX_PROCESSES:
-        envs["async"] = AsyncVectorEnv(singles)
-    batch = Batch(load_model(get_robot(robot)), n_envs, min(usable_cores(), n_envs))
-    loops = {"bare": make_bare_loop(robot, batch)}
+    envs |= {"sync": SyncVectorEnv(singles), "async": AsyncVectorEnv(singles)}
+    batch, run_bare = make_bare_loop(robot, n_envs)
+    loops = {"bare": run_bare}
     loops |= {name: make_env_loop(env) for name, env in envs.items()}
     rng = np.random.default_rng(0)
     n_steps = max(10, transitions // n_envs)
@@ -130,15 +100,14 @@ def summarize(robot: str, n_envs: int, speeds: dict[str, list[float]]) -> dict[s
     }
 
 
-def format_row(result: dict[str, Any]) -> str:
+def format_row(result: dict[str, Any]) -> list[str]:
     """One line of the table."""
     speed, ratio = result["transitions_per_second"], result["native_ratio"]
-    cells = [f"{result['robot']:<13}", f"{result['num_envs']:>4}"]
-    for name in ("native", "sync", "async", "bare"):
-        cells.append(f"{speed[name]:>9,.0f}" if name in speed else f"{'-':>9}")
-    for name in ("bare", "sync", "async"):
-        cells.append(f"{ratio[name]:>12.2f}" if name in ratio else f"{'-':>12}")
-    return " ".join(cells)
+    return [
+        *(result["robot"], str(result["num_envs"])),
+        *(f"{speed[name]:,.0f}" for name in METHODS),
+        *(f"{ratio[name]:.2f}" for name in METHODS if name != "native"),
+    ]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -149,7 +118,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--transitions", type=int, default=1920, help="per method and repetition")
     parser.add_argument("--quick", action="store_true", help="3 repetitions of 640 transitions")
-    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--out", type=Path, help="also write environments.json and .md there")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.repetitions, arguments.transitions = 3, 640
@@ -163,20 +132,16 @@ def main() -> None:
     arguments = parse_arguments()
     machine = describe_machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print("transitions per second, and native's speed relative to the others'\n")
-    speeds = " ".join(f"{title:>9}" for title in ("native", "sync", "async", "bare"))
-    ratios = " ".join(f"{'native/' + title:>12}" for title in ("bare", "sync", "async"))
-    print(f"{'robot':<13}    E {speeds} {ratios}")
-    results = []
+    print(" | ".join(HEADER))
+    results, rows = [], []
     for robot in arguments.robots:
         for n_envs in arguments.num_envs:
-            result = measure(robot, n_envs, arguments.transitions, arguments.repetitions)
-            results.append(result)
-            print(format_row(result), flush=True)
-    if arguments.json:
-        temporary = arguments.json.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"machine": machine, "results": results}, indent=2) + "\n")
-        temporary.replace(arguments.json)
+            results.append(measure(robot, n_envs, arguments.transitions, arguments.repetitions))
+            rows.append(format_row(results[-1]))
+            print(" | ".join(rows[-1]), flush=True)
+    if arguments.out:
+        command = "python -m benchmarks.environments"
+        write_results(arguments.out, "environments", command, machine, results, HEADER, rows)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,24 @@ class TargetPopulation:
         rewards += self.peak
         if isinstance(rewards, np.ndarray):
             return cast(ArrayT, np.maximum(rewards, 0.0, out=rewards))
-        return cast(ArrayT, rewards.clamp(min=0.0))
+        return cast(ArrayT, rewards.clamp_(min=0.0))
+
+    def mean_rewards(self, outcomes: FloatArray) -> FloatArray:
+        """Mean reward over the agents: (..., 1) float64 -> (...).
+
+        It is `rewards(outcomes).mean(-1)` to rounding (1e-12), at a cost that grows with log n:
+        who gains anything is a range of the sorted targets, whose sums are known.
+        """
+        if "sums" not in self._cache:
+            targets = np.sort(self.targets)
+            self._cache["sums"] = targets, np.concatenate(([0.0], np.cumsum(targets)))
+        targets, sums = self._cache["sums"]
+        beyond = 2 * self.width  # from there on nobody gains anything
+        position = np.clip(outcomes[..., 0], targets[0] - beyond, targets[-1] + beyond)
+        ends = [targets.searchsorted(position + reach) for reach in (-self.width, 0, self.width)]
+        low, middle, high = ends
+        distance = sums[low] + sums[high] - 2 * sums[middle] + position * (2 * middle - low - high)
+        return np.asarray(self.peak / self.n_agents * (high - low - distance / self.width))
 
     def reward_bounds(
         self, outcome_low: ArrayLike = -np.inf, outcome_high: ArrayLike = np.inf
@@ -209,6 +226,13 @@ class LinearPopulation:
             # environment must give what a single one gives, bit for bit.
             return cast(ArrayT, np.einsum("...m,nm->...n", outcomes, weights))
         return cast(ArrayT, outcomes @ weights.T)
+
+    def mean_rewards(self, outcomes: FloatArray) -> FloatArray:
+        """Mean reward over the agents, `rewards(outcomes).mean(-1)` to rounding.
+
+        (..., m) float64 -> (...).
+        """
+        return np.asarray(np.einsum("...m,m->...", outcomes, self.weights.mean(axis=0)))
 
     def reward_bounds(
         self, outcome_low: ArrayLike = -np.inf, outcome_high: ArrayLike = np.inf

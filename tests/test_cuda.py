@@ -29,7 +29,7 @@ def make_learner(task_id: str, rule_name: str, device: str) -> tuple[Learner, As
 
 def update(learner: Learner, rule: AssignmentRule) -> None:
     """One iteration of training."""
-    batch = learner.collector.collect(learner.actor)
+    batch = learner.collect()
     rule.after_collection(learner.collector.average_returns)
     learner.update(batch, rule)
 

@@ -205,6 +205,33 @@ def test_vector_form_is_sync_vector_env(entry: EnvironmentEntry, mode: Autoreset
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("entry", REPRESENTED)
+def test_agent_rewards_can_be_left_out(entry: EnvironmentEntry, mode: AutoresetMode) -> None:
+    """All else is the same; scalar rewards to rounding, through resets, also after pickling."""
+    limit = min(entry.max_episode_steps, 7)
+    full, light = (
+        gym.make_vec(entry.id, 3, autoreset_mode=mode, max_episode_steps=limit, agent_rewards=given)
+        for given in (True, False)
+    )
+    full.action_space.seed(0)
+    results = [list(env.reset(seed=1)) for env in (full, light)]
+    light = pickle.loads(pickle.dumps(light))
+    for _ in range(25):
+        for infos in (results[0][-1], results[0][-1].get("final_info")):
+            if infos:
+                del infos["agent_rewards"], infos["_agent_rewards"]
+        if len(results[0]) == 5:
+            rewards = [result.pop(1) for result in results]
+            np.testing.assert_allclose(rewards[1], rewards[0], rtol=0.0, atol=1e-12)
+        assert_same(tuple(results[1]), tuple(results[0]))
+        actions = full.action_space.sample()
+        results = [list(env.step(actions)) for env in (full, light)]
+        ended = results[0][2] | results[0][3]
+        if mode is AutoresetMode.DISABLED and ended.any():
+            results = [list(env.reset(options={"reset_mask": ended})) for env in (full, light)]
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("entry", ONE_PER_WORLD)
 def test_vector_state_continues(entry: EnvironmentEntry, mode: AutoresetMode) -> None:
     """Through saved arrays, into an environment with another past."""
@@ -356,6 +383,12 @@ def test_bad_vector_keywords(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         gym.make_vec(entry.id, **{"num_envs": 2, **keywords})
+
+
+@pytest.mark.parametrize("entry", REPRESENTED)
+def test_agent_rewards_is_true_or_false(entry: EnvironmentEntry) -> None:
+    with pytest.raises(ValueError, match="agent_rewards is 'no', expected True or False"):
+        gym.make_vec(entry.id, 2, agent_rewards="no")
 
 
 @pytest.mark.parametrize("entry", ONE_PER_WORLD)

@@ -16,10 +16,11 @@ from baselines.online.collection import Batch, RunningStatistics
 from baselines.online.em import Config, EMRule, e_step
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
-from baselines.online.learner import Learner, slope_through_normalization
+from baselines.online.learner import Learner
 from baselines.online.networks import HeadedNetwork
 from baselines.online.policies import RepresentativePolicy, export_onnx
 from baselines.online.settings import PPOConfig, check
+from baselines.online.updates import slope_through_normalization
 from rmdp_bench.tasks import Task, get_task
 
 SMALL: dict[str, Any] = {"n_envs": 2, "batch_size": 64, "minibatch_size": 16, "n_epochs": 2}
@@ -96,8 +97,7 @@ def test_actor_gradient_is_that_of_equation_9(task_id: str) -> None:
     learner, _ = small_learner(task_id)
     with torch.no_grad():
         learner.actor.flat.add_(0.3 * torch.randn_like(learner.actor.flat))
-    config = dataclasses.replace(learner.config, max_gradient_norm=1e9, entropy_coefficient=0.1)
-    learner.config = config
+    learner.updates.config = dataclasses.replace(learner.config, max_gradient_norm=1e9)
     inputs, actions, old, advantage = minibatch(learner)
 
     parameters = parameters_for_autograd(learner.actor)
@@ -107,7 +107,7 @@ def test_actor_gradient_is_that_of_equation_9(task_id: str) -> None:
     loss = -(surrogate.mean(1) + 0.1 * entropies.mean(1)).sum()
     loss.backward()
 
-    learner._update_actor(inputs, actions, old, advantage)
+    learner.updates._update_actor(inputs, actions, old, advantage, entropy=0.1)
     assert ((ratio < 0.8) | (ratio > 1.2)).any()
     for name, parameter in parameters.items():
         assert parameter.grad is not None
@@ -119,7 +119,7 @@ def test_actor_gradient_is_that_of_equation_9(task_id: str) -> None:
 
 def test_critic_gradient_is_that_of_equation_8() -> None:
     learner, _ = small_learner(TASKS[0])
-    learner.config = dataclasses.replace(learner.config, max_gradient_norm=1e9)
+    learner.updates.config = dataclasses.replace(learner.config, max_gradient_norm=1e9)
     inputs = minibatch(learner)[0]
     targets = torch.randn(learner.n_policies, 8, learner.n_agents)
 
@@ -127,7 +127,7 @@ def test_critic_gradient_is_that_of_equation_8() -> None:
     values = plain_forward(parameters, inputs, learner.n_representatives)
     (values - targets).square().mean((1, 2)).sum().backward()
 
-    learner._update_critic(inputs, targets)
+    learner.updates._update_critic(inputs, targets)
     for name, parameter in parameters.items():
         torch.testing.assert_close(learner.critic.gradients[name], parameter.grad)
 
@@ -151,7 +151,7 @@ def test_agent_advantages_are_gae_for_each_agent(task_id: str) -> None:
     """Against a loop over steps that reads one agent at a time, with both ways to end."""
     learner, _ = small_learner(task_id, seeds=[0])
     for _ in range(3):
-        batch = learner.collector.collect(learner.actor)
+        batch = learner.collect()
     p, steps, copies, n = batch.rewards.shape
     generator = torch.Generator().manual_seed(1)
     batch.rewards = torch.rand(p, steps, copies, n, generator=generator)
@@ -160,7 +160,7 @@ def test_agent_advantages_are_gae_for_each_agent(task_id: str) -> None:
     batch.truncations = tuple(where.T)
     batch.final_observations = torch.randn(len(where), learner.observation_size)
     rewards = batch.rewards.clone()
-    advantages, targets = learner.agent_advantages(batch)
+    advantages, targets = learner.updates.agent_advantages(batch)
 
     def values(policy: int, observations: torch.Tensor) -> torch.Tensor:
         parts = learner.critic.parameters
@@ -232,7 +232,7 @@ def test_a_seed_depends_on_its_companions_by_rounding_only(task_id: str) -> None
     rule_alone.assignment = rule.assignment[1:2]
     for learner, own_rule in ((together, rule), (alone, rule_alone)):
         for _ in range(2):
-            learner.update(learner.collector.collect(learner.actor), own_rule)
+            learner.update(learner.collect(), own_rule)
     for name in ("actor", "critic"):
         network = getattr(together, name)
         for key, array in network.split(network.flat).items():
@@ -245,14 +245,14 @@ def test_a_seed_depends_on_its_companions_by_rounding_only(task_id: str) -> None
 def test_state_restores_the_run_bit_for_bit(task_id: str) -> None:
     learner, rule = small_learner(task_id)
     for _ in range(2):
-        learner.update(learner.collector.collect(learner.actor), rule)
+        learner.update(learner.collect(), rule)
     arrays, states = learner.get_state()
     arrays = {name: array.copy() for name, array in arrays.items()}
     assert all(len(array) == learner.n_seeds for array in arrays.values())
-    learner.update(learner.collector.collect(learner.actor), rule)
+    learner.update(learner.collect(), rule)
     resumed, rule_resumed = small_learner(task_id)
     resumed.set_state(arrays, states)
-    resumed.update(resumed.collector.collect(resumed.actor), rule_resumed)
+    resumed.update(resumed.collect(), rule_resumed)
     assert torch.equal(learner.actor.flat, resumed.actor.flat)
     assert torch.equal(learner.critic.flat, resumed.critic.flat)
     np.testing.assert_array_equal(
@@ -265,7 +265,7 @@ def test_saved_policies_act_as_those_in_memory(task_id: str) -> None:
     import onnxruntime
 
     learner, rule = small_learner(task_id)
-    learner.update(learner.collector.collect(learner.actor), rule)
+    learner.update(learner.collect(), rule)
     solution = learner.solutions(rule.assignment)[1]
     policy = solution.policies[1]
     assert isinstance(policy, RepresentativePolicy)
@@ -375,7 +375,7 @@ def test_a_budget_below_a_batch_is_refused() -> None:
 
 def test_batch_holds_every_agents_reward() -> None:
     learner, _ = small_learner(TASKS[1])
-    batch = learner.collector.collect(learner.actor)
+    batch = learner.collect()
     assert isinstance(batch, Batch)
     assert batch.rewards.shape == (4, 32, 2, 100)
     assert batch.observations.shape == (4, 32, 2, 11)

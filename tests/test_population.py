@@ -59,6 +59,18 @@ def test_rewards_follow_the_formula(population: Population) -> None:
     np.testing.assert_allclose(rewards, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_mean_rewards_are_the_mean_of_the_rewards(population: Population) -> None:
+    """Also on the corners of the reward function, far away, and for no number."""
+    outcomes = make_outcomes(population, 6, 50)
+    if isinstance(population, TargetPopulation):
+        corners = [population.targets + reach * population.width for reach in (-1, 0, 1)]
+        far = [[-np.inf, -1e9, 1e9, np.inf]]
+        outcomes = np.concatenate([outcomes.ravel(), *corners, *far])[:, np.newaxis]
+    means = population.mean_rewards(outcomes)
+    np.testing.assert_allclose(means, population.rewards(outcomes).mean(-1), rtol=0.0, atol=1e-12)
+    assert np.isnan(population.mean_rewards(np.full(population.outcome_size, np.nan)))
+
+
 def test_thousand_perfect_steps_are_100_percent() -> None:
     population = TargetPopulation.uniform(10, 4.0, seed=0)
     perfect = population.rewards(population.targets[:, np.newaxis])

@@ -135,6 +135,13 @@ def test_batched_rewards_are_those_of_single_environments(mode: AutoresetMode) -
     assert total > 0.0
 
 
+@pytest.mark.parametrize("wrap", [BatchedVectorReward, lambda env: BatchedAgentReward(env, 0)])
+def test_an_environment_without_agent_rewards_is_refused(wrap: Any) -> None:
+    env = gym.make_vec(GRID, num_envs=2, agent_rewards=False)
+    with pytest.raises(ValueError, match="made with agent_rewards=False"):
+        wrap(env)
+
+
 if sys.version_info < (3, 14):  # MO-Gymnasium needs pygame, which has no wheel for 3.14
     from mo_gymnasium.wrappers.vector.wrappers import MOSyncVectorEnv
     from mo_gymnasium.wrappers.wrappers import LinearReward

@@ -76,7 +76,7 @@ def clusters(
     everyone = FixedRule(torch.ones(len(seeds), universal.n_agents, 1, device=device))
     resume(learner, everyone, log, preparation=True)
     train(learner, everyone, log, preparation=True)
-    batch = learner.collector.collect(learner.actor)
+    batch = learner.collect()
     learner.close()
     rewards = batch.rewards.reshape(len(seeds), -1, universal.n_agents).cpu().numpy()
     labels = [cluster_agents(r, n_clusters, seed) for r, seed in zip(rewards, seeds, strict=True)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.online import kernels
 from baselines.online.actions import make_actions
 from baselines.online.networks import HeadedNetwork
 from baselines.online.settings import PPOConfig
 from rmdp_bench.tasks import Task
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+Act = Callable[[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray], None]
+"""From raw observations (R k, E, d) and noise (R k, E, o) of one step, writes the normalised
+observations (R k, E, d), the actors' outputs (R k, E, o) and the actions (R k, E, a)."""
 
 
 @dataclass
@@ -33,7 +39,7 @@ class Batch:
     log_probs: Tensor
     """(R k, T, E) of the actions when they were taken."""
     rewards: Tensor
-    """(R k, T, E, n) of every agent."""
+    """(R k, T, E, n) of every agent; the next batch takes their place."""
     ended: Tensor
     """(R k, T, E) whether the episode terminated or was truncated at this step."""
     truncations: tuple[npt.NDArray[np.intp], ...]
@@ -85,7 +91,10 @@ class Collector:
         self.n_steps = config.batch_size // config.n_envs
         n_rows = self.n_representatives * config.n_envs
         envs: Any = gym.make_vec(
-            task.env_id, num_envs=self.n_seeds * n_rows, autoreset_mode="SameStep"
+            task.env_id,
+            num_envs=self.n_seeds * n_rows,
+            autoreset_mode="SameStep",
+            agent_rewards=False,
         )
         self.population = envs.population
         self.envs = envs
@@ -99,11 +108,11 @@ class Collector:
         observations, _ = envs.reset(seed=[int(s) for s in np.concatenate(env_seeds)])
         self.observations = np.asarray(observations)
         self.statistics = RunningStatistics(self.n_seeds, self.observation_size)
-        shape = (self.n_policies, config.n_envs, task.n_agents)
-        self.episode_returns = torch.zeros(shape, device=device)
-        self.average_returns = np.full(
-            (self.n_seeds, task.n_agents, shape[0] // self.n_seeds), np.nan
-        )
+        rows, n = (self.n_policies, config.n_envs), task.n_agents
+        self.episode_returns = torch.zeros(*rows, n, device=device)
+        self.average_returns = np.full((self.n_seeds, n, self.n_representatives), np.nan)
+        # The only array of its size, written anew by each `collect`: fresh memory is slower.
+        self._rewards = torch.empty(rows[0], self.n_steps, rows[1], n, device=device)
 
     def collect(self, actor: HeadedNetwork) -> Batch:
         """Acts for T steps in every copy of the world, and updates `average_returns`."""
@@ -117,13 +126,10 @@ class Collector:
         truncations = Truncations(shape[2])
         size = (self.n_representatives, *shape[1:])
         noise = np.concatenate([self.actions.draw_noise(size, own) for own in self.noise])
-        std = actor.parameters["log_std"].exp().cpu().numpy() if self.actions.has_log_std else None
+        act = self._compiled(actor) if self.config.is_compiled(self.device) else self._plain(actor)
         for t in range(self.n_steps):
             raw[:, t] = self.observations.reshape(shape[0], shape[2], -1)
-            observations[:, t] = self.normalize(raw[:, t])
-            inputs = torch.from_numpy(observations[:, t]).to(self.device)
-            outputs[:, t] = actor.evaluate(inputs).cpu().numpy()
-            actions[:, t] = self.actions.sample(outputs[:, t], noise[:, t], std)
+            act(raw[:, t], noise[:, t], observations[:, t], outputs[:, t], actions[:, t])
             step = self.envs.step(self.actions.for_envs(actions[:, t]))
             self.observations, _, terminated, truncated, info = step
             ended[:, t] = (terminated | truncated).reshape(shape[0], shape[2])
@@ -142,9 +148,11 @@ class Collector:
         def tensor(array: npt.NDArray[Any]) -> Tensor:
             return torch.from_numpy(array).to(self.device)
 
-        rewards = self.population.rewards(tensor(outcomes))
-        rewards *= self.config.reward_scale
-        self._average_returns(rewards, ended)
+        for policy, own in enumerate(tensor(outcomes)):
+            torch.mul(
+                self.population.rewards(own), self.config.reward_scale, out=self._rewards[policy]
+            )
+        self._average_returns(self._rewards, ended)
         return Batch(
             observations=tensor(observations),
             last_observations=tensor(last),
@@ -152,11 +160,60 @@ class Collector:
             log_probs=self.actions.log_probs_of_samples(
                 actor, tensor(outputs), tensor(actions), tensor(noise)
             ),
-            rewards=rewards,
+            rewards=self._rewards,
             ended=tensor(ended),
             truncations=where,
             final_observations=tensor(final_observations),
         )
+
+    def _plain(self, actor: HeadedNetwork) -> Act:
+        """Acts with torch."""
+        std = actor.parameters["log_std"].exp().cpu().numpy() if self.actions.has_log_std else None
+
+        def act(
+            raw: FloatArray,
+            noise: FloatArray,
+            observations: FloatArray,
+            outputs: FloatArray,
+            actions: FloatArray,
+        ) -> None:
+            observations[:] = self.normalize(raw)
+            inputs = torch.from_numpy(observations).to(self.device)
+            outputs[:] = actor.evaluate(inputs).cpu().numpy()
+            actions[:] = self.actions.sample(outputs, noise, std)
+
+        return act
+
+    def _compiled(self, actor: HeadedNetwork) -> Act:
+        """Acts with one compiled call for all representatives and seeds."""
+        parameters = {name: tensor.numpy() for name, tensor in actor.parameters.items()}
+        mean, scale, bound = self._normalization()
+
+        def act(
+            raw: FloatArray,
+            noise: FloatArray,
+            observations: FloatArray,
+            outputs: FloatArray,
+            actions: FloatArray,
+        ) -> None:
+            kernels.act(
+                parameters["hidden_weight"],
+                parameters["hidden_bias"],
+                parameters["head_weight"],
+                parameters["head_bias"],
+                parameters.get("log_std", parameters["head_bias"]),
+                self.actions.has_log_std,
+                mean,
+                scale,
+                bound,
+                raw,
+                noise,
+                observations,
+                outputs,
+                actions,
+            )
+
+        return act
 
     def normalize(
         self, observations: FloatArray, policies: npt.NDArray[np.intp] | None = None
@@ -167,16 +224,21 @@ class Collector:
             observations: (R k, ..., d) raw; with `policies`, (B, d).
             policies: (B,) the representative, out of R k, of each row.
         """
-        if not self.config.normalize_observations:
-            return observations.astype(np.float32)
+        mean, scale, bound = self._normalization()
         seeds = (np.arange(self.n_policies) if policies is None else policies) // (
             self.n_representatives
         )
-        mean, scale = self.statistics.mean[seeds], self.statistics.scale()[seeds]
+        mean, scale = mean[seeds], scale[seeds]
         if policies is None:
             mean, scale = mean[:, None], scale[:, None]
-        bound = self.config.observation_clip
         return np.clip((observations - mean) * scale, -bound, bound).astype(np.float32)
+
+    def _normalization(self) -> tuple[FloatArray, FloatArray, float]:
+        """What is subtracted from observations (R, d), the factor (R, d), and the bound."""
+        if not self.config.normalize_observations:
+            shape = self.statistics.mean.shape
+            return np.zeros(shape), np.ones(shape), math.inf
+        return self.statistics.mean, self.statistics.scale(), self.config.observation_clip
 
     def _average_returns(self, rewards: Tensor, ended: npt.NDArray[np.bool_]) -> None:
         """Equation 10 for every episode that ended, in order: Q <- (1 - lambda) Q + lambda R_0.

@@ -99,8 +99,7 @@ class SoftRule:
             return
         table = torch.from_numpy(np.nan_to_num(average_returns).astype(np.float32))
         table = table.to(self.psi.device) / self.n_agents
-        config = self.config
-        for _ in range(config.n_epochs * config.batch_size // config.minibatch_size):
+        for _ in range(self.config.gradient_steps):
             self._step(-table)
 
     def minibatch(self, objective: Tensor, agent_advantages: Tensor) -> None:

@@ -140,6 +140,18 @@ class HeadedNetwork:
         for name, view in _views(flat, shapes).items():
             view.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])).view(view.shape))
 
+    def rows(self, flat: Tensor) -> npt.NDArray[np.float32]:
+        """A copy of such a flat tensor with one row for each seed: (R, parameters of a seed)."""
+        parts = [array.reshape(self.n_seeds, -1) for array in self.split(flat).values()]
+        return np.concatenate(parts, axis=1)
+
+    def set_rows(self, flat: Tensor, rows: npt.NDArray[np.float32]) -> None:
+        """Writes rows as `rows` returns them into a flat tensor."""
+        arrays = self.split(flat)
+        ends = np.cumsum([array[0].size for array in arrays.values()])
+        parts = np.split(rows, ends[:-1], axis=1)
+        self.merge(flat, dict(zip(arrays, parts, strict=True)))
+
 
 def _views(flat: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Cuts a flat tensor into consecutive tensors of the given shapes."""

@@ -54,6 +54,18 @@ class PPOConfig:
     """Factor on the rewards, which are in percent of a perfect episode."""
     mixing: float = 0.05
     """Lambda of equation 10: weight of a new return in the moving average of returns."""
+    compiled: bool = True
+    """Whether a CPU runs the compiled loops, on all its cores, or torch as a GPU does: the same
+    numbers, to rounding."""
+
+    @property
+    def gradient_steps(self) -> int:
+        """Gradient steps of an update."""
+        return self.n_epochs * self.batch_size // self.minibatch_size
+
+    def is_compiled(self, device: str) -> bool:
+        """Whether a learner on that device uses the compiled loops."""
+        return self.compiled and device == "cpu"
 
     def __post_init__(self) -> None:
         """Checks the settings.

@@ -283,7 +283,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         else:
             rows = self._all_rows
             checked = self._check_actions(as_array(actions), rows, self.num_envs)
-            rewards, terminations, details = self.world.advance(rows, checked)
+            rewards, terminations, details = self._advance(rows, checked)
             self._elapsed_steps += 1
         if self.max_episode_steps is None:
             truncations = np.zeros(self.num_envs, dtype=np.bool_)
@@ -312,7 +312,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         checked = self._check_actions(as_array(actions), rows, self.num_envs)
         parts = []
         if rows.size:
-            rewards[rows], terminations[rows], stepped = self.world.advance(rows, checked)
+            rewards[rows], terminations[rows], stepped = self._advance(rows, checked)
             self._elapsed_steps[rows] += 1
             parts.append((rows, stepped))
         ended_rows = np.flatnonzero(self._autoreset)
@@ -385,8 +385,16 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
             self._generators[row] = generator
         return generator
 
+    def _start(
+        self, rows: Rows, generators: Sequence[np.random.Generator], agents: Rows | None
+    ) -> Details:
+        return self.world.start(rows, generators, agents)
+
+    def _advance(self, rows: Rows, actions: Array) -> tuple[Array, Array, Details]:
+        return self.world.advance(rows, actions)
+
     def _reset_rows(self, rows: Rows, agents: Rows | None = None) -> Details:
-        details = self.world.start(rows, [self._generator(row) for row in rows], agents)
+        details = self._start(rows, [self._generator(row) for row in rows], agents)
         self._elapsed_steps[rows] = 0
         self._has_reset[rows] = True
         return details
@@ -422,9 +430,61 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
 
 
 class RepresentedVectorEnv(WorldVectorEnv[RepresentedWorld]):
-    """The vector form of a represented MDP."""
+    """The vector form of a represented MDP.
+
+    Attributes:
+        agent_rewards: whether infos have "agent_rewards".
+    """
 
     population: Population
+
+    def __init__(
+        self,
+        world: RepresentedWorld,
+        *,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        agent_rewards: bool = True,
+    ) -> None:
+        """Wrap a world.
+
+        Args:
+            world: as the next three for any `WorldVectorEnv`.
+            max_episode_steps: None or -1: no limit.
+            autoreset_mode: Gymnasium's enum, its value or its name.
+            render_mode: a mode that gives frames.
+            agent_rewards: False leaves "agent_rewards" out of the infos, for users who turn
+                outcomes into rewards themselves, and takes the scalar reward from the
+                population's `mean_rewards`: the same to rounding, at a cost that does not grow
+                with the number of agents.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
+        if not isinstance(agent_rewards, bool):
+            raise ValueError(f"agent_rewards is {agent_rewards!r}, expected True or False")
+        super().__init__(
+            world,
+            max_episode_steps=max_episode_steps,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+        )
+        self.agent_rewards = agent_rewards
+
+    def _start(
+        self, rows: Rows, generators: Sequence[np.random.Generator], agents: Rows | None
+    ) -> Details:
+        details = super()._start(rows, generators, agents)
+        if not self.agent_rewards:
+            del details["agent_rewards"]
+        return details
+
+    def _advance(self, rows: Rows, actions: Array) -> tuple[Array, Array, Details]:
+        if self.agent_rewards:
+            return super()._advance(rows, actions)
+        outcomes, terminated = self.world.step(rows, actions)
+        return self.population.mean_rewards(outcomes), terminated, {"outcome": outcomes}
 
     @property
     def reward_space(self) -> gym.spaces.Box:

@@ -37,6 +37,7 @@ Arguments:
     population_seed: has no effect (see Population).
     render_mode: "ansi" (the grid as text), "rgb_array" (a picture, drawn with numpy) or "human"
     (the text is printed to the terminal at every reset and step; no window is opened).
+    agent_rewards: False leaves `info["agent_rewards"]` out; vector form, True.
 
 Version history:
     v0: first version.
@@ -239,6 +240,7 @@ class ResourceGatheringVectorEnv(RepresentedVectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         population_seed: int = 0,
         render_mode: str | None = None,
+        agent_rewards: bool = True,
         **unknown: Any,
     ) -> None:
         """Make `num_envs` grids.
@@ -246,11 +248,13 @@ class ResourceGatheringVectorEnv(RepresentedVectorEnv):
         Raises:
             ValueError: an unknown keyword, or a value out of range.
         """
-        check_keywords(unknown, (*_KEYWORDS, "autoreset_mode", "max_episode_steps"))
+        own = ("autoreset_mode", "max_episode_steps", "agent_rewards")
+        check_keywords(unknown, (*_KEYWORDS, *own))
         check_population_seed(population_seed)
         super().__init__(
             ResourceGatheringWorld(num_envs),
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
+            agent_rewards=agent_rewards,
         )

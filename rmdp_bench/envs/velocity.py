@@ -39,6 +39,7 @@ Arguments:
     healthy_state_range: (low, high), of all other state variables; Hopper.
     n_threads: threads of the vector form; default: the available cores, at most num_envs. Results
     do not depend on it.
+    agent_rewards: False leaves `info["agent_rewards"]` out; vector form, True.
     robot, n_agents, target_bound: set by the id.
 
 Version history:
@@ -47,7 +48,6 @@ Version history:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,6 +58,7 @@ from gymnasium.vector import AutoresetMode
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
+from rmdp_bench.cores import usable_cores
 from rmdp_bench.envs.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
 from rmdp_bench.envs.checks import (
     Array,
@@ -285,6 +286,7 @@ class VelocityVectorEnv(RepresentedVectorEnv):
         population_seed: int = 0,
         render_mode: str | None = None,
         n_threads: int | None = None,
+        agent_rewards: bool = True,
         **settings: Any,
     ) -> None:
         """Build num_envs simulations; arguments are in the module's docstring.
@@ -292,8 +294,9 @@ class VelocityVectorEnv(RepresentedVectorEnv):
         Raises:
             ValueError: a value is wrong or a keyword unknown.
         """
-        common = ("population_seed", "render_mode", "n_threads", "autoreset_mode")
-        check_keywords(settings, (*common, "max_episode_steps", *get_robot(robot).settings))
+        own = ("n_threads", "agent_rewards", "autoreset_mode", "max_episode_steps")
+        common = ("population_seed", "render_mode")
+        check_keywords(settings, (*common, *own, *get_robot(robot).settings))
         population = _make_population(n_agents, target_bound, population_seed)
         world = VelocityWorld(robot, population, num_envs, n_threads=n_threads, settings=settings)
         super().__init__(
@@ -301,6 +304,7 @@ class VelocityVectorEnv(RepresentedVectorEnv):
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
+            agent_rewards=agent_rewards,
         )
 
 
@@ -328,9 +332,7 @@ def _check_settings(robot: Robot, settings: Mapping[str, Any]) -> dict[str, Any]
 def _check_n_threads(n_threads: int | None, n_envs: int) -> int:
     """The number of threads; by default the cores this process may use, at most one per row."""
     if n_threads is None:
-        if hasattr(os, "sched_getaffinity"):
-            return min(len(os.sched_getaffinity(0)), n_envs)
-        return min(os.cpu_count() or 1, n_envs)
+        return min(usable_cores(), n_envs)
     if not isinstance(n_threads, int) or isinstance(n_threads, bool) or n_threads < 1:
         raise ValueError(f"n_threads is {n_threads!r}, expected an integer >= 1")
     return n_threads

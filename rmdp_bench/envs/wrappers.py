@@ -172,6 +172,8 @@ def _single_population(env: Any) -> Population:
 def _vector_population(env: Any) -> Population:
     if not isinstance(env, VectorEnv):
         raise ValueError(f"env is {env!r}, expected a vector environment: see gymnasium.make_vec")
+    if not getattr(env.unwrapped, "agent_rewards", True):
+        raise ValueError(f"env is {env!r}, made with agent_rewards=False; expected it without that")
     return _with_rewards(_vector_attribute(env, "population"), env)
 
 

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rmdp_bench.cores import usable_cores
+
 _PACKAGES = (
     *("rmdp_bench", "numpy", "scipy", "gymnasium", "mujoco", "onnx", "onnxruntime", "torch"),
 )
@@ -94,13 +96,6 @@ def cpu_model() -> str:
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def gpu_name() -> str | None:

@@ -1,0 +1,64 @@
+"""What the benchmarks share: the machine, the simulator alone, and how results are written."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mujoco.batch import Batch
+from numpy.typing import NDArray
+
+from rmdp_bench.cores import usable_cores
+from rmdp_bench.envs.robots import get_robot, load_model
+from rmdp_bench.files import write_json, write_text
+from rmdp_bench.results.system import cpu_model
+
+PACKAGES = ("mujoco", "gymnasium", "numpy", "numba", "torch")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores that this process may use, load, and versions."""
+    return {
+        "processor": cpu_model(),
+        "cores": usable_cores(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
+
+
+def make_bare_loop(robot: str, n_envs: int) -> tuple[Batch, Callable[[NDArray[Any]], None]]:
+    """A bare batch of simulations on all cores, and what steps it through actions (T, E, ...)."""
+    batch = Batch(load_model(get_robot(robot)), n_envs, min(usable_cores(), n_envs))
+    frame_skip, controls = get_robot(robot).frame_skip, batch.bind("ctrl")
+
+    def run(actions: NDArray[Any]) -> None:
+        for action in actions:
+            controls[:] = action
+            batch.step(nstep=frame_skip)
+
+    return batch, run
+
+
+def write_results(
+    out: Path,
+    name: str,
+    command: str,
+    machine: dict[str, Any],
+    results: list[dict[str, Any]],
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+) -> None:
+    """Writes NAME.json, all that was measured, and NAME.md, the table, into the folder `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    record = {"command": command, "machine": machine, "results": results}
+    write_json(out / f"{name}.json", json.loads(json.dumps(record)))
+    lines = [" | ".join(row) for row in (header, ["---"] * len(header), *rows)]
+    table = "\n".join(f"| {line} |" for line in lines)
+    about = ", ".join(f"{key} {value}" for key, value in machine.items())
+    write_text(out / f"{name}.md", f"`{command}` on: {about}\n\n{table}\n")

@@ -1,0 +1,177 @@
+"""Speed of training, with collection, update and evaluation apart, beside the simulator's floor.
+
+    compiled   EM as it is run: acting and updates in compiled loops, on all cores
+    plain      the same in torch (`--set compiled=false`), as on a GPU: the named alternative
+    floor      the simulator alone, on the same states and actions: `mujoco.batch.Batch` without
+               anything around it; for Resource Gathering, which has no other, its vector form
+
+Every repetition collects one batch, makes one update (E-step included), and replays the batch's
+actions in the bare simulator, so that all share what else the machine does. Numbers are medians
+over repetitions, in transitions per second of all seeds together; evaluation is one point of the
+learning curve, of which a run has about 20, and is not part of the speed (as in `train_seconds`).
+Every row runs in a process of its own, whose peak memory is shown.
+
+    python -m benchmarks.training [--quick] [--tasks NAME ...] [--seeds 1 10] [--out DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.online.collection import Batch
+from baselines.online.em import EMRule, config_for
+from baselines.online.learner import Learner
+from benchmarks.common import describe_machine, make_bare_loop, write_results
+from rmdp_bench.evaluation import evaluate_all
+from rmdp_bench.results.run_log import CURVE_EPISODES, CURVE_SEED
+from rmdp_bench.results.system import peak_memory_mib
+from rmdp_bench.tasks import get_task
+
+TASKS = ("HalfCheetahVel-n100-k5-v0", "HalfCheetahVel-n1000-k50-v0", "ResourceGathering-n25-k5-v0")
+PHASES = ("collection", "update", "floor")
+HEADER = (
+    *("task", "seeds", "path", "collection s", "update s", "evaluation s", "transitions/s"),
+    *("floor", "of the floor", "of plain", "memory GiB"),
+)
+
+
+def make_floor(learner: Learner) -> Callable[[dict[str, Any], Batch], float]:
+    """A function that steps the bare simulator as a batch was, and says how long it took."""
+    envs = learner.collector.envs
+    kind, n_rows = learner.collector.actions, envs.num_envs
+    run: Callable[[NDArray[Any]], None]
+    if learner.task.env_id.startswith("rmdp/ResourceGathering"):
+        bare: Any = gym.make_vec(
+            learner.task.env_id, num_envs=n_rows, autoreset_mode="SameStep", agent_rewards=False
+        )
+        bare.reset(seed=0)
+
+        def run(actions: NDArray[Any]) -> None:
+            for action in actions:
+                bare.step(action)
+    else:
+        simulations, run = make_bare_loop(gym.spec(learner.task.env_id).kwargs["robot"], n_rows)
+
+    def measure(state: dict[str, Any], batch: Batch) -> float:
+        by_step = batch.actions.transpose(0, 1).cpu().numpy()  # (T, R k, E, a)
+        actions = np.stack([kind.for_envs(step) for step in by_step])
+        if "physics" in state:
+            simulations.state[:] = state["physics"]
+        start = time.perf_counter()
+        run(actions)
+        return time.perf_counter() - start
+
+    return measure
+
+
+def measure(task_id: str, n_seeds: int, path: str, repetitions: int) -> dict[str, Any]:
+    """Seconds of every phase, a list of one number for each repetition, and what follows."""
+    task, seeds = get_task(task_id), range(n_seeds)
+    config = dataclasses.replace(config_for(task), compiled=path == "compiled")
+    learner = Learner(task, config, seeds, "cpu")
+    rule = EMRule(task, config, seeds, "cpu")
+    floor = make_floor(learner)
+    seconds: dict[str, list[float]] = {name: [] for name in PHASES}
+    for repetition in range(repetitions + 1):  # the first one compiles and warms up
+        state = learner.collector.envs.get_state()
+        times = [time.perf_counter()]
+        batch = learner.collect()
+        times.append(time.perf_counter())
+        rule.after_collection(learner.collector.average_returns)
+        learner.update(batch, rule)
+        times.append(time.perf_counter())
+        if repetition > 0:
+            for name, value in zip(PHASES, (*np.diff(times), floor(state, batch)), strict=True):
+                seconds[name].append(float(value))
+    start = time.perf_counter()
+    evaluate_all(task, learner.solutions(rule.served), n_episodes=CURVE_EPISODES, seed=CURVE_SEED)
+    evaluation = time.perf_counter() - start
+    learner.close()
+    return {
+        "task": task_id,
+        "seeds": n_seeds,
+        "path": path,
+        "transitions": learner.n_policies * config.batch_size,
+        "seconds": seconds,
+        "evaluation_seconds": evaluation,
+        "peak_memory_mib": peak_memory_mib(),
+    }
+
+
+def summarize(result: dict[str, Any]) -> dict[str, float]:
+    """Medians over repetitions: seconds of each phase, speeds, and their ratio."""
+    seconds = {name: np.array(row) for name, row in result["seconds"].items()}
+    total = seconds["collection"] + seconds["update"]
+    return {name: float(np.median(row)) for name, row in seconds.items()} | {
+        "speed": float(np.median(result["transitions"] / total)),
+        "floor_speed": float(np.median(result["transitions"] / seconds["floor"])),
+        "of_floor": float(np.median(seconds["floor"] / total)),
+    }
+
+
+def format_row(result: dict[str, Any], plain_speed: float | None) -> list[str]:
+    """One line of the table."""
+    row = summarize(result)
+    return [
+        *(result["task"], str(result["seeds"]), result["path"]),
+        *(f"{row[name]:.3f}" for name in ("collection", "update")),
+        f"{result['evaluation_seconds']:.1f}",
+        f"{row['speed']:,.0f}",
+        f"{row['floor_speed']:,.0f}",
+        f"{row['of_floor']:.2f}",
+        f"{row['speed'] / plain_speed:.1f} x" if plain_speed else "",
+        f"{result['peak_memory_mib'] / 1024:.2f}",
+    ]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Speed of training.")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 10], help="seeds in a batch")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one repetition, without n = 1000")
+    parser.add_argument("--out", type=Path, help="also write training.json and training.md there")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.repetitions = 1
+        arguments.tasks = [task for task in arguments.tasks if "n1000" not in task]
+    if min(arguments.repetitions, *arguments.seeds) < 1:
+        parser.error("--repetitions and --seeds are integers >= 1")
+    return arguments
+
+
+def main() -> None:
+    """Measure, print a row as soon as it is known, and write the files."""
+    arguments = parse_arguments()
+    machine = describe_machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    print(" | ".join(HEADER))
+    results, rows = [], []
+    for task in arguments.tasks:
+        for n_seeds in arguments.seeds:
+            plain_speed = None
+            for path in ("plain", "compiled"):
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    result = pool.apply(measure, (task, n_seeds, path, arguments.repetitions))
+                results.append(result)
+                rows.append(format_row(result, plain_speed))
+                plain_speed = summarize(result)["speed"]
+                print(" | ".join(rows[-1]), flush=True)
+    if arguments.out:
+        command = "python -m benchmarks.training"
+        write_results(arguments.out, "training", command, machine, results, HEADER, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The compiled loops against the plain torch that states the same algorithm."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.online import kernels
+from baselines.online.assignments import AssignmentRule
+from baselines.online.collection import Batch
+from baselines.online.em import Config, EMRule
+from baselines.online.end_to_end import Config as SoftConfig
+from baselines.online.end_to_end import SoftRule
+from baselines.online.learner import Learner
+from baselines.online.settings import PPOConfig
+from tests.test_learner import TASKS, even_rule, small_task
+
+# Sizes that no power of two divides, so that no remainder of a loop is left out.
+ODD: dict[str, Any] = {
+    "hidden_size": 13,
+    "n_envs": 3,
+    "batch_size": 210,
+    "minibatch_size": 35,
+    "n_epochs": 3,
+    "entropy_coefficient": 0.1,
+    "learning_rate": 5e-3,  # so that ratios leave the clipping range
+}
+
+
+def make_pair(task_id: str, seeds: tuple[int, ...] = (0, 1)) -> tuple[Learner, Learner]:
+    """The plain learner and the compiled one."""
+    task = dataclasses.replace(small_task(task_id), transitions=10 * ODD["batch_size"])
+    plain, compiled = (
+        Learner(task, PPOConfig(**ODD, compiled=is_compiled), seeds, "cpu")
+        for is_compiled in (False, True)
+    )
+    return plain, compiled
+
+
+def copy_batch(batch: Batch) -> Batch:
+    """A batch of which rewards can be used up without touching the first."""
+    return dataclasses.replace(batch, rewards=batch.rewards.clone())
+
+
+def random_batch(learner: Learner) -> Batch:
+    """A batch with rewards of all sizes and every way for an episode to end."""
+    batch = learner.collect()
+    generator = torch.Generator().manual_seed(1)
+    batch.rewards = torch.rand(batch.rewards.shape, generator=generator)
+    batch.ended = torch.rand(batch.ended.shape, generator=generator) < 0.2
+    truncated = batch.ended & (torch.rand(batch.ended.shape, generator=generator) < 0.5)
+    where = np.argwhere(truncated.numpy())
+    batch.truncations = tuple(where.T)
+    batch.final_observations = torch.randn(
+        len(where), learner.observation_size, generator=generator
+    )
+    return batch
+
+
+def assert_same_state(first: Learner, second: Learner, tolerance: float) -> None:
+    arrays, others = (learner.updates.get_state()[0] for learner in (first, second))
+    assert set(arrays) == set(others)
+    for name, array in arrays.items():
+        scale = float(np.abs(array).max())
+        np.testing.assert_allclose(
+            others[name], array, rtol=0.0, atol=tolerance * scale, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_acting_is_that_of_torch(task_id: str) -> None:
+    """In the first steps: a robot's rounding errors grow by the step."""
+    plain, compiled = make_pair(task_id)
+    for learner in (plain, compiled):
+        learner.collector.statistics.update(
+            np.random.default_rng(0).normal(1.0, 3.0, (2, 50, learner.observation_size))
+        )
+        generator = torch.Generator().manual_seed(3)
+        flat = learner.actor.flat
+        flat.add_(0.3 * torch.randn(flat.shape, generator=generator))
+    expected, batch = plain.collect(), compiled.collect()
+    for name in ("observations", "actions", "log_probs", "rewards"):
+        first, second = (getattr(b, name)[:, :5] for b in (expected, batch))
+        torch.testing.assert_close(second, first, rtol=1e-3, atol=1e-4)
+    assert len(expected.actions.unique()) > 1
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_an_update_is_that_of_torch(task_id: str) -> None:
+    """Parameters and Adam's moments after two updates, the second with moments from the first."""
+    plain, compiled = make_pair(task_id)
+    rule = even_rule(plain.task, (0, 1))
+    initial = plain.actor.flat.clone()
+    for _ in range(2):
+        batch = random_batch(plain)
+        own = copy_batch(batch)
+        plain.update(batch, rule)
+        compiled.update(own, rule)
+        assert_same_state(plain, compiled, 2e-4)
+    assert (plain.actor.flat - initial).abs().max() > 1e-2
+    with torch.no_grad():
+        inputs = batch.observations.flatten(1, 2)
+        outputs, _ = plain.actor.forward(inputs.reshape(2, -1, inputs.shape[-1]))
+        actions = batch.actions.flatten(1, 2)
+        now, _ = plain.updates.actions.log_probs(plain.actor, outputs, actions)
+        ratio = (now - batch.log_probs.flatten(1)).exp()
+    assert ((ratio < 0.8) | (ratio > 1.2)).any(), "no ratio was clipped: nothing tests the clipping"
+
+
+def test_a_short_run_learns_the_same() -> None:
+    """Training from the start, in a world where rounding changes no step: EM, with its E-step."""
+    task = dataclasses.replace(small_task(TASKS[0]), transitions=10_000)
+    runs = []
+    for is_compiled in (False, True):
+        config = Config(n_envs=4, batch_size=512, compiled=is_compiled)
+        learner = Learner(task, config, (0, 1), "cpu")
+        rule = EMRule(task, config, (0, 1), "cpu")
+        for _ in range(8):
+            batch = learner.collect()
+            rule.after_collection(learner.collector.average_returns)
+            learner.update(batch, rule)
+        runs.append((learner, rule))
+    (plain, plain_rule), (compiled, compiled_rule) = runs
+    np.testing.assert_array_equal(compiled_rule.representatives, plain_rule.representatives)
+    np.testing.assert_allclose(
+        compiled.collector.average_returns, plain.collector.average_returns, rtol=1e-6
+    )
+    assert_same_state(plain, compiled, 1e-4)
+
+
+@pytest.mark.parametrize("task_id", TASKS)
+def test_a_seed_does_not_depend_on_its_companions(task_id: str) -> None:
+    """Bit for bit, which torch's batched products do not give."""
+    learners = [make_pair(task_id, seeds)[1] for seeds in ((0, 1, 2), (1,))]
+    for learner, seeds in zip(learners, ((0, 1, 2), (1,)), strict=True):
+        rule: AssignmentRule = even_rule(learner.task, seeds)
+        for _ in range(2):
+            learner.update(learner.collect(), rule)
+    together, alone = (learner.updates.get_state()[0] for learner in learners)
+    for name, array in alone.items():
+        np.testing.assert_array_equal(together[name][1], array[0], err_msg=name)
+
+
+def test_an_update_does_not_depend_on_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states = []
+    for n_threads in (1, 3):
+        monkeypatch.setattr("baselines.online.compiled.usable_cores", lambda n=n_threads: n)
+        learner = make_pair(TASKS[1])[1]
+        learner.update(random_batch(learner), even_rule(learner.task, (0, 1)))
+        states.append(learner.updates.get_state()[0])
+    for name, array in states[0].items():
+        np.testing.assert_array_equal(states[1][name], array, err_msg=name)
+
+
+def test_a_rule_that_moves_within_an_update_is_served() -> None:
+    task = small_task(TASKS[0])
+    psi = []
+    for is_compiled in (False, True):
+        config = SoftConfig(**ODD, signal="advantage", compiled=is_compiled)
+        learner, rule = Learner(task, config, (0,), "cpu"), SoftRule(task, config, (0,), "cpu")
+        before = rule.psi.clone()
+        learner.update(random_batch(learner), rule)
+        assert not torch.equal(rule.psi, before)
+        psi.append(rule.psi)
+    torch.testing.assert_close(psi[1], psi[0])
+
+
+def test_tanh_is_exact_to_rounding() -> None:
+    inputs = np.concatenate([np.linspace(-12, 12, 20001), [1e-8, -1e-8, 0.0, 1e30, -1e30]])
+    column = inputs.astype(np.float32)[:, np.newaxis]
+    hidden = np.empty_like(column)
+    one, zero = np.ones((1, 1), np.float32), np.zeros(1, np.float32)
+    kernels.hidden_layer(column, one, zero, hidden)
+    np.testing.assert_allclose(hidden, np.tanh(column.astype(np.float64)), rtol=0.0, atol=3e-7)
+
+
+def test_a_diverged_network_stays_not_a_number() -> None:
+    learner = make_pair(TASKS[0])[1]
+    batch = random_batch(learner)
+    batch.observations[0, 0, 0, 0] = torch.nan
+    learner.update(batch, even_rule(learner.task, (0, 1)))
+    for network in (learner.actor, learner.critic):
+        first, second = network.rows(network.flat)
+        assert np.isnan(first).any()
+        assert np.isfinite(second).all()
+
+
+def test_rows_of_a_network_can_be_taken_out_and_put_back() -> None:
+    critic = make_pair(TASKS[0])[1].critic
+    expected = critic.flat.clone()
+    rows = critic.rows(critic.flat)
+    weight = critic.parameters["hidden_weight"]
+    np.testing.assert_array_equal(rows[1, : weight[1].numel()], weight[1].flatten().numpy())
+    critic.flat.zero_()
+    critic.set_rows(critic.flat, rows)
+    assert torch.equal(critic.flat, expected)
