@@ -150,8 +150,8 @@ class CompiledUpdates(Updates):
                 learning_rate,
                 config.adam_epsilon,
                 config.max_gradient_norm,
-                np.float32(config.clip),
-                np.float32(entropy),
+                config.clip,
+                entropy,
             )
 
         # The longer jobs first.

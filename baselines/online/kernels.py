@@ -8,7 +8,8 @@ numbers are float32.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +21,33 @@ f32 = np.float32
 
 # Reassociation lets sums be vectorised. "nnan" and "ninf" are left out: a diverged network must
 # stay not a number. Python's errors on division would keep loops from being vectorised.
-_compiled = njit(
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-    fastmath={"reassoc", "contract", "arcp", "nsz"},
-)
+_OPTIONS: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
+}
+_F1, _F2, _F3 = "f4[::1]", "f4[:,::1]", "f4[:,:,::1]"  # contiguous arrays of float32
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+
+def _inner(function: FunctionT) -> FunctionT:
+    """Compiles what only compiled functions call."""
+    return cast(FunctionT, njit(**_OPTIONS)(function))
+
+
+def _outer(types: str) -> Callable[[FunctionT], FunctionT]:
+    """Compiles what Python calls, for arguments of these types.
+
+    So it happens when this module is imported for the first time, not within a run, and arrays of
+    other types are refused.
+    """
+
+    def compile_now(function: FunctionT) -> FunctionT:
+        return cast(FunctionT, njit(f"void({types})", **_OPTIONS)(function))
+
+    return compile_now
+
 
 # tanh as a ratio of two polynomials, the one that Eigen uses: within 2.5e-7 of the exact value,
 # and ten times as fast as a call of the library's.
@@ -40,7 +62,7 @@ _HALF_LOG_TWO_PI = f32(0.5 * math.log(2 * math.pi))
 _FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999  # of Adam's moments: torch's defaults
 
 
-@_compiled
+@_inner
 def split(row: Array, k: int, d: int, h: int, o: int) -> tuple[Array, Array, Array, Array]:
     """The parts of a seed's parameters: (d, h), (h,), (k, h, o), (k, o), as in HeadedNetwork."""
     a = d * h
@@ -54,7 +76,7 @@ def split(row: Array, k: int, d: int, h: int, o: int) -> tuple[Array, Array, Arr
     )
 
 
-@_compiled
+@_inner
 def hidden_layer(inputs: Array, weight: Array, bias: Array, hidden: Array) -> None:
     """Writes tanh(inputs @ weight + bias) (B, h) into `hidden`."""
     np.dot(inputs, weight, hidden)
@@ -70,7 +92,7 @@ def hidden_layer(inputs: Array, weight: Array, bias: Array, hidden: Array) -> No
             hidden[b, i] = x * p / q
 
 
-@_compiled
+@_inner
 def hidden_gradient(
     inputs: Array, hidden: Array, slope: Array, weight_gradient: Array, bias_gradient: Array
 ) -> None:
@@ -84,7 +106,10 @@ def hidden_gradient(
     np.dot(inputs.T, slope, weight_gradient)
 
 
-@_compiled
+@_outer(
+    f"{_F3}, {_F3}, {_F3}, {_F3}, {_F3}, b1, f8[:,::1], f8[:,::1], f8, "
+    "f8[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,:]"
+)
 def act(
     hidden_weight: Array,
     hidden_bias: Array,
@@ -148,7 +173,7 @@ def act(
                         actions[p, e, 0] = c
 
 
-@_compiled
+@_inner
 def adam_step(
     parameters: Array,
     gradient: Array,
@@ -178,7 +203,7 @@ def adam_step(
         parameters[i] -= step * m / (np.sqrt(v) * root + floor)
 
 
-@_compiled
+@_inner
 def gather(observations: Array, rows: Array, inputs: Array) -> None:
     """Writes rows (B,) of every representative's observations (k, M, d) into (k B, d)."""
     n_rows = rows.shape[0]
@@ -187,7 +212,7 @@ def gather(observations: Array, rows: Array, inputs: Array) -> None:
             inputs[j * n_rows + b] = observations[j, rows[b]]
 
 
-@_compiled
+@_outer(f"{_F1}, {_F1}, {_F1}, i8, {_F3}, {_F3}, i8[:,::1], i8, f8, f8, f8")
 def train_critics(
     parameters: Array,
     first: Array,
@@ -258,7 +283,7 @@ def train_critics(
         )
 
 
-@_compiled
+@_inner
 def surrogate_slope(log_prob: Number, old_log_prob: Number, advantage: Number, clip: Number) -> Any:
     """Slope of PPO's objective by the log-probability of one action: `clipped_surrogate`."""
     ratio = f32(math.exp(log_prob - old_log_prob))
@@ -266,7 +291,7 @@ def surrogate_slope(log_prob: Number, old_log_prob: Number, advantage: Number, c
     return ratio * advantage if ratio * advantage <= clipped * advantage else f32(0.0)
 
 
-@_compiled
+@_inner
 def normal_slopes(
     outputs: Array,
     log_std: Array,
@@ -299,7 +324,7 @@ def normal_slopes(
             outputs[b, c] = slope * z * precision[c]
 
 
-@_compiled
+@_inner
 def softmax_slopes(
     outputs: Array,
     actions: Array,
@@ -334,7 +359,10 @@ def softmax_slopes(
         logits[action] += slope
 
 
-@_compiled
+@_outer(
+    f"{_F1}, {_F1}, {_F1}, i8, i8, b1, {_F3}, {_F3}, {_F2}, {_F2}, i8[:,::1], "
+    "i8, f8, f8, f8, f4, f4"
+)
 def train_actors(
     parameters: Array,
     first: Array,
@@ -432,7 +460,7 @@ def train_actors(
         )
 
 
-@_compiled
+@_inner
 def evaluate(
     parameters: Array,
     hidden_size: int,
@@ -452,7 +480,9 @@ def evaluate(
     return values
 
 
-@_compiled
+@_outer(
+    f"{_F1}, i8, i8, i8, {_F3}, {_F2}, {_F2}, i8[:,::1], {_F3}, b1[:,::1], {_F1}, f8, f8, {_F2}"
+)
 def estimate_advantages(
     parameters: Array,
     hidden_size: int,
