@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import environments, training
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -33,16 +35,20 @@ def test_benchmark_writes_its_table(
     assert all(line.count("|") == header.count("|") for line in table)
 
 
-def test_training_benchmark_reports_all_phases() -> None:
-    from benchmarks.training import measure, summarize
+def test_environments_benchmark_compares_with_every_alternative() -> None:
+    result = environments.measure("hopper", 2, transitions=20, repetitions=1)
+    assert set(result["native_ratio"]) == {"bare", "sync", "async"}
+    assert all(ratio > 0 for ratio in result["native_ratio"].values())
 
-    result = measure("ResourceGathering-n25-k5-v0", 1, "compiled", repetitions=2)
+
+def test_training_benchmark_reports_all_phases() -> None:
+    result = training.measure("ResourceGathering-n25-k5-v0", 1, "compiled", repetitions=2)
     assert {name: len(row) for name, row in result["seconds"].items()} == {
         "collection": 2,
         "update": 2,
         "floor": 2,
     }
-    row = summarize(result)
+    row = training.summarize(result)
     assert row["speed"] == pytest.approx(
         result["transitions"] / (row["collection"] + row["update"]), rel=0.5
     )

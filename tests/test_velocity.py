@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -183,23 +182,6 @@ def test_bad_settings(robot: str, keywords: dict[str, Any], message: str) -> Non
 def test_bad_number_of_threads(n_threads: Any) -> None:
     with pytest.raises(ValueError, match="n_threads is"):
         gym.make_vec(NAMES["hopper"][0], 2, n_threads=n_threads)
-
-
-def test_benchmark(tmp_path: Path) -> None:
-    """It runs, and its file has the native form's speed relative to the others."""
-    root = Path(rmdp_bench.__file__).parents[1]
-    script, output = root / "benchmarks" / "environments.py", tmp_path / "speed.json"
-    options = ["--quick", "--robots", "hopper", "--num-envs", "2", "--json", str(output)]
-    subprocess.run(
-        [sys.executable, str(script), *options],
-        check=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )
-    (result,) = json.loads(output.read_text())["results"]
-    assert (result["robot"], result["num_envs"]) == ("hopper", 2)
-    assert set(result["native_ratio"]) == {"bare", "sync", "async"}
-    assert all(ratio > 0 for ratio in result["native_ratio"].values())
 
 
 RENDER = """
