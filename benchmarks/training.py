@@ -1,7 +1,8 @@
 """Speed of training, with collection, update and evaluation apart, beside the simulator's floor.
 
     compiled   EM as it is run: acting and updates in compiled loops, on all cores
-    plain      the same in torch (`--set compiled=false`), as on a GPU: the named alternative
+    plain      the same in torch (`--set compiled=false`), as on a GPU: the named alternative,
+               measured with the first of the numbers of seeds
     floor      the simulator alone, on the same states and actions: `mujoco.batch.Batch` without
                anything around it; for Resource Gathering, which has no other, its vector form
 
@@ -119,7 +120,7 @@ def summarize(result: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def format_row(result: dict[str, Any], plain_speed: float | None) -> list[str]:
+def format_row(result: dict[str, Any], plain_speed: float) -> list[str]:
     """One line of the table."""
     row = summarize(result)
     return [
@@ -129,7 +130,7 @@ def format_row(result: dict[str, Any], plain_speed: float | None) -> list[str]:
         f"{row['speed']:,.0f}",
         f"{row['floor_speed']:,.0f}",
         f"{row['of_floor']:.2f}",
-        f"{row['speed'] / plain_speed:.1f} x" if plain_speed else "",
+        f"{row['speed'] / plain_speed:.1f} x",
         f"{result['peak_memory_mib'] / 1024:.2f}",
     ]
 
@@ -159,14 +160,14 @@ def main() -> None:
     print(" | ".join(HEADER))
     results, rows = [], []
     for task in arguments.tasks:
+        plain_speed = None
         for n_seeds in arguments.seeds:
-            plain_speed = None
-            for path in ("plain", "compiled"):
+            for path in ("plain", "compiled") if plain_speed is None else ("compiled",):
                 with multiprocessing.get_context("spawn").Pool(1) as pool:
                     result = pool.apply(measure, (task, n_seeds, path, arguments.repetitions))
                 results.append(result)
+                plain_speed = plain_speed or summarize(result)["speed"]
                 rows.append(format_row(result, plain_speed))
-                plain_speed = summarize(result)["speed"]
                 print(" | ".join(rows[-1]), flush=True)
     if arguments.out:
         command = "python -m benchmarks.training"
