@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -48,7 +49,6 @@ def make_bare_loop(robot: str, n_envs: int) -> tuple[Batch, Callable[[NDArray[An
 def write_results(
     out: Path,
     name: str,
-    command: str,
     machine: dict[str, Any],
     results: list[dict[str, Any]],
     header: Sequence[str],
@@ -56,6 +56,8 @@ def write_results(
 ) -> None:
     """Writes NAME.json, all that was measured, and NAME.md, the table, into the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
+    given = [word for word in sys.argv[1:] if word not in ("--out", str(out))]
+    command = " ".join([f"python -m benchmarks.{name}", *given])
     record = {"command": command, "machine": machine, "results": results}
     write_json(out / f"{name}.json", json.loads(json.dumps(record)))
     lines = [" | ".join(row) for row in (header, ["---"] * len(header), *rows)]

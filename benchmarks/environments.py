@@ -140,8 +140,7 @@ def main() -> None:
             rows.append(format_row(results[-1]))
             print(" | ".join(rows[-1]), flush=True)
     if arguments.out:
-        command = "python -m benchmarks.environments"
-        write_results(arguments.out, "environments", command, machine, results, HEADER, rows)
+        write_results(arguments.out, "environments", machine, results, HEADER, rows)
 
 
 if __name__ == "__main__":

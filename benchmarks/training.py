@@ -7,10 +7,11 @@
                anything around it; for Resource Gathering, which has no other, its vector form
 
 Every repetition collects one batch, makes one update (E-step included), and replays the batch's
-actions in the bare simulator, so that all share what else the machine does. Numbers are medians
+actions in the bare simulator, so that these share what else the machine does. Numbers are medians
 over repetitions, in transitions per second of all seeds together; evaluation is one point of the
 learning curve, of which a run has about 20, and is not part of the speed (as in `train_seconds`).
-Every row runs in a process of its own, whose peak memory is shown.
+Every row runs in a process of its own, one after the other, whose peak memory is shown; "of plain"
+compares two of them.
 
     python -m benchmarks.training [--quick] [--tasks NAME ...] [--seeds 1 10] [--out DIR]
 """
@@ -22,6 +23,7 @@ import dataclasses
 import multiprocessing
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,7 @@ def make_floor(learner: Learner) -> Callable[[dict[str, Any], Batch], float]:
     envs = learner.collector.envs
     kind, n_rows = learner.collector.actions, envs.num_envs
     run: Callable[[NDArray[Any]], None]
+    restore: Callable[[dict[str, Any]], None]
     if learner.task.env_id.startswith("rmdp/ResourceGathering"):
         bare: Any = gym.make_vec(
             learner.task.env_id, num_envs=n_rows, autoreset_mode="SameStep", agent_rewards=False
@@ -60,14 +63,18 @@ def make_floor(learner: Learner) -> Callable[[dict[str, Any], Batch], float]:
         def run(actions: NDArray[Any]) -> None:
             for action in actions:
                 bare.step(action)
+
+        restore = bare.set_state
     else:
         simulations, run = make_bare_loop(gym.spec(learner.task.env_id).kwargs["robot"], n_rows)
+
+        def restore(state: dict[str, Any]) -> None:
+            simulations.state[:] = state["physics"]
 
     def measure(state: dict[str, Any], batch: Batch) -> float:
         by_step = batch.actions.transpose(0, 1).cpu().numpy()  # (T, R k, E, a)
         actions = np.stack([kind.for_envs(step) for step in by_step])
-        if "physics" in state:
-            simulations.state[:] = state["physics"]
+        restore(state)
         start = time.perf_counter()
         run(actions)
         return time.perf_counter() - start
@@ -91,8 +98,9 @@ def measure(task_id: str, n_seeds: int, path: str, repetitions: int) -> dict[str
         rule.after_collection(learner.collector.average_returns)
         learner.update(batch, rule)
         times.append(time.perf_counter())
+        row = (*np.diff(times), floor(state, batch))
         if repetition > 0:
-            for name, value in zip(PHASES, (*np.diff(times), floor(state, batch)), strict=True):
+            for name, value in zip(PHASES, row, strict=True):
                 seconds[name].append(float(value))
     start = time.perf_counter()
     evaluate_all(task, learner.solutions(rule.served), n_episodes=CURVE_EPISODES, seed=CURVE_SEED)
@@ -163,15 +171,16 @@ def main() -> None:
         plain_speed = None
         for n_seeds in arguments.seeds:
             for path in ("plain", "compiled") if plain_speed is None else ("compiled",):
-                with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    result = pool.apply(measure, (task, n_seeds, path, arguments.repetitions))
+                spawn = multiprocessing.get_context("spawn")
+                with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                    job = pool.submit(measure, task, n_seeds, path, arguments.repetitions)
+                    result = job.result()
                 results.append(result)
                 plain_speed = plain_speed or summarize(result)["speed"]
                 rows.append(format_row(result, plain_speed))
                 print(" | ".join(rows[-1]), flush=True)
     if arguments.out:
-        command = "python -m benchmarks.training"
-        write_results(arguments.out, "training", command, machine, results, HEADER, rows)
+        write_results(arguments.out, "training", machine, results, HEADER, rows)
 
 
 if __name__ == "__main__":

@@ -232,7 +232,9 @@ class LinearPopulation:
 
         (..., m) float64 -> (...).
         """
-        return np.asarray(np.einsum("...m,m->...", outcomes, self.weights.mean(axis=0)))
+        if "mean" not in self._cache:
+            self._cache["mean"] = self.weights.mean(axis=0)
+        return np.asarray(np.einsum("...m,m->...", outcomes, self._cache["mean"]))
 
     def reward_bounds(
         self, outcome_low: ArrayLike = -np.inf, outcome_high: ArrayLike = np.inf

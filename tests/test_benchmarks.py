@@ -30,7 +30,9 @@ def test_benchmark_writes_its_table(
     assert record["machine"]["cores"] >= 1
     assert len(record["results"]) == rows
     about, _, header, _, *table = (tmp_path / f"{name}.md").read_text().splitlines()
-    assert about.startswith(f"`python -m benchmarks.{name}`")
+    assert about.startswith(
+        f"`{' '.join(['python -m', f'benchmarks.{name}', '--quick', *arguments])}`"
+    )
     assert len(table) == rows
     assert all(line.count("|") == header.count("|") for line in table)
 

@@ -31,9 +31,16 @@ _F1, _F2, _F3 = "f4[::1]", "f4[:,::1]", "f4[:,:,::1]"  # contiguous arrays of fl
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
+def _compile(function: FunctionT, signature: str | None = None) -> FunctionT:
+    try:
+        return cast(FunctionT, njit(signature, **_OPTIONS)(function))
+    except RuntimeError:  # no folder for the cache can be written: compile every time
+        return cast(FunctionT, njit(signature, **(_OPTIONS | {"cache": False}))(function))
+
+
 def _inner(function: FunctionT) -> FunctionT:
     """Compiles what only compiled functions call."""
-    return cast(FunctionT, njit(**_OPTIONS)(function))
+    return _compile(function)
 
 
 def _outer(types: str) -> Callable[[FunctionT], FunctionT]:
@@ -44,7 +51,7 @@ def _outer(types: str) -> Callable[[FunctionT], FunctionT]:
     """
 
     def compile_now(function: FunctionT) -> FunctionT:
-        return cast(FunctionT, njit(f"void({types})", **_OPTIONS)(function))
+        return _compile(function, f"void({types})")
 
     return compile_now
 
@@ -163,6 +170,8 @@ def act(
             np.dot(hidden[j * n_envs : (j + 1) * n_envs], heads[p], own)
             for e in range(n_envs):
                 best = f32(-np.inf)
+                if not is_normal:
+                    actions[p, e, 0] = f32(0.0)  # also if no output is a number
                 for c in range(o):
                     output = own[e, c] + head_biases[p, 0, c]
                     outputs[p, e, c] = output
@@ -188,7 +197,8 @@ def adam_step(
     total = f32(0.0)
     for i in range(gradient.shape[0]):
         total += gradient[i] * gradient[i]
-    clip = min(f32(1.0), f32(max_norm) / (np.sqrt(total) + f32(1e-6)))
+    clip = f32(max_norm) / (np.sqrt(total) + f32(1e-6))
+    clip = f32(1.0) if clip > f32(1.0) else clip
     step = f32(learning_rate / (1.0 - _FIRST_DECAY**n_steps))
     root = f32(1.0 / math.sqrt(1.0 - _SECOND_DECAY**n_steps))
     floor = f32(epsilon)
@@ -288,7 +298,8 @@ def surrogate_slope(log_prob: Number, old_log_prob: Number, advantage: Number, c
     """Slope of PPO's objective by the log-probability of one action: `clipped_surrogate`."""
     ratio = f32(math.exp(log_prob - old_log_prob))
     clipped = min(max(ratio, f32(1.0) - clip), f32(1.0) + clip)
-    return ratio * advantage if ratio * advantage <= clipped * advantage else f32(0.0)
+    # Not a number stays one: it is not greater than anything.
+    return f32(0.0) if ratio * advantage > clipped * advantage else ratio * advantage
 
 
 @_inner

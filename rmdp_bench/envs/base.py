@@ -456,8 +456,8 @@ class RepresentedVectorEnv(WorldVectorEnv[RepresentedWorld]):
             render_mode: a mode that gives frames.
             agent_rewards: False leaves "agent_rewards" out of the infos, for users who turn
                 outcomes into rewards themselves, and takes the scalar reward from the
-                population's `mean_rewards`: the same to rounding, at a cost that does not grow
-                with the number of agents.
+                population's `mean_rewards`: the same to rounding, and hardly slower for many
+                agents than for few.
 
         Raises:
             ValueError: a value is out of range.

@@ -18,6 +18,7 @@ from rmdp_bench.cores import usable_cores
 
 _PACKAGES = (
     *("rmdp_bench", "numpy", "scipy", "gymnasium", "mujoco", "onnx", "onnxruntime", "torch"),
+    *("numba", "llvmlite"),
 )
 
 
