@@ -82,15 +82,21 @@ def make_floor(learner: Learner) -> Callable[[dict[str, Any], Batch], float]:
     return measure
 
 
-def measure(task_id: str, n_seeds: int, path: str, repetitions: int) -> dict[str, Any]:
-    """Seconds of every phase, a list of one number for each repetition, and what follows."""
+def measure(
+    task_id: str, n_seeds: int, path: str, repetitions: int, least_seconds: float
+) -> dict[str, Any]:
+    """Seconds of every phase, a list of one number for each repetition, and what follows.
+
+    Repetitions go on until there are enough of them and they took `least_seconds` together.
+    """
     task, seeds = get_task(task_id), range(n_seeds)
     config = dataclasses.replace(config_for(task), compiled=path == "compiled")
     learner = Learner(task, config, seeds, "cpu")
     rule = EMRule(task, config, seeds, "cpu")
     floor = make_floor(learner)
     seconds: dict[str, list[float]] = {name: [] for name in PHASES}
-    for repetition in range(repetitions + 1):  # the first one compiles and warms up
+    warm = False
+    while len(seconds["floor"]) < repetitions or sum(map(sum, seconds.values())) < least_seconds:
         state = learner.collector.envs.get_state()
         times = [time.perf_counter()]
         batch = learner.collect()
@@ -99,9 +105,10 @@ def measure(task_id: str, n_seeds: int, path: str, repetitions: int) -> dict[str
         learner.update(batch, rule)
         times.append(time.perf_counter())
         row = (*np.diff(times), floor(state, batch))
-        if repetition > 0:
+        if warm:
             for name, value in zip(PHASES, row, strict=True):
                 seconds[name].append(float(value))
+        warm = True
     start = time.perf_counter()
     evaluate_all(task, learner.solutions(rule.served), n_episodes=CURVE_EPISODES, seed=CURVE_SEED)
     evaluation = time.perf_counter() - start
@@ -148,12 +155,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Speed of training.")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 10], help="seeds in a batch")
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=3, help="at least so many")
+    parser.add_argument("--least-seconds", type=float, default=10.0, help="of each row")
     parser.add_argument("--quick", action="store_true", help="one repetition, without n = 1000")
     parser.add_argument("--out", type=Path, help="also write training.json and training.md there")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.repetitions = 1
+        arguments.repetitions, arguments.least_seconds = 1, 0.0
         arguments.tasks = [task for task in arguments.tasks if "n1000" not in task]
     if min(arguments.repetitions, *arguments.seeds) < 1:
         parser.error("--repetitions and --seeds are integers >= 1")
@@ -173,8 +181,8 @@ def main() -> None:
             for path in ("plain", "compiled") if plain_speed is None else ("compiled",):
                 spawn = multiprocessing.get_context("spawn")
                 with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-                    job = pool.submit(measure, task, n_seeds, path, arguments.repetitions)
-                    result = job.result()
+                    how = (arguments.repetitions, arguments.least_seconds)
+                    result = pool.submit(measure, task, n_seeds, path, *how).result()
                 results.append(result)
                 plain_speed = plain_speed or summarize(result)["speed"]
                 rows.append(format_row(result, plain_speed))
