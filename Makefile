@@ -1,8 +1,9 @@
 # Everything a fresh machine needs: python3 and make.
-#   make demo   train, score and plot one small task
-#   make test   the tests and the checks of `make lint`
-#   make lint   ruff and mypy
-#   make bench  speed of the environments and of training
+#   make demo      train, score and plot one small task
+#   make test      the tests and the checks of `make lint`
+#   make lint      ruff and mypy
+#   make bench     speed of the environments and of training
+#   make datasets  build all datasets into Minari's folder
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,10 +16,10 @@ DEMO_OUT := runs/demo
 BENCH_OUT := build/benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench venv constraints clean
+.PHONY: help demo test lint bench datasets venv constraints clean
 
 help:
-	@sed -n '2,5s/^# *//p' Makefile
+	@sed -n '2,6s/^# *//p' Makefile
 
 demo: venv
 	$(BIN)/rmdp-bench run em $(DEMO_TASK) --seeds 0 --transitions $(DEMO_TRANSITIONS) --out $(DEMO_OUT)
@@ -37,6 +38,9 @@ lint: venv
 bench: venv
 	$(BIN)/python -m benchmarks.environments --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.training --out $(BENCH_OUT)
+
+datasets: venv
+	$(BIN)/rmdp-bench datasets build --all
 
 venv: $(INSTALLED)
 
