@@ -207,6 +207,7 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["plot", "nowhere", "--out", "figures"], "there is no folder nowhere"),
     (["plot", "empty", "--out", "figures"], "no result.json"),
     (["plot", "damaged", "--out", "figures"], "cannot read"),
+    (["plot", DATASET, "--out", "figures"], f"`rmdp-bench datasets build {DATASET}` builds it"),
     (["plot", "empty", "--out", "file"], "cannot write to file"),
     (["leaderboard"], "Missing command"),
     (["leaderboard", "build"], "build"),

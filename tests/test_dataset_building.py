@@ -443,6 +443,20 @@ def test_the_commands(capfd: pytest.CaptureFixture[str]) -> None:
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_plot(built: DatasetEntry, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["plot", CART_POLE, HOPPER, "--out", "figures"]) == 0
+    printed = capfd.readouterr().out.splitlines()
+    assert printed == [
+        "figures/dataset-rmdp-cartpole-het-random-v0.png",
+        "figures/dataset-rmdp-hopper-vel-n100-random-v0.png",
+    ]
+    assert sorted(map(str, Path("figures").iterdir())) == printed
+    truncate(dataset_path(HOPPER))
+    assert main(["plot", CART_POLE, HOPPER, "--out", "others"]) == 2
+    assert "main_data.hdf5" in capfd.readouterr().err
+    assert not Path("others").exists()
+
+
 def test_progress_in_a_terminal() -> None:
     """A bar for each dataset."""
     import pty
