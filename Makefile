@@ -47,7 +47,7 @@ venv: $(INSTALLED)
 # Installed once, and again when the dependencies change.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[baselines,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[baselines,behaviour,dev]"
 	@touch $@
 
 # Resolve the newest versions again, with the oldest supported Python: PYTHON=python3.11.
@@ -55,7 +55,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install --quiet ".[baselines,dev]"
+	build/constraints/bin/python -m pip install --quiet ".[baselines,behaviour,dev]"
 	{ sed '/^[^#]/d' constraints.txt; \
 	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude rmdp_bench \
 	  | sed -E -e '/^(nvidia|cuda|triton)/d' -e 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; } > build/constraints.txt
