@@ -34,11 +34,14 @@ from rmdp_bench.datasets.content import (
     content_hash,
     summarise,
 )
-from rmdp_bench.datasets.storage import dataset_path
+from rmdp_bench.datasets.records import RECORDS_FILE
+from rmdp_bench.datasets.shipped import shipped_path
+from rmdp_bench.datasets.storage import dataset_path, datasets_root
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.tasks import get_task
 from tests.dataset_toys import CART_POLE, ENTRIES, HOPPER, cart_pole_entry, hopper_entry, small
+from tests.test_cli import command, contents
 
 
 def name_of(entry: DatasetEntry) -> str:
@@ -282,6 +285,41 @@ def test_load_dataset_says_how_to_build(tmp_path: Path) -> None:
     build_datasets([small(get_dataset(HOPPER))])
     assert load_dataset(dataclasses.replace(task, dataset_id=HOPPER)).id == HOPPER
     assert list(tmp_path.iterdir()) == [tmp_path / "minari"]
+
+
+SHIPPED = [entry for entry in DATASETS if entry.shipped]
+
+
+@pytest.mark.parametrize("entry", SHIPPED, ids=name_of)
+def test_shipped_datasets_are_installed_when_they_are_loaded(entry: DatasetEntry) -> None:
+    """They are the recorded ones whatever the processor, and what a build here would write."""
+    dataset = load_dataset(entry.id)
+    assert len(dataset) == entry.n_episodes
+    assert verify_dataset(entry).status == "identical"
+    loaded = contents(datasets_root())
+    assert len(load_dataset(entry.id)) == entry.n_episodes
+    assert contents(datasets_root()) == loaded
+    (result,) = build_datasets([entry], force=True)
+    assert result.identical == (contents(datasets_root()) == loaded)
+
+
+def test_the_package_has_the_shipped_datasets_only() -> None:
+    assert SHIPPED
+    paths = {shipped_path(entry) for entry in SHIPPED}
+    assert paths == set((RECORDS_FILE.parent / "datasets").rglob("*.npz"))
+    assert sum(path.stat().st_size for path in paths) < 3e6
+
+
+def test_behaviour_cloning_example() -> None:
+    """Run as a reader would who has the dataset; it beats the random policy for every agent."""
+    load_dataset("rmdp/cartpole-het/pure-v0")
+    example = Path(__file__).resolve().parent.parent / "examples" / "behaviour_cloning.py"
+    process = command([], code=example.read_text())
+    output, error = process.communicate(timeout=200)
+    assert (process.returncode, error) == (0, "")
+    scores = [float(line.split()[-1]) for line in output.splitlines()]
+    assert len(scores) == 5
+    assert min(scores) > 0.5
 
 
 def test_comparison_of_episodes() -> None:

@@ -97,7 +97,8 @@ def build_datasets(
     Args:
         entries: which.
         force: build those again that are there already; they stay until the new ones are complete.
-        workers: processes that build, one dataset each.
+        workers: processes that build, one dataset each; with more than one, a script needs
+            `if __name__ == "__main__":` around its call, as for all of Python's processes.
         report: told id and share (0 to 1) of what is being built.
 
     Returns:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import minari
 from minari import MinariDataset
 
-from rmdp_bench.datasets.building import check_installed
+from rmdp_bench.datasets.building import building, check_installed, install, is_installed
+from rmdp_bench.datasets.shipped import read_shipped
 from rmdp_bench.datasets.storage import DamagedDataset, dataset_path, read_metadata
 from rmdp_bench.datasets.table import get_dataset
 from rmdp_bench.tasks import Task
@@ -13,6 +14,8 @@ from rmdp_bench.tasks import Task
 
 def load_dataset(dataset: str | Task) -> MinariDataset:
     """Load a dataset as `minari.load_dataset` does.
+
+    One that the package has is installed into Minari's folder first.
 
     Args:
         dataset: its id, or an offline task.
@@ -25,7 +28,11 @@ def load_dataset(dataset: str | Task) -> MinariDataset:
         if dataset.dataset_id is None:
             raise ValueError(f"the task {dataset.id} is an online one: it has no dataset")
         dataset = dataset.dataset_id
-    dataset_id = get_dataset(dataset).id
+    entry = get_dataset(dataset)
+    dataset_id = entry.id
+    if entry.shipped and not is_installed(dataset_id):
+        with building(dataset_id):
+            install(entry, read_shipped(entry))
     check_installed(dataset_id)
     try:
         read_metadata(dataset_id, dataset_path(dataset_id))

@@ -9,7 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from rmdp_bench.datasets.behaviour import load_behaviour_policies
 from rmdp_bench.envs import EnvironmentEntry, get_environment
 from rmdp_bench.solution import Policy
 
@@ -35,6 +37,7 @@ class DatasetEntry:
             None: all actions are uniform, whatever epsilon.
         epsilon: share of uniform actions.
         licence: SPDX identifier.
+        shipped: whether the package has its episodes, for `load_dataset` to install.
 
     Raises:
         ValueError: not exactly one of `n_episodes` and `n_steps` is given, or a value is out of
@@ -50,6 +53,7 @@ class DatasetEntry:
     load_policies: Callable[[], Sequence[Policy]] | None = None
     epsilon: float = 1.0
     licence: str = "MIT"
+    shipped: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -71,7 +75,7 @@ class DatasetEntry:
 
 
 def _heterogeneous(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
-    """The datasets of one environment; one episode of each agent."""
+    """The datasets of one environment; one episode of each agent (PerSim's four kinds)."""
     n_agents = get_environment(env_id).n_agents
     yield DatasetEntry(
         id=f"rmdp/{name}/random-v0",
@@ -80,6 +84,24 @@ def _heterogeneous(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
         seed=seed,
         n_episodes=n_agents,
     )
+    acts = "In each episode one of the behaviour policies acts, drawn for it"
+    mixed = "of its actions are replaced by uniform ones"
+    kinds = (
+        ("pure", 0.0, f"{acts}."),
+        ("pure-eps20", 0.2, f"{acts}; 20 % {mixed}."),
+        ("pure-eps40", 0.4, f"{acts}; 40 % {mixed}."),
+    )
+    for number, (kind, epsilon, description) in enumerate(kinds, start=1):
+        yield DatasetEntry(
+            id=f"rmdp/{name}/{kind}-v0",
+            env_id=env_id,
+            description=description,
+            seed=seed + number * 1_000_000,
+            n_episodes=n_agents,
+            load_policies=partial(load_behaviour_policies, env_id),
+            epsilon=epsilon,
+            shipped=(name, kind) == ("cartpole-het", "pure"),
+        )
 
 
 def _velocity(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
@@ -95,6 +117,7 @@ def _velocity(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
 
 DATASETS: tuple[DatasetEntry, ...] = (
     *_heterogeneous("cartpole-het", "rmdp/CartPoleHet-n500-v0", 10_000_000),
+    *_heterogeneous("mountaincar-het", "rmdp/MountainCarHet-n500-v0", 20_000_000),
     *_velocity("halfcheetah", "rmdp/HalfCheetahVel-n100-v0", 40_000_000),
     *_velocity("ant", "rmdp/AntVel-n100-v0", 50_000_000),
     *_velocity("hopper", "rmdp/HopperVel-n100-v0", 60_000_000),
