@@ -1,8 +1,9 @@
 # Everything a fresh machine needs: python3 and make.
-#   make demo   train, score and plot one small task
-#   make test   the tests and the checks of `make lint`
-#   make lint   ruff and mypy
-#   make bench  speed of the environments and of training
+#   make demo      train, score and plot one small task
+#   make test      the tests and the checks of `make lint`
+#   make lint      ruff and mypy
+#   make bench     speed of the environments and of training
+#   make datasets  build all datasets into Minari's folder
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,10 +16,10 @@ DEMO_OUT := runs/demo
 BENCH_OUT := build/benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench venv constraints clean
+.PHONY: help demo test lint bench datasets venv constraints clean
 
 help:
-	@sed -n '2,5s/^# *//p' Makefile
+	@sed -n '2,6s/^# *//p' Makefile
 
 demo: venv
 	$(BIN)/rmdp-bench run em $(DEMO_TASK) --seeds 0 --transitions $(DEMO_TRANSITIONS) --out $(DEMO_OUT)
@@ -38,12 +39,15 @@ bench: venv
 	$(BIN)/python -m benchmarks.environments --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.training --out $(BENCH_OUT)
 
+datasets: venv
+	$(BIN)/rmdp-bench datasets build --all
+
 venv: $(INSTALLED)
 
 # Installed once, and again when the dependencies change.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[baselines,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[baselines,behaviour,dev]"
 	@touch $@
 
 # Resolve the newest versions again, with the oldest supported Python: PYTHON=python3.11.
@@ -51,7 +55,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install --quiet ".[baselines,dev]"
+	build/constraints/bin/python -m pip install --quiet ".[baselines,behaviour,dev]"
 	{ sed '/^[^#]/d' constraints.txt; \
 	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude rmdp_bench \
 	  | sed -E -e '/^(nvidia|cuda|triton)/d' -e 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; } > build/constraints.txt

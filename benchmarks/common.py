@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.envs.robots import get_robot, load_model
 from rmdp_bench.files import write_json, write_text
-from rmdp_bench.results.system import cpu_model
+from rmdp_bench.system import cpu_model
 
 PACKAGES = ("mujoco", "gymnasium", "numpy", "numba", "torch")
 

@@ -37,7 +37,7 @@ from baselines.online.learner import Learner
 from benchmarks.common import describe_machine, make_bare_loop, write_results
 from rmdp_bench.evaluation import evaluate_all
 from rmdp_bench.results.run_log import CURVE_EPISODES, CURVE_SEED
-from rmdp_bench.results.system import peak_memory_mib
+from rmdp_bench.system import peak_memory_mib
 from rmdp_bench.tasks import get_task
 
 TASKS = ("HalfCheetahVel-n100-k5-v0", "HalfCheetahVel-n1000-k50-v0", "ResourceGathering-n25-k5-v0")

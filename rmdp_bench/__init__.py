@@ -37,6 +37,7 @@ from rmdp_bench.population import (
 if TYPE_CHECKING:
     from rmdp_bench.ceilings import constant_speed_optimum as constant_speed_optimum
     from rmdp_bench.ceilings import resource_gathering_optimum as resource_gathering_optimum
+    from rmdp_bench.datasets import load_dataset as load_dataset
     from rmdp_bench.envs.wrappers import AgentReward as AgentReward
     from rmdp_bench.envs.wrappers import BatchedAgentReward as BatchedAgentReward
     from rmdp_bench.envs.wrappers import BatchedVectorReward as BatchedVectorReward
@@ -63,6 +64,7 @@ _LAZY = {
     "BatchedVectorReward": "envs.wrappers",
     "constant_speed_optimum": "ceilings",
     "resource_gathering_optimum": "ceilings",
+    "load_dataset": "datasets",
     "Task": "tasks",
     "get_task": "tasks",
     "list_tasks": "tasks",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,7 +72,7 @@ def remove_temporaries(directory: Path) -> None:
             path.unlink(missing_ok=True)  # it may have gone with its folder
 
 
-@contextmanager
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` when the block ends without an error."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
@@ -84,3 +84,44 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(directory: Path, held: str) -> Iterator[None]:
+    """Hold the lock of a directory; it is free again even if this process is killed.
+
+    Folders made for it go again if nothing came into them. Linux and macOS: the lock is flock's,
+    which Windows lacks.
+
+    Args:
+        directory: it is created.
+        held: what the error says if another process has the lock.
+
+    Raises:
+        ValueError: another process has the lock.
+        ImportError: on Windows.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise ImportError("file locks need Linux or macOS; on Windows use WSL") from error
+    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / ".lock"
+    try:
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                current = path.stat().st_ino == os.fstat(file.fileno()).st_ino
+            except OSError:
+                current = False  # held, or released and removed by its holder just now
+            if not current:
+                raise ValueError(f"{held} ({directory})")
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            for folder in made:
+                folder.rmdir()

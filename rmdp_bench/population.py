@@ -386,6 +386,25 @@ class DynamicsPopulation:
         table = np.concatenate((test, drawn, outside))
         return cls(tuple(parameters), tuple(units), low, high, table, len(test), n_agents, n_unseen)
 
+    def with_agents(self, parameters: ArrayLike) -> DynamicsPopulation:
+        """Give a population of the same parameters and range, whose agents are these and no others.
+
+        Args:
+            parameters: (n, p), in the range; agent i is row i. None of them is a test agent.
+
+        Raises:
+            ValueError: not n >= 1 rows of p finite numbers, or a row is not in the range.
+        """
+        rows = _frozen_array(parameters, "parameters", 2)
+        if rows.shape[1] != len(self.names):
+            raise ValueError(
+                f"parameters have shape {rows.shape}, expected (n, {len(self.names)}), a column "
+                f"each for {', '.join(self.names)}"
+            )
+        return DynamicsPopulation(
+            self.names, self.units, self.low, self.high, rows, 0, len(rows), 0
+        )
+
     @property
     def test_agents(self) -> range:
         """The agents that evaluation is on; they are among `agents`."""

@@ -175,14 +175,21 @@ def load_solution(directory: Path | str) -> Solution:
                 f"or one policy-<j>.onnx for each of the {n_representatives} columns of "
                 f"{_ASSIGNMENT}"
             )
-        sessions = [_load_session(directory / name, shared=False) for name in names]
-        policies = [
-            OnnxPolicy(session, None, name) for session, name in zip(sessions, names, strict=True)
-        ]
+        policies = [load_policy(directory / name) for name in names]
     try:
         return Solution(policies, assignment)
     except ValueError as error:
         raise ValueError(f"{directory / _ASSIGNMENT}: {error}") from error
+
+
+def load_policy(path: Path | str) -> OnnxPolicy:
+    """Read the file of one policy; it runs in onnxruntime.
+
+    Raises:
+        ValueError: the file is missing, damaged or not allowed (see module).
+    """
+    path = Path(path)
+    return OnnxPolicy(_load_session(path, shared=False), None, path.name)
 
 
 def check_graph(data: bytes, name: str, *, shared: bool) -> None:

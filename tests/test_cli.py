@@ -19,20 +19,25 @@ import pytest
 
 from rmdp_bench import ENVIRONMENTS, plotting
 from rmdp_bench.cli import main
+from rmdp_bench.datasets import DATASETS
 from rmdp_bench.results import SOLVERS, make_request, run
 from rmdp_bench.tasks import get_task, list_tasks
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = str(ROOT / "tests" / "toy_solver.py")
 TASK = "ResourceGathering-n25-k3-v0"
+DATASET = "rmdp/cartpole-het/random-v0"
 TOY_RUN = ["run", TOY, TASK]
 RUNS = Path("runs") / TASK / "toy_solver"
 
 
-def command(arguments: Sequence[str], **variables: str) -> subprocess.Popen[str]:
-    """The command line in a process of its own, in the current folder."""
+def command(
+    arguments: Sequence[str],
+    code: str = "import sys; from rmdp_bench.cli import main; sys.exit(main())",
+    **variables: str,
+) -> subprocess.Popen[str]:
+    """The command line, or other code, in a process of its own, in the current folder."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])} | variables
-    code = "import sys; from rmdp_bench.cli import main; sys.exit(main())"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         env=environment,
@@ -100,11 +105,20 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     ([], "Missing command"),
     (["frobnicate"], "frobnicate"),
     (["--frobnicate"], "--frobnicate"),
-    (["datasets", "build"], "datasets"),
+    (["datasets"], "Missing command"),
+    (["datasets", "make"], "make"),
+    (["datasets", "build"], "name datasets or give --all"),
+    (["datasets", "build", DATASET, "--all"], "name datasets or give --all"),
+    (["datasets", "build", "rmdp/cartpole-het/randon-v0"], f"did you mean {DATASET}"),
+    (["datasets", "build", "../../outside"], "there is no dataset '../../outside'"),
+    (["datasets", "build", DATASET, "--workers", "0"], "--workers is 0"),
+    (["datasets", "verify", "zzz"], "`rmdp-bench list datasets`"),
+    (["datasets", "verify", DATASET], f"`rmdp-bench datasets build {DATASET}` builds it"),
+    (["datasets", "verify"], "there is no dataset to verify"),
+    (["datasets", "info", "zzz"], "there is no dataset 'zzz'"),
     (["submit"], "submit"),
     (["list"], "what"),
-    (["list", "nothing"], "'envs', 'tasks', 'solvers'"),
-    (["list", "datasets"], "'envs', 'tasks', 'solvers'"),
+    (["list", "nothing"], "'envs', 'datasets', 'tasks', 'solvers'"),
     (["list", "tasks", "more"], "more"),
     (["list", "tasks", "--jsn"], "--json"),
     (["list", "tasks", "--settings", "em"], "not with `list tasks`"),
@@ -193,6 +207,7 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["plot", "nowhere", "--out", "figures"], "there is no folder nowhere"),
     (["plot", "empty", "--out", "figures"], "no result.json"),
     (["plot", "damaged", "--out", "figures"], "cannot read"),
+    (["plot", DATASET, "--out", "figures"], f"`rmdp-bench datasets build {DATASET}` builds it"),
     (["plot", "empty", "--out", "file"], "cannot write to file"),
     (["leaderboard"], "Missing command"),
     (["leaderboard", "build"], "build"),
@@ -297,6 +312,8 @@ def test_list_json(capfd: pytest.CaptureFixture[str]) -> None:
     environments = printed_json(["list", "envs", "--json"], capfd)
     assert [row["id"] for row in environments] == [entry.id for entry in ENVIRONMENTS]
     assert {row["env_id"] for row in tasks} <= {row["id"] for row in environments}
+    datasets = printed_json(["list", "datasets", "--json"], capfd)
+    assert [row["id"] for row in datasets] == [entry.id for entry in DATASETS]
     solvers = printed_json(["list", "solvers", "--json"], capfd)
     assert [row["name"] for row in solvers] == list(SOLVERS)
     assert all(row["description"] for row in solvers)
@@ -324,7 +341,7 @@ def test_list_settings(capfd: pytest.CaptureFixture[str]) -> None:
         assert row["description"] in output.out
 
 
-@pytest.mark.parametrize("what", ["envs", "tasks", "solvers"])
+@pytest.mark.parametrize("what", ["envs", "datasets", "tasks", "solvers"])
 def test_list_table(what: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["list", what]) == 0
     output = capfd.readouterr()
@@ -596,13 +613,16 @@ def test_a_system_without_file_locks() -> None:
         [sys.executable, "-c", code, *TOY_RUN], env=environment, capture_output=True, text=True
     )
     assert result.returncode == 2
-    assert result.stderr == "rmdp-bench: error: runs need Linux or macOS; on Windows use WSL\n"
+    assert (
+        result.stderr == "rmdp-bench: error: file locks need Linux or macOS; on Windows use WSL\n"
+    )
 
 
 def test_the_command_line_starts_light() -> None:
     code = (
         "import sys, rmdp_bench.cli\n"
-        "heavy = {'torch', 'onnx', 'onnxruntime', 'matplotlib', 'mujoco', 'scipy', 'rich.table'}\n"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'matplotlib', 'mujoco', 'scipy', 'rich.table',\n"
+        "'minari', 'h5py'}\n"
         "print(sorted(heavy & sys.modules.keys()))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
@@ -614,7 +634,15 @@ def test_the_command_line_starts_light() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["list", "--help"], ["run", "--help"], ["leaderboard", "show", "--help"]],
+    [
+        ["--help"],
+        ["list", "--help"],
+        ["run", "--help"],
+        ["leaderboard", "show", "--help"],
+        ["datasets", "build", "--help"],
+        ["datasets", "verify", "--help"],
+        ["datasets", "info", "--help"],
+    ],
 )
 def test_help(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 0

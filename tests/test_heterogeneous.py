@@ -13,6 +13,7 @@ import pytest
 import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from gymnasium.envs.classic_control.mountain_car import MountainCarEnv
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rmdp_bench import ENVIRONMENTS, DynamicsPopulation, EnvironmentEntry, get_environment
@@ -244,6 +245,56 @@ def test_an_agent_for_each_copy(entry: EnvironmentEntry) -> None:
             for row in np.flatnonzero(restart).tolist():
                 options = {"agent": agents[row]}
                 assert_same(singles[row].reset(options=options)[0], observations[row])
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_given_agents_live_as_those_of_the_population_do(entry: EnvironmentEntry) -> None:
+    population = population_of(entry)
+    rows = population.parameters[[7, 3]].tolist()
+    given: Any = gym.make_vec(entry.id, 4, parameters=rows)
+    usual: Any = gym.make_vec(entry.id, 4)
+    observations, infos = given.reset(seed=0, options={"agent": [0, 1, 1, 0]})
+    assert infos["agent"].tolist() == [0, 1, 1, 0]
+    assert_same(observations, usual.reset(seed=0, options={"agent": [7, 3, 3, 7]})[0])
+    given.action_space.seed(0)
+    for _ in range(8):
+        actions = given.action_space.sample()
+        assert_same(given.step(actions)[:4], usual.step(actions)[:4])
+    assert given.population.parameters.tolist() == rows
+    assert (given.population.low == population.low).all()
+    assert (list(given.population.agents), list(given.population.test_agents)) == ([0, 1], [])
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_one_given_agent_is_the_one_that_is_drawn(entry: EnvironmentEntry) -> None:
+    """And the environment's spec remembers it."""
+    rows = population_of(entry).parameters[[9]].tolist()
+    env: Any = gym.make(entry.id, parameters=rows)
+    again: Any = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert again.unwrapped.population == env.unwrapped.population
+    assert again.unwrapped.population.parameters.tolist() == rows
+    for seed in range(3):
+        assert env.reset(seed=seed)[1] == {"agent": 0}
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_bad_parameters_are_one_clear_error(entry: EnvironmentEntry) -> None:
+    population = population_of(entry)
+    low, names = population.low, ", ".join(population.names)
+    for parameters, message in (
+        ([low / 2.0], r"parameters\[0\] are .*, expected them in the range from "),
+        ([low, [np.nan] * len(low)], r"parameters\[1, 0\] is nan, expected finite"),
+        (
+            [[*low, 1.0]],
+            rf"have shape \(1, .*expected \(n, {len(low)}\), a column each for {names}",
+        ),
+        (low, r"parameters have shape .*, expected \(n, m\)"),
+        ([], r"parameters have shape \(0,\)"),
+        ("heavy", "parameters are not an array of numbers"),
+    ):
+        for make in (gym.make, gym.make_vec):
+            with pytest.raises(ValueError, match=message):
+                make(entry.id, parameters=parameters)
 
 
 def pump(observations: Any, sampled: Any) -> Any:

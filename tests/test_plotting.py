@@ -13,6 +13,7 @@ from matplotlib import image
 from PIL import Image
 
 from rmdp_bench.plotting import (
+    plot_dataset,
     plot_learning_curves,
     plot_paths,
     plot_preferences,
@@ -61,7 +62,20 @@ def draw_curves(out: Path) -> Path:
     return plot_learning_curves(curves, 36.4, out)
 
 
-DRAW = [draw_paths, draw_welfare, draw_preferences, draw_grid, draw_curves]
+def draw_dataset(out: Path) -> Path:
+    generator = np.random.default_rng(0)
+    return plot_dataset(
+        generator.normal(size=(200, 4)),
+        np.array([120.0, 80.0]),
+        {"force (N)": np.array([2.0, 5.0]), "half length (m)": np.array([0.5, 0.2])},
+        np.array([120.0, 80.0]),
+        np.array([0, 3]),
+        out,
+        title="A dataset",
+    )
+
+
+DRAW = [draw_paths, draw_welfare, draw_preferences, draw_grid, draw_curves, draw_dataset]
 
 
 @pytest.mark.parametrize("draw", DRAW)

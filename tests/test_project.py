@@ -28,8 +28,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 # A module of rmdp_bench imports only modules to its left (or parts of its own package).
 ORDER = (
-    *("files", "cores", "population", "scoring", "ceilings", "envs", "tasks", "solution"),
-    *("evaluation", "results", "leaderboard", "plotting", "cli"),
+    *("files", "cores", "system", "population", "scoring", "ceilings", "envs", "tasks"),
+    *("solution", "datasets", "evaluation", "results", "leaderboard", "plotting", "cli"),
 )
 PUBLIC_MODULES = tuple(name for name in ORDER if name != "files")
 
@@ -193,10 +193,15 @@ def command_lines() -> list[list[str]]:
 def test_documents_name_existing_commands(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = words[: 2 if words[0] == "leaderboard" else 1]
+    command = words[: 2 if words[0] in ("datasets", "leaderboard") else 1]
     assert main([*command, "--help"]) == 0
     described = capsys.readouterr().out.split()
     assert [word for word in words if word.startswith("--") and word not in described] == []
+
+
+def test_datasets_in_the_readme_are_those_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["datasets", "info", "--markdown"]) == 0
+    assert capsys.readouterr().out in README
 
 
 def test_readme_names_existing_files() -> None:
@@ -209,6 +214,7 @@ def test_readme_names_existing_files() -> None:
     ("number", "printed"),
     [
         (0, ["(100,)", "(8,) (8, 100)"]),
+        (2, ["17 (", ", 4) "]),
         (1, ["[  0  17 600]", "('force', 'half_length') [", "600)", "[ True  True  True]"]),
     ],
 )

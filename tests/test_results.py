@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from rmdp_bench.evaluation import evaluate
+from rmdp_bench.files import locked
 from rmdp_bench.results import (
     Interrupted,
     Request,
@@ -34,8 +35,8 @@ from rmdp_bench.results import (
 from rmdp_bench.results.checkpoints import Checkpoint, group_by_checkpoint, write_checkpoints
 from rmdp_bench.results.records import write_result
 from rmdp_bench.results.solvers import load_solver, make_config
-from rmdp_bench.results.system import git_revision, system_record, versions
 from rmdp_bench.solution import Solution, load_solution
+from rmdp_bench.system import git_revision, system_record, versions
 from rmdp_bench.tasks import get_task
 from tests.toys import ScriptedPolicy, discrete_graph
 
@@ -442,10 +443,8 @@ def test_half_written_files_are_removed() -> None:
 
 
 def test_two_processes_cannot_run_one_seed(tmp_path: Path) -> None:
-    from rmdp_bench.results.running import _locked
-
     request = toy_request()
-    with _locked(request.directory(1), 1):
+    with locked(request.directory(1), "held"):
         with pytest.raises(ValueError, match="seed 1 is being run by another process"):
             run(request)
         assert [path.name for path in request.directory(0).parent.iterdir()] == ["seed-1"]

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from rmdp_bench import solution as solution_module
-from rmdp_bench.solution import Solution, check_graph, load_solution, save_solution
+from rmdp_bench.solution import Solution, check_graph, load_policy, load_solution, save_solution
 from tests.toys import (
     LinearPolicy,
     ScriptedPolicy,
@@ -38,6 +38,20 @@ def test_single_graphs_round_trip(tmp_path: Path) -> None:
     for policy, original in zip(loaded.policies, policies, strict=True):
         policy.reset(7)
         np.testing.assert_allclose(policy.act(observations), original.act(observations), atol=1e-6)
+
+
+def test_one_policy_is_read_alone(tmp_path: Path) -> None:
+    path = tmp_path / "policy.onnx"
+    path.write_bytes(discrete_graph([3]))  # a graph for several
+    with pytest.raises(ValueError, match="policy.onnx: inputs are .*expected observation float32"):
+        load_policy(path)
+    path.write_bytes(linear_graph(WEIGHTS[0])[:-9])
+    with pytest.raises(ValueError, match="policy.onnx is not"):
+        load_policy(path)
+    path.write_bytes(linear_graph(WEIGHTS[0]))
+    observations = np.random.default_rng(1).normal(size=(7, 4))
+    expected = LinearPolicy(WEIGHTS[0]).act(observations)
+    np.testing.assert_allclose(load_policy(path).act(observations), expected, atol=1e-6)
 
 
 def test_shared_graph_round_trip(tmp_path: Path) -> None:

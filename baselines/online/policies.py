@@ -91,7 +91,20 @@ class _ExportedActors(nn.Module):
 
 def export_onnx(actors: Actors) -> bytes:
     """One ONNX model of all representatives, with the inputs that `Solution.export` names."""
-    example = (torch.zeros(2, len(actors.mean)), torch.zeros(2, dtype=torch.int64))
+    inputs = {
+        "observation": torch.zeros(2, len(actors.mean)),
+        "representative": torch.zeros(2, dtype=torch.int64),
+    }
+    return export_module(_ExportedActors(actors), inputs)
+
+
+def export_module(module: nn.Module, inputs: Mapping[str, Tensor]) -> bytes:
+    """One ONNX model with the output "action" for any number of rows.
+
+    Args:
+        module: its `forward` takes the inputs by these names and gives the actions.
+        inputs: examples, each with a first axis of two rows.
+    """
     rows = torch.export.Dim("rows")
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -100,20 +113,25 @@ def export_onnx(actors: Actors) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _ExportedActors(actors),
-                example,
+                module,
+                tuple(inputs.values()),
                 dynamo=True,
                 verbose=False,
-                input_names=["observation", "representative"],
+                input_names=list(inputs),
                 output_names=["action"],
-                dynamic_shapes={"observation": {0: rows}, "representative": {0: rows}},
+                dynamic_shapes={name: {0: rows} for name in inputs},
                 external_data=False,
             )
     finally:
         logger.setLevel(level)
     assert program is not None  # the exporter returns a program unless it is given a file
-    model: bytes = program.model_proto.SerializeToString()
-    return model
+    model: Any = program.model_proto
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        # Where in the source it comes from, with the paths of this machine.
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    return bytes(model.SerializeToString())
 
 
 def make_solution(

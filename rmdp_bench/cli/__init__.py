@@ -1,7 +1,8 @@
 """The command line, `rmdp-bench`.
 
-Exit codes: 0 done; 1 a solver failed, or the reader of the output went away; 2 bad input, with one
-line on stderr and nothing written; 130 stopped by Ctrl-C.  With --json a command prints one JSON
+Exit codes: 0 done; 1 a solver failed, a verified dataset is not the repository's, or the reader of
+the output went away; 2 bad input, with one line on stderr and nothing written; 130 stopped by
+Ctrl-C.  With --json a command prints one JSON
 document on stdout; warnings and progress go to stderr.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 
 import typer
 
-from rmdp_bench.cli import listing, running, scoring
+from rmdp_bench.cli import datasets, listing, running, scoring
 from rmdp_bench.cli.output import print_error
 
 __all__ = ["app", "main"]
@@ -34,6 +35,11 @@ app.command("score")(scoring.score_command)
 app.command("plot")(scoring.plot_command)
 leaderboard.command("show")(scoring.show_command)
 app.add_typer(leaderboard, name="leaderboard")
+datasets_app = typer.Typer(help="Datasets through Minari.", rich_markup_mode=None)
+datasets_app.command("build")(datasets.build_command)
+datasets_app.command("verify")(datasets.verify_command)
+datasets_app.command("info")(datasets.info_command)
+app.add_typer(datasets_app, name="datasets")
 app.command("doctor")(listing.doctor_command)
 
 

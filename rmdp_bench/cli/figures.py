@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench import plotting
+from rmdp_bench.datasets import DatasetEntry
+from rmdp_bench.datasets.building import check_installed
+from rmdp_bench.datasets.collection import UNIFORM
+from rmdp_bench.datasets.storage import dataset_path, read_episodes
+from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import roll_out
 from rmdp_bench.files import write_bytes
+from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.results import Result, read_curve
 from rmdp_bench.results.summary import group_results
 from rmdp_bench.solution import Solution, load_solution
@@ -47,16 +54,72 @@ def draw_figures(results: Mapping[Path, Result], out: Path) -> tuple[list[Path],
         name = f"{solver} {settings}" if settings else solver
         tasks.setdefault(task_id, {})[name] = members
     missing: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = list(_draw_budgets(tasks, Path(folder)))
+    with _whole_figures(out) as folder:
+        drawn = list(_draw_budgets(tasks, folder))
         for task_id, groups in tasks.items():
             task = get_task(task_id)
-            drawn += _draw_curves(task, groups, Path(folder), missing.append)
-            drawn += _draw_assignments(task, groups, Path(folder), missing.append)
-        out.mkdir(parents=True, exist_ok=True)
-        for path in drawn:
-            write_bytes(out / path.name, path.read_bytes())
+            drawn += _draw_curves(task, groups, folder, missing.append)
+            drawn += _draw_assignments(task, groups, folder, missing.append)
     return [out / path.name for path in drawn], missing
+
+
+def draw_datasets(entries: Sequence[DatasetEntry], out: Path) -> list[Path]:
+    """Draw dataset-ID.png for each; nothing is written unless all can be drawn.
+
+    Args:
+        entries: built datasets.
+        out: folder of the figures; it is created.
+
+    Raises:
+        FileNotFoundError: one is not built.
+        ValueError: its files are damaged.
+    """
+    with _whole_figures(out) as folder:
+        drawn = [_draw_dataset(entry, folder) for entry in entries]
+    return [out / path.name for path in drawn]
+
+
+@contextlib.contextmanager
+def _whole_figures(out: Path) -> Iterator[Path]:
+    """A folder for figures, which go to `out` when the block ends without an error."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+        if not list(Path(folder).iterdir()):
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        for path in Path(folder).iterdir():
+            write_bytes(out / path.name, path.read_bytes())
+
+
+def _draw_dataset(entry: DatasetEntry, folder: Path) -> Path:
+    """Agents by their hidden parameters, or by their targets."""
+    check_installed(entry.id)
+    episodes = read_episodes(entry.id, dataset_path(entry.id))
+    policies = np.array([episode.metadata["behaviour_policy"] for episode in episodes])
+    population = get_population(entry.env_id)
+    if isinstance(population, DynamicsPopulation):
+        returns = np.array([episode.rewards.sum() for episode in episodes])
+        agents = [episode.metadata["agent"] for episode in episodes]
+        parameters = {
+            f"{name.replace('_', ' ')}{f' ({unit})' if unit else ''}": values
+            for name, unit, values in zip(
+                population.names, population.units, population.parameters[agents].T, strict=True
+            )
+        }
+    else:
+        outcomes = np.concatenate([episode.infos["outcome"][1:] for episode in episodes])
+        returns = population.rewards(outcomes).sum(axis=0) / len(episodes)
+        parameters = {"target speed (m/s)": population.preferences[:, 0]}
+        policies = np.full(population.n_agents, UNIFORM)
+    return plotting.plot_dataset(
+        np.concatenate([episode.observations for episode in episodes]).astype(np.float64),
+        np.array([float(episode.n_steps) for episode in episodes]),
+        parameters,
+        returns,
+        policies,
+        folder / f"dataset-{entry.id.replace('/', '-')}.png",
+        title=entry.id,
+    )
 
 
 def _draw_budgets(tasks: Mapping[str, Groups], out: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     """What can be listed."""
 
     envs = "envs"
+    datasets = "datasets"
     tasks = "tasks"
     solvers = "solvers"
 
@@ -26,7 +27,7 @@ def list_command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List environments, tasks, solvers or the settings of a solver."""
+    """List environments, datasets, tasks, solvers or the settings of a solver."""
     if settings is not None:
         if what is not Kind.solvers:
             raise ValueError(f"--settings goes with `list solvers`, not with `list {what.value}`")
@@ -35,7 +36,12 @@ def list_command(
     if what is Kind.solvers and as_json:
         print_json([row | {"settings": _settings(row["name"])} for row in _solvers()])
         return
-    rows = {Kind.envs: _environments, Kind.tasks: _tasks, Kind.solvers: _solvers}[what]()
+    rows = {
+        Kind.envs: _environments,
+        Kind.datasets: _datasets,
+        Kind.tasks: _tasks,
+        Kind.solvers: _solvers,
+    }[what]()
     if as_json:
         print_json(rows)
     elif what is Kind.tasks:
@@ -56,7 +62,7 @@ def list_command(
         columns = list(rows[0])
         cells = [["–" if row[name] is None else str(row[name]) for name in columns] for row in rows]
         names = [name.replace("_", " ") for name in columns]
-        print_table(what.value.capitalize(), names, cells, n_left=2 if what is Kind.solvers else 1)
+        print_table(what.value.capitalize(), names, cells, n_left=1 if what is Kind.envs else 3)
 
 
 def _list_settings(solver: str, as_json: bool) -> None:
@@ -92,7 +98,7 @@ def _settings(solver: str) -> list[dict[str, Any]] | None:
 
 def doctor_command(as_json: JsonOption = False) -> None:
     """Say what this machine has, and what is missing for which purpose."""
-    from rmdp_bench.results.system import system_record, versions
+    from rmdp_bench.system import system_record, versions
 
     cuda = _cuda()
     checks = [
@@ -126,6 +132,15 @@ def _environments() -> list[dict[str, Any]]:
             "max_episode_steps": entry.max_episode_steps,
         }
         for entry in ENVIRONMENTS
+    ]
+
+
+def _datasets() -> list[dict[str, Any]]:
+    from rmdp_bench.datasets import DATASETS
+
+    return [
+        {"id": entry.id, "env_id": entry.env_id, "description": entry.description}
+        for entry in DATASETS
     ]
 
 

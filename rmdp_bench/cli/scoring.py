@@ -44,16 +44,24 @@ def score_command(runs: Runs, as_json: JsonOption = False) -> None:
 
 
 def plot_command(
-    runs: Runs,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders with runs; ids of built datasets."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the figures.")],
 ) -> None:
-    """Draw the figures of the paper for these runs."""
-    from rmdp_bench.cli.figures import draw_figures
+    """Draw the figures of the paper for runs, and what is in datasets."""
+    from rmdp_bench.cli.figures import draw_datasets, draw_figures
+    from rmdp_bench.datasets import DATASETS
     from rmdp_bench.results import find_results
     from rmdp_bench.results.requests import check_writable
 
     check_writable(out)
-    paths, missing = draw_figures(find_results(runs), out)
+    entries = [entry for entry in DATASETS if entry.id in map(str, runs)]
+    folders = [path for path in runs if str(path) not in {entry.id for entry in entries}]
+    results = find_results(folders) if folders else {}
+    figures, missing = draw_figures(results, out)
+    paths = [*draw_datasets(entries, out), *figures]
     for message in missing:
         warn(message)
     for path in paths:

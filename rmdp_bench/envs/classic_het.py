@@ -31,6 +31,7 @@ Episode end:
 
 Arguments:
     population_seed: seed of the agents other than the test agents (0).
+    parameters: (n, p) in the range, agents to put in the place of all others; agent i is row i.
     render_mode: "rgb_array" (400 x 600), "human" (single form only) or None. Drawn by Gymnasium,
     with pygame, which `gymnasium[classic-control]` brings.
     world: set by the id.
@@ -49,14 +50,15 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.envs import rules
-from rmdp_bench.envs.checks import Array, Rows, check_keywords, check_n_envs, check_population_seed
+from rmdp_bench.envs.checks import Array, Rows, check_keywords, check_n_envs
 from rmdp_bench.envs.heterogeneous import (
     HeterogeneousEnv,
     HeterogeneousVectorEnv,
     HeterogeneousWorld,
+    choose_population,
 )
 from rmdp_bench.envs.world import State
 from rmdp_bench.population import DynamicsPopulation
@@ -233,14 +235,16 @@ _WORLDS: dict[str, tuple[type[ClassicWorld], Callable[[int], DynamicsPopulation]
     "cart_pole": (CartPoleWorld, rules.cart_pole_population),
     "mountain_car": (MountainCarWorld, rules.mountain_car_population),
 }
-_KEYWORDS = ("population_seed", "render_mode")
+_KEYWORDS = ("population_seed", "parameters", "render_mode")
 
 
-def _make_world(world: str, n_envs: int, population_seed: Any) -> ClassicWorld:
+def _make_world(
+    world: str, n_envs: int, population_seed: Any, parameters: ArrayLike | None
+) -> ClassicWorld:
     if world not in _WORLDS:
         raise ValueError(f"world is {world!r}, expected one of {', '.join(_WORLDS)}")
     make, make_population = _WORLDS[world]
-    return make(make_population(check_population_seed(population_seed)), n_envs)
+    return make(choose_population(make_population, population_seed, parameters), n_envs)
 
 
 class ClassicHetEnv(HeterogeneousEnv):
@@ -253,6 +257,7 @@ class ClassicHetEnv(HeterogeneousEnv):
         world: str,
         *,
         population_seed: int = 0,
+        parameters: ArrayLike | None = None,
         render_mode: str | None = None,
         **unknown: Any,
     ) -> None:
@@ -262,7 +267,9 @@ class ClassicHetEnv(HeterogeneousEnv):
             ValueError: an unknown keyword, or a value out of range.
         """
         check_keywords(unknown, _KEYWORDS)
-        super().__init__(_make_world(world, 1, population_seed), render_mode=render_mode)
+        super().__init__(
+            _make_world(world, 1, population_seed, parameters), render_mode=render_mode
+        )
 
 
 class ClassicHetVectorEnv(HeterogeneousVectorEnv):
@@ -278,6 +285,7 @@ class ClassicHetVectorEnv(HeterogeneousVectorEnv):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         population_seed: int = 0,
+        parameters: ArrayLike | None = None,
         render_mode: str | None = None,
         **unknown: Any,
     ) -> None:
@@ -288,7 +296,7 @@ class ClassicHetVectorEnv(HeterogeneousVectorEnv):
         """
         check_keywords(unknown, (*_KEYWORDS, "autoreset_mode", "max_episode_steps"))
         super().__init__(
-            _make_world(world, num_envs, population_seed),
+            _make_world(world, num_envs, population_seed, parameters),
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,

@@ -27,6 +27,7 @@ Episode end:
 
 Arguments:
     population_seed: seed of the agents other than the test agents (0).
+    parameters: (n, p) in the range, agents to put in the place of all others; agent i is row i.
     render_mode: "rgb_array" (480 x 480), "human" (single form only) or None.
     reset_noise_scale: >= 0; 0.1, as in HalfCheetah-v5. The paper's code starts all episodes almost
     alike: 0.001.
@@ -45,14 +46,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.envs import rules
-from rmdp_bench.envs.checks import Array, Rows, check_keywords, check_population_seed
+from rmdp_bench.envs.checks import Array, Rows, check_keywords
 from rmdp_bench.envs.heterogeneous import (
     HeterogeneousEnv,
     HeterogeneousVectorEnv,
     HeterogeneousWorld,
+    choose_population,
 )
 from rmdp_bench.envs.velocity import RENDER_MODES, VelocityWorld
 from rmdp_bench.envs.world import State
@@ -155,7 +157,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
         self._robots.close()
 
 
-_KEYWORDS = ("population_seed", "render_mode", "reset_noise_scale")
+_KEYWORDS = ("population_seed", "parameters", "render_mode", "reset_noise_scale")
 
 
 class HalfCheetahHetEnv(HeterogeneousEnv):
@@ -164,7 +166,12 @@ class HalfCheetahHetEnv(HeterogeneousEnv):
     metadata = {"render_modes": RENDER_MODES}
 
     def __init__(
-        self, *, population_seed: int = 0, render_mode: str | None = None, **settings: Any
+        self,
+        *,
+        population_seed: int = 0,
+        parameters: ArrayLike | None = None,
+        render_mode: str | None = None,
+        **settings: Any,
     ) -> None:
         """Build one simulation.
 
@@ -172,7 +179,7 @@ class HalfCheetahHetEnv(HeterogeneousEnv):
             ValueError: an unknown keyword, or a value out of range.
         """
         check_keywords(settings, _KEYWORDS)
-        population = rules.half_cheetah_population(check_population_seed(population_seed))
+        population = choose_population(rules.half_cheetah_population, population_seed, parameters)
         super().__init__(HalfCheetahWorld(population, settings=settings), render_mode=render_mode)
 
 
@@ -188,6 +195,7 @@ class HalfCheetahHetVectorEnv(HeterogeneousVectorEnv):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         population_seed: int = 0,
+        parameters: ArrayLike | None = None,
         render_mode: str | None = None,
         n_threads: int | None = None,
         **settings: Any,
@@ -199,7 +207,7 @@ class HalfCheetahHetVectorEnv(HeterogeneousVectorEnv):
         """
         common = ("n_threads", "autoreset_mode", "max_episode_steps")
         check_keywords(settings, (*_KEYWORDS, *common))
-        population = rules.half_cheetah_population(check_population_seed(population_seed))
+        population = choose_population(rules.half_cheetah_population, population_seed, parameters)
         super().__init__(
             HalfCheetahWorld(population, num_envs, n_threads=n_threads, settings=settings),
             max_episode_steps=max_episode_steps,

@@ -15,14 +15,14 @@ copies that have ended with `options={"reset_mask": mask, "agent": agents}`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.envs.base import WorldEnv, WorldVectorEnv
-from rmdp_bench.envs.checks import Array, Rows, check_agents
+from rmdp_bench.envs.checks import Array, Rows, check_agents, check_population_seed
 from rmdp_bench.envs.world import Details, State, World
 from rmdp_bench.population import DynamicsPopulation
 
@@ -77,6 +77,23 @@ class HeterogeneousWorld(World):
             state["agent"], len(self.population.parameters), self.n_envs, "state['agent']"
         )
         self.set_agents(np.arange(self.n_envs), agents)
+
+
+def choose_population(
+    make: Callable[[int], DynamicsPopulation], population_seed: Any, parameters: ArrayLike | None
+) -> DynamicsPopulation:
+    """Give the population that the keywords of an environment ask for.
+
+    Args:
+        make: population_seed -> the population of the id.
+        population_seed: of the agents that are drawn.
+        parameters: (n, p), of the agents to put in the place of all others; None: those of the id.
+
+    Raises:
+        ValueError: a value is wrong or out of range.
+    """
+    population = make(check_population_seed(population_seed))
+    return population if parameters is None else population.with_agents(parameters)
 
 
 class HeterogeneousEnv(WorldEnv[HeterogeneousWorld]):

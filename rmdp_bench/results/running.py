@@ -5,30 +5,22 @@ anybody gets who loads the folder.
 
 Seeds that train as one batch are recorded together: their checkpoints go when all have a record, so
 that a batch that is killed in between is continued with the same seeds, if it has a checkpoint.
-
-Linux and macOS: run directories are locked with flock, which Windows lacks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError as error:
-    raise ImportError("runs need Linux or macOS; on Windows use WSL") from error
-
 import numpy as np
 
 from rmdp_bench import scoring
 from rmdp_bench.evaluation import Evaluation, evaluate_all
-from rmdp_bench.files import remove_temporaries, replacing, write_json, write_text
+from rmdp_bench.files import locked, remove_temporaries, replacing, write_json, write_text
 from rmdp_bench.results.checkpoints import group_by_checkpoint, list_checkpoints
 from rmdp_bench.results.progress import Display, NoDisplay
 from rmdp_bench.results.records import (
@@ -40,14 +32,14 @@ from rmdp_bench.results.records import (
 )
 from rmdp_bench.results.requests import REQUEST_FILE, Request, check_same_request
 from rmdp_bench.results.run_log import Interrupted, RunLog
-from rmdp_bench.results.system import (
+from rmdp_bench.solution import Solution, load_solution, save_solution
+from rmdp_bench.system import (
     git_revision,
     peak_device_memory_mib,
     peak_memory_mib,
     system_record,
     versions,
 )
-from rmdp_bench.solution import Solution, load_solution, save_solution
 from rmdp_bench.tasks import Task
 
 
@@ -84,7 +76,8 @@ def run(
         directories = {}
         for seed in request.seeds:
             if not _is_finished(request.directory(seed)):
-                stack.enter_context(_locked(request.directory(seed), seed))
+                held = f"seed {seed} is being run by another process"
+                stack.enter_context(locked(request.directory(seed), held))
                 if not _is_finished(request.directory(seed)):
                     directories[seed] = request.directory(seed)
         check_same_request(request)
@@ -265,31 +258,3 @@ def _remove_leftovers(directories: Sequence[Path]) -> None:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             (directory / "checkpoint").rmdir()
-
-
-@contextlib.contextmanager
-def _locked(directory: Path, seed: int) -> Iterator[None]:
-    """Hold the lock of a run directory; it is free again even if this process is killed.
-
-    Folders made for it go again if nothing came into them.
-    """
-    made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / ".lock"
-    try:
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                current = path.stat().st_ino == os.fstat(file.fileno()).st_ino
-            except OSError:
-                current = False  # held, or released and removed by its holder just now
-            if not current:
-                raise ValueError(f"seed {seed} is being run by another process ({directory})")
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-    finally:
-        with contextlib.suppress(OSError):  # not empty
-            for folder in made:
-                folder.rmdir()

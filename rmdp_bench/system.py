@@ -17,7 +17,8 @@ from typing import Any
 from rmdp_bench.cores import usable_cores
 
 _PACKAGES = (
-    *("rmdp_bench", "numpy", "scipy", "gymnasium", "mujoco", "onnx", "onnxruntime", "torch"),
+    *("rmdp_bench", "numpy", "scipy", "gymnasium", "mujoco", "minari", "h5py"),
+    *("onnx", "onnxruntime", "torch"),
     *("numba", "llvmlite"),
 )
 
@@ -69,7 +70,7 @@ def git_revision() -> str | None:
 
     The first call decides for the whole process: code that changes later is not what runs.
     """
-    package = Path(__file__).resolve().parent.parent
+    package = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(package), *arguments]
