@@ -380,8 +380,13 @@ def test_a_dataset_from_elsewhere_is_compared_with_a_build_here(built: DatasetEn
         assert deviation.where == "there are 4 episodes instead of 500"
 
 
-def test_without_a_record(built: DatasetEntry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rmdp_bench.datasets.building.find_record", lambda dataset_id: None)
+def test_without_a_record(
+    built: DatasetEntry, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("rmdp_bench.datasets", "rmdp_bench.datasets.building"):
+        monkeypatch.setattr(f"{module}.find_record", lambda dataset_id: None)
+    assert main(["datasets", "info", CART_POLE]) == 2
+    assert "scripts/record_datasets.py records it" in capfd.readouterr().err
     result = verify_dataset(built)
     assert (result.status, result.from_record) == ("different", None)
     assert not build_datasets([built], force=True)[0].identical

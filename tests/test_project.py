@@ -224,7 +224,11 @@ def test_readme_programs(number: int, printed: list[str], tmp_path: Path) -> Non
     output = subprocess.run(
         [sys.executable, program],
         cwd=tmp_path,
-        env={**python_path(), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **python_path(),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "MINARI_DATASETS_PATH": str(tmp_path / "minari"),
+        },
         check=True,
         capture_output=True,
         text=True,

@@ -151,7 +151,8 @@ def _facts(entry: DatasetEntry) -> dict[str, Any]:
     from rmdp_bench.datasets import find_record, is_installed, reference_scores
 
     record = find_record(entry.id)
-    assert record is not None, f"{entry.id} is in the table and was not recorded"
+    if record is None:
+        raise ValueError(f"{entry.id} is not recorded; scripts/record_datasets.py records it")
     return {
         "id": entry.id,
         "env_id": entry.env_id,

@@ -235,7 +235,7 @@ _WORLDS: dict[str, tuple[type[ClassicWorld], Callable[[int], DynamicsPopulation]
     "cart_pole": (CartPoleWorld, rules.cart_pole_population),
     "mountain_car": (MountainCarWorld, rules.mountain_car_population),
 }
-_KEYWORDS = ("population_seed", "parameters", "render_mode")
+_KEYWORDS = ("population_seed", "render_mode", "parameters")
 
 
 def _make_world(

@@ -157,7 +157,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
         self._robots.close()
 
 
-_KEYWORDS = ("population_seed", "parameters", "render_mode", "reset_noise_scale")
+_KEYWORDS = ("population_seed", "render_mode", "parameters", "reset_noise_scale")
 
 
 class HalfCheetahHetEnv(HeterogeneousEnv):
