@@ -322,6 +322,12 @@ def test_no_file_names_a_place_on_one_machine() -> None:
     assert [path.name for path in files if place.search(path.read_bytes())] == []
 
 
+def test_policies_do_not_name_the_source_files_that_made_them() -> None:
+    files = tracked_files("*.onnx")
+    assert files
+    assert [path for path in files if b".py" in path.read_bytes()] == []
+
+
 def test_results_in_the_readme_are_those_of_the_leaderboard() -> None:
     expected = []
     for table in build_tables(ROOT / "leaderboards"):
