@@ -344,6 +344,22 @@ def test_results_in_the_readme_are_those_of_the_leaderboard() -> None:
     )
 
 
+def test_speeds_in_the_readme_are_those_of_the_benchmark() -> None:
+    """Task, seeds, speed, share of the floor, plain torch and memory of every row."""
+    measured = {}
+    for line in (ROOT / "benchmarks/results/training.md").read_text(encoding="utf-8").splitlines():
+        if re.match(r"\| \S+-v0 \|", line):
+            task, seeds, path, _, _, _, speed, _, share, _, memory = line.strip("| ").split(" | ")
+            measured[task.removesuffix("-v0"), seeds, path] = (speed, share, memory)
+    rows = re.findall(r"^\| `(\S+-k\d+)` \| (\d+) \| (.*) \|$", README, flags=re.MULTILINE)
+    assert rows
+    for task, seeds, rest in rows:
+        speed, share, memory = measured[task, seeds, "compiled"]
+        plain = measured.get((task, seeds, "plain"), ("", "", ""))[0]
+        expected = f"{speed} | {100 * float(share):.0f} % | {plain} | {memory} GiB"
+        assert rest.split() == expected.split()
+
+
 @pytest.mark.parametrize(
     "record",
     sorted((ROOT / "leaderboards").rglob("result.json")),
