@@ -118,6 +118,7 @@ def _velocity(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
 DATASETS: tuple[DatasetEntry, ...] = (
     *_heterogeneous("cartpole-het", "rmdp/CartPoleHet-n500-v0", 10_000_000),
     *_heterogeneous("mountaincar-het", "rmdp/MountainCarHet-n500-v0", 20_000_000),
+    *_heterogeneous("halfcheetah-het", "rmdp/HalfCheetahHet-n500-v0", 30_000_000),
     *_velocity("halfcheetah", "rmdp/HalfCheetahVel-n100-v0", 40_000_000),
     *_velocity("ant", "rmdp/AntVel-n100-v0", 50_000_000),
     *_velocity("hopper", "rmdp/HopperVel-n100-v0", 60_000_000),
