@@ -18,8 +18,7 @@ from rmdp_bench.cores import usable_cores
 
 _PACKAGES = (
     *("rmdp_bench", "numpy", "scipy", "gymnasium", "mujoco", "minari", "h5py"),
-    *("onnx", "onnxruntime", "torch"),
-    *("numba", "llvmlite"),
+    *("onnx", "onnxruntime", "torch", "numba"),
 )
 
 
