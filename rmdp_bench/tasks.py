@@ -1,4 +1,4 @@
-"""Tasks: an environment and a budget of k representatives, one row each.
+"""Tasks, one row each: an environment, and a budget of k representatives or logged data.
 
 Every list of tasks (command line, tests, documentation) comes from this table.  A task id is opaque
 and versioned: a change of reward, dynamics, population or rules makes a new version.
@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.envs import ENVIRONMENTS, get_population
-from rmdp_bench.population import Population, TargetPopulation
+from rmdp_bench.population import DynamicsPopulation, Population, TargetPopulation
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,17 @@ class Task:
 
     Attributes:
         id: opaque, versioned name.
-        track: "online": the solver acts in the environment.
+        track: "online": the solver acts in the environment. "offline": it learns from logged data
+            and never acts.
         env_id: Gymnasium id of the environment.
         dataset_id: Minari id of the data of an offline task, None online.
-        n_agents: number of agents n.
-        n_representatives: budget k of policies.
-        transitions: training budget, environment steps PER POLICY (k times as many in all).
-        n_eval_episodes: deterministic episodes that score each policy.
+        n_agents: number of agents n; offline, of those who are in the data.
+        n_representatives: budget k of policies; offline n, as each agent may have its own.
+        transitions: training budget, environment steps PER POLICY (k times as many in all); offline
+            0.
+        n_eval_episodes: deterministic episodes that score each policy; offline, each agent.
         eval_agents: the agents that are scored; None: all.
+        heldout_agents: agents who are not in the data; how a solver serves them is reported apart.
         gamma: discount of the training objective; scores are undiscounted.
         max_episode_steps: steps after which an episode is truncated.
     """
@@ -47,11 +50,18 @@ class Task:
     eval_agents: tuple[int, ...] | None
     gamma: float
     max_episode_steps: int
+    heldout_agents: tuple[int, ...] = ()
 
     @property
     def population(self) -> Population:
-        """The agents of this task."""
-        return cast(Population, get_population(self.env_id))  # all tasks are of represented MDPs
+        """The agents of this task, who want different things.
+
+        Raises:
+            ValueError: the task is offline; its agents differ in what no solver may know.
+        """
+        if self.track == "offline":
+            raise ValueError(f"{self.id} is offline: see rmdp_bench.get_population for its agents")
+        return cast(Population, get_population(self.env_id))
 
     @property
     def ceiling(self) -> float | None:
@@ -65,6 +75,7 @@ class Task:
         """All fields and the ceiling, ready for JSON."""
         fields = dataclasses.asdict(self)
         fields["eval_agents"] = None if self.eval_agents is None else list(self.eval_agents)
+        fields["heldout_agents"] = list(self.heldout_agents)
         return fields | {"ceiling": self.ceiling}
 
 
@@ -137,6 +148,17 @@ _FAMILIES = (
     ),
 )
 
+_OFFLINE = {
+    "CartPoleHet-n500": "cartpole-het",
+    "MountainCarHet-n500": "mountaincar-het",
+    "HalfCheetahHet-n500": "halfcheetah-het",
+}
+"""Name of an environment -> that of its data."""
+_DATA_KINDS = ("pure", "random", "pure-eps20", "pure-eps40")
+_N_UNSEEN = 5
+_N_EXTRAPOLATING = 4
+"""Held-out agents of a task: all four sides of a range of two parameters."""
+
 
 @functools.cache
 def _tasks() -> dict[str, Task]:
@@ -157,6 +179,26 @@ def _tasks() -> dict[str, Task]:
                 eval_agents=None,
                 gamma=family.gamma,
                 max_episode_steps=entry.max_episode_steps,
+            )
+            tasks[task.id] = task
+    for name, data in _OFFLINE.items():
+        entry = environments[f"rmdp/{name}-v0"]
+        agents = cast(DynamicsPopulation, get_population(entry.id))
+        unseen, extrapolating = agents.unseen_agents, agents.extrapolating_agents
+        for kind in _DATA_KINDS:
+            task = Task(
+                id=f"{name}-{kind}-v0",
+                track="offline",
+                env_id=entry.id,
+                dataset_id=f"rmdp/{data}/{kind}-v0",
+                n_agents=entry.n_agents,
+                n_representatives=entry.n_agents,
+                transitions=0,
+                n_eval_episodes=20,
+                eval_agents=tuple(agents.test_agents),
+                gamma=0.99,
+                max_episode_steps=entry.max_episode_steps,
+                heldout_agents=(*unseen[:_N_UNSEEN], *extrapolating[:_N_EXTRAPOLATING]),
             )
             tasks[task.id] = task
     return tasks

@@ -27,7 +27,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from baselines.online.assignments import FixedRule, one_hot
 from baselines.online.learner import Learner, resume, solve_with_rule, train
-from baselines.online.settings import PPOConfig, check, check_range, task_settings
+from baselines.online.settings import PPOConfig, check, task_settings
+from baselines.settings import check_range
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

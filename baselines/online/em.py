@@ -32,7 +32,8 @@ import torch
 
 from baselines.online.assignments import one_hot, random_even_assignment
 from baselines.online.learner import solve_with_rule
-from baselines.online.settings import PPOConfig, check, check_range, task_settings
+from baselines.online.settings import PPOConfig, check, task_settings
+from baselines.settings import check_range
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from baselines.settings import check_range
 from rmdp_bench.tasks import Task
 
 
@@ -87,19 +88,6 @@ class PPOConfig:
                     f"batch_size is {self.batch_size}; expected a multiple of {unit}, "
                     f"{getattr(self, unit)}"
                 )
-
-
-def check_range(config: Any, low: float, high: float, *names: str) -> None:
-    """Refuses fields of a configuration that are not from `low` to `high`.
-
-    Raises:
-        ValueError: names the field, its value and the range.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if not low <= value <= high or math.isinf(value):
-            bounds = f"at least {low:g}, finite" if math.isinf(high) else f"{low:g} to {high:g}"
-            raise ValueError(f"{name} is {value}; expected {bounds}")
 
 
 def check(task: Task, config: PPOConfig) -> None:

@@ -1,0 +1,72 @@
+"""Networks with a leading axis of members: an ensemble, several agents or several seeds at once.
+
+Member m has parameters of its own and sees rows of its own, so that M networks are one batched
+matrix product each layer, without a loop over members. The loss of all is the sum of their losses:
+no member's gradient depends on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class MemberMLP(nn.Module):
+    """M multilayer perceptrons of one shape.
+
+    Parameters are `weights[l]` (M, i, o) and `biases[l]` (M, 1, o), drawn as PyTorch's `nn.Linear`
+    draws them: uniform within 1 / sqrt(i).
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        generators: Sequence[torch.Generator],
+        *,
+        activation: Activation = torch.relu,
+    ) -> None:
+        """Draws the parameters, each member's from its own generator.
+
+        Args:
+            sizes: of the layers, inputs first, outputs last.
+            generators: one for each member, of the CPU; M is their number.
+            activation: between layers, not after the last.
+        """
+        super().__init__()
+        self.sizes, self.activation = tuple(sizes), activation
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        for n_inputs, n_outputs in zip(sizes[:-1], sizes[1:], strict=True):
+            bound = n_inputs**-0.5
+            weight = torch.empty(len(generators), n_inputs, n_outputs)
+            bias = torch.empty(len(generators), 1, n_outputs)
+            for m, generator in enumerate(generators):
+                weight[m].uniform_(-bound, bound, generator=generator)
+                bias[m].uniform_(-bound, bound, generator=generator)
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(bias))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Outputs (M, B, o) at rows (M, B, i)."""
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            rows = torch.baddbmm(bias, rows, weight)
+            if layer < last:
+                rows = self.activation(rows)
+        return rows
+
+
+def make_generators(seed: int, purpose: int, n_members: int) -> list[torch.Generator]:
+    """Generators of the CPU, one for each member, that no other seed or purpose has.
+
+    Args:
+        seed: of the run, 0 to 2**31 - 1.
+        purpose: 0 to 63: what they are for, numbered by the solver.
+        n_members: 1 to 2**16.
+    """
+    return [
+        torch.Generator().manual_seed((seed * 64 + purpose) * 65536 + m) for m in range(n_members)
+    ]
