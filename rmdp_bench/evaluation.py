@@ -127,23 +127,84 @@ def roll_out(
     Raises:
         ValueError: as in `evaluate`.
     """
-    _check_episodes(n_episodes, seed)
+    check_episodes(n_episodes, seed)
+    seeds = [seed + episode for _ in policies for episode in range(n_episodes)]
+    played = play(task, policies, [n_episodes] * len(policies), seeds, names=names, record=record)
+    shape = (len(policies), n_episodes)
+    n_seen = len(played.observations)
+    return Rollout(
+        returns=np.ascontiguousarray(played.returns.T).reshape(-1, *shape),
+        lengths=played.lengths.reshape(shape),
+        observations=played.observations.reshape(n_seen, *shape, -1) if record else None,
+        outcomes=played.outcomes.reshape(n_seen - 1, *shape, -1) if record else None,
+    )
+
+
+@dataclass(frozen=True)
+class Played:
+    """B episodes side by side; after the end of an episode its entries are zero.
+
+    Attributes:
+        returns: (B, n) undiscounted: of every agent, or (B, 1) of the one who lives in the episode.
+        lengths: (B,) steps.
+        observations: (T + 1, B, d) if recorded, else (0,); the first from the reset.
+        actions: (T, B, ...) if recorded, else (0,).
+        outcomes: (T, B, m) if recorded, and where there are any, else (0,).
+    """
+
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+    outcomes: NDArray[np.float64]
+
+
+def play(
+    task: Task,
+    policies: Sequence[Policy],
+    n_rows: Sequence[int],
+    seeds: Sequence[int],
+    *,
+    agents: Sequence[int] | None = None,
+    names: Sequence[str] | None = None,
+    record: bool = False,
+    max_steps: int | None = None,
+) -> Played:
+    """Play B episodes, one in each row of a vector environment.
+
+    Args:
+        task: names the environment.
+        policies: P of them.
+        n_rows: (P,) rows of each policy, one policy's after the other's; their sum is B.
+        seeds: (B,) of the episodes.
+        agents: (B,) who lives in each episode, where agents differ in dynamics; else None.
+        names: what messages call the policies; by default "policy 0" and so on.
+        record: whether to keep observations, actions and outcomes.
+        max_steps: where to stop; None: at the end of the last episode.
+
+    Raises:
+        ValueError: a policy fails, or gives actions that are not in the action space; the message
+            names policy and value.
+    """
     names = names or [f"policy {j}" for j in range(len(policies))]
-    n_policies, n_rows = len(policies), len(policies) * n_episodes
-    envs: Any = gym.make_vec(task.env_id, num_envs=n_rows)
+    ends = np.cumsum(n_rows).tolist()
+    rows_of = [slice(end - size, end) for end, size in zip(ends, n_rows, strict=True)]
+    envs: Any = gym.make_vec(task.env_id, num_envs=ends[-1])
     try:
-        seeds = [seed + episode for _ in policies for episode in range(n_episodes)]
-        observations, _ = envs.reset(seed=seeds)
-        for policy, name in zip(policies, names, strict=True):
-            _call(name, "reset", policy.reset, n_episodes)
-        returns = np.zeros((n_rows, task.n_agents))
-        lengths = np.zeros(n_rows, np.int64)
-        running = np.ones(n_rows, np.bool_)
-        seen, outcomes = [observations], []
-        while running.any():
-            actions = _act(envs.single_action_space, policies, names, observations, running)
-            observations, _, terminated, truncated, infos = envs.step(actions)
-            rewards = infos["agent_rewards"]
+        options = None if agents is None else {"agent": np.asarray(agents)}
+        observations, _ = envs.reset(seed=list(seeds), options=options)
+        for policy, name, size in zip(policies, names, n_rows, strict=True):
+            _call(name, "reset", policy.reset, size)
+        returns = np.zeros((ends[-1], 1 if agents is not None else task.n_agents))
+        lengths = np.zeros(ends[-1], np.int64)
+        running = np.ones(ends[-1], np.bool_)
+        seen, taken, outcomes = [observations], [], []
+        while running.any() and lengths.max() != max_steps:
+            actions = _act(
+                envs.single_action_space, policies, names, rows_of, observations, running
+            )
+            observations, scalars, terminated, truncated, infos = envs.step(actions)
+            rewards = infos["agent_rewards"] if agents is None else scalars[:, np.newaxis]
             if running.all():
                 returns += rewards
             else:
@@ -151,23 +212,23 @@ def roll_out(
             lengths += running
             if record:
                 seen.append(np.where(running[:, None], observations, 0))
-                outcomes.append(np.where(running[:, None], infos["outcome"], 0.0))
+                taken.append(actions)
+                if "outcome" in infos:
+                    outcomes.append(np.where(running[:, None], infos["outcome"], 0.0))
             running &= ~(terminated | truncated)
     finally:
         envs.close()
-    shape = (n_policies, n_episodes)
-    return Rollout(
-        returns=np.ascontiguousarray(returns.T).reshape(-1, *shape),
-        lengths=lengths.reshape(shape),
-        observations=np.stack(seen).reshape(len(seen), *shape, -1) if record else None,
-        outcomes=np.stack(outcomes).reshape(len(outcomes), *shape, -1) if record else None,
-    )
+    kept = [
+        np.stack(parts) if record and parts else np.zeros(0) for parts in (seen, taken, outcomes)
+    ]
+    return Played(returns, lengths, *kept)
 
 
 def _act(
     space: gym.Space[Any],
     policies: Sequence[Policy],
     names: Sequence[str],
+    rows_of: Sequence[slice],
     observations: NDArray[Any],
     running: NDArray[np.bool_],
 ) -> NDArray[Any]:
@@ -177,13 +238,11 @@ def _act(
         actions[:] = space.start
     elif isinstance(space, gym.spaces.Box):
         actions[:] = np.clip(actions, space.low, space.high)
-    n_episodes = len(observations) // len(policies)
-    for j, (policy, name) in enumerate(zip(policies, names, strict=True)):
-        rows = slice(j * n_episodes, (j + 1) * n_episodes)
+    for policy, name, rows in zip(policies, names, rows_of, strict=True):
         if not running[rows].any():
             continue
         given = np.asarray(_call(name, "act", policy.act, observations[rows]))
-        _check_actions(space, name, given, n_episodes, running[rows])
+        _check_actions(space, name, given, rows.stop - rows.start, running[rows])
         actions[rows][running[rows]] = given[running[rows]]
     return actions
 
@@ -237,7 +296,12 @@ def _check_fit(task: Task, solution: Solution) -> None:
         )
 
 
-def _check_episodes(n_episodes: int, seed: int) -> None:
+def check_episodes(n_episodes: int, seed: int) -> None:
+    """Refuse a number of episodes, or a seed, that are not for evaluation.
+
+    Raises:
+        ValueError: names the value.
+    """
     if n_episodes < 1:
         raise ValueError(f"the number of evaluation episodes is {n_episodes}, expected at least 1")
     if not EVALUATION_SEED <= seed < 2**62:

@@ -1,26 +1,56 @@
-"""Offline solutions: one policy for every scored agent, and what else their solver can tell.
+"""Offline solutions and how they are scored: policies for agents with hidden dynamics.
 
-An offline solver learns from one logged trajectory for each of n agents with hidden dynamics.  Its
-`solve` gives an `OfflineSolution` for each seed: policies and who acts for which of the task's
-`eval_agents`, as a one-hot assignment.
+An offline solver learns from one logged trajectory for each of n agents.  Its `solve` gives an
+`OfflineSolution` for each seed: policies and who acts for which of the task's `eval_agents`, as a
+one-hot assignment, and what else it can tell.  Scored are
+
+  - returns: the policy of each scored agent plays E episodes as that agent (A agents: (A, E));
+  - held-out agents, who are not in the data: `adapt` gets one logged episode of each, collected as
+    the data were, and its policies play a quarter as many episodes;
+  - prediction: a model follows test trajectories of the behaviour policies for 10 steps and then
+    foresees 50 observations from the actions alone;
+  - factors: how well hidden parameters follow from what was learned about the agents.
+
+Returns are normalised for each agent so that uniform actions are 0 and planning with the true
+dynamics is 100 (`normalise`); better than planning is possible, and above 100.  Episode e of every
+agent starts from EVALUATION_SEED + e.  The prediction protocol is that of PerSim's code (Agarwal et
+al. 2021, arXiv 2102.06961), with all behaviour policies in turn where it has one test policy.
 """
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-from rmdp_bench.datasets import Episode
-from rmdp_bench.solution import Solution
+from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
+from rmdp_bench.datasets.behaviour import load_behaviour_policies
+from rmdp_bench.envs import get_population
+from rmdp_bench.evaluation import EVALUATION_SEED, check_episodes, play
+from rmdp_bench.files import read_json
+from rmdp_bench.population import DynamicsPopulation
+from rmdp_bench.solution import Policy, Solution
+from rmdp_bench.tasks import Task
 
 N_FORCED = 10
 """Steps of a prediction for which the true observations are given."""
 N_OPEN_LOOP = 50
 """Steps that are predicted after them, each from the prediction before it."""
+N_PREDICTIONS = 200
+"""Test trajectories of each scored agent."""
+PREDICTION_SEED = EVALUATION_SEED + 2**21
+DIVERGED = 1e6
+"""Bound on predictions, so that one that runs away counts as very bad and not as infinite."""
+REFERENCES_FILE = Path(str(files("rmdp_bench"))) / "data" / "offline_references.json"
+N_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -32,7 +62,8 @@ class OfflineSolution(Solution):
         assignment: (len(task.eval_agents), k), rows one-hot: who acts for which scored agent.
         adapt: serves agents who are not in the data. Given one logged episode for each of H such
             agents, collected as the data were, it gives a `Solution` with an assignment (H, k').
-            None: the solver cannot.
+            `episode.metadata["agent"]` says who it is, of the environment's population; only an
+            oracle looks that up. None: the solver cannot.
         predict: what the solver's model of scored agent a foresees: `predict(a, observations
             (E, N_FORCED + 1, d), actions (E, N_FORCED + N_OPEN_LOOP, ...))` gives the observations
             (E, N_OPEN_LOOP, d) after each of the last N_OPEN_LOOP actions. None: no model.
@@ -43,3 +74,291 @@ class OfflineSolution(Solution):
     adapt: Callable[[Sequence[Episode]], Solution] | None = None
     predict: Callable[[int, NDArray[Any], NDArray[Any]], NDArray[Any]] | None = None
     factors: NDArray[np.floating[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class OfflineEvaluation:
+    """What scoring needs of one offline solution.
+
+    Attributes:
+        returns: (A, E) undiscounted return of every scored agent.
+        lengths: (A, E) steps.
+        heldout_returns: (H, E') of the task's held-out agents; None: the solver does not adapt.
+        prediction: errors of its model; None: it has none.
+        factor_correlation: hidden parameter -> `factor_correlation`; None: no factors.
+        seed: of the first episode.
+        seconds: that the episodes took, and the actions in them.
+    """
+
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    heldout_returns: NDArray[np.float64] | None
+    prediction: Prediction | None
+    factor_correlation: dict[str, float] | None
+    seed: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Errors of open-loop prediction for A agents, a row of N_PREDICTIONS trajectories each.
+
+    A trajectory that is too short for the comparison has NaN.
+
+    Attributes:
+        rmse: (A, N) root of the mean square over steps and components of the observation.
+        r2: (A, N) 1 - sum of squares / sum of squares around the trajectory's own mean, both over
+            steps and components (the variance-weighted coefficient of determination).
+    """
+
+    rmse: NDArray[np.float64]
+    r2: NDArray[np.float64]
+
+
+def evaluate_offline(
+    task: Task,
+    solution: Solution,
+    *,
+    n_episodes: int | None = None,
+    seed: int = EVALUATION_SEED,
+) -> OfflineEvaluation:
+    """Score the policies of an offline solution, and its model and factors if it has them.
+
+    Args:
+        task: an offline task.
+        solution: an `OfflineSolution`, or a `Solution` with an assignment of the scored agents.
+        n_episodes: per agent; None: the task's number. Held-out agents have a quarter.
+        seed: of the first episode, from 2**31 on.
+
+    Raises:
+        ValueError: the solution does not fit the task, a policy or model fails, or gives values of
+            another shape or outside of the action space.
+    """
+    n_episodes = task.n_eval_episodes if n_episodes is None else n_episodes
+    check_episodes(n_episodes, seed)
+    began = time.perf_counter()
+    agents = task.eval_agents or ()
+    returns, lengths = _play_agents(task, solution, agents, n_episodes, seed)
+    heldout = prediction = correlation = None
+    if isinstance(solution, OfflineSolution):
+        if solution.adapt is not None:
+            adapted = solution.adapt(heldout_episodes(task))
+            n_heldout = max(1, n_episodes // 4)
+            heldout, _ = _play_agents(task, adapted, task.heldout_agents, n_heldout, seed)
+    seconds = time.perf_counter() - began
+    if isinstance(solution, OfflineSolution):
+        if solution.predict is not None:
+            prediction = score_predictions(task, solution.predict)
+        if solution.factors is not None:
+            correlation = factor_correlation(task, solution.factors)
+    return OfflineEvaluation(returns, lengths, heldout, prediction, correlation, seed, seconds)
+
+
+def _play_agents(
+    task: Task, solution: Solution, agents: Sequence[int], n_episodes: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Returns and lengths (A, E) of agents, each under its policy, all at once."""
+    check_one_policy_each(solution, agents)
+    policy_of = solution.assignment.argmax(axis=1)
+    used = np.unique(policy_of)
+    order = np.argsort(policy_of, kind="stable")  # the rows of one policy stand together
+    n_rows = [int((policy_of == j).sum()) * n_episodes for j in used]
+    played = play(
+        task,
+        [solution.policies[j] for j in used],
+        n_rows,
+        [seed + episode for _ in agents for episode in range(n_episodes)],
+        agents=np.repeat(np.asarray(agents)[order], n_episodes).tolist(),
+        names=[f"policy {j}" for j in used],
+    )
+    back = np.argsort(order)
+    shape = (len(agents), n_episodes)
+    return played.returns[:, 0].reshape(shape)[back], played.lengths.reshape(shape)[back]
+
+
+def check_one_policy_each(solution: Solution, agents: Sequence[int]) -> None:
+    """Refuse a solution that does not give each of some agents one policy.
+
+    Raises:
+        ValueError: names what the assignment is and what was expected.
+    """
+    if len(solution.assignment) != len(agents):
+        raise ValueError(
+            f"the assignment has {len(solution.assignment)} rows, expected {len(agents)}, one for "
+            f"each of the agents {', '.join(map(str, agents))}"
+        )
+    mixed = (solution.assignment.max(axis=1) < 1.0 - 1e-6).nonzero()[0]
+    if len(mixed):
+        raise ValueError(
+            f"row {mixed[0]} of the assignment is {solution.assignment[mixed[0]].tolist()}, "
+            "expected one policy for each agent of an offline task"
+        )
+
+
+@functools.lru_cache(maxsize=4)
+def heldout_episodes(task: Task) -> list[Episode]:
+    """One logged episode of each held-out agent, as the data set would have it.
+
+    Their metadata say who acted and for whom, but not the hidden parameters.
+    """
+    entry = get_dataset(task.dataset_id or "")
+    return [
+        replace(
+            episode,
+            metadata={k: v for k, v in episode.metadata.items() if k != HIDDEN_PARAMETERS},
+        )
+        for episode in collect(entry, agents=task.heldout_agents)
+    ]
+
+
+@dataclass(frozen=True)
+class TestTrajectories:
+    """The first steps of N episodes of each of A agents.
+
+    Attributes:
+        observations: (A, N, T + 1, d).
+        actions: (A, N, T, ...).
+        lengths: (A, N) steps that were played, at most T = N_FORCED + N_OPEN_LOOP.
+    """
+
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+    lengths: NDArray[np.int64]
+
+
+@functools.lru_cache(maxsize=2)
+def play_test_trajectories(task: Task) -> TestTrajectories:
+    """Let the behaviour policies act for the scored agents, each in as many episodes."""
+    policies: list[Policy] = load_behaviour_policies(task.env_id)
+    agents = task.eval_agents or ()
+    n_each, n_agents = N_PREDICTIONS // len(policies), len(agents)
+    rows = [(agent, episode) for agent in agents for episode in range(n_each)]
+    played = play(
+        task,
+        policies,
+        [len(rows)] * len(policies),
+        [PREDICTION_SEED + p * n_each + e for p in range(len(policies)) for _, e in rows],
+        agents=[agent for _ in policies for agent, _ in rows],
+        record=True,
+        max_steps=N_FORCED + N_OPEN_LOOP,
+    )
+
+    def by_agent(values: NDArray[Any]) -> NDArray[Any]:
+        """(policies x agents x episodes, ...) to (agents, policies x episodes, ...)."""
+        parts = values.reshape(len(policies), n_agents, n_each, *values.shape[1:])
+        return parts.swapaxes(0, 1).reshape(n_agents, -1, *values.shape[1:])
+
+    return TestTrajectories(
+        by_agent(played.observations.swapaxes(0, 1)),
+        by_agent(played.actions.swapaxes(0, 1)),
+        by_agent(played.lengths),
+    )
+
+
+def score_predictions(
+    task: Task, predict: Callable[[int, NDArray[Any], NDArray[Any]], NDArray[Any]]
+) -> Prediction:
+    """Compare what a model foresees with test trajectories.
+
+    Args:
+        task: an offline task.
+        predict: as in `OfflineSolution`.
+
+    Raises:
+        ValueError: predictions of another shape.
+    """
+    agents = task.eval_agents or ()
+    test = play_test_trajectories(task)
+    rmse = np.full(test.lengths.shape, np.nan)
+    r2 = np.full(test.lengths.shape, np.nan)
+    for a in range(len(agents)):
+        long = np.flatnonzero(test.lengths[a] > N_FORCED + 1)
+        observations, actions = test.observations[a, long], test.actions[a, long]
+        horizon = actions.shape[1]
+        given = predict(a, observations[:, : N_FORCED + 1], actions)
+        truth = observations[:, N_FORCED + 1 :].astype(np.float64)
+        if np.shape(given) != truth.shape:
+            raise ValueError(f"predict gives shape {np.shape(given)}, expected {truth.shape}")
+        foreseen = np.nan_to_num(given, nan=DIVERGED, posinf=DIVERGED, neginf=-DIVERGED)
+        foreseen = foreseen.astype(np.float64).clip(-DIVERGED, DIVERGED)
+        steps = np.arange(N_FORCED + 1, horizon + 1)
+        seen = (steps <= test.lengths[a, long, np.newaxis])[..., np.newaxis]  # (E, steps, 1)
+        n_seen = seen.sum(axis=1)  # (E, 1)
+        squares = (seen * (foreseen - truth) ** 2).sum(axis=(1, 2))
+        mean = (seen * truth).sum(axis=1) / n_seen
+        spread = (seen * (truth - mean[:, np.newaxis]) ** 2).sum(axis=(1, 2))
+        rmse[a, long] = np.sqrt(squares / (n_seen[:, 0] * truth.shape[-1]))
+        r2[a, long] = 1.0 - squares / np.maximum(spread, 1e-12)
+    return Prediction(rmse, r2)
+
+
+def factor_correlation(task: Task, factors: NDArray[np.floating[Any]]) -> dict[str, float]:
+    """How well the hidden parameters follow from learned factors, -1 to 1 for each parameter.
+
+    Spearman's rank correlation between a parameter and its linear prediction from the factors,
+    where each fifth of the agents is predicted from a fit on the others.
+
+    Args:
+        task: an offline task.
+        factors: (n, r) of agents 0 to n - 1, n of at least N_FOLDS.
+
+    Raises:
+        ValueError: not a finite matrix of so many rows.
+    """
+    factors = np.asarray(factors, np.float64)
+    if factors.ndim != 2 or len(factors) < N_FOLDS or not np.isfinite(factors).all():
+        raise ValueError(
+            f"factors have shape {factors.shape}, expected (n, r) finite numbers, n >= {N_FOLDS}"
+        )
+    population = cast(DynamicsPopulation, get_population(task.env_id))
+    parameters = population.parameters[: len(factors)]
+    inputs = np.concatenate((factors, np.ones((len(factors), 1))), axis=1)
+    fold = np.arange(len(factors)) % N_FOLDS
+    predicted = np.zeros_like(parameters)
+    for number in range(N_FOLDS):
+        others, own = fold != number, fold == number
+        weights = np.linalg.lstsq(inputs[others], parameters[others], rcond=None)[0]
+        predicted[own] = inputs[own] @ weights
+    return {
+        name: float(np.nan_to_num(stats.spearmanr(predicted[:, p], parameters[:, p]).statistic))
+        for p, name in enumerate(population.names)
+    }
+
+
+def normalise(
+    task: Task, agents: Sequence[int], returns: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Returns of agents (A,) in percent: uniform actions 0, planning with the true dynamics 100.
+
+    Raises:
+        ValueError: there are no references for the environment or for an agent.
+    """
+    rows = references(task.env_id)
+    missing = [agent for agent in agents if agent not in rows]
+    if missing:
+        raise ValueError(f"there are no reference returns of agent {missing[0]} of {task.env_id}")
+    random, planned = np.array([rows[agent] for agent in agents]).T
+    normalised: NDArray[np.float64] = 100.0 * (returns - random) / (planned - random)
+    return normalised
+
+
+def references(env_id: str) -> dict[int, tuple[float, float]]:
+    """Agent -> mean return of uniform actions, and of planning with the true dynamics.
+
+    `scripts/record_references.py` measures them.
+
+    Raises:
+        ValueError: there are none.
+    """
+    document = _references()
+    if env_id not in document:
+        raise ValueError(f"there are no reference returns for {env_id}")
+    return {
+        int(agent): (values["random"], values["planning"])
+        for agent, values in document[env_id]["agents"].items()
+    }
+
+
+@functools.cache
+def _references() -> dict[str, Any]:
+    return read_json(REFERENCES_FILE)

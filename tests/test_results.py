@@ -118,11 +118,11 @@ def test_scored_from_the_saved_file(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_not_exportable() -> None:
     messages = []
 
-    class Listening:
+    class Listening(NoDisplay):
         def start(self, title: str, total: int) -> None:
             messages.append(title)
 
-        def update(self, transitions: int, score: str) -> None:
+        def update(self, done: int, score: str) -> None:
             messages.append(score)
 
         def message(self, text: str) -> None:
@@ -368,19 +368,10 @@ def test_curve_of_an_interrupted_run_is_usable() -> None:
     stop = threading.Event()
     request = toy_request()
 
-    class StopAfterFour:
-        def start(self, title: str, total: int) -> None:
-            pass
-
-        def update(self, transitions: int, score: str) -> None:
-            if transitions >= 400:
+    class StopAfterFour(NoDisplay):
+        def update(self, done: int, score: str) -> None:
+            if done >= 400:
                 stop.set()
-
-        def message(self, text: str) -> None:
-            pass
-
-        def stop(self) -> None:
-            pass
 
     with pytest.raises(Interrupted):
         run(request, display=StopAfterFour(), stop=stop)

@@ -71,6 +71,35 @@ class OfflineConfig:
         check_range(self, 5, 500, "n_agents")
 
 
+def check_offline(task: Task, config: OfflineConfig) -> None:
+    """Refuses tasks without logged data, and data that are missing, damaged or not the task's.
+
+    Raises:
+        ValueError: says what is wrong and what to do.
+    """
+    if task.track != "offline":
+        raise ValueError(
+            f"{task.id} is an online task, expected an offline one, such as "
+            "CartPoleHet-n500-pure-v0: this solver learns from logged data"
+        )
+    try:
+        dataset = load_dataset(task)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from error
+    spec = dataset.spec.env_spec
+    made_in = None if spec is None else spec.id
+    if made_in != task.env_id:
+        raise ValueError(
+            f"{task.dataset_id} was collected in {made_in}, expected {task.env_id}; build it again: "
+            f"`rmdp-bench datasets build {task.dataset_id} --force`"
+        )
+    if dataset.total_episodes < config.n_agents:
+        raise ValueError(
+            f"{task.dataset_id} has {dataset.total_episodes} trajectories, expected at least "
+            f"{config.n_agents} (n_agents)"
+        )
+
+
 def load_data(task: Task, n_agents: int) -> LoggedData:
     """Loads the trajectories of agents 0 to n_agents - 1.
 

@@ -96,6 +96,11 @@ def check(task: Task, config: PPOConfig) -> None:
     Raises:
         ValueError: if the task has fewer transitions per policy than a batch.
     """
+    if task.track != "online":
+        raise ValueError(
+            f"{task.id} is an offline task, expected an online one, such as "
+            "ResourceGathering-n25-k3-v0: this solver learns by acting in the environment"
+        )
     if task.transitions < config.batch_size:
         raise ValueError(
             f"{task.transitions} transitions per policy are less than one batch; expected at least "

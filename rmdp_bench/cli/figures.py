@@ -51,6 +51,8 @@ def draw_figures(results: Mapping[Path, Result], out: Path) -> tuple[list[Path],
     """
     tasks: dict[str, dict[str, Mapping[Path, Result]]] = {}
     for (task_id, solver, settings), members in group_results(results).items():
+        if get_task(task_id).track == "offline":
+            continue
         name = f"{solver} {settings}" if settings else solver
         tasks.setdefault(task_id, {})[name] = members
     missing: list[str] = []

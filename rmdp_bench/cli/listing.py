@@ -45,19 +45,23 @@ def list_command(
     if as_json:
         print_json(rows)
     elif what is Kind.tasks:
-        columns = ["task", "agents", "k", "transitions per policy", "ceiling"]
+        columns = ["task", "track", "agents", "k", "transitions per policy", "ceiling"]
         cells = [
             [
                 row["id"],
+                row["track"],
                 number(row["n_agents"], 0),
                 number(row["n_representatives"], 0),
-                number(row["transitions"], 0),
+                number(row["transitions"] or None, 0),
                 number(row["ceiling"], 2),
             ]
             for row in rows
         ]
-        note = "The ceiling is the greatest social welfare possible, in percent."
-        print_table("Tasks", columns, cells, note=note)
+        note = (
+            "The ceiling is the greatest social welfare possible, in percent. Offline tasks have "
+            "data in place of transitions."
+        )
+        print_table("Tasks", columns, cells, n_left=2, note=note)
     else:
         columns = list(rows[0])
         cells = [["–" if row[name] is None else str(row[name]) for name in columns] for row in rows]

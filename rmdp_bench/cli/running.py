@@ -27,6 +27,9 @@ def run_command(
     transitions: Annotated[
         int | None, typer.Option(help="Budget per policy instead of the task's.")
     ] = None,
+    episodes: Annotated[
+        int | None, typer.Option(help="Episodes that score each policy instead of the task's.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
     ] = None,
@@ -46,6 +49,7 @@ def run_command(
         device=device,
         out=out,
         transitions=transitions,
+        n_episodes=episodes,
         settings=settings or (),
         tensorboard=tensorboard,
     )
@@ -88,6 +92,7 @@ def evaluate_command(
 ) -> None:
     """Score the saved policies of a run again; its record stays as it is."""
     from rmdp_bench.evaluation import EVALUATION_SEED, evaluate
+    from rmdp_bench.offline import evaluate_offline
     from rmdp_bench.results import read_result
     from rmdp_bench.results.running import score_solution
     from rmdp_bench.solution import load_solution
@@ -104,9 +109,10 @@ def evaluate_command(
         raise ValueError(f"{run_directory} has no saved policies: they were scored in memory")
     task = get_task(record.task)
     solution = load_solution(run_directory / record.solution)
-    evaluation = evaluate(task, solution, n_episodes=episodes, seed=EVALUATION_SEED + seed)
+    score = evaluate if task.track == "online" else evaluate_offline
+    evaluation = score(task, solution, n_episodes=episodes, seed=EVALUATION_SEED + seed)
     scores = score_solution(task, solution, evaluation)
-    n_episodes = evaluation.episode_lengths.shape[1]
+    n_episodes = episodes or task.n_eval_episodes
     if as_json:
         print_json(
             {
@@ -122,7 +128,7 @@ def evaluate_command(
     rows = [
         [name.replace("_", " "), number(getattr(record, name), 3), number(value, 3)]
         for name, value in scores.items()
-        if name != "agent_returns"
+        if name not in ("agent_returns", "offline")
     ]
     columns = ["score", "recorded", f"now ({n_episodes} episodes, seed {evaluation.seed})"]
     print_table(f"{record.solver} on {record.task}, seed {record.seed}", columns, rows)

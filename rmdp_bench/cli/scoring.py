@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmdp_bench.cli.output import JsonOption, number, print_json, print_table, warn
+from rmdp_bench.tasks import get_task
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
@@ -16,19 +17,34 @@ if TYPE_CHECKING:
 
 Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any depth.")]
 
-_SCORES = (
-    *("welfare", "IQM [95 %]", "of ceiling", "worst agent", "10th pct.", "Gini", "Nash"),
-    "regret",
-)
+_SCORES = {
+    "online": (
+        *("welfare", "IQM [95 %]", "of ceiling", "worst agent", "10th pct.", "Gini", "Nash"),
+        "regret",
+    ),
+    "offline": (
+        *("normalised", "IQM [95 %]", "return", "worst agent", "unseen", "extrapolating"),
+        *("RMSE", "median R2", "scoring s"),
+    ),
+}
+"""Track -> columns."""
 _OPTIONAL = (
-    *("Nash", "Gini", "transitions", "10th pct.", "IQM [95 %]", "regret", "worst agent"),
-    "seeds",
+    *("Nash", "Gini", "transitions", "10th pct.", "scoring s", "IQM [95 %]", "regret"),
+    *("worst agent", "extrapolating", "unseen", "RMSE", "seeds"),
 )
-_NOTE = (
-    "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard error. "
-    "IQM: interquartile mean over seeds with its bootstrap interval. regret: welfare lost against "
-    "the greedy assignment."
-)
+_IQM = "IQM: interquartile mean over seeds with its bootstrap interval."
+_NOTE = {
+    "online": (
+        "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
+        f"error. {_IQM} regret: welfare lost against the greedy assignment."
+    ),
+    "offline": (
+        "normalised: return of the test agents, 0 for uniform actions and 100 for planning with "
+        f"the true dynamics, mean over agents, then over seeds, ± standard error. {_IQM} unseen, "
+        "extrapolating: the same for agents who are not in the data. return: mean over the test "
+        "agents, in units of the reward. RMSE, R2: of 50 steps predicted open-loop."
+    ),
+}
 
 
 def score_command(runs: Runs, as_json: JsonOption = False) -> None:
@@ -106,27 +122,30 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
     """One table per task."""
     for task in dict.fromkeys(summary.task for summary in summaries):
         own = [summary for summary in summaries if summary.task == task]
-        columns = ["solver", "seeds", "transitions", *_SCORES, "transitions/s"]
+        track = get_task(task).track
+        columns = ["solver", "seeds", "transitions", *_SCORES[track], "transitions/s"]
         rows = [
             [
                 _name(summary),
                 str(len(summary.seeds)),
-                number(summary.transitions, 0),
+                number(summary.transitions or None, 0),
                 *_scores(summary),
                 number(summary.transitions_per_second, 0),
             ]
             for summary in own
         ]
+        if track == "offline":
+            columns, rows = columns[:2] + columns[3:-1], [row[:2] + row[3:-1] for row in rows]
         note = _revisions(own)
-        note += _NOTE if task == summaries[-1].task else ""
+        note += _NOTE[track] if task == summaries[-1].task else ""
         print_table(task, columns, rows, optional=("transitions/s", *_OPTIONAL), note=note)
 
 
 def _print_quality(table: Table) -> None:
     rows: list[list[str]] = []
-    ceiling = table.task.ceiling
+    ceiling, scores = table.task.ceiling, _SCORES[table.task.track]
     if ceiling is not None:
-        exact = dict.fromkeys(_SCORES, "–") | {
+        exact = dict.fromkeys(scores, "–") | {
             "welfare": number(ceiling, 2),
             "of ceiling": "100.0 %",
         }
@@ -134,16 +153,16 @@ def _print_quality(table: Table) -> None:
     n_exact = len(rows)
     for entry in table.entries:
         own = entry.summary
-        transitions = number(own.transitions, 0)
+        transitions = number(own.transitions or None, 0)
         rows.append([_name(own), entry.source, str(len(own.seeds)), transitions, *_scores(own)])
     print_table(
         f"{table.task.id}: quality",
-        ["solver", "from", "seeds", "transitions", *_SCORES],
+        ["solver", "from", "seeds", "transitions", *scores],
         rows,
         n_left=2,
         optional=_OPTIONAL,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
-        note=_revisions([entry.summary for entry in table.entries]) + _NOTE,
+        note=_revisions([entry.summary for entry in table.entries]) + _NOTE[table.task.track],
     )
 
 
@@ -156,13 +175,15 @@ def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
             entry.source,
             entry.summary.device_name,
             number(entry.summary.transitions_per_second, 0),
+            number(entry.summary.train_hours, 3),
             number(entry.summary.wall_hours, 3),
             number(entry.summary.peak_memory_mib, 0),
         ]
         for entry in entries
     ]
     if rows:
-        columns = ["task", "solver", "from", "device", "transitions/s", "hours/seed", "peak MiB"]
+        columns = ["task", "solver", "from", "device", "transitions/s", "training h"]
+        columns += ["hours/seed", "peak MiB"]
         bold = [place for place, entry in enumerate(entries) if entry.is_new]
         optional = ("peak MiB", "device")
         title = f"Cost on {device_class}"
@@ -193,8 +214,20 @@ def _name(summary: Summary) -> str:
 def _scores(summary: Summary) -> list[str]:
     interval = summary.interval
     ends = f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval is not None else ""
-    share = summary.share_of_ceiling
+    share, offline = summary.share_of_ceiling, summary.offline
     error = "" if summary.standard_error is None else f" ± {summary.standard_error:.2f}"
+    if offline is not None:
+        return [
+            number(summary.social_welfare, 1) + error,
+            number(summary.interquartile_mean, 1) + ends,
+            number(offline["mean_return"]),
+            number(summary.worst_agent),
+            number(offline["unseen_welfare"]),
+            number(offline["extrapolating_welfare"]),
+            number(offline["rmse_mean"], 3),
+            number(offline["r2_median"], 3),
+            number(offline["evaluation_seconds"], 0),
+        ]
     return [
         number(summary.social_welfare, 2) + error,
         number(summary.interquartile_mean, 1) + ends,

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import gymnasium as gym
@@ -81,12 +82,18 @@ class Episode:
 
 
 def collect(
-    entry: DatasetEntry, *, n_rows: int | None = None, report: Report | None = None
+    entry: DatasetEntry,
+    *,
+    agents: Sequence[int] | None = None,
+    n_rows: int | None = None,
+    report: Report | None = None,
 ) -> list[Episode]:
-    """Play the episodes of a dataset.
+    """Play the episodes of a dataset, or those that it would have if it had other agents.
 
     Args:
         entry: what to collect.
+        agents: where agents differ in dynamics: whose episodes to play, agents of the environment's
+            `population.parameters`. None: the dataset's own.
         n_rows: episodes that are played at the same time; None: as many as are surely needed.
         report: told how far it is.
 
@@ -95,11 +102,15 @@ def collect(
     """
     limit = entry.environment.max_episode_steps
     policies = () if entry.load_policies is None else tuple(entry.load_policies())
+    if agents is not None:
+        entry = replace(entry, n_episodes=len(agents))
     size = entry.n_episodes or math.ceil((entry.n_steps or 0) / limit)
     n_rows = min(n_rows or size, entry.n_episodes or sys.maxsize)
+    numbers = count() if agents is None else iter(agents)
     envs: Any = gym.make_vec(entry.env_id, num_envs=n_rows, autoreset_mode=AutoresetMode.DISABLED)
     try:
-        episodes = _Collector(entry, envs, limit, policies).collect(report or (lambda share: None))
+        collector = _Collector(entry, envs, limit, policies, numbers)
+        episodes = collector.collect(report or (lambda share: None))
     finally:
         envs.close()
     if entry.n_steps is not None:
@@ -112,9 +123,16 @@ class _Collector:
     """A vector environment of E rows, and what has happened in each since its last reset."""
 
     def __init__(
-        self, entry: DatasetEntry, envs: Any, limit: int, policies: Sequence[Policy]
+        self,
+        entry: DatasetEntry,
+        envs: Any,
+        limit: int,
+        policies: Sequence[Policy],
+        numbers: Iterator[int],
     ) -> None:
         self._entry, self._envs, self._limit, self._policies = entry, envs, limit, policies
+        self._numbers = numbers
+        """Of the episodes that are still to be started; a number is all that an episode needs."""
         population = get_population(entry.env_id)
         self._population = population if isinstance(population, DynamicsPopulation) else None
         self._info_name = "outcome" if self._population is None else "agent"
@@ -175,7 +193,7 @@ class _Collector:
                 self._episode_of[row] = -1  # its last episode again, for nobody
             else:
                 self._episode_of[row] = self._n_started
-                self._metadata[row] = self._plan(row, self._n_started)
+                self._metadata[row] = self._plan(row, next(self._numbers))
                 self._n_started += 1
         options: dict[str, Any] = {"reset_mask": rows}
         if self._population is not None:

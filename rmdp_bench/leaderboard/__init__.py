@@ -74,7 +74,7 @@ class Table:
             for entry in self.entries
             if DEVICE_CLASSES.get(entry.summary.device) == device_class
         ]
-        return sorted(own, key=lambda entry: -entry.summary.transitions_per_second)
+        return sorted(own, key=lambda entry: -(entry.summary.transitions_per_second or 0.0))
 
 
 def build_tables(root: Path, local: Sequence[Path] = (), task_id: str | None = None) -> list[Table]:

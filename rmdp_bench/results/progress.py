@@ -16,7 +16,10 @@ class Display(Protocol):
     def start(self, title: str, total: int) -> None:
         """Begin a run of `total` transitions per policy."""
 
-    def update(self, transitions: int, score: str) -> None:
+    def set_total(self, total: int, unit: str) -> None:
+        """Change what is counted, and how much there is of it."""
+
+    def update(self, done: int, score: str) -> None:
         """Say how far it is; `score` tells the welfare so far."""
 
     def message(self, text: str) -> None:
@@ -32,7 +35,10 @@ class NoDisplay:
     def start(self, title: str, total: int) -> None:
         """Nothing."""
 
-    def update(self, transitions: int, score: str) -> None:
+    def set_total(self, total: int, unit: str) -> None:
+        """Nothing."""
+
+    def update(self, done: int, score: str) -> None:
         """Nothing."""
 
     def message(self, text: str) -> None:
@@ -47,29 +53,34 @@ class PlainDisplay:
 
     def __init__(self) -> None:
         """Nothing is printed yet."""
-        self._title, self._total = "", 0
+        self._title, self._total, self._unit = "", 0, ""
         self._first: tuple[float, int] | None = None
         self._last, self._ended = 0.0, False
 
     def start(self, title: str, total: int) -> None:
         """Begin."""
-        self._title, self._total = title, total
+        self._title = title
+        self.set_total(total, "transitions per policy")
         self._first, self._last, self._ended = None, time.perf_counter(), False
 
-    def update(self, transitions: int, score: str) -> None:
+    def set_total(self, total: int, unit: str) -> None:
+        """Keep them for the lines."""
+        self._total, self._unit = total, unit
+
+    def update(self, done: int, score: str) -> None:
         """Print a line if it is time."""
         now = time.perf_counter()
-        self._first = self._first or (now, transitions)
-        ends = transitions >= self._total and not self._ended
+        self._first = self._first or (now, done)
+        ends = done >= self._total and not self._ended
         if now - self._last < LINE_SECONDS and not ends:
             return
         self._last, self._ended = now, self._ended or ends
-        began, done = self._first
-        rate = (transitions - done) / (now - began) if now > began else 0.0
-        rest = max(0, self._total - transitions)
+        began, before = self._first
+        rate = (done - before) / (now - began) if now > began else 0.0
+        rest = max(0, self._total - done)
         left = f", {_clock(rest / rate)} left" if rate > 0 and rest > 0 else ""
-        share = f"{100 * transitions / self._total:.0f} %"
-        parts = [f"{transitions:,} of {self._total:,} transitions per policy ({share})", score]
+        share = f" ({100 * done / self._total:.0f} %)" if self._total else ""
+        parts = [f"{done:,} of {self._total:,} {self._unit}{share}", score]
         self.message(f"{self._title}: {', '.join(part for part in parts if part)}{left}")
 
     def message(self, text: str) -> None:
@@ -109,9 +120,13 @@ class BarDisplay:
         self._bar = self._progress.add_task(title, total=total, score="")
         self._progress.start()
 
-    def update(self, transitions: int, score: str) -> None:
+    def set_total(self, total: int, unit: str) -> None:
+        """Change the length of the bar, which does not say what it counts."""
+        self._progress.update(self._bar, total=total)
+
+    def update(self, done: int, score: str) -> None:
         """Move the bar."""
-        self._progress.update(self._bar, completed=transitions, score=score)
+        self._progress.update(self._bar, completed=done, score=score)
 
     def message(self, text: str) -> None:
         """Print one line above the bar."""

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rmdp_bench.files import read_json, write_json
+from rmdp_bench.offline import normalise
 from rmdp_bench.tasks import get_task
 
 SCHEMA_VERSION = 1
@@ -27,8 +29,47 @@ class EvaluationSettings(BaseModel):
     seed: int = Field(ge=0)
 
 
+class PredictionScores(BaseModel):
+    """Errors of open-loop prediction over all test trajectories; see `rmdp_bench.offline`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    rmse_mean: float
+    rmse_sd: float
+    r2_mean: float
+    r2_median: float
+
+
+class OfflineScores(BaseModel):
+    """What an offline task has beyond normalised returns; returns in units of the reward."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    returns: list[float]
+    """Mean return of each scored agent."""
+    mean_return: float
+    unseen_returns: list[float] | None
+    """Mean return of the held-out agents with parameters in the range; None: not served."""
+    extrapolating_returns: list[float] | None
+    """The same for those outside the range."""
+    unseen_welfare: float | None
+    """Mean of the former, normalised, percent."""
+    extrapolating_welfare: float | None
+    """Mean of the latter."""
+    prediction: PredictionScores | None
+    """None: the solver has no model."""
+    factor_correlation: dict[str, float] | None
+    """Hidden parameter -> rank correlation with its prediction from learned factors."""
+    evaluation_seconds: float = Field(ge=0)
+    """That the scoring episodes took; for a planner, most of its work."""
+
+
 class Result(BaseModel):
-    """One seed of one solver on one task.  Welfare and returns are in percent."""
+    """One seed of one solver on one task.  Welfare and returns are in percent.
+
+    Online, of a perfect episode.  Offline, agents are the scored ones, and 0 is the return of
+    uniform actions, 100 that of planning with the true dynamics.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -42,24 +83,31 @@ class Result(BaseModel):
     seed: int = Field(ge=0)
     device: str
     agent_returns: list[float]
-    welfare_matrix: Literal["welfare.npz"]
-    """File name: (n, k) mean return of each agent under each policy."""
+    welfare_matrix: Literal["welfare.npz"] | None
+    """File name: (n, k) mean return of each agent under each policy; None offline."""
+    returns: Literal["returns.npz"] | None = None
+    """File name: return of every scoring episode, in units of the reward; None online."""
     social_welfare: float
     worst_agent: float
     tenth_percentile: float
-    gini: float
-    nash_welfare: float
+    gini: float | None
+    """None if a return is negative, for which it has no meaning."""
+    nash_welfare: float | None
+    """The same."""
     share_of_ceiling: float | None
     """social_welfare / ceiling; None where no ceiling is known."""
-    assignment_regret: float
+    assignment_regret: float | None
+    """None offline, where no agent is scored under another's policy."""
+    offline: OfflineScores | None = None
+    """None online."""
     curve: Literal["curve.csv"] | None
     """File name; None if the solver did not evaluate while training."""
     solution: Literal["solution"] | None
     """Folder of the saved policies that were scored; None: scored in memory, not exportable."""
-    transitions: int = Field(ge=1)
-    """Budget, per policy."""
+    transitions: int = Field(ge=0)
+    """Budget, per policy; 0 offline."""
     transitions_reported: int = Field(ge=0)
-    """Per policy, as the solver counted them; 0 if it did not."""
+    """Per policy, as the solver counted them; 0 if it did not, and offline."""
     wall_seconds: float = Field(ge=0)
     train_seconds: float = Field(ge=0)
     seeds_together: int = Field(ge=1)
@@ -71,8 +119,13 @@ class Result(BaseModel):
     versions: dict[str, str]
     git_revision: str | None
 
-    def transitions_per_second(self, n_representatives: int) -> float:
-        """Transitions of all policies and of all seeds trained together, per second of training."""
+    def transitions_per_second(self, n_representatives: int) -> float | None:
+        """Transitions of all policies and of all seeds trained together, per second of training.
+
+        None offline.
+        """
+        if self.transitions == 0:
+            return None
         total = (self.transitions_reported or self.transitions) * n_representatives
         return total * self.seeds_together / max(self.train_seconds, 1e-9)
 
@@ -107,11 +160,18 @@ def _check_scores(result: Result) -> None:
     """Refuse scores that do not belong together or to the task."""
     task = get_task(result.task)
     returns = result.agent_returns
-    if len(returns) != task.n_agents:
+    n_scored = task.n_agents if task.eval_agents is None else len(task.eval_agents)
+    if len(returns) != n_scored:
         raise ValueError(
-            f"agent_returns: {len(returns)} values, expected one for each of the {task.n_agents} "
+            f"agent_returns: {len(returns)} values, expected one for each of the {n_scored} "
             f"agents of {task.id}"
         )
+    if (result.offline is None) != (task.track == "online"):
+        raise ValueError(f"offline: expected scores if and only if the task is one; {task.id}")
+    if result.offline is not None:
+        normalised = normalise(task, task.eval_agents or (), np.array(result.offline.returns))
+        if not np.allclose(normalised, returns, rtol=0, atol=TOLERANCE):
+            raise ValueError("agent_returns: they do not agree with offline.returns")
     ceiling, welfare = task.ceiling, result.social_welfare
     expected = {"social_welfare": math.fsum(returns) / len(returns), "worst_agent": min(returns)}
     share = None if ceiling is None else welfare / ceiling

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rmdp_bench.evaluation import EVALUATION_SEED
+from rmdp_bench.evaluation import EVALUATION_SEED, check_episodes
 from rmdp_bench.files import read_json
 from rmdp_bench.results.records import SCHEMA_VERSION
 from rmdp_bench.results.solvers import (
@@ -55,7 +55,7 @@ class Request:
         return self.out / self.task.id / self.solver.name / f"seed-{seed}"
 
     def identity(self, seed: int) -> dict[str, Any]:
-        """What has to be the same for a run directory to be continued."""
+        """What a record says about its request."""
         return {
             "schema_version": SCHEMA_VERSION,
             "task": self.task.id,
@@ -67,6 +67,10 @@ class Request:
             "seed": seed,
         }
 
+    def document(self, seed: int) -> dict[str, Any]:
+        """What has to be the same for a run directory to be continued."""
+        return self.identity(seed) | {"n_episodes": self.task.n_eval_episodes}
+
 
 def make_request(
     solver: str,
@@ -76,6 +80,7 @@ def make_request(
     device: str = "cpu",
     out: Path | str = "runs",
     transitions: int | None = None,
+    n_episodes: int | None = None,
     settings: Sequence[str] = (),
     tensorboard: bool = False,
 ) -> Request:
@@ -87,7 +92,8 @@ def make_request(
         seeds: training seeds, 0 to 2**31 - 1, each once.
         device: "cpu" or "cuda".
         out: folder of the run directories.
-        transitions: budget per policy; None: the task's.
+        transitions: budget per policy; None: the task's. Offline tasks have none to change.
+        n_episodes: that score each policy, or each agent offline; None: the task's number.
         settings: "key=value" overrides of the solver's Config.
         tensorboard: whether to write scalars for TensorBoard.
 
@@ -95,7 +101,15 @@ def make_request(
         ValueError: anything is wrong, or a run directory was made by another request.
     """
     checked_task = get_task(task)
+    if n_episodes is not None:
+        check_episodes(n_episodes, EVALUATION_SEED)
+        checked_task = dataclasses.replace(checked_task, n_eval_episodes=n_episodes)
     if transitions is not None:
+        if checked_task.track == "offline":
+            raise ValueError(
+                f"transitions is {transitions}, but {task} is an offline task: its data are fixed, "
+                "and nothing is collected"
+            )
         if transitions < 1:
             raise ValueError(f"transitions is {transitions}, expected at least 1 (per policy)")
         checked_task = dataclasses.replace(checked_task, transitions=transitions)
@@ -168,7 +182,8 @@ def check_same_request(request: Request) -> None:
         path = request.directory(seed) / REQUEST_FILE
         if not path.exists():
             continue
-        before, now = _flat(read_json(path)), _flat(request.identity(seed))
+        usual = {"n_episodes": get_task(request.task.id).n_eval_episodes}
+        before, now = _flat(usual | read_json(path)), _flat(request.document(seed))
         changed = [
             f"{key} {before.get(key)!r} instead of {now.get(key)!r}"
             for key in sorted(before.keys() | now.keys())

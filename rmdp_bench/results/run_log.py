@@ -30,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import EVALUATION_SEED, evaluate_all
@@ -98,6 +99,7 @@ class RunLog:
         self._stop = stop or threading.Event()
         self._checkpoint_seconds = checkpoint_seconds
         self._train_welfare: list[float | None] = [None] * len(self.seeds)
+        self._loss: float | None = None
         self._wall_before = [0.0] * len(self.seeds)
         self._train_before = [0.0] * len(self.seeds)
         self._wall_started = self._train_started = time.perf_counter()
@@ -161,19 +163,26 @@ class RunLog:
         self._report(transitions)
         self._paused += time.perf_counter() - began
 
-    def progress(self, transitions: int, scalars: Mapping[str, Sequence[float]]) -> None:
+    def progress(
+        self, transitions: int, scalars: Mapping[str, Sequence[float]], *, total: int | None = None
+    ) -> None:
         """Tell how far training is.
 
         Args:
-            transitions: per policy, so far.
+            transitions: per policy, so far; offline gradient steps.
             scalars: name -> one value per seed. "train_social_welfare" (percent) is shown and kept
-                in the next row of the curve.
+                in the next row of the curve; "loss" is shown.
+            total: gradient steps in all, offline; None: the task's transitions.
 
         Raises:
             ValueError: not one value per seed.
         """
         for name, values in scalars.items():
             self._check_one_per_seed(values, f"values of {name!r}")
+        if total is not None:
+            self._display.set_total(total, "updates")
+        if "loss" in scalars:
+            self._loss = float(np.mean(scalars["loss"]))
         if "train_social_welfare" in scalars:
             self._train_welfare = [float(value) for value in scalars["train_social_welfare"]]
         self._write_scalars(transitions, {f"train/{name}": v for name, v in scalars.items()})
@@ -267,6 +276,8 @@ class RunLog:
             for name, values in (("welfare", evaluated), ("training", self._train_welfare))
             if (known := [value for value in values if value is not None])
         ]
+        if self._loss is not None:
+            parts.append(f"loss {self._loss:.3g}")
         self._display.update(transitions, ", ".join(parts))
 
     def _write_curves(self) -> None:

@@ -13,14 +13,24 @@ import contextlib
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from rmdp_bench import scoring
+from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import Evaluation, evaluate_all
 from rmdp_bench.files import locked, remove_temporaries, replacing, write_json, write_text
+from rmdp_bench.offline import (
+    OfflineEvaluation,
+    OfflineSolution,
+    check_one_policy_each,
+    evaluate_offline,
+    normalise,
+)
+from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.results.checkpoints import group_by_checkpoint, list_checkpoints
 from rmdp_bench.results.progress import Display, NoDisplay
 from rmdp_bench.results.records import (
@@ -83,7 +93,7 @@ def run(
         check_same_request(request)
         for seed, directory in directories.items():
             remove_temporaries(directory)  # of a process that was killed while it wrote
-            write_json(directory / REQUEST_FILE, request.identity(seed))
+            write_json(directory / REQUEST_FILE, request.document(seed))
         for seeds, resume_at in group_by_checkpoint(directories):
             if all(_is_recorded(directories[seed]) for seed in seeds):
                 _remove_leftovers([directories[seed] for seed in seeds])
@@ -137,22 +147,24 @@ def _run_group(
         ]
         final = [solution for solution, _ in saved]
         log.complete_curve(final)
-        evaluations = evaluate_all(task, final)
+        if task.track == "online":
+            evaluations: Sequence[Evaluation | OfflineEvaluation] = evaluate_all(task, final)
+        else:
+            evaluations = [evaluate_offline(task, solution) for solution in final]
     for r, directory in enumerate(directories):
         solution, folder = saved[r]
         facts = {
             "seed": seeds[r],
             "solution": folder,
             "curve": "curve.csv" if log.curves[r] else None,
-            "transitions_reported": log.transitions,
+            "transitions_reported": log.transitions if task.track == "online" else 0,
             "train_seconds": train_seconds[r],
             "wall_seconds": log.wall_seconds[r],
             "seeds_together": len(seeds),
             "peak_memory_mib": peak_memory_mib(),
             "peak_device_memory_mib": peak_device_memory_mib(request.device),
         }
-        scores = score_solution(task, solution, evaluations[r])
-        _record(request, directory, evaluations[r], facts | scores)
+        _record(request, directory, solution, evaluations[r], facts)
     _remove_leftovers(directories)
 
 
@@ -185,7 +197,9 @@ def _checked_solutions(request: Request, solutions: Any, n_seeds: int) -> list[S
     for solution in solutions:
         if not isinstance(solution, Solution):
             raise ValueError(f"solve returned a {type(solution).__name__}, expected Solutions")
-        if solution.assignment.shape != (task.n_agents, task.n_representatives):
+        if task.track == "offline":
+            check_one_policy_each(solution, task.eval_agents or ())
+        elif solution.assignment.shape != (task.n_agents, task.n_representatives):
             raise ValueError(
                 f"solve returned an assignment of shape {solution.assignment.shape}, expected "
                 f"({task.n_agents}, {task.n_representatives})"
@@ -204,51 +218,118 @@ def _save_and_load(
         )
         return solution, None
     save_solution(solution, directory / "solution")
-    return load_solution(directory / "solution"), "solution"
+    loaded = load_solution(directory / "solution")
+    if isinstance(solution, OfflineSolution):  # what is asked about agents beyond the policies
+        loaded = replace(solution, policies=loaded.policies, export=None)
+    return loaded, "solution"
 
 
-def score_solution(task: Task, solution: Solution, evaluation: Evaluation) -> dict[str, Any]:
+def score_solution(
+    task: Task, solution: Solution, evaluation: Evaluation | OfflineEvaluation
+) -> dict[str, Any]:
     """All scores of a solution, named as in `Result`."""
-    matrix, assignment = evaluation.welfare_matrix, solution.assignment
-    returns = scoring.agent_returns(matrix, assignment)
+    if isinstance(evaluation, OfflineEvaluation):
+        own = evaluation.returns.mean(axis=1)
+        returns = normalise(task, task.eval_agents or (), own)
+        regret, offline = None, _offline_scores(task, evaluation)
+    else:
+        matrix, assignment = evaluation.welfare_matrix, solution.assignment
+        returns = scoring.agent_returns(matrix, assignment)
+        regret, offline = float(scoring.assignment_regret(matrix, assignment)), None
     welfare = float(scoring.social_welfare(returns))
-    ceiling = task.ceiling
+    ceiling, negative = task.ceiling, bool((returns < 0.0).any())
     return {
         "agent_returns": returns.tolist(),
         "social_welfare": welfare,
         "worst_agent": float(scoring.worst_agent(returns)),
         "tenth_percentile": float(scoring.tenth_percentile(returns)),
-        "gini": float(scoring.gini(returns)),
-        "nash_welfare": float(scoring.nash_welfare(returns)),
+        "gini": None if negative else float(scoring.gini(returns)),
+        "nash_welfare": None if negative else float(scoring.nash_welfare(returns)),
         "share_of_ceiling": (
             None if ceiling is None else float(scoring.share_of_ceiling(welfare, ceiling))
         ),
-        "assignment_regret": float(scoring.assignment_regret(matrix, assignment)),
+        "assignment_regret": regret,
+        "offline": offline,
+    }
+
+
+def _offline_scores(task: Task, evaluation: OfflineEvaluation) -> dict[str, Any]:
+    """Named as in `OfflineScores`."""
+    returns = evaluation.returns.mean(axis=1)
+    groups: dict[str, Any] = {}
+    unseen = set(cast(DynamicsPopulation, get_population(task.env_id)).unseen_agents)
+    for name, inside in (("unseen", True), ("extrapolating", False)):
+        rows = [i for i, agent in enumerate(task.heldout_agents) if (agent in unseen) == inside]
+        groups |= {f"{name}_returns": None, f"{name}_welfare": None}
+        if evaluation.heldout_returns is not None:
+            own = evaluation.heldout_returns[rows].mean(axis=1)
+            agents = [task.heldout_agents[i] for i in rows]
+            groups[f"{name}_returns"] = own.tolist()
+            groups[f"{name}_welfare"] = float(normalise(task, agents, own).mean())
+    errors = evaluation.prediction
+    return groups | {
+        "returns": returns.tolist(),
+        "mean_return": float(returns.mean()),
+        "factor_correlation": evaluation.factor_correlation,
+        "evaluation_seconds": evaluation.seconds,
+        "prediction": None
+        if errors is None
+        else {
+            "rmse_mean": float(np.nanmean(errors.rmse)),
+            "rmse_sd": float(np.nanstd(errors.rmse)),
+            "r2_mean": float(np.nanmean(errors.r2)),
+            "r2_median": float(np.nanmedian(errors.r2)),
+        },
     }
 
 
 def _record(
-    request: Request, directory: Path, evaluation: Evaluation, facts: dict[str, Any]
+    request: Request,
+    directory: Path,
+    solution: Solution,
+    evaluation: Evaluation | OfflineEvaluation,
+    facts: dict[str, Any],
 ) -> None:
-    """Write welfare.npz and, last, result.json."""
-    with replacing(directory / "welfare.npz") as file:
-        np.savez_compressed(
-            file,
-            welfare_matrix=evaluation.welfare_matrix,
-            episode_lengths=evaluation.episode_lengths,
-        )
-    fields = request.identity(facts["seed"]) | facts
+    """Write the arrays and, last, result.json."""
+    if isinstance(evaluation, OfflineEvaluation):
+        names: dict[str, Any] = {"welfare_matrix": None, "returns": "returns.npz"}
+        arrays = _offline_arrays(solution, evaluation)
+        n_episodes = evaluation.lengths.shape[1]
+    else:
+        names = {"welfare_matrix": "welfare.npz"}
+        arrays = {
+            "welfare_matrix": evaluation.welfare_matrix,
+            "episode_lengths": evaluation.episode_lengths,
+        }
+        n_episodes = evaluation.episode_lengths.shape[1]
+    with replacing(directory / (names.get("returns") or names["welfare_matrix"])) as file:
+        np.savez_compressed(file, **arrays)
+    fields = request.identity(facts["seed"]) | facts | names
     result = Result(
-        welfare_matrix="welfare.npz",
-        evaluation=EvaluationSettings(
-            n_episodes=evaluation.episode_lengths.shape[1], seed=evaluation.seed
-        ),
+        **score_solution(request.task, solution, evaluation),
+        evaluation=EvaluationSettings(n_episodes=n_episodes, seed=evaluation.seed),
         system=system_record(request.device),
         versions=versions(),
         git_revision=git_revision(),
         **fields,
     )
     write_result(directory, result)
+
+
+def _offline_arrays(solution: Solution, evaluation: OfflineEvaluation) -> dict[str, Any]:
+    """What returns.npz holds: returns, lengths (A, E), and what else there is."""
+    arrays: dict[str, Any] = {
+        "episode_returns": evaluation.returns,
+        "episode_lengths": evaluation.lengths,
+    }
+    if evaluation.heldout_returns is not None:
+        arrays["heldout_returns"] = evaluation.heldout_returns
+    if evaluation.prediction is not None:
+        arrays["prediction_rmse"] = evaluation.prediction.rmse
+        arrays["prediction_r2"] = evaluation.prediction.r2
+    if isinstance(solution, OfflineSolution) and solution.factors is not None:
+        arrays["factors"] = solution.factors
+    return arrays
 
 
 def _remove_leftovers(directories: Sequence[Path]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rmdp_bench import scoring
-from rmdp_bench.results.records import Result
+from rmdp_bench.results.records import OfflineScores, PredictionScores, Result
 from rmdp_bench.tasks import get_task, list_tasks
 
 BOOTSTRAP_SEED = 0
@@ -36,14 +36,17 @@ class Summary:
         interval: 95 % stratified bootstrap interval of it; None with a single seed.
         worst_agent: the return of the agent served worst.
         tenth_percentile: of the agents' returns.
-        gini: inequality of the agents' returns, 0 to 1.
-        nash_welfare: geometric mean of returns + 1, minus 1.
+        gini: inequality of the agents' returns, 0 to 1; None if one is negative.
+        nash_welfare: geometric mean of returns + 1, minus 1; None if one is negative.
         share_of_ceiling: 0 to 1; None where no ceiling is known.
-        assignment_regret: welfare lost against the greedy assignment.
-        transitions_per_second: of all policies and all seeds that trained together.
-        wall_hours: per seed.
+        assignment_regret: welfare lost against the greedy assignment; None offline.
+        transitions_per_second: of all policies and all seeds that trained together; None offline.
+        train_hours: per seed.
+        wall_hours: per seed, scoring included.
         peak_memory_mib: greatest over seeds.
         git_revisions: of the code that made the seeds, each once; None among them if unknown.
+        offline: means over seeds of the numbers in `OfflineScores`, by name; None online, and for
+            what the solver does not have.
     """
 
     task: str
@@ -60,14 +63,16 @@ class Summary:
     interval: tuple[float, float] | None
     worst_agent: float
     tenth_percentile: float
-    gini: float
-    nash_welfare: float
+    gini: float | None
+    nash_welfare: float | None
     share_of_ceiling: float | None
-    assignment_regret: float
-    transitions_per_second: float
+    assignment_regret: float | None
+    transitions_per_second: float | None
+    train_hours: float
     wall_hours: float
     peak_memory_mib: float
     git_revisions: list[str | None]
+    offline: dict[str, float | None] | None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
@@ -122,7 +127,6 @@ def _summarise_group(settings: str, members: Sequence[Result]) -> Summary:
     task = get_task(first.task)
     welfare = np.array([result.social_welfare for result in members])
     several = len(members) > 1
-    shares = [result.share_of_ceiling for result in members if result.share_of_ceiling is not None]
     return Summary(
         task=first.task,
         solver=first.solver,
@@ -138,18 +142,45 @@ def _summarise_group(settings: str, members: Sequence[Result]) -> Summary:
         interval=_interval(welfare) if several else None,
         worst_agent=_mean(result.worst_agent for result in members),
         tenth_percentile=_mean(result.tenth_percentile for result in members),
-        gini=_mean(result.gini for result in members),
-        nash_welfare=_mean(result.nash_welfare for result in members),
-        share_of_ceiling=_mean(shares) if len(shares) == len(members) else None,
-        assignment_regret=_mean(result.assignment_regret for result in members),
-        transitions_per_second=_mean(
+        gini=_mean_of_known(result.gini for result in members),
+        nash_welfare=_mean_of_known(result.nash_welfare for result in members),
+        share_of_ceiling=_mean_of_known(result.share_of_ceiling for result in members),
+        assignment_regret=_mean_of_known(result.assignment_regret for result in members),
+        transitions_per_second=_mean_of_known(
             result.transitions_per_second(task.n_representatives) for result in members
+        ),
+        train_hours=_mean(
+            result.train_seconds / result.seeds_together / 3600 for result in members
         ),
         wall_hours=_mean(result.wall_seconds / result.seeds_together / 3600 for result in members),
         peak_memory_mib=max(
             result.peak_device_memory_mib or result.peak_memory_mib for result in members
         ),
         git_revisions=list(dict.fromkeys(result.git_revision for result in members)),
+        offline=_summarise_offline([r.offline for r in members if r.offline is not None]),
+    )
+
+
+def _summarise_offline(members: Sequence[OfflineScores]) -> dict[str, float | None] | None:
+    """Means over seeds."""
+    if not members:
+        return None
+    predictions = [scores.prediction for scores in members]
+    names = members[0].factor_correlation or {}
+    correlations = {
+        f"factor_correlation_{name}": _mean_of_known(
+            (scores.factor_correlation or {}).get(name) for scores in members
+        )
+        for name in names
+    }
+    own = ("mean_return", "unseen_welfare", "extrapolating_welfare", "evaluation_seconds")
+    return (
+        {name: _mean_of_known(getattr(scores, name) for scores in members) for name in own}
+        | {
+            name: _mean_of_known(None if p is None else getattr(p, name) for p in predictions)
+            for name in PredictionScores.model_fields
+        }
+        | correlations
     )
 
 
@@ -160,6 +191,13 @@ def _interval(welfare: np.ndarray[Any, Any]) -> tuple[float, float]:
 
 def _mean(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
+
+
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
+    """None if one is missing."""
+    listed = list(values)
+    known = [value for value in listed if value is not None]
+    return _mean(known) if len(known) == len(listed) else None
 
 
 def _settings(result: Result) -> dict[str, Any]:
