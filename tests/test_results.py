@@ -33,6 +33,7 @@ from rmdp_bench.results import (
     running,
 )
 from rmdp_bench.results.checkpoints import Checkpoint, group_by_checkpoint, write_checkpoints
+from rmdp_bench.results.progress import NoDisplay
 from rmdp_bench.results.records import write_result
 from rmdp_bench.results.solvers import load_solver, make_config
 from rmdp_bench.solution import Solution, load_solution

@@ -90,8 +90,8 @@ def check_offline(task: Task, config: OfflineConfig) -> None:
     made_in = None if spec is None else spec.id
     if made_in != task.env_id:
         raise ValueError(
-            f"{task.dataset_id} was collected in {made_in}, expected {task.env_id}; build it again: "
-            f"`rmdp-bench datasets build {task.dataset_id} --force`"
+            f"{task.dataset_id} was collected in {made_in}, expected {task.env_id}; "
+            f"`rmdp-bench datasets build {task.dataset_id} --force` builds it again"
         )
     if dataset.total_episodes < config.n_agents:
         raise ValueError(
