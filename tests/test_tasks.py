@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import gymnasium as gym
 import pytest
 
-from rmdp_bench.envs import ENVIRONMENTS
+from rmdp_bench.datasets import get_dataset
+from rmdp_bench.envs import ENVIRONMENTS, get_population
+from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.tasks import Task, get_task, list_tasks
 
 BUDGETS = {"n100": (1, 2, 5, 10), "n1000": (50,)}
@@ -17,13 +20,19 @@ VELOCITY_IDS = {
     for size, budgets in BUDGETS.items()
     for k in budgets
 }
+OFFLINE_IDS = {
+    f"{world}Het-n500-{kind}-v0"
+    for world in ("CartPole", "MountainCar", "HalfCheetah")
+    for kind in ("pure", "random", "pure-eps20", "pure-eps40")
+}
+ONLINE = [task for task in list_tasks() if task.track == "online"]
 GRID_IDS = {f"ResourceGathering-n25-k{k}-v0" for k in (1, 2, 3, 5, 10, 25)}
 
 
 def test_ids_are_those_of_the_design() -> None:
     """Others may be added; these stay."""
     ids = [task.id for task in list_tasks()]
-    assert set(ids) >= VELOCITY_IDS | GRID_IDS
+    assert set(ids) >= VELOCITY_IDS | GRID_IDS | OFFLINE_IDS
     assert len(set(ids)) == len(ids)
 
 
@@ -40,7 +49,27 @@ def test_rules_of_the_design(task_id: str) -> None:
 
 def test_every_represented_mdp_has_tasks() -> None:
     represented = {entry.id for entry in ENVIRONMENTS if not entry.heterogeneous}
-    assert {task.env_id for task in list_tasks()} == represented
+    assert {task.env_id for task in ONLINE} == represented
+
+
+@pytest.mark.parametrize("task_id", sorted(OFFLINE_IDS))
+def test_rules_of_offline_tasks(task_id: str) -> None:
+    task = get_task(task_id)
+    world, _, kind = task_id.removesuffix("-v0").replace("-n500-", "/").partition("/")
+    assert task.track == "offline"
+    assert task.env_id == f"rmdp/{world}-n500-v0"
+    entry = get_dataset(task.dataset_id or "")
+    assert entry.id == f"rmdp/{world.lower().replace('het', '-het')}/{kind}-v0"
+    assert entry.env_id == task.env_id
+    population = cast(DynamicsPopulation, get_population(task.env_id))
+    assert task.n_agents == task.n_representatives == population.n_agents == entry.n_episodes
+    assert task.eval_agents == tuple(population.test_agents) == (0, 1, 2, 3, 4)
+    unseen, extrapolating = task.heldout_agents[:5], task.heldout_agents[5:]
+    assert set(unseen) < set(population.unseen_agents)
+    assert set(extrapolating) < set(population.extrapolating_agents) and len(extrapolating) == 4
+    assert (task.transitions, task.n_eval_episodes, task.ceiling) == (0, 20, None)
+    with pytest.raises(ValueError, match="offline"):
+        _ = task.population
 
 
 @pytest.mark.parametrize("task", list_tasks(), ids=lambda task: task.id)
@@ -48,12 +77,14 @@ def test_fields_agree_with_the_environment(task: Task) -> None:
     assert get_task(task.id) is task
     spec = gym.spec(task.env_id)
     assert spec.max_episode_steps == task.max_episode_steps
-    assert task.population.n_agents == task.n_agents
+    population = get_population(task.env_id)
+    assert population.n_agents == task.n_agents
+    assert task.track == "offline" or task.population is population
     assert 1 <= task.n_representatives <= task.n_agents
-    assert task.transitions >= 1
+    assert (task.transitions >= 1) == (task.track == "online")
     assert 0.0 < task.gamma <= 1.0
     assert task.n_eval_episodes >= 1
-    assert task.track == "online"
+    assert (task.dataset_id is None) == (task.track == "online")
     assert task.ceiling is None or 0.0 < task.ceiling <= 100.0
     row = json.loads(json.dumps(task.to_dict()))
     assert row["ceiling"] == task.ceiling
@@ -61,8 +92,7 @@ def test_fields_agree_with_the_environment(task: Task) -> None:
 
 
 def test_ceilings_rise_with_the_budget() -> None:
-    tasks = list_tasks()
-    for first, second in zip(tasks, tasks[1:], strict=False):
+    for first, second in zip(ONLINE, ONLINE[1:], strict=False):
         if first.env_id == second.env_id:
             assert first.n_representatives < second.n_representatives
             assert (first.ceiling is None) == (second.ceiling is None)
