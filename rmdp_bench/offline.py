@@ -138,13 +138,13 @@ def evaluate_offline(
     check_episodes(n_episodes, seed)
     began = time.perf_counter()
     agents = task.eval_agents or ()
-    returns, lengths = _play_agents(task, solution, agents, n_episodes, seed)
+    returns, lengths = play_agents(task, solution, agents, n_episodes, seed)
     heldout = prediction = correlation = None
     if isinstance(solution, OfflineSolution):
         if solution.adapt is not None:
             adapted = solution.adapt(heldout_episodes(task))
             n_heldout = max(1, n_episodes // 4)
-            heldout, _ = _play_agents(task, adapted, task.heldout_agents, n_heldout, seed)
+            heldout, _ = play_agents(task, adapted, task.heldout_agents, n_heldout, seed)
     seconds = time.perf_counter() - began
     if isinstance(solution, OfflineSolution):
         if solution.predict is not None:
@@ -154,10 +154,24 @@ def evaluate_offline(
     return OfflineEvaluation(returns, lengths, heldout, prediction, correlation, seed, seconds)
 
 
-def _play_agents(
+def play_agents(
     task: Task, solution: Solution, agents: Sequence[int], n_episodes: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Returns and lengths (A, E) of agents, each under its policy, all at once."""
+    """Play E episodes of each of A agents, each under its policy, all at once.
+
+    Args:
+        task: an offline task.
+        solution: its assignment (A, k) is one-hot.
+        agents: (A,) of the environment's `population.parameters`.
+        n_episodes: E.
+        seed: episode e of every agent has seed + e.
+
+    Returns:
+        Undiscounted returns (A, E) and lengths (A, E).
+
+    Raises:
+        ValueError: as in `evaluate_offline`.
+    """
     check_one_policy_each(solution, agents)
     policy_of = solution.assignment.argmax(axis=1)
     used = np.unique(policy_of)
