@@ -52,7 +52,7 @@ class PlannerConfig:
         """Checks the settings.
 
         Raises:
-            ValueError: if a number is out of its range, or there are more elites than plans.
+            ValueError: if a number is out of its range.
         """
         check_range(self, 1, math.inf, "n_sequences", "horizon")
         check_range(self, 2, math.inf, "n_elites")
@@ -152,17 +152,8 @@ class CrossEntropy(_Planner):
     def __init__(
         self, config: PlannerConfig, action_size: int, device: torch.device, key: tuple[int, ...]
     ) -> None:
-        """Actions are (action_size,); see `_Planner`.
-
-        Raises:
-            ValueError: fewer plans than elites.
-        """
+        """Actions are (action_size,); see `_Planner`."""
         super().__init__(config, device, key)
-        if config.n_sequences < config.n_elites:
-            raise ValueError(
-                f"n_sequences is {config.n_sequences}; expected at least n_elites, "
-                f"{config.n_elites}: set one of them"
-            )
         self.action_size = action_size
 
     def plan(self, evaluate: Evaluate, envs: Tensor) -> Tensor:
@@ -197,7 +188,7 @@ def truncated_normal(means: Tensor, deviations: Tensor, uniform: Tensor) -> Tens
     deviations = deviations.clamp_min(1e-4)  # elites may agree
     low = torch.special.ndtr((-1.0 - means) / deviations)
     high = torch.special.ndtr((1.0 - means) / deviations)
-    normal = torch.special.ndtri(low + (high - low) * uniform)
+    normal: Tensor = torch.special.ndtri(low + (high - low) * uniform)
     return (means + deviations * normal).clamp(-1.0, 1.0)
 
 
@@ -245,8 +236,8 @@ class PlannerPolicy:
         else:
             actions = torch.zeros_like(self._before[1])
         self._before = seen, actions
-        result: NDArray[Any] = actions.cpu().numpy()
-        return result
+        chosen: NDArray[Any] = actions.cpu().numpy()
+        return chosen
 
 
 @functools.cache
@@ -260,6 +251,18 @@ def action_space(env_id: str) -> gym.Space[Any]:
 def is_discrete(env_id: str) -> bool:
     """Whether an environment's actions are integers."""
     return isinstance(action_space(env_id), gym.spaces.Discrete)
+
+
+def check_planner(env_id: str, config: PlannerConfig) -> None:
+    """Refuses sizes with which one cannot plan in an environment.
+
+    Raises:
+        ValueError: fewer plans than elites.
+    """
+    if not is_discrete(env_id) and config.n_sequences < config.n_elites:
+        raise ValueError(
+            f"n_elites is {config.n_elites}; expected at most n_sequences, {config.n_sequences}"
+        )
 
 
 def make_policy(
@@ -277,6 +280,7 @@ def make_policy(
     Raises:
         ValueError: the environment has no known reward, or sizes do not fit.
     """
+    check_planner(env_id, config)
     objective, space, key = objective_for(env_id), action_space(env_id), (seed, agent)
     planner: Planner
     if isinstance(space, gym.spaces.Discrete):
