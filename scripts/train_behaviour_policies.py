@@ -34,7 +34,7 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor, nn
 
-from baselines.online.policies import export_module
+from baselines.onnx_export import export_module
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets.behaviour import BEHAVIOUR_PARAMETERS
 from rmdp_bench.envs.rules import GOAL_POSITION

@@ -7,8 +7,6 @@ action of a discrete one.
 from __future__ import annotations
 
 import functools
-import logging
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from baselines.onnx_export import export_module
 from rmdp_bench.solution import Solution
 
 
@@ -96,42 +95,6 @@ def export_onnx(actors: Actors) -> bytes:
         "representative": torch.zeros(2, dtype=torch.int64),
     }
     return export_module(_ExportedActors(actors), inputs)
-
-
-def export_module(module: nn.Module, inputs: Mapping[str, Tensor]) -> bytes:
-    """One ONNX model with the output "action" for any number of rows.
-
-    Args:
-        module: its `forward` takes the inputs by these names and gives the actions.
-        inputs: examples, each with a first axis of two rows.
-    """
-    rows = torch.export.Dim("rows")
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    try:
-        logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                module,
-                tuple(inputs.values()),
-                dynamo=True,
-                verbose=False,
-                input_names=list(inputs),
-                output_names=["action"],
-                dynamic_shapes={name: {0: rows} for name in inputs},
-                external_data=False,
-            )
-    finally:
-        logger.setLevel(level)
-    assert program is not None  # the exporter returns a program unless it is given a file
-    model: Any = program.model_proto
-    graph = model.graph
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
-        # Where in the source it comes from, with the paths of this machine.
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    return bytes(model.SerializeToString())
 
 
 def make_solution(
