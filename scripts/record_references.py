@@ -78,11 +78,11 @@ def measure(task: Task, n_episodes: int | None) -> dict[str, Any]:
     (solution,) = planner.module.solve(task, config, [0], "cpu", RunLog(task, [0]))
     assert isinstance(solution, OfflineSolution) and solution.adapt is not None
     planned = []
-    for solution, group in (
+    for served, group in (
         (solution, scored),
         (solution.adapt(heldout_episodes(task)), heldout),
     ):
-        returns, _ = play_agents(task, solution, group, n_episodes, EVALUATION_SEED)
+        returns, _ = play_agents(task, served, group, n_episodes, EVALUATION_SEED)
         planned.append(returns.mean(axis=1))
     means = zip(random.mean(axis=1).tolist(), np.concatenate(planned).tolist(), strict=True)
     command = f"python -m scripts.record_references {task.env_id}"

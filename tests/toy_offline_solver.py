@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,10 +42,8 @@ def solve(
             OfflineSolution(
                 one.policies,
                 one.assignment,
-                export=(lambda action=seed % 2: discrete_graph([action]))
-                if config.export
-                else None,
-                adapt=lambda episodes, one=one: serve(one, episodes),
+                export=partial(discrete_graph, [seed % 2]) if config.export else None,
+                adapt=partial(serve, one),
                 predict=stand_still,
                 factors=np.random.default_rng(seed).normal(size=(500, 2)),
             )
