@@ -451,3 +451,12 @@ def test_frames_show_the_state_and_the_agent(env_id: str) -> None:
     assert (frames[0] != frames[1]).any() == (env_id == CART_POLE)  # the pole's length is drawn
     envs.close()
     envs.close()
+
+
+def test_an_option_of_minaris_collector_is_nothing_to_the_environment() -> None:
+    """`minari.DataCollector.reset` hands on the options that it was given, its own included."""
+    env = gym.make("rmdp/CartPoleHet-n500-v0")
+    _, info = env.reset(seed=0, options={"agent": 3, "minari_autoseed": False})
+    assert info["agent"] == 3
+    env.reset(options={"minari_autoseed": True})
+    env.close()

@@ -150,7 +150,8 @@ def _agents_of(
     options: dict[str, Any] | None, world: HeterogeneousWorld, *, many: bool
 ) -> Rows | None:
     """The agents (E,) that options ask for; None: they shall be drawn."""
-    accepted = ("agent", "reset_mask") if many else ("agent",)
+    # Minari's DataCollector hands on its own option, which is nothing to an environment.
+    accepted = ("agent", "reset_mask") if many else ("agent", "minari_autoseed")
     for name in options or {}:
         if name not in accepted:
             raise ValueError(f"unknown option {name!r}; accepted are {', '.join(accepted)}")
