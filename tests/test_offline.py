@@ -232,6 +232,8 @@ def test_run_records_an_offline_task(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "toy_offline_solver" in capsys.readouterr().out
     out = tmp_path / "figures"
     assert main(["plot", str(tmp_path), "--out", str(out)]) == 0
+    names = {path.name for path in out.iterdir()}
+    assert names == {f"returns-{TASK.id}.png", f"factors-{TASK.id}-toy_offline_solver.png"}
 
 
 def test_a_record_that_contradicts_itself_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ def draw_figures(results: Mapping[Path, Result], out: Path) -> tuple[list[Path],
     curves-TASK.png          welfare during training
     preferences-TASK.png     who is served by whom, one panel per solver (its lowest seed)
     paths-TASK-SOLVER.png    tours through Resource Gathering, played again (the lowest seed)
+    returns-TASK.png         offline: the return of each scored agent
+    factors-TASK-SOLVER.png  offline: what was learned about the agents (the lowest seed)
 
     Args:
         results: run directory -> record.
@@ -51,13 +53,14 @@ def draw_figures(results: Mapping[Path, Result], out: Path) -> tuple[list[Path],
     """
     tasks: dict[str, dict[str, Mapping[Path, Result]]] = {}
     for (task_id, solver, settings), members in group_results(results).items():
-        if get_task(task_id).track == "offline":
-            continue
         name = f"{solver} {settings}" if settings else solver
         tasks.setdefault(task_id, {})[name] = members
     missing: list[str] = []
+    offline = {name: tasks.pop(name) for name in list(tasks) if get_task(name).track == "offline"}
     with _whole_figures(out) as folder:
         drawn = list(_draw_budgets(tasks, folder))
+        for task_id, groups in offline.items():
+            drawn += _draw_offline(get_task(task_id), groups, folder)
         for task_id, groups in tasks.items():
             task = get_task(task_id)
             drawn += _draw_curves(task, groups, folder, missing.append)
@@ -102,12 +105,7 @@ def _draw_dataset(entry: DatasetEntry, folder: Path) -> Path:
     if isinstance(population, DynamicsPopulation):
         returns = np.array([episode.rewards.sum() for episode in episodes])
         agents = [episode.metadata["agent"] for episode in episodes]
-        parameters = {
-            f"{name.replace('_', ' ')}{f' ({unit})' if unit else ''}": values
-            for name, unit, values in zip(
-                population.names, population.units, population.parameters[agents].T, strict=True
-            )
-        }
+        parameters = _label_parameters(population, agents)
     else:
         outcomes = np.concatenate([episode.infos["outcome"][1:] for episode in episodes])
         returns = population.rewards(outcomes).sum(axis=0) / len(episodes)
@@ -144,6 +142,50 @@ def _draw_budgets(tasks: Mapping[str, Groups], out: Path) -> Iterator[Path]:
         )
 
 
+def _label_parameters(
+    population: DynamicsPopulation, agents: Sequence[int]
+) -> dict[str, NDArray[np.float64]]:
+    """Name and unit of each hidden parameter -> its values (A,) for some agents."""
+    columns = population.parameters[agents].T
+    return {
+        f"{name.replace('_', ' ')}{f' ({unit})' if unit else ''}": values
+        for name, unit, values in zip(population.names, population.units, columns, strict=True)
+    }
+
+
+def _draw_offline(task: Task, groups: Groups, out: Path) -> Iterator[Path]:
+    """Returns of the scored agents, and the factors of the solvers that have them."""
+    population = cast(DynamicsPopulation, get_population(task.env_id))
+    agents = task.eval_agents or ()
+    labels = [
+        f"{agent}: {', '.join(f'{value:g}' for value in population.parameters[agent])}"
+        for agent in agents
+    ]
+    returns = {
+        name: [result.agent_returns for result in members.values()]
+        for name, members in groups.items()
+    }
+    title = f"Return of each test agent ({', '.join(population.names)}), {task.id}"
+    path = out / f"returns-{task.id}.png"
+    yield plotting.plot_agent_returns(returns, labels, path, title=title.replace("_", " "))
+    for name, members in groups.items():
+        directory, result = min(members.items(), key=lambda item: item[1].seed)
+        with np.load(directory / (result.returns or ""), allow_pickle=False) as arrays:
+            if "factors" not in arrays:
+                continue
+            factors = arrays["factors"].astype(np.float64)
+        yield plotting.plot_factors(
+            factors,
+            _label_parameters(population, range(len(factors))),
+            out / f"factors-{task.id}-{_file_name(name)}.png",
+            title=f"Factors that {name}, seed {result.seed}, learned, {task.id}",
+        )
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "_=.-" else "-" for c in name)
+
+
 def _draw_curves(
     task: Task, groups: Groups, out: Path, warn: Callable[[str], None]
 ) -> Iterator[Path]:
@@ -178,11 +220,10 @@ def _draw_assignments(
         assignments[label] = solution.assignment
         seeds.add(result.seed)
         if task.env_id == GRID_ENVIRONMENT:
-            stem = "".join(c if c.isalnum() or c in "_=.-" else "-" for c in name)
             yield plotting.plot_paths(
                 replay(task, solution),
                 solution.assignment,
-                out / f"paths-{task.id}-{stem}.png",
+                out / f"paths-{task.id}-{_file_name(name)}.png",
                 title=f"{label} on {task.id}: {result.social_welfare:.1f} %",
             )
     if assignments:

@@ -5,6 +5,8 @@
     plot_preferences           who is assigned to whom, by preference                Figures 4, 5
     plot_learning_curves       social welfare during training
     plot_dataset               states, agents and episodes of a dataset
+    plot_factors               what was learned about agents, by hidden parameter    PerSim's 1
+    plot_agent_returns         offline: the return of each scored agent
 
 The numbers are those of the paper's figures.  The suffix of the file decides the format: .png, .svg
 or .pdf.  Colours suit colour-blind readers; markers, dashes, hatches and numbers repeat what they
@@ -14,12 +16,15 @@ say.  Solvers take their colours in the order in which they are given.
 from __future__ import annotations
 
 from rmdp_bench.plotting.datasets import plot_dataset
+from rmdp_bench.plotting.offline import plot_agent_returns, plot_factors
 from rmdp_bench.plotting.paths import plot_paths
 from rmdp_bench.plotting.preferences import plot_preferences
 from rmdp_bench.plotting.welfare import plot_learning_curves, plot_welfare_by_budget
 
 __all__ = [
+    "plot_agent_returns",
     "plot_dataset",
+    "plot_factors",
     "plot_learning_curves",
     "plot_paths",
     "plot_preferences",

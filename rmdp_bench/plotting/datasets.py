@@ -55,7 +55,7 @@ def plot_dataset(
     check_not_empty(lengths, "lengths")
     check_not_empty(parameters, "parameters")
     n_panels = 2 + len(parameters)
-    points, labels = _in_a_plane(observations)
+    points, labels = in_a_plane(observations, "observation")
     with draw_panels(n_panels, 2 if n_panels == 4 else 3, (3.4, 2.8)) as (figure, panels):
         axes = panels[0]
         axes.set_title("visited states")
@@ -93,12 +93,18 @@ def plot_dataset(
         return save(figure, out, title, description)
 
 
-def _in_a_plane(observations: Array) -> tuple[Array, list[str]]:
-    """Points (N, 2) and what their coordinates are."""
-    if observations.shape[1] == 2:
-        return observations, ["observation 0", "observation 1"]
-    spread = observations.std(axis=0)
-    scaled = (observations - observations.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
+def in_a_plane(points: Array, name: str) -> tuple[Array, list[str]]:
+    """Show points (N, d) as (N, 2), and say what their coordinates are.
+
+    A single component goes to the horizontal axis; of more than two, the two directions in which
+    the standardised components vary most (principal components).
+    """
+    if points.shape[1] == 1:
+        return np.column_stack((points[:, 0], np.zeros(len(points)))), [f"{name} 0", ""]
+    if points.shape[1] == 2:
+        return points, [f"{name} 0", f"{name} 1"]
+    spread = points.std(axis=0)
+    scaled = (points - points.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
     variances, directions = np.linalg.eigh(np.cov(scaled.T))
     shares = variances[::-1] / variances.sum()
     directions = directions[:, :-3:-1]
