@@ -213,7 +213,7 @@ def test_truncated_normal() -> None:
 def parameters_of(env_id: str, agent: int) -> np.ndarray[Any, Any]:
     population = get_population(env_id)
     assert isinstance(population, DynamicsPopulation)
-    return population.parameters[agent]
+    return np.asarray(population.parameters[agent])
 
 
 def make_true_policy(env_id: str, agent: int, config: PlannerConfig, seed: int) -> PlannerPolicy:
