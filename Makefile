@@ -2,7 +2,7 @@
 #   make demo      train, score and plot one small task
 #   make test      the tests and the checks of `make lint`
 #   make lint      ruff and mypy
-#   make bench     speed of the environments and of training
+#   make bench     speed of the environments, of training and of planning
 #   make datasets  build all datasets into Minari's folder
 
 PYTHON ?= python3
@@ -38,6 +38,7 @@ lint: venv
 bench: venv
 	$(BIN)/python -m benchmarks.environments --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.training --out $(BENCH_OUT)
+	$(BIN)/python -m benchmarks.planning --out $(BENCH_OUT)
 
 datasets: venv
 	$(BIN)/rmdp-bench datasets build --all

@@ -31,8 +31,9 @@ class Objective:
 
     Attributes:
         reward: of observations (..., d), actions and next observations: rewards (...).
-        terminated: of the same: whether the transition ends the episode, after which there are no
-            rewards.
+        terminated: of the same: whether the transition ends the episode. Rewards count until then;
+            that of the transition itself does not, as in the paper's code, so that a plan which
+            ends with its last step is worse than one that goes on.
         bonus: of next observations (..., d): numbers (...), the greatest of which along the
             trajectory, until it ends, is added to the plan's return once. None: no bonus.
     """
@@ -201,11 +202,12 @@ class Dynamics(ABC):
             actions = plans[:, t]
             next_states = self.step(states, actions, envs, generator)
             rewards = objective.reward(states, actions, next_states)
-            totals += torch.where(running, rewards, 0.0)
+            ended = objective.terminated(states, actions, next_states)
+            totals += torch.where(running & ~ended, rewards, 0.0)
             if objective.bonus is not None:
                 bonus = objective.bonus(next_states)
                 bonuses = torch.where(running, torch.maximum(bonuses, bonus), bonuses)
-            running &= ~objective.terminated(states, actions, next_states)
+            running &= ~ended
             states = next_states
             if t % 4 == 3 and self.device.type == "cpu":
                 # Plans that have ended for every member cost nothing more. (A GPU would have to

@@ -29,7 +29,7 @@ class CartPoleDynamics(Dynamics):
     """One Euler step of `classic_het.CartPoleWorld`, for an agent's (force, half length)."""
 
     dtype = torch.float64
-    chunk_rows = 1000
+    chunk_rows = 10_000
 
     def __init__(self, parameters: ArrayLike, device: str = "cpu") -> None:
         """Takes the agent's parameters (2,)."""
@@ -60,7 +60,7 @@ class MountainCarDynamics(Dynamics):
     """One step of `classic_het.MountainCarWorld`, for an agent's (gravity,)."""
 
     dtype = torch.float64
-    chunk_rows = 1000
+    chunk_rows = 10_000
 
     def __init__(self, parameters: ArrayLike, device: str = "cpu") -> None:
         """Takes the agent's parameters (1,)."""

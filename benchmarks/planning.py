@@ -1,0 +1,274 @@
+"""Speed of planning beside a plain loop, and how far it is from the arithmetic that is needed.
+
+    batched    the planner as it is run: the plans of all environments and all members in one call
+    plain      the named alternative: one environment after the other, one member after the other,
+               one step after the other, all plans in one call of torch on all its threads, as in
+               the paper's code
+    floor      multiplications and additions of one decision over what matrix products of 1024 x
+               1024 reach on all cores, with the agent's and the action's factor folded into the
+               last layer
+
+The dynamics have the shape of PerSim's (an ensemble of 5, one hidden layer of 256) and random
+parameters, with which observations hardly change, so that no plan ends early: the longest case.
+Decisions are counted for each environment: E in a call. Both ways decide from the same
+observations in turn, so that they share what else the machine does; seconds are medians over
+repetitions. The first row of a world checks that both give every plan the same return.
+
+    python -m benchmarks.planning [--quick] [--worlds NAME ...] [--num-envs 1 20] [--out DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.offline.dynamics import Dynamics, Objective, objective_for
+from baselines.offline.networks import MemberMLP, make_generators
+from baselines.offline.planning import PlannerConfig, RandomShooting
+from benchmarks.common import describe_machine, write_results
+from rmdp_bench.cores import usable_cores
+
+N_MEMBERS, N_HIDDEN = 5, 256
+CHANGE = 1e-4
+"""Scale of the changes of a step, small so that no episode ends."""
+HEADER = (
+    *("world", "environments", "plain s", "batched s", "plain decisions/s"),
+    *("batched decisions/s", "of plain", "floor decisions/s", "of the floor"),
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """An environment, and the rank of its model.
+
+    Attributes:
+        env_id: whose rewards count.
+        observation_size: d.
+        n_actions: A.
+        rank: r of the factors.
+        start: where plans begin, (d,).
+    """
+
+    env_id: str
+    observation_size: int
+    n_actions: int
+    rank: int
+    start: tuple[float, ...]
+
+
+WORLDS = {
+    "cart_pole": World("rmdp/CartPoleHet-n500-v0", 4, 2, 5, (0.0, 0.0, 0.0, 0.0)),
+    "mountain_car": World("rmdp/MountainCarHet-n500-v0", 2, 3, 3, (-0.5, 0.0)),
+}
+
+
+class Factors:
+    """Random parameters of PerSim's model, for one agent.
+
+    Attributes:
+        network: v, (d) to (d, r).
+        products: (M, A, r) products of the agent's and the actions' factors.
+    """
+
+    def __init__(self, world: World) -> None:
+        """Draws them."""
+        sizes = (world.observation_size, N_HIDDEN, world.observation_size * world.rank)
+        self.network = MemberMLP(sizes, make_generators(0, 0, N_MEMBERS))
+        (generator,) = make_generators(0, 1, 1)
+        shape = (N_MEMBERS, world.n_actions, world.rank)
+        self.products = CHANGE * torch.randn(shape, generator=generator)
+
+
+class FoldedDynamics(Dynamics):
+    """The products folded into the last layer, which gives the change for each action."""
+
+    n_members = N_MEMBERS
+
+    def __init__(self, world: World, factors: Factors) -> None:
+        """Folds them."""
+        self.size, self.n_actions = world.observation_size, world.n_actions
+        (self.weight, last), (self.bias, last_bias) = (
+            factors.network.weights,
+            factors.network.biases,
+        )
+        products = factors.products[:, None, :, None]  # (M, 1, A, 1, r)
+        shape = (1, world.observation_size, world.rank)
+        self.last = (last.unflatten(-1, shape) * products).sum(-1).flatten(2).detach()
+        self.last_bias = (last_bias.unflatten(-1, shape) * products).sum(-1).flatten(2).detach()
+
+    def step(
+        self,
+        states: Tensor,
+        actions: Tensor,
+        envs: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """See `Dynamics.step`."""
+        hidden = torch.baddbmm(self.bias, states, self.weight).relu_()
+        changes = torch.baddbmm(self.last_bias, hidden, self.last)
+        changes = changes.unflatten(-1, (self.n_actions, self.size))
+        index = actions[:, None, None].expand(N_MEMBERS, -1, 1, self.size)
+        after: Tensor = states + changes.gather(2, index)[:, :, 0]
+        return after
+
+
+@torch.no_grad()
+def evaluate_plainly(
+    world: World, factors: Factors, objective: Objective, observations: Tensor, plans: Tensor
+) -> Tensor:
+    """Returns (E, S), a member and an environment at a time, nothing folded."""
+    (weights, last), (biases, last_bias) = factors.network.weights, factors.network.biases
+    returns = torch.zeros(plans.shape[:2])
+    for e in range(len(plans)):
+        for m in range(N_MEMBERS):
+            states = observations[e].expand(plans.shape[1], -1)
+            running = torch.ones(len(states), dtype=torch.bool)
+            bonuses = torch.full((len(states),), -torch.inf)
+            for t in range(plans.shape[2]):
+                actions = plans[e, :, t]
+                hidden = torch.addmm(biases[m], states, weights[m]).relu()
+                values = torch.addmm(last_bias[m], hidden, last[m])
+                values = values.unflatten(-1, (world.observation_size, world.rank))
+                after = states + (values * factors.products[m][actions][:, None]).sum(-1)
+                ended = objective.terminated(states, actions, after)
+                rewards = objective.reward(states, actions, after)
+                returns[e] += torch.where(running & ~ended, rewards, 0.0) / N_MEMBERS
+                if objective.bonus is not None:
+                    bonuses = torch.where(running, bonuses.maximum(objective.bonus(after)), bonuses)
+                running &= ~ended
+                states = after
+            if objective.bonus is not None:
+                returns[e] += bonuses / N_MEMBERS
+    return returns
+
+
+def count_operations(world: World, config: PlannerConfig) -> float:
+    """Multiplications and additions of one decision; only the chosen action's outputs count."""
+    each = 2 * N_HIDDEN * (world.observation_size + world.observation_size)
+    return float(each * N_MEMBERS * config.n_sequences * config.horizon)
+
+
+def measure_arithmetic(repetitions: int) -> float:
+    """Operations per second of float32 matrix products on all cores: the best of some."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(usable_cores())
+    matrix = torch.ones(1024, 1024)
+    best = 0.0
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        for _ in range(4):
+            torch.mm(matrix, matrix)
+        best = max(best, 4 * 2 * 1024**3 / (time.perf_counter() - start))
+    torch.set_num_threads(before)
+    return best
+
+
+def measure(name: str, n_envs: int, config: PlannerConfig, repetitions: int) -> dict[str, Any]:
+    """Seconds of both ways to decide for E environments, one number for each repetition."""
+    world = WORLDS[name]
+    factors, objective = Factors(world), objective_for(world.env_id)
+    dynamics = FoldedDynamics(world, factors)
+    observations = torch.tensor([world.start] * n_envs)
+    envs = torch.arange(n_envs)
+
+    def batched(plans: Tensor) -> Tensor:
+        return dynamics.evaluate(objective, observations, plans, envs)
+
+    def plain(plans: Tensor) -> Tensor:
+        return evaluate_plainly(world, factors, objective, observations, plans)
+
+    ways: dict[str, Callable[[Tensor], Tensor]] = {"plain": plain, "batched": batched}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    returns: dict[str, Tensor] = {}
+    for _ in range(repetitions + 1):
+        for way, evaluate in ways.items():
+            planner = RandomShooting(config, world.n_actions, dynamics.device, (0, 0))
+            planner.reset(n_envs)
+            dynamics.begin(n_envs, 0)
+
+            def record(
+                plans: Tensor, way: str = way, evaluate: Callable[[Tensor], Tensor] = evaluate
+            ) -> Tensor:
+                returns[way] = evaluate(plans)
+                return returns[way]
+
+            torch.set_num_threads(usable_cores())
+            start = time.perf_counter()
+            planner.plan(record, envs)
+            seconds[way].append(time.perf_counter() - start)
+    torch.testing.assert_close(returns["plain"], returns["batched"], rtol=1e-4, atol=1e-4)
+    return {
+        "world": name,
+        "environments": n_envs,
+        "n_sequences": config.n_sequences,
+        "horizon": config.horizon,
+        "seconds": {way: row[1:] for way, row in seconds.items()},
+        "operations": count_operations(world, config),
+        "operations_per_second": measure_arithmetic(3),
+    }
+
+
+def summarize(result: dict[str, Any]) -> dict[str, float]:
+    """Medians of seconds, decisions per second of both ways and of the floor."""
+    row = {f"{way}_seconds": float(np.median(s)) for way, s in result["seconds"].items()}
+    speeds = {way: result["environments"] / row[f"{way}_seconds"] for way in result["seconds"]}
+    floor = result["operations_per_second"] / result["operations"]
+    return row | speeds | {"floor": floor}
+
+
+def format_row(result: dict[str, Any]) -> list[str]:
+    """One line of the table."""
+    row = summarize(result)
+    return [
+        *(result["world"], str(result["environments"])),
+        *(f"{row[name]:.3f}" for name in ("plain_seconds", "batched_seconds")),
+        *(f"{row[name]:,.1f}" for name in ("plain", "batched")),
+        f"{row['batched'] / row['plain']:.1f} x",
+        f"{row['floor']:,.0f}",
+        f"{row['batched'] / row['floor']:.2f}",
+    ]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Speed of planning.")
+    parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
+    parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 20])
+    parser.add_argument("--repetitions", type=int, default=5, help="of each row, after a first")
+    parser.add_argument("--quick", action="store_true", help="one repetition of a small planner")
+    parser.add_argument("--out", type=Path, help="also write planning.json and planning.md there")
+    arguments = parser.parse_args()
+    if min(arguments.repetitions, *arguments.num_envs) < 1:
+        parser.error("--repetitions and --num-envs are integers >= 1")
+    return arguments
+
+
+def main() -> None:
+    """Measure, print a row as soon as it is known, and write the files."""
+    arguments = parse_arguments()
+    config, repetitions = PlannerConfig(), arguments.repetitions
+    if arguments.quick:
+        config, repetitions = PlannerConfig(n_sequences=100, horizon=10), 1
+    machine = describe_machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    print(" | ".join(HEADER))
+    results, rows = [], []
+    for name in arguments.worlds:
+        for n_envs in arguments.num_envs:
+            results.append(measure(name, n_envs, config, repetitions))
+            rows.append(format_row(results[-1]))
+            print(" | ".join(rows[-1]), flush=True)
+    if arguments.out:
+        write_results(arguments.out, "planning", machine, results, HEADER, rows)
+
+
+if __name__ == "__main__":
+    main()
