@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from baselines.offline.data import LoggedData, OfflineConfig, load_data
 from baselines.offline.networks import make_generators
+from baselines.offline.planning import action_space
 from baselines.offline.replay import MemberKey, Replay
 from baselines.onnx_export import export_module
 from baselines.settings import check_range
@@ -39,7 +40,7 @@ class ScopedConfig(OfflineConfig):
     scope: Literal["population", "agent"] = "population"
     """population: one policy from everybody's data; agent: one for each test agent, from its own
     trajectory."""
-    n_updates: int = 100_000
+    n_updates: int = 30_000
     """Gradient steps."""
     batch_size: int = 64
     """Transitions in a gradient step."""
@@ -119,9 +120,7 @@ class Normalizer(nn.Module):
 
 def n_discrete_actions(task: Task) -> int | None:
     """Number of the task's actions; None where they are continuous."""
-    env = gym.make(task.env_id)
-    space = env.action_space
-    env.close()
+    space = action_space(task.env_id)
     return int(space.n) if isinstance(space, gym.spaces.Discrete) else None
 
 
