@@ -31,6 +31,7 @@ SMALL: dict[str, Any] = {"hidden_dims": (32, 32), "learning_rate": 1e-2}
 LEARNERS = ["discrete bcq", "continuous bcq", "discrete cql", "continuous cql"]
 CLONES = ["discrete", "continuous"]
 KINDS = [*LEARNERS, *CLONES]
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 
 def make_data(
@@ -71,10 +72,11 @@ def make_learner(
     n_actions: int = 2,
     batch_size: int = 64,
     normalize: bool = False,
+    device: str = "cpu",
     **settings: Any,
 ) -> Any:
     settings = SMALL | settings
-    replay = Replay(datasets, keys, batch_size, "cpu", normalize=normalize)
+    replay = Replay(datasets, keys, batch_size, device, normalize=normalize)
     match kind:
         case "discrete bcq":
             bcq_config = BCQConfig(batch_size=batch_size, **settings)
@@ -269,6 +271,22 @@ def test_stopped_it_continues_to_the_same_numbers(kind: str, tmp_path: Path) -> 
     finished = make()  # the checkpoint at the end: nothing is left to train
     train(finished, 7, StopAt(folders, None))
     assert all((a == expected[name]).all() for name, a in get_state(finished, 2).items())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_and_policies_leave_their_device(kind: str, device: str) -> None:
+    data = random_data(0, 50, discrete=kind.startswith("discrete"))
+    learner = make_learner(kind, [data], normalize=True, device=device)
+    untrained = get_state(learner, 1)
+    make_updates(learner, 2)
+    state = get_state(learner, 1)
+    assert all((array != untrained[name]).any() for name, array in state.items())
+    assert all(np.isfinite(array).all() for array in state.values())
+    copied = make_learner(kind, [data], normalize=True)
+    training.set_state(copied, state, 2)
+    observations = data.observations.numpy()
+    np.testing.assert_array_equal(act(learner, observations), act(copied, observations))
 
 
 @pytest.mark.parametrize("kind", KINDS)
