@@ -98,7 +98,8 @@ def test_same_seed_same_run(name: str) -> None:
 
 
 def test_every_solver_is_tested() -> None:
-    assert {*SETTINGS, "oracle"} == set(SOLVERS)
+    online = {name for name, module in SOLVERS.items() if module.startswith("baselines.online.")}
+    assert {*SETTINGS, "oracle"} == online
 
 
 def without_clock(row: dict[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,21 @@ class MemberMLP(nn.Module):
                 rows = self.activation(rows)
         return rows
 
+    def member(self, m: int) -> MemberMLP:
+        """A copy of member m alone, on the CPU."""
+        alone = MemberMLP(self.sizes, [torch.Generator()], activation=self.activation)
+        with torch.no_grad():
+            for own, parameter in zip(alone.parameters(), self.parameters(), strict=True):
+                own.copy_(parameter[m : m + 1])
+        return alone
+
+
+def two_values(critics: nn.Module, observations: Tensor, actions: Tensor) -> Tensor:
+    """Values (M, 2, B) of both critics of each member; they are members 2m and 2m + 1."""
+    rows = torch.cat((observations, actions), -1).repeat_interleave(2, 0)
+    values: Tensor = critics(rows).squeeze(-1).unflatten(0, (-1, 2))
+    return values
+
 
 def make_generators(seed: int, purpose: int, n_members: int) -> list[torch.Generator]:
     """Generators of the CPU, one for each member, that no other seed or purpose has.

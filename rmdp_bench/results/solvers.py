@@ -36,6 +36,9 @@ SOLVERS: Mapping[str, str] = {
     "random_assignment": "baselines.online.random_assignment",
     "oracle": "baselines.online.oracle",
     "true_env_mpc": "baselines.offline.true_env_mpc",
+    "bcq": "baselines.offline.bcq",
+    "cql": "baselines.offline.cql",
+    "behaviour": "baselines.offline.behaviour",
 }
 """Name -> module."""
 
