@@ -1,0 +1,319 @@
+"""Natural policy gradient for M policies at once, with a learned baseline.
+
+Rajeswaran, Lowrey, Todorov, Kakade, "Towards Generalization and Simplicity in Continuous Control",
+NeurIPS 2017 (arXiv 1703.02660), algorithm 1, which MOReL plans with; official code
+`aravindr93/mjrl`. The gradient of the surrogate is multiplied by the inverse of the Fisher matrix,
+found by conjugate gradients, and the step has the length sqrt(step_size / (g F^-1 g)).
+
+Where we depart from the official code, and why:
+  - Paths end at the horizon: what comes after is worth nothing. (The code continues a path by the
+    baseline of its last observation, whose targets however are returns that end at the horizon;
+    and it does so for paths that ended by termination or by HALT as well, because it compares a
+    path's length with itself.)
+  - Fisher-vector products use the Fisher matrix's closed form, J' H J with the outputs' own metric
+    H, from one forward and one reverse derivative, instead of a second derivative of the KL
+    divergence: the same matrix. They are taken on `fisher_rows` visited states.
+  - Conjugate gradients start from zero, not from the gradient.
+  - The baseline's targets are divided by the discounted length of the horizon, so that a network
+    with weights of order one can reach them; no weight decay. Its inputs are standardised
+    observations and four powers of the time, as in the code, but of t / H.
+  - Softmax policies for discrete actions (the code has Gaussian ones only).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from baselines.offline.networks import MemberMLP
+from baselines.offline.pessimistic_model import Paths
+
+_N_TIME_FEATURES = 4
+
+
+class Actor(nn.Module):
+    """M policies: softmax, or Normal with a standard deviation that does not depend on the state.
+
+    Attributes:
+        discrete: whether the outputs are logits; else they are means.
+        log_std: (M, 1, a) parameter; None for softmax policies.
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        scale: Tensor,
+        n_outputs: int,
+        hidden_sizes: Sequence[int],
+        generators: Sequence[torch.Generator],
+        *,
+        log_std: float | None = None,
+        min_log_std: float = -1.0,
+    ) -> None:
+        """Draws the policies.
+
+        Args:
+            mean: (M, 1, d) subtracted from observations.
+            scale: (M, 1, d) by which the difference is divided.
+            n_outputs: number of actions, or their dimensions a.
+            hidden_sizes: of the tanh layers.
+            generators: M.
+            log_std: initial one; None: actions are discrete.
+            min_log_std: where it is kept from falling further.
+        """
+        super().__init__()
+        sizes = (mean.shape[-1], *hidden_sizes, n_outputs)
+        self.network = MemberMLP(sizes, generators, activation=torch.tanh).to(mean.device)
+        self.mean, self.scale, self.min_log_std = mean, scale, min_log_std
+        self.discrete = log_std is None
+        self.log_std: nn.Parameter | None = None
+        if log_std is not None:
+            initial = torch.full((len(generators), 1, n_outputs), log_std, device=mean.device)
+            self.log_std = nn.Parameter(initial)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Logits or means (M, B, o) at observations (M, B, d)."""
+        outputs: Tensor = self.network((observations - self.mean) / self.scale)
+        return outputs
+
+    def draw_noise(
+        self, n_steps: int, n_paths: int, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """Noise (n_steps, M, n_paths, o) for `act`, each member's from its own generator."""
+        shape = (n_steps, n_paths, self.network.sizes[-1])
+        if self.discrete:  # Gumbel's: the greatest sum with the logits is a softmax sample
+            parts = [torch.empty(shape).exponential_(generator=g).log_().neg_() for g in generators]
+        else:
+            parts = [torch.empty(shape).normal_(generator=g) for g in generators]
+        return torch.stack(parts, 1).to(self.mean.device)
+
+    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Samples (M, B), or (M, B, a) which may leave [-1, 1]; no noise: the likeliest."""
+        outputs = self(observations)
+        if self.log_std is None:
+            actions: Tensor = (outputs + noise).argmax(-1)
+            return actions
+        drawn: Tensor = outputs + self.log_std.exp() * noise
+        return drawn
+
+    def log_probabilities(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """(M, B) log-probabilities (densities) of actions."""
+        outputs = self(observations)
+        if self.log_std is None:
+            logs = outputs.log_softmax(-1)
+            chosen: Tensor = logs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+            return chosen
+        deviations = (actions - outputs) / self.log_std.exp()
+        constant = self.log_std + 0.5 * math.log(2 * math.pi)
+        densities: Tensor = -(0.5 * deviations.square() + constant).sum(-1)
+        return densities
+
+    def cloning_loss(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """(M,) cross-entropy, or mean squared error, of logged actions."""
+        if self.discrete:
+            return -self.log_probabilities(observations, actions).mean(1)
+        errors: Tensor = (self(observations) - actions).square().mean((1, 2))
+        return errors
+
+
+def flatten(tensors: Sequence[Tensor]) -> Tensor:
+    """(M, p) of parameters (M, ...) each."""
+    return torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors], 1)
+
+
+def unflatten(flat: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters by name of `flat` (M, p), in the shapes of `like`."""
+    parts = flat.split([tensor[0].numel() for tensor in like.values()], 1)
+    shaped = zip(like.items(), parts, strict=True)
+    return {name: part.reshape(tensor.shape) for (name, tensor), part in shaped}
+
+
+def fisher_product(actor: Actor, observations: Tensor) -> Callable[[Tensor], Tensor]:
+    """The product of each member's Fisher matrix with a vector (M, p).
+
+    Args:
+        actor: M policies.
+        observations: (M, B, d), over which the matrix is a mean.
+    """
+    like = {name: tensor.detach() for name, tensor in actor.named_parameters()}
+    flat = flatten(list(like.values()))
+
+    def outputs_of(parameters: Tensor) -> Tensor:
+        outputs: Tensor = torch.func.functional_call(
+            actor, unflatten(parameters, like), (observations,)
+        )
+        return outputs
+
+    outputs, pull_back = torch.func.vjp(outputs_of, flat)
+    probabilities = outputs.softmax(-1)
+    n_rows = observations.shape[1]
+
+    def multiply(vector: Tensor) -> Tensor:
+        _, change = torch.func.jvp(outputs_of, (flat,), (vector,))
+        if actor.log_std is None:  # diag(p) - p p'
+            weighted = probabilities * change
+            weighted = weighted - probabilities * weighted.sum(-1, keepdim=True)
+            product: Tensor = pull_back(weighted / n_rows)[0]
+            return product
+        # 1 / std^2 for the mean, 2 for its logarithm: no outputs depend on that one.
+        log_std = like["log_std"]
+        (product,) = pull_back(change * (-2 * log_std).exp() / n_rows)
+        log_std_part = unflatten(vector, like)["log_std"] * 2
+        return product + flatten(
+            [log_std_part if name == "log_std" else torch.zeros_like(t) for name, t in like.items()]
+        )
+
+    return multiply
+
+
+def conjugate_gradients(
+    multiply: Callable[[Tensor], Tensor], target: Tensor, n_iterations: int
+) -> Tensor:
+    """Solves A x = b for M symmetric positive definite matrices at once, from x = 0.
+
+    Args:
+        multiply: vectors (M, p) by the matrices.
+        target: b, (M, p).
+        n_iterations: at most; a member that has converged stays where it is.
+    """
+    solution, residual = torch.zeros_like(target), target
+    direction, square = residual, target.square().sum(1, keepdim=True)
+    enough = 1e-10 * square
+    for _ in range(n_iterations):
+        product = multiply(direction)
+        curvature = (direction * product).sum(1, keepdim=True)
+        going = (square > enough) & (curvature > 0)
+        length = torch.where(going, square / curvature, 0.0)
+        solution = solution + length * direction
+        residual = residual - length * product
+        next_square = residual.square().sum(1, keepdim=True)
+        ratio = torch.where(going, next_square / square, 0.0)
+        direction, square = residual + ratio * direction, next_square
+    return solution
+
+
+def natural_gradient(
+    actor: Actor, observations: Tensor, gradient: Tensor, damping: float, n_iterations: int
+) -> Tensor:
+    """(M, p): inverse of (Fisher matrix + damping) times `gradient` (M, p)."""
+    multiply = fisher_product(actor, observations)
+    return conjugate_gradients(lambda v: multiply(v) + damping * v, gradient, n_iterations)
+
+
+def valid_steps(paths: Paths) -> Tensor:
+    """(M, P, H) bool: steps before a path's end, the last one included."""
+    steps = torch.arange(paths.rewards.shape[2], device=paths.rewards.device)
+    return steps < paths.lengths.unsqueeze(2)
+
+
+def discounted_sums(values: Tensor, discount: float) -> Tensor:
+    """(..., H) sums of `values` (..., H) from each step to the end."""
+    sums, total = torch.empty_like(values), torch.zeros_like(values[..., 0])
+    for t in reversed(range(values.shape[-1])):
+        total = values[..., t] + discount * total
+        sums[..., t] = total
+    return sums
+
+
+class Baseline:
+    """The value of a state and a time, by one network for each member."""
+
+    def __init__(
+        self, actor: Actor, horizon: int, gamma: float, generators: Sequence[torch.Generator]
+    ) -> None:
+        """Draws networks of 128-128, which see observations as the actor does."""
+        self.actor, self.horizon = actor, horizon
+        self.unit = sum(gamma**t for t in range(horizon))
+        """Discounted length of the horizon: what values are divided by."""
+        n_inputs = actor.mean.shape[-1] + _N_TIME_FEATURES
+        self.network = MemberMLP((n_inputs, 128, 128, 1), generators).to(actor.mean.device)
+
+    def values(self, observations: Tensor, times: Tensor) -> Tensor:
+        """(M, B) values, in units of `unit`, at observations (M, B, d) and times (M, B)."""
+        inputs = (observations - self.actor.mean) / self.actor.scale
+        fraction = (times / self.horizon).unsqueeze(-1)
+        powers = [fraction**power for power in range(1, _N_TIME_FEATURES + 1)]
+        outputs: Tensor = self.network(torch.cat((inputs, *powers), -1))
+        return outputs.squeeze(-1)
+
+    @torch.no_grad()
+    def advantages(self, paths: Paths, gamma: float, gae_lambda: float) -> Tensor:
+        """(M, P, H) generalised advantages; 0 after a path's end."""
+        m, p, h = paths.rewards.shape
+        times = torch.arange(h, device=paths.rewards.device).repeat(m, p)
+        valid = valid_steps(paths)
+        values = self.values(paths.observations.flatten(1, 2), times).reshape(m, p, h)
+        values = values * self.unit * valid
+        following = functional.pad(values[..., 1:], (0, 1))
+        differences = (paths.rewards + gamma * following - values) * valid
+        return discounted_sums(differences, gamma * gae_lambda)
+
+    def fit(
+        self,
+        paths: Paths,
+        gamma: float,
+        batch_size: int,
+        n_updates: int,
+        optimizer: torch.optim.Optimizer,
+        generators: Sequence[torch.Generator],
+    ) -> None:
+        """Fits the values to the paths' discounted returns, by `n_updates` gradient steps."""
+        horizon = paths.rewards.shape[2]
+        returns = discounted_sums(paths.rewards, gamma).flatten(1) / self.unit
+        for _ in range(n_updates):
+            rows = draw_visited(paths, batch_size, generators)
+            values = self.values(gather_rows(paths.observations, rows), rows % horizon)
+            errors = values - returns.gather(1, rows)
+            optimizer.zero_grad()
+            errors.square().mean(1).sum().backward()
+            optimizer.step()
+
+
+def whiten(advantages: Tensor, valid: Tensor) -> Tensor:
+    """Advantages of mean 0 and deviation 1 over each member's valid steps; 0 elsewhere."""
+    count = valid.sum((1, 2), keepdim=True)
+    mean = (advantages * valid).sum((1, 2), keepdim=True) / count
+    centred = (advantages - mean) * valid
+    deviation = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
+    return centred / (deviation + 1e-6)
+
+
+def draw_visited(paths: Paths, n_rows: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """(M, n_rows) rows of the valid steps, with replacement; row p * H + t is step t of path p."""
+    ends = paths.lengths.cumsum(1)  # (M, P)
+    uniform = torch.stack([torch.rand(n_rows, generator=g, dtype=torch.float64) for g in generators])
+    rank = (uniform.to(ends.device) * ends[:, -1:]).long()
+    path = torch.searchsorted(ends, rank, right=True)
+    begins = ends - paths.lengths
+    return path * paths.rewards.shape[2] + rank - begins.gather(1, path)
+
+
+def gather_rows(observations: Tensor, rows: Tensor) -> Tensor:
+    """(M, B, d) of observations (M, P, H, d) at rows (M, B) from `draw_visited`."""
+    flat = observations.flatten(1, 2)
+    return flat.gather(1, rows.unsqueeze(2).expand(-1, -1, flat.shape[2]))
+
+
+def policy_gradient(actor: Actor, paths: Paths, advantages: Tensor) -> Tensor:
+    """(M, p) gradient of the mean of log-probability times advantage over the valid steps."""
+    logs = actor.log_probabilities(paths.observations.flatten(1, 2), paths.actions.flatten(1, 2))
+    count = paths.lengths.sum(1)
+    surrogate = (logs * advantages.flatten(1)).sum(1) / count
+    return flatten(torch.autograd.grad(surrogate.sum(), list(actor.parameters())))
+
+
+@torch.no_grad()
+def take_step(actor: Actor, gradient: Tensor, direction: Tensor, step_size: float) -> None:
+    """Moves each policy along its direction (M, p), so that twice the KL divergence is step_size."""
+    decrement = (gradient * direction).sum(1, keepdim=True).clamp(min=0.0)
+    length = torch.sqrt(step_size / (decrement + 1e-20))
+    change = torch.where(decrement > 0, length * direction, 0.0)
+    names = dict(actor.named_parameters())
+    for name, part in unflatten(change, names).items():
+        names[name].add_(part)
+    if actor.log_std is not None:
+        actor.log_std.clamp_(min=actor.min_log_std, max=1.0)
