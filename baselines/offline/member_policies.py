@@ -79,7 +79,8 @@ class MemberPolicy:
         rows = (observations.astype(np.float32) - own.mean[self.j]) / own.scale[self.j]
         for layer, (weight, bias) in enumerate(zip(own.weights, own.biases, strict=True)):
             rows = (np.tanh(rows) if layer else rows) @ weight[self.j] + bias[self.j]
-        return rows.argmax(-1) if own.discrete else rows.clip(-1.0, 1.0)
+        actions: npt.NDArray[Any] = rows.argmax(-1) if own.discrete else rows.clip(-1.0, 1.0)
+        return actions
 
 
 class _ExportedPolicies(nn.Module):

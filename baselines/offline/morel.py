@@ -31,11 +31,10 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from baselines.offline.data import check_offline, load_data
+from baselines.offline.member_policies import MemberPolicies
 from baselines.offline.morel_learner import Learner, MorelConfig
-from baselines.offline.member_policies import MemberPolicies, MemberPolicy
 from baselines.offline.pessimistic_model import MemberRows, PessimisticModel, make_world
 from rmdp_bench import load_dataset
 from rmdp_bench.datasets import Episode

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.offline.data import OfflineConfig
 from baselines.offline.networks import make_generators
@@ -141,7 +140,11 @@ class Learner:
 
         hidden = (config.model_hidden_size,) * 2
         self.model = PessimisticModel(
-            rows, world, config.n_models, hidden, config.halt_penalty,
+            rows,
+            world,
+            config.n_models,
+            hidden,
+            config.halt_penalty,
             generators(0, config.n_models),
         )
         self.actor = Actor(
@@ -200,7 +203,7 @@ class Learner:
         batch = self.rows.draw(self.config.batch_size, self.generators["model"])
         losses = self.model.loss(batch)
         self._descend("model", losses)
-        return losses.detach().unflatten(0, (-1, self.config.n_models)).mean(1)
+        return losses.detach().reshape(-1, self.config.n_models).mean(1)
 
     def _clone(self) -> Tensor:
         batch = self.rows.draw(self.config.batch_size, self.generators["policy"])
@@ -217,17 +220,22 @@ class Learner:
         advantages = whiten(advantages, valid_steps(paths))
         gradient = policy_gradient(self.actor, paths, advantages)
         visited = draw_visited(paths, config.fisher_rows, generators)
+        observations = gather_rows(paths.observations, visited)
         direction = natural_gradient(
             self.actor,
-            gather_rows(paths.observations, visited),
+            observations,
             gradient,
             config.damping,
             config.conjugate_gradient_iterations,
         )
-        take_step(self.actor, gradient, direction, config.step_size)
+        take_step(self.actor, observations, gradient, direction, config.step_size)
         self.baseline.fit(
-            paths, config.gamma, config.batch_size, config.baseline_updates,
-            self.optimizers["baseline"], generators,
+            paths,
+            config.gamma,
+            config.batch_size,
+            config.baseline_updates,
+            self.optimizers["baseline"],
+            generators,
         )
         from_start = slice(0, self._n_initial)
         return {
@@ -246,7 +254,9 @@ class Learner:
         generators, rows = self.generators["policy"], self.rows
         n_initial = self._n_initial
         n_first = rows.initial.shape[1]
-        chosen = torch.stack([torch.randint(n_first, (n_initial,), generator=g) for g in generators])
+        chosen = torch.stack(
+            [torch.randint(n_first, (n_initial,), generator=g) for g in generators]
+        )
         first = rows.initial.gather(1, chosen.to(rows.initial.device))
         anywhere = rows.draw(self.config.n_paths - n_initial, generators)
         starts = rows.data.observations[torch.cat((first, anywhere), 1)]
@@ -295,7 +305,7 @@ class Learner:
                     self.optimizers[name].state[parameter] = state
         for name, generators in self.generators.items():
             for generator, own in zip(generators, tensors[f"generators.{name}"], strict=True):
-                generator.set_state(own)
+                generator.set_state(own.clone())  # set_state reads a tensor of its own storage
 
     def _optimizer_steps(self) -> dict[str, int]:
         """How many steps each optimizer has made."""

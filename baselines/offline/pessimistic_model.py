@@ -40,7 +40,7 @@ from rmdp_bench import get_environment
 
 _SMALLEST_SCALE = 1e-6
 """Floor of a standard deviation: a constant feature stays finite."""
-_BLOCK = 8192
+_BLOCK = 2048
 """Rows of data that are predicted at once."""
 
 
@@ -193,15 +193,19 @@ class PessimisticModel:
         inputs = (observations - self.mean) / self.scale
         features = actions_as_inputs(actions, self.world.n_actions)
         rows = torch.cat((inputs, features), -1).repeat_interleave(self.n_models, 0)
-        outputs = self.networks(rows).unflatten(0, (-1, self.n_models))
-        differences = outputs * self.difference_scale.unsqueeze(1)
-        return observations.unsqueeze(1) + (differences + self.difference_mean.unsqueeze(1))
+        outputs: Tensor = self.networks(rows)
+        differences = outputs.unflatten(0, (-1, self.n_models)) * self.difference_scale.unsqueeze(1)
+        following: Tensor = observations.unsqueeze(1) + (
+            differences + self.difference_mean.unsqueeze(1)
+        )
+        return following
 
     def disagreement(self, predictions: Tensor) -> Tensor:
         """(M, B) largest distance between two of the predictions (M, K, B, d)."""
         first, second = self._pairs
-        distances = (predictions[:, first] - predictions[:, second]).norm(dim=-1)
-        return distances.amax(1)
+        apart = predictions[:, first] - predictions[:, second]
+        largest: Tensor = torch.linalg.vector_norm(apart, dim=-1).amax(1)
+        return largest
 
     @torch.no_grad()
     def measure_threshold(self, pessimism: float) -> None:
@@ -275,7 +279,8 @@ def roll_out(
 
     Args:
         model: of M members.
-        act: actions at observations (M, P, d) with noise (M, P, o).
+        act: actions at observations (M, P, d) with noise (M, P, o); vectors are clipped to [-1, 1]
+            where they are applied, but kept as they are.
         starts: (M, P, d).
         noise: (H, M, P, o); H is the horizon.
         gamma: discount, for what HALT pays.
@@ -298,14 +303,15 @@ def roll_out(
             shape = (*starts.shape[:2], horizon, *actions.shape[2:])
             all_actions = torch.zeros(shape, dtype=actions.dtype, device=actions.device)
         all_observations[:, :, t], all_actions[:, :, t] = observations, actions
-        following, unknown = model.step(observations, actions)
+        applied = actions if world.n_actions else actions.clamp(-1.0, 1.0)
+        following, unknown = model.step(observations, applied)
         halts = alive & unknown
-        reward = world.reward_function(observations, actions, following)
+        reward = world.reward_function(observations, applied, following)
         earned[:, :, t] = torch.where(alive & ~unknown, reward, 0.0)
         rewards[:, :, t] = torch.where(halts, halt_pays[t].unsqueeze(1), earned[:, :, t])
         lengths += alive
         halted |= halts
-        alive = alive & ~unknown & ~world.termination_function(observations, actions, following)
+        alive = alive & ~unknown & ~world.termination_function(observations, applied, following)
         observations = torch.where(alive.unsqueeze(2), following, observations)
         if not alive.any():
             break

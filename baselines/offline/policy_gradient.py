@@ -17,6 +17,9 @@ Where we depart from the official code, and why:
   - The baseline's targets are divided by the discounted length of the horizon, so that a network
     with weights of order one can reach them; no weight decay. Its inputs are standardised
     observations and four powers of the time, as in the code, but of t / H.
+  - A step that turns out to change the policy by twice the divergence that it should is halved, as
+    in trust-region methods: a policy that is nearly deterministic has a Fisher matrix close to
+    zero, and without this the noise of its gradient threw it off again (seen on a toy problem).
   - Softmax policies for discrete actions (the code has Gaussian ones only).
 """
 
@@ -33,6 +36,8 @@ from baselines.offline.networks import MemberMLP
 from baselines.offline.pessimistic_model import Paths
 
 _N_TIME_FEATURES = 4
+_N_HALVINGS = 10
+"""Of a step that changes a policy by more than it should."""
 
 
 class Actor(nn.Module):
@@ -148,12 +153,12 @@ def fisher_product(actor: Actor, observations: Tensor) -> Callable[[Tensor], Ten
         )
         return outputs
 
-    outputs, pull_back = torch.func.vjp(outputs_of, flat)
+    outputs, pull_back, *_ = torch.func.vjp(outputs_of, flat)
     probabilities = outputs.softmax(-1)
     n_rows = observations.shape[1]
 
     def multiply(vector: Tensor) -> Tensor:
-        _, change = torch.func.jvp(outputs_of, (flat,), (vector,))
+        change: Tensor = torch.func.jvp(outputs_of, (flat,), (vector,))[1]
         if actor.log_std is None:  # diag(p) - p p'
             weighted = probabilities * change
             weighted = weighted - probabilities * weighted.sum(-1, keepdim=True)
@@ -236,7 +241,9 @@ class Baseline:
         """(M, B) values, in units of `unit`, at observations (M, B, d) and times (M, B)."""
         inputs = (observations - self.actor.mean) / self.actor.scale
         fraction = (times / self.horizon).unsqueeze(-1)
-        powers = [fraction**power for power in range(1, _N_TIME_FEATURES + 1)]
+        powers = [fraction]
+        for _ in range(1, _N_TIME_FEATURES):
+            powers.append(powers[-1] * fraction)
         outputs: Tensor = self.network(torch.cat((inputs, *powers), -1))
         return outputs.squeeze(-1)
 
@@ -285,7 +292,9 @@ def whiten(advantages: Tensor, valid: Tensor) -> Tensor:
 def draw_visited(paths: Paths, n_rows: int, generators: Sequence[torch.Generator]) -> Tensor:
     """(M, n_rows) rows of the valid steps, with replacement; row p * H + t is step t of path p."""
     ends = paths.lengths.cumsum(1)  # (M, P)
-    uniform = torch.stack([torch.rand(n_rows, generator=g, dtype=torch.float64) for g in generators])
+    uniform = torch.stack(
+        [torch.rand(n_rows, generator=g, dtype=torch.float64) for g in generators]
+    )
     rank = (uniform.to(ends.device) * ends[:, -1:]).long()
     path = torch.searchsorted(ends, rank, right=True)
     begins = ends - paths.lengths
@@ -306,14 +315,48 @@ def policy_gradient(actor: Actor, paths: Paths, advantages: Tensor) -> Tensor:
     return flatten(torch.autograd.grad(surrogate.sum(), list(actor.parameters())))
 
 
+def divergence(actor: Actor, outputs: Tensor, log_std: Tensor | None, other: Tensor) -> Tensor:
+    """(M,) mean KL divergence of the actor's policies from earlier ones.
+
+    Args:
+        actor: gives its outputs `other` (M, B, o) now.
+        outputs: (M, B, o) the earlier ones.
+        log_std: (M, 1, a) the earlier one; None for softmax policies.
+        other: see `actor`.
+    """
+    if actor.log_std is None or log_std is None:
+        differences = outputs.log_softmax(-1) - other.log_softmax(-1)
+        softmax: Tensor = (outputs.softmax(-1) * differences).sum(-1).mean(1)
+        return softmax
+    variance = (2 * actor.log_std).exp()
+    squares = ((outputs - other).square() + (2 * log_std).exp()) / (2 * variance)
+    normal: Tensor = (actor.log_std - log_std + squares - 0.5).sum(-1).mean(1)
+    return normal
+
+
 @torch.no_grad()
-def take_step(actor: Actor, gradient: Tensor, direction: Tensor, step_size: float) -> None:
-    """Moves each policy along its direction (M, p), so that twice the KL divergence is step_size."""
+def take_step(
+    actor: Actor, observations: Tensor, gradient: Tensor, direction: Tensor, step_size: float
+) -> None:
+    """Moves each policy along its direction (M, p), until twice the KL divergence is step_size.
+
+    The length is that of the quadratic approximation; where the true divergence over
+    `observations` (M, B, d) is more than twice what it should be, the step is halved until it is
+    not, at most ten times.
+    """
     decrement = (gradient * direction).sum(1, keepdim=True).clamp(min=0.0)
     length = torch.sqrt(step_size / (decrement + 1e-20))
     change = torch.where(decrement > 0, length * direction, 0.0)
     names = dict(actor.named_parameters())
-    for name, part in unflatten(change, names).items():
-        names[name].add_(part)
-    if actor.log_std is not None:
-        actor.log_std.clamp_(min=actor.min_log_std, max=1.0)
+    start = {name: parameter.clone() for name, parameter in names.items()}
+    before = actor(observations)
+    for _ in range(_N_HALVINGS):
+        for name, part in unflatten(change, names).items():
+            names[name].copy_(start[name] + part)
+        if actor.log_std is not None:
+            actor.log_std.clamp_(min=actor.min_log_std, max=1.0)
+        moved = divergence(actor, before, start.get("log_std"), actor(observations))
+        too_far = moved > step_size
+        if not too_far.any():
+            return
+        change = torch.where(too_far.unsqueeze(1), 0.5 * change, change)
