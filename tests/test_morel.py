@@ -17,7 +17,7 @@ from torch import Tensor
 
 from baselines.offline import morel
 from baselines.offline.data import LoggedData
-from baselines.offline.member_policies import MemberPolicies
+from baselines.offline.member_policies import Actor, MemberPolicies
 from baselines.offline.morel_learner import Learner, MorelConfig
 from baselines.offline.networks import make_generators
 from baselines.offline.pessimistic_model import (
@@ -28,7 +28,6 @@ from baselines.offline.pessimistic_model import (
     roll_out,
 )
 from baselines.offline.policy_gradient import (
-    Actor,
     draw_visited,
     fisher_product,
     flatten,
@@ -203,7 +202,9 @@ def test_termination_ends_a_path_with_its_reward() -> None:
 
 
 @pytest.mark.parametrize("continuous", [False, True])
-def test_planning_improves_the_return_in_a_known_model(continuous: bool) -> None:
+def test_planning_improves_the_return_in_a_known_model(
+    continuous: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     horizon = 15
     config = dataclasses.replace(
         TINY,
@@ -217,7 +218,7 @@ def test_planning_improves_the_return_in_a_known_model(continuous: bool) -> None
     world = walk_world(horizon, None if continuous else 3)
     data = walk_data([50, 50], continuous=continuous)
     learner = Learner(rows_of(data, [0, 1]), world, config, [0])
-    learner.model = KnownLine(world, 2)
+    monkeypatch.setattr(learner, "model", KnownLine(world, 2))
     learner.done = learner.model_updates
     before = learner.roll_out().rewards.sum(2).mean(1)
     advance_to(learner, learner.total)
@@ -252,7 +253,7 @@ def test_the_natural_gradient_is_that_of_a_dense_solve(discrete: bool) -> None:
     def divergence(parameters: Tensor) -> Tensor:
         """Mean KL of the policies as they are from those of `parameters`."""
         new = unflatten(parameters, like)
-        outputs = torch.func.functional_call(actor, new, (observations,))
+        outputs: Tensor = torch.func.functional_call(actor, new, (observations,))
         old = actor(observations).detach()
         if discrete:
             terms = old.softmax(-1) * (old.log_softmax(-1) - outputs.log_softmax(-1))
@@ -261,7 +262,8 @@ def test_the_natural_gradient_is_that_of_a_dense_solve(discrete: bool) -> None:
             ratio = (2 * (old_log - new["log_std"])).exp()
             squares = (old - outputs).square() / (2 * new["log_std"]).exp()
             terms = new["log_std"] - old_log + 0.5 * (ratio + squares - 1)
-        return terms.sum(-1).mean(1).sum()
+        total: Tensor = terms.sum(-1).mean(1).sum()
+        return total
 
     hessian = torch.autograd.functional.hessian(divergence, flat)
     for m in range(2):
@@ -392,7 +394,7 @@ def test_an_interrupted_run_ends_as_a_whole_one(logged: None, tmp_path: Path) ->
     ("name", "value"),
     [("n_models", 1), ("pessimism", 0.0), ("buffer_fraction", 1.5), ("max_model_updates", 10)],
 )
-def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+def test_settings_out_of_range_are_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} is {value}"):
         dataclasses.replace(TINY, **{name: value})
 

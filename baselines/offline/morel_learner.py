@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from baselines.offline.data import OfflineConfig
+from baselines.offline.member_policies import Actor
 from baselines.offline.networks import make_generators
 from baselines.offline.pessimistic_model import MemberRows, Paths, PessimisticModel, World, roll_out
 from baselines.offline.policy_gradient import (
-    Actor,
     Baseline,
     draw_visited,
     gather_rows,
