@@ -214,6 +214,7 @@ def test_planning_improves_the_return_in_a_known_model(
         fisher_rows=200,
         cloning_updates=0,
         baseline_updates=20,
+        step_size=0.05,
     )
     world = walk_world(horizon, None if continuous else 3)
     data = walk_data([50, 50], continuous=continuous)
