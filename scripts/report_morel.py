@@ -56,16 +56,16 @@ def main() -> None:
         learner.advance()
     report["model_and_cloning_seconds"] = round(time.perf_counter() - began, 1)
     report["threshold"] = learner.model.threshold.tolist()
-    report["cloned"] = judge(task, config, learner)
+    report["cloned"] = judge(task, learner)
     began = time.perf_counter()
     while learner.done < learner.total:
         learner.advance()
     report["planning_seconds"] = round(time.perf_counter() - began, 1)
-    report["planned"] = judge(task, config, learner)
+    report["planned"] = judge(task, learner)
     print(json.dumps(report))
 
 
-def judge(task: Task, config: morel.Config, learner: Learner) -> dict[str, Any]:
+def judge(task: Task, learner: Learner) -> dict[str, Any]:
     """What the model believes of the policies as they are, and what they reach."""
     model, device = learner.model, learner.model.threshold.device
     first = learner.rows.initial
@@ -82,7 +82,7 @@ def judge(task: Task, config: morel.Config, learner: Learner) -> dict[str, Any]:
 
     halted, pessimistic = rolled_out(model.threshold)
     _, naive = rolled_out(torch.full_like(model.threshold, torch.inf))
-    (solution,) = morel.solutions(task, config, learner)
+    (solution,) = morel.solutions(task, learner)
     returns, _ = play_agents(
         task, solution, task.eval_agents or (), task.n_eval_episodes, EVALUATION_SEED
     )

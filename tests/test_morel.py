@@ -6,18 +6,16 @@ import dataclasses
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from baselines.offline import morel
+from baselines.offline.actors import Actor
 from baselines.offline.data import LoggedData
-from baselines.offline.member_policies import Actor, MemberPolicies
 from baselines.offline.morel_learner import Learner, MorelConfig
 from baselines.offline.networks import make_generators
 from baselines.offline.pessimistic_model import (
@@ -34,10 +32,11 @@ from baselines.offline.policy_gradient import (
     natural_gradient,
     unflatten,
 )
+from baselines.offline.training import NetworkPolicy
 from rmdp_bench.offline import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.results.checkpoints import list_checkpoints
-from rmdp_bench.solution import load_solution, save_solution
+from rmdp_bench.solution import Policy, load_solution, save_solution
 from rmdp_bench.tasks import get_task
 
 STEP = 0.1
@@ -102,7 +101,7 @@ def rows_of(data: LoggedData, agents: Sequence[int]) -> MemberRows:
 
 
 def parameters_of(learner: Learner) -> list[Tensor]:
-    return [p.detach() for network in learner.networks.values() for p in network.parameters()]
+    return [p.detach() for part in learner.parts.values() for p in part.network.parameters()]
 
 
 def advance_to(learner: Learner, done: int) -> Learner:
@@ -334,8 +333,6 @@ def cart_pole_data(n_agents: int) -> LoggedData:
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small data in the place of the dataset."""
-    space = SimpleNamespace(action_space=gym.spaces.Discrete(2))
-    monkeypatch.setattr(morel, "load_dataset", lambda task: space)
     monkeypatch.setattr(morel, "load_data", lambda task, n: cart_pole_data(n))
 
 
@@ -369,11 +366,15 @@ def test_solutions_serve_the_test_agents(logged: None, scope: str, tmp_path: Pat
 
 def test_continuous_policies_clip_their_means() -> None:
     actor = tiny_actor(3, discrete=False)
-    policies = MemberPolicies.of(actor, range(1, 3))
     observations = 50 * np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
     with torch.no_grad():
         means = actor(torch.from_numpy(observations).expand(3, 20, 2))[2].clamp(-1, 1)
-    np.testing.assert_allclose(policies.policy(1).act(observations), means, atol=1e-5)
+    np.testing.assert_allclose(actor.policy(2).act(observations), means, atol=1e-5)
+
+
+def network_of(policy: Policy) -> torch.nn.Module:
+    assert isinstance(policy, NetworkPolicy)
+    return policy.network
 
 
 def test_an_interrupted_run_ends_as_a_whole_one(logged: None, tmp_path: Path) -> None:
@@ -387,8 +388,10 @@ def test_an_interrupted_run_ends_as_a_whole_one(logged: None, tmp_path: Path) ->
     number = max(list_checkpoints(directories[0]))
     log = RunLog(task, [0], directories, resume_at=number)
     (resumed,) = morel.solve(task, config, [0], "cpu", log)
-    assert whole.export is not None and resumed.export is not None
-    assert whole.export() == resumed.export()
+    for policies in zip(whole.policies, resumed.policies, strict=True):
+        expected, found = (network_of(policy) for policy in policies)
+        for own, other in zip(expected.parameters(), found.parameters(), strict=True):
+            assert torch.equal(own, other)
 
 
 @pytest.mark.parametrize(

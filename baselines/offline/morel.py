@@ -23,24 +23,21 @@ solver takes minutes on a CPU: see `SETTINGS`. The agents' rewards and ends are 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from baselines.offline.data import check_offline, load_data
-from baselines.offline.member_policies import MemberPolicies
 from baselines.offline.morel_learner import Learner, MorelConfig
 from baselines.offline.pessimistic_model import MemberRows, PessimisticModel, make_world
-from rmdp_bench import load_dataset
-from rmdp_bench.datasets import Episode
+from baselines.offline.training import n_discrete_actions, scoped_solution
 from rmdp_bench.offline import N_FORCED, OfflineSolution
 from rmdp_bench.results import Interrupted, RunLog
-from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
 _REPORT_EVERY = 50
@@ -83,17 +80,19 @@ def make_learner(task: Task, config: Config, seeds: Sequence[int], device: str) 
     Returns:
         A learner of len(seeds) members, or len(seeds) * len(task.eval_agents) for scope=agent.
     """
-    assert task.eval_agents is not None
-    space = load_dataset(task).action_space
-    n_actions = int(space.n) if isinstance(space, gym.spaces.Discrete) else None
-    world = make_world(task.env_id, n_actions, min(config.horizon, task.max_episode_steps))
+    if device == "cpu":
+        # A member's numbers must not depend on how sums are shared out among threads.
+        torch.set_num_threads(1)
+    agents = task.eval_agents or ()
+    horizon = min(config.horizon, task.max_episode_steps)
+    world = make_world(task.env_id, n_discrete_actions(task), horizon)
     if config.scope == "population":
         data = load_data(task, config.n_agents)
         first, count, initial = torch.tensor([0]), data.starts[-1:], data.starts[None, :-1]
     else:
-        data = load_data(task, max(task.eval_agents) + 1)
-        agents = torch.tensor(task.eval_agents)
-        first, count = data.starts[agents], data.starts.diff()[agents]
+        data = load_data(task, max(agents) + 1)
+        chosen = torch.tensor(agents)
+        first, count = data.starts[chosen], data.starts.diff()[chosen]
         initial = first.unsqueeze(1)
     parts = (torch.cat([part] * len(seeds)).to(device) for part in (first, count, initial))
     rows = MemberRows(data.to(device), *parts)
@@ -135,39 +134,19 @@ def solve(
     """
     learner = make_learner(task, config, seeds, device)
     train(learner, log)
-    return solutions(task, config, learner)
+    return solutions(task, learner)
 
 
-def solutions(task: Task, config: Config, learner: Learner) -> list[OfflineSolution]:
+def solutions(task: Task, learner: Learner) -> list[OfflineSolution]:
     """The policies as they are, one solution for each seed."""
-    assert task.eval_agents is not None
-    n_agents, n_members = len(task.eval_agents), len(learner.rows.first) // learner.n_seeds
+    n_agents, n_members = len(task.eval_agents or ()), len(learner.rows.first) // learner.n_seeds
     made = []
     for r in range(learner.n_seeds):
         members = range(r * n_members, (r + 1) * n_members)
-        policies = MemberPolicies.of(learner.actor, members)
-        everyone = [policies.policy(j) for j in range(n_members)]
-        shared = config.scope == "population"
-        assignment = np.ones((n_agents, 1)) if shared else np.eye(n_agents)
-        made.append(
-            OfflineSolution(
-                everyone,
-                assignment,
-                export=policies.export,
-                adapt=_adapt_shared(policies) if shared else None,
-                predict=_predictor(learner.model, members),
-            )
-        )
+        policies = [learner.actor.policy(member) for member in members]
+        predict = _predictor(learner.model, members)
+        made.append(dataclasses.replace(scoped_solution(policies, n_agents), predict=predict))
     return made
-
-
-def _adapt_shared(policies: MemberPolicies) -> Callable[[Sequence[Episode]], Solution]:
-    """Serves agents who are not in the data with the one policy of scope=population."""
-
-    def adapt(episodes: Sequence[Episode]) -> Solution:
-        return Solution([policies.policy(0)], np.ones((len(episodes), 1)), policies.export)
-
-    return adapt
 
 
 def _predictor(

@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.offline.actors import Actor
 from baselines.offline.data import OfflineConfig
-from baselines.offline.member_policies import Actor
 from baselines.offline.networks import make_generators
+from baselines.offline.optimization import MemberAdam, minimize
 from baselines.offline.pessimistic_model import MemberRows, Paths, PessimisticModel, World, roll_out
 from baselines.offline.policy_gradient import (
     Baseline,
@@ -158,19 +159,10 @@ class Learner:
         )
         self.baseline = Baseline(self.actor, world.horizon, config.gamma, generators(2))
         self.generators = {"model": generators(3, config.n_models), "policy": generators(4)}
-        self.networks = {
-            "model": self.model.networks,
-            "actor": self.actor,
-            "baseline": self.baseline.network,
-        }
-        rates = {
-            "model": config.model_learning_rate,
-            "actor": 1e-3,
-            "baseline": config.baseline_learning_rate,
-        }
-        self.optimizers = {
-            name: torch.optim.Adam(network.parameters(), lr=rates[name], fused=True)
-            for name, network in self.networks.items()
+        self.parts = {
+            "model": MemberAdam(self.model.networks, config.model_learning_rate),
+            "actor": MemberAdam(self.actor, 1e-3),
+            "baseline": MemberAdam(self.baseline.network, config.baseline_learning_rate),
         }
         self.done = 0
         batches = config.model_epochs * int(rows.count.max()) / config.batch_size
@@ -193,23 +185,17 @@ class Learner:
             self.model.measure_threshold(self.config.pessimism)
         return scalars
 
-    def _descend(self, name: str, losses: Tensor) -> None:
-        """One gradient step for the sum of losses."""
-        self.optimizers[name].zero_grad()
-        losses.sum().backward()
-        self.optimizers[name].step()
-
     def _update_model(self) -> Tensor:
         batch = self.rows.draw(self.config.batch_size, self.generators["model"])
         losses = self.model.loss(batch)
-        self._descend("model", losses)
+        minimize(losses.sum(), self.parts["model"])
         return losses.detach().reshape(-1, self.config.n_models).mean(1)
 
     def _clone(self) -> Tensor:
         batch = self.rows.draw(self.config.batch_size, self.generators["policy"])
         data = self.rows.data
         losses = self.actor.cloning_loss(data.observations[batch], data.actions[batch])
-        self._descend("actor", losses)
+        minimize(losses.sum(), self.parts["actor"])
         return losses.detach()
 
     def _plan(self) -> dict[str, Tensor]:
@@ -234,7 +220,7 @@ class Learner:
             config.gamma,
             config.batch_size,
             config.baseline_updates,
-            self.optimizers["baseline"],
+            self.parts["baseline"],
             generators,
         )
         from_start = slice(0, self._n_initial)
@@ -265,53 +251,43 @@ class Learner:
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
         """Everything that training needs to continue bit for bit: arrays (R, ...), and JSON."""
-        tensors = {"threshold": self.model.threshold}
-        for name, network in self.networks.items():
-            for i, parameter in enumerate(network.parameters()):
-                tensors[f"{name}.{i}"] = parameter.detach()
-                for part, value in self.optimizers[name].state.get(parameter, {}).items():
-                    if part != "step":
-                        tensors[f"{name}.{i}.{part}"] = value
+        tensors = {"threshold": self.model.threshold} | self._part_tensors()
         for name, generators in self.generators.items():
             tensors[f"generators.{name}"] = torch.stack([g.get_state() for g in generators])
         arrays = {
-            name: tensor.cpu().numpy().reshape(self.n_seeds, -1, *tensor.shape[1:]).copy()
+            name: tensor.detach().cpu().numpy().reshape(self.n_seeds, -1, *tensor.shape[1:]).copy()
             for name, tensor in tensors.items()
         }
-        return arrays, [{"done": self.done}] * self.n_seeds
+        return arrays, [{"done": self.done} for _ in range(self.n_seeds)]
 
     def set_state(
         self, arrays: Mapping[str, npt.NDArray[Any]], states: Sequence[Mapping[str, Any]]
     ) -> None:
         """Restores what `get_state` returned."""
         self.done = int(states[0]["done"])
-        device = self.model.threshold.device
-        tensors = {
-            name: torch.from_numpy(array.reshape(-1, *array.shape[2:]).copy())
-            for name, array in arrays.items()
-        }
-        self.model.threshold = tensors["threshold"].to(device)
-        steps = self._optimizer_steps()
-        for name, network in self.networks.items():
-            for i, parameter in enumerate(network.parameters()):
-                parameter.data.copy_(tensors[f"{name}.{i}"])
-                state = {
-                    part: tensors[f"{name}.{i}.{part}"].to(device)
-                    for part in ("exp_avg", "exp_avg_sq")
-                    if f"{name}.{i}.{part}" in tensors
-                }
-                if state:
-                    state["step"] = torch.tensor(float(steps[name]), device=device)
-                    self.optimizers[name].state[parameter] = state
+        past_models = max(0, self.done - self.model_updates)
+        planned = max(0, past_models - self.config.cloning_updates)
+        self.parts["model"].set_steps(min(self.done, self.model_updates))
+        self.parts["actor"].set_steps(min(past_models, self.config.cloning_updates))
+        self.parts["baseline"].set_steps(planned * self.config.baseline_updates)
+        tensors = {"threshold": self.model.threshold} | self._part_tensors()
+        for name, tensor in tensors.items():
+            tensor.copy_(torch.from_numpy(arrays[name]).reshape(tensor.shape))
         for name, generators in self.generators.items():
-            for generator, own in zip(generators, tensors[f"generators.{name}"], strict=True):
+            states_of = torch.from_numpy(arrays[f"generators.{name}"]).flatten(0, 1)
+            for generator, own in zip(generators, states_of, strict=True):
                 generator.set_state(own.clone())  # set_state reads a tensor of its own storage
 
-    def _optimizer_steps(self) -> dict[str, int]:
-        """How many steps each optimizer has made."""
-        config, past_models = self.config, max(0, self.done - self.model_updates)
+    def _part_tensors(self) -> dict[str, Tensor]:
+        """Parameters by name; with Adam's moments, where more of its steps are to come."""
+        finished = {
+            "model": self.done >= self.model_updates,
+            "actor": self.done >= self.model_updates + self.config.cloning_updates,
+            "baseline": self.done >= self.total,
+        }
         return {
-            "model": min(self.done, self.model_updates),
-            "actor": min(past_models, config.cloning_updates),
-            "baseline": max(0, past_models - config.cloning_updates) * config.baseline_updates,
+            f"{name}.{own}": tensor
+            for name, part in self.parts.items()
+            for own, tensor in part.tensors().items()
+            if not (finished[name] and own.endswith(("exp_avg", "exp_avg_sq")))
         }

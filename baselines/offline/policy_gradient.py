@@ -31,8 +31,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baselines.offline.member_policies import Actor
+from baselines.offline.actors import Actor
 from baselines.offline.networks import MemberMLP
+from baselines.offline.optimization import MemberAdam, minimize
 from baselines.offline.pessimistic_model import Paths
 
 _N_TIME_FEATURES = 4
@@ -180,7 +181,7 @@ class Baseline:
         gamma: float,
         batch_size: int,
         n_updates: int,
-        optimizer: torch.optim.Optimizer,
+        optimizer: MemberAdam,
         generators: Sequence[torch.Generator],
     ) -> None:
         """Fits the values to the paths' discounted returns, by `n_updates` gradient steps."""
@@ -190,9 +191,7 @@ class Baseline:
             rows = draw_visited(paths, batch_size, generators)
             values = self.values(gather_rows(paths.observations, rows), rows % horizon)
             errors = values - returns.gather(1, rows)
-            optimizer.zero_grad()
-            errors.square().mean(1).sum().backward()
-            optimizer.step()
+            minimize(errors.square().mean(1).sum(), optimizer)
 
 
 def whiten(advantages: Tensor, valid: Tensor) -> Tensor:
