@@ -69,7 +69,7 @@ def walk_world(horizon: int, n_actions: int | None = 3) -> World:
 
 
 def walk(observations: Tensor, actions: Tensor) -> Tensor:
-    """Action 0, 1, 2 goes left, stays, goes right; the second number shrinks."""
+    """Action 0, 1, 2 goes left, stays, goes right; so does a vector by its first component."""
     moves = STEP * (actions - 1.0) if actions.dtype == torch.int64 else STEP * actions[..., 0]
     return torch.stack((observations[..., 0] + moves, 0.9 * observations[..., 1]), -1)
 
@@ -81,7 +81,7 @@ def walk_data(lengths: Sequence[int], *, continuous: bool = False) -> LoggedData
     observations = torch.rand(n, 2, generator=generator) * 2 - 1
     actions = torch.randint(3, (n,), generator=generator)
     if continuous:
-        actions = torch.rand(n, 1, generator=generator) * 2 - 1
+        actions = torch.rand(n, 2, generator=generator) * 2 - 1
     following = walk(observations, actions)
     return LoggedData(
         observations,
@@ -292,12 +292,13 @@ def test_visited_rows_are_those_before_the_end() -> None:
     assert rows[1].unique().tolist() == [0, 1, 2, 3, 5, 6]
 
 
+@pytest.mark.parametrize("agents", [[1], [1, 2]])
 @pytest.mark.parametrize("continuous", [False, True])
-def test_a_member_learns_the_same_alone(continuous: bool) -> None:
+def test_a_member_learns_the_same_alone(continuous: bool, agents: list[int]) -> None:
     data = walk_data([40, 70, 90], continuous=continuous)
     world = walk_world(12, None if continuous else 3)
-    together = Learner(rows_of(data, [1, 2, 1, 2]), world, TINY, [3, 4])
-    alone = Learner(rows_of(data, [1, 2]), world, TINY, [4])
+    together = Learner(rows_of(data, agents * 2), world, TINY, [3, 4])
+    alone = Learner(rows_of(data, agents), world, TINY, [4])
     for learner in (together, alone):
         advance_to(learner, learner.total)
     for batch, own in zip(parameters_of(together), parameters_of(alone), strict=True):

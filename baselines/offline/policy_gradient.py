@@ -151,7 +151,9 @@ class Baseline:
         self.unit = sum(gamma**t for t in range(horizon))
         """Discounted length of the horizon: what values are divided by."""
         n_inputs = actor.mean.shape[-1] + _N_TIME_FEATURES
-        self.network = MemberMLP((n_inputs, 128, 128, 1), generators).to(actor.mean.device)
+        # Two outputs, whose mean is the value: on a CPU a product with a single column is rounded
+        # otherwise for one member than for several.
+        self.network = MemberMLP((n_inputs, 128, 128, 2), generators).to(actor.mean.device)
 
     def values(self, observations: Tensor, times: Tensor) -> Tensor:
         """(M, B) values, in units of `unit`, at observations (M, B, d) and times (M, B)."""
@@ -161,7 +163,7 @@ class Baseline:
         for _ in range(1, _N_TIME_FEATURES):
             powers.append(powers[-1] * fraction)
         outputs: Tensor = self.network(torch.cat((inputs, *powers), -1))
-        return outputs.squeeze(-1)
+        return outputs.mean(-1)
 
     @torch.no_grad()
     def advantages(self, paths: Paths, gamma: float, gae_lambda: float) -> Tensor:
