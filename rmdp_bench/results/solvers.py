@@ -36,6 +36,8 @@ SOLVERS: Mapping[str, str] = {
     "random_assignment": "baselines.online.random_assignment",
     "oracle": "baselines.online.oracle",
     "true_env_mpc": "baselines.offline.true_env_mpc",
+    "cadm": "baselines.offline.cadm",
+    "pe_cadm": "baselines.offline.pe_cadm",
 }
 """Name -> module."""
 
