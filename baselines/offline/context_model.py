@@ -47,7 +47,8 @@ class ContextConfig(OfflineConfig, PlannerConfig):
     n_updates: int = 20_000
     """Gradient updates. (Official code: about 75,000, in 20 rounds of collecting and fitting.)"""
     batch_size: int = 256
-    """Transitions of an update, for each member."""
+    """Transitions of an update, for each member. If it is a multiple of 64, a member's numbers on a
+    CPU do not depend on who is trained beside it (torch rounds the rest of a vector otherwise)."""
     learning_rate: float = 1e-3
     """Adam's, at the start."""
     final_learning_rate: float = 1e-5
@@ -147,7 +148,6 @@ class ContextModel(nn.Module):
 
     Attributes:
         head: what the forward model's outputs mean.
-        n_members: K.
         history_length: H.
     """
 
@@ -163,7 +163,6 @@ class ContextModel(nn.Module):
         """Draws the parameters on the CPU; member r * ensemble_size + e is the e-th of seed r."""
         super().__init__()
         self.n_actions, self.head = n_actions, head
-        self.n_members = len(seeds) * ensemble_size
         self.history_length = config.history_length
         d, a = scales.observations.shape[1], scales.actions.shape[1]
         self.observation_size, self.action_size = d, a
@@ -188,6 +187,11 @@ class ContextModel(nn.Module):
         self.encoder = network(0, [history, *config.encoder_sizes, config.context_size], torch.relu)
         self.forward_model = network(1, [*inputs, head.n_outputs(d)], nn.functional.silu)
         self.backward_model = network(2, [*inputs, d], nn.functional.silu)
+
+    @property
+    def n_members(self) -> int:
+        """K."""
+        return len(self.encoder.weights[0])
 
     def action_features(self, actions: Tensor) -> Tensor:
         """One-hot (..., n_actions) of discrete actions (...); continuous ones as they are."""
@@ -223,7 +227,8 @@ class ContextModel(nn.Module):
         """Expected next observations (K, B, d); arguments as of `inputs`."""
         outputs = self.forward_model(self.inputs(observations, actions, contexts))
         mean, scale = self.differences_scales
-        return observations + self.head.mean(outputs) * scale + mean
+        predictions: Tensor = observations + self.head.mean(outputs) * scale + mean
+        return predictions
 
     def losses(
         self, histories: Tensor, observations: Tensor, actions: Tensor, next_observations: Tensor

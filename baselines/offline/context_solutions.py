@@ -155,6 +155,9 @@ def solve_with(
 ) -> list[Solution]:
     """Trains an ensemble for each seed, as one batch, and plans with it.
 
+    On the CPU, torch is set to one thread: with more, the sums of its gradients depend on how many
+    members there are. Planning takes all cores, with threads of its own.
+
     Args:
         task: offline.
         config: of the networks, their training and the planner.
@@ -168,6 +171,8 @@ def solve_with(
     Returns:
         One solution for each seed.
     """
+    if device == "cpu":
+        torch.set_num_threads(1)
     data = load_data(task, config.n_agents)
     space = action_space(task.env_id)
     n_actions = int(space.n) if isinstance(space, gym.spaces.Discrete) else None

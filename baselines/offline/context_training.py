@@ -157,7 +157,7 @@ def _generators(seeds: Sequence[int], purpose: int, n_members: int) -> list[torc
 
 def _make_adam(model: ContextModel, config: ContextConfig) -> torch.optim.Adam:
     """Adam with each layer's penalty, whose state is there from the start."""
-    decayed = {
+    decay_of = {
         weight: decay
         for network, decays in (
             (model.encoder, config.encoder_weight_decays),
@@ -166,11 +166,16 @@ def _make_adam(model: ContextModel, config: ContextConfig) -> torch.optim.Adam:
         )
         for weight, decay in zip(network.weights, decays, strict=True)
     }
-    groups = [
-        {"params": [parameter], "weight_decay": decayed.get(parameter, 0.0)}
-        for parameter in model.parameters()
-    ]
-    adam = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+    groups: dict[float, list[Tensor]] = {}
+    for parameter in model.parameters():
+        groups.setdefault(decay_of.get(parameter, 0.0), []).append(parameter)
+    # Not fused: that rounds the last few numbers of a tensor otherwise, so that a member's would
+    # depend on how many members there are.
+    adam = torch.optim.Adam(
+        [{"params": group, "weight_decay": decay} for decay, group in groups.items()],
+        lr=config.learning_rate,
+        foreach=True,
+    )
     for parameter in model.parameters():
         state = adam.state[parameter]
         state["step"] = torch.zeros((), device=parameter.device)

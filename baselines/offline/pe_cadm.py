@@ -128,7 +128,8 @@ class ParticleDynamics(ContextDynamics):
         noise = torch.randn(means.shape, generator=generator, device=means.device)
         mean, scale = model.differences_scales
         differences = means + noise * torch.exp(log_variances / 2)
-        return (rows + differences * scale + mean).view(shape).flatten(0, 1)
+        next_states: Tensor = rows + differences * scale + mean
+        return next_states.view(shape).flatten(0, 1)
 
 
 def config_for(task: Task) -> Config:
