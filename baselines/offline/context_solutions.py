@@ -20,7 +20,7 @@ from baselines.offline.context_model import ContextConfig, ContextModel, Forward
 from baselines.offline.context_training import Histories, Trainer, train
 from baselines.offline.data import LoggedData, check_offline, load_data
 from baselines.offline.dynamics import Dynamics, predict
-from baselines.offline.planning import action_space, make_policy, planner_settings
+from baselines.offline.planning import action_space, check_planner, make_policy, planner_settings
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
@@ -29,17 +29,19 @@ from rmdp_bench.tasks import Task
 
 
 class ContextDynamics(Dynamics):
-    """The world of whoever lives in each environment; expected differences, each member its own.
+    """The world of whoever lives in each environment: every member goes where it expects to.
 
     Attributes:
         contexts: (K, E, c) of each environment's last H steps; made once for each decision.
     """
 
-    def __init__(self, model: ContextModel) -> None:
-        """Plans with all members of a model."""
+    def __init__(self, model: ContextModel, per_member: int = 1) -> None:
+        """Plans with all members of a model, each of which has `per_member` trajectories."""
         self.model = model
         self.device = model.observations_scales.device
-        self.n_members = model.n_members
+        self.n_members = model.n_members * per_member
+        rows = 256 if self.device.type == "cpu" else 2**17 // model.n_members
+        self.chunk_rows = max(1, rows // per_member)
         self.begin(1, 0)
 
     def begin(self, n_envs: int, seed: int) -> None:
@@ -134,12 +136,13 @@ def config_settings(task: Task) -> dict[str, Any]:
 
 
 def check(task: Task, config: ContextConfig) -> None:
-    """Refuses a task whose data or reward a planner cannot use.
+    """Refuses tasks without data to learn from, and sizes with which one cannot plan.
 
     Raises:
-        ValueError: it is not offline, or its data are missing or damaged.
+        ValueError: says what is wrong and what to do.
     """
     check_offline(task, config)
+    check_planner(task.env_id, config)
 
 
 def solve_with(

@@ -101,9 +101,7 @@ class ParticleDynamics(ContextDynamics):
     def __init__(self, model: ContextModel, n_particles: int) -> None:
         """Plans with n_particles trajectories, a multiple of the members of the model."""
         self.per_member = n_particles // model.n_members
-        self.chunk_rows = max(1, 256 // self.per_member)
-        super().__init__(model)
-        self.n_members = n_particles
+        super().__init__(model, self.per_member)
 
     def step(
         self,
