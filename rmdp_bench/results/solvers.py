@@ -40,6 +40,8 @@ SOLVERS: Mapping[str, str] = {
     "bcq": "baselines.offline.bcq",
     "cql": "baselines.offline.cql",
     "behaviour": "baselines.offline.behaviour",
+    "cadm": "baselines.offline.cadm",
+    "pe_cadm": "baselines.offline.pe_cadm",
 }
 """Name -> module."""
 
