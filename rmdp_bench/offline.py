@@ -12,8 +12,8 @@ one-hot assignment, and what else it can tell.  Scored are
   - factors: how well hidden parameters follow from what was learned about the agents.
 
 Returns are normalised for each agent so that uniform actions are 0 and planning with the true
-dynamics is 100 (`normalise`); better than planning is possible, and above 100.  Episode e of every
-agent starts from EVALUATION_SEED + e.  The prediction protocol is that of PerSim's code (Agarwal et
+dynamics is 100 (`normalise`; `normalise_mean` for groups of held-out agents); better than planning
+is possible, and above 100: the planner looks 50 steps ahead.  Episode e of every agent starts from EVALUATION_SEED + e.  The prediction protocol is that of PerSim's code (Agarwal et
 al. 2021, arXiv 2102.06961), with all behaviour policies in turn where it has one test policy.
 """
 
@@ -347,13 +347,31 @@ def normalise(
     Raises:
         ValueError: there are no references for the environment or for an agent.
     """
+    random, planned = _references_of(task, agents)
+    normalised: NDArray[np.float64] = 100.0 * (returns - random) / (planned - random)
+    return normalised
+
+
+def normalise_mean(task: Task, agents: Sequence[int], returns: NDArray[np.float64]) -> float:
+    """The mean of returns (A,), where 0 and 100 are the means over the same agents.
+
+    For held-out agents, some of whom the planner serves hardly better than uniform actions: the
+    score of one of those alone would be a division by almost nothing.
+
+    Raises:
+        ValueError: as in `normalise`.
+    """
+    random, planned = _references_of(task, agents).mean(axis=1)
+    return float(100.0 * (returns.mean() - random) / (planned - random))
+
+
+def _references_of(task: Task, agents: Sequence[int]) -> NDArray[np.float64]:
+    """(2, A): uniform actions, planning."""
     rows = references(task.env_id)
     missing = [agent for agent in agents if agent not in rows]
     if missing:
         raise ValueError(f"there are no reference returns of agent {missing[0]} of {task.env_id}")
-    random, planned = np.array([rows[agent] for agent in agents]).T
-    normalised: NDArray[np.float64] = 100.0 * (returns - random) / (planned - random)
-    return normalised
+    return np.array([rows[agent] for agent in agents]).T
 
 
 def references(env_id: str) -> dict[int, tuple[float, float]]:

@@ -27,6 +27,7 @@ from rmdp_bench.offline import (
     factor_correlation,
     heldout_episodes,
     normalise,
+    normalise_mean,
     play_test_trajectories,
     references,
     score_predictions,
@@ -188,6 +189,10 @@ def test_returns_are_normalised_for_each_agent() -> None:
     np.testing.assert_allclose(normalise(TASK, (3, 1), random), 0.0, atol=1e-12)
     np.testing.assert_allclose(normalise(TASK, (3, 1), planning), 100.0)
     np.testing.assert_allclose(normalise(TASK, (3, 1), (random + planning) / 2), 50.0)
+    two = np.array([random[0], planning[1]])
+    expected = 100 * (two.mean() - random.mean()) / (planning.mean() - random.mean())
+    assert normalise_mean(TASK, (3, 1), two) == pytest.approx(expected)
+    assert 0.0 < expected < 100.0 and abs(expected - 50.0) > 0.01
     with pytest.raises(ValueError, match="no reference returns of agent 250"):
         normalise(TASK, [250], np.zeros(1))
 

@@ -53,7 +53,7 @@ class OfflineScores(BaseModel):
     extrapolating_returns: list[float] | None
     """The same for those outside the range."""
     unseen_welfare: float | None
-    """Mean of the former, normalised, percent."""
+    """Mean of the former, normalised as a whole, percent."""
     extrapolating_welfare: float | None
     """Mean of the latter."""
     prediction: PredictionScores | None

@@ -29,6 +29,7 @@ from rmdp_bench.offline import (
     check_one_policy_each,
     evaluate_offline,
     normalise,
+    normalise_mean,
 )
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.results.checkpoints import group_by_checkpoint, list_checkpoints
@@ -265,7 +266,7 @@ def _offline_scores(task: Task, evaluation: OfflineEvaluation) -> dict[str, Any]
             own = evaluation.heldout_returns[rows].mean(axis=1)
             agents = [task.heldout_agents[i] for i in rows]
             groups[f"{name}_returns"] = own.tolist()
-            groups[f"{name}_welfare"] = float(normalise(task, agents, own).mean())
+            groups[f"{name}_welfare"] = normalise_mean(task, agents, own)
     errors = evaluation.prediction
     return groups | {
         "returns": returns.tolist(),
