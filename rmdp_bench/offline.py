@@ -12,9 +12,10 @@ one-hot assignment, and what else it can tell.  Scored are
   - factors: how well hidden parameters follow from what was learned about the agents.
 
 Returns are normalised for each agent so that uniform actions are 0 and planning with the true
-dynamics is 100 (`normalise`; `normalise_mean` for groups of held-out agents); better than planning
-is possible, and above 100: the planner looks 50 steps ahead.  Episode e of every agent starts from EVALUATION_SEED + e.  The prediction protocol is that of PerSim's code (Agarwal et
-al. 2021, arXiv 2102.06961), with all behaviour policies in turn where it has one test policy.
+dynamics is 100 (`normalise`; `normalise_mean` for groups of held-out agents).  Better than planning
+is possible, and above 100: the planner looks 50 steps ahead.  Episode e of every agent starts from
+EVALUATION_SEED + e.  The prediction protocol is that of PerSim's code (Agarwal et al. 2021, arXiv
+2102.06961), with all behaviour policies in turn where it has one test policy.
 """
 
 from __future__ import annotations
