@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from baselines.offline.context_model import ContextConfig, ForwardHead
-from baselines.offline.context_solutions import ContextDynamics, check, config_settings, solve_with
+from baselines.offline.context_solutions import ContextDynamics, check, solve_with
+from baselines.offline.planning import planner_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
@@ -45,7 +46,7 @@ class SquaredError(ForwardHead):
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(**config_settings(task))
+    return Config(**planner_settings(task))
 
 
 def solve(

@@ -20,7 +20,7 @@ from baselines.offline.context_model import ContextConfig, ContextModel, Forward
 from baselines.offline.context_training import Histories, Trainer, train
 from baselines.offline.data import LoggedData, check_offline, load_data
 from baselines.offline.dynamics import Dynamics, predict
-from baselines.offline.planning import action_space, check_planner, make_policy, planner_settings
+from baselines.offline.planning import action_space, check_planner, make_policy
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
@@ -128,11 +128,6 @@ def make_solution(
         predict=predict_observations,
         factors=mean_contexts(model, data),
     )
-
-
-def config_settings(task: Task) -> dict[str, Any]:
-    """Settings that a task replaces, by name of the field."""
-    return planner_settings(task)
 
 
 def check(task: Task, config: ContextConfig) -> None:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from baselines.offline.context_model import ContextConfig, ContextModel, ForwardHead
-from baselines.offline.context_solutions import ContextDynamics, check, config_settings, solve_with
+from baselines.offline.context_solutions import ContextDynamics, check, solve_with
+from baselines.offline.planning import planner_settings
 from baselines.settings import check_range
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
@@ -132,7 +133,7 @@ class ParticleDynamics(ContextDynamics):
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(**config_settings(task))
+    return Config(**planner_settings(task))
 
 
 def solve(
