@@ -1,0 +1,417 @@
+"""One policy for every preference: PPO whose actor and critic read a condition beside the state.
+
+A condition is a preference: the target of a `TargetPopulation`, or a group's mean weights over the
+outcomes of a `LinearPopulation`. Each copy of the world follows a condition of its own, drawn anew
+at the end of an episode and, for targets, every `segment` steps: the switch counts as a time limit,
+after which the value under the old condition is what would have followed. Because dynamics are
+shared, nothing but the reward tells conditions apart.
+
+Actor and critic are two tanh layers, with gradients in closed form. One seed is one `Learner`: it
+gets the same numbers whichever seeds are trained beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from baselines.online.actions import clipped_surrogate, make_actions
+from baselines.online.collection import RunningStatistics
+from rmdp_bench.tasks import Task
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+class Conditions(Protocol):
+    """How a population's preferences are drawn, read and rewarded in training.
+
+    Attributes:
+        n_features: f, numbers that the networks read of a condition.
+        segment: steps after which a copy of the world gets a new condition; 0: at the end of an
+            episode only.
+    """
+
+    n_features: int
+    segment: int
+
+    def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
+        """Conditions (size, p) to train on."""
+
+    def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
+        """What the networks read of conditions (B, p): (B, f)."""
+
+    def rewards(self, outcomes: FloatArray, conditions: FloatArray) -> FloatArray:
+        """Training rewards (B,) of outcomes (B, m) under conditions (B, p)."""
+
+
+class TwoLayerNetwork:
+    """Two tanh layers and a linear one, gradients in closed form.
+
+    All parameters live in one flat tensor, so that Adam and its state are one tensor each.
+
+    Attributes:
+        flat: all parameters (P,).
+        parameters, gradients: name -> view; log_std (1, 1, o) only where it was asked for.
+    """
+
+    def __init__(
+        self,
+        sizes: tuple[int, int, int],
+        *,
+        head_gain: float,
+        generator: torch.Generator,
+        device: str,
+        log_std: float | None = None,
+    ) -> None:
+        """Initialises the layers orthogonally, biases at zero.
+
+        Args:
+            sizes: inputs d, hidden units h, outputs o.
+            head_gain: scale of the last layer; sqrt(2) for the others.
+            generator: of the CPU.
+            device: where the parameters live.
+            log_std: initial log standard deviations; None for a network without.
+        """
+        d, h, o = sizes
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_1": (d, h),
+            "bias_1": (h,),
+            "weight_2": (h, h),
+            "bias_2": (h,),
+            "weight_3": (h, o),
+            "bias_3": (o,),
+        }
+        if log_std is not None:
+            shapes["log_std"] = (1, 1, o)
+        self.flat = torch.zeros(sum(math.prod(s) for s in shapes.values()), device=device)
+        self.flat.grad = torch.zeros_like(self.flat)
+        self.parameters = _views(self.flat, shapes)
+        self.gradients = _views(self.flat.grad, shapes)
+        for layer, gain in ((1, 2**0.5), (2, 2**0.5), (3, head_gain)):
+            weight = torch.empty(shapes[f"weight_{layer}"])
+            torch.nn.init.orthogonal_(weight, gain=gain, generator=generator)
+            self.parameters[f"weight_{layer}"].copy_(weight)
+        if log_std is not None:
+            self.parameters["log_std"].fill_(log_std)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs (B, o) of inputs (B, d), and the two hidden layers that `backward` needs."""
+        p = self.parameters
+        first = torch.addmm(p["bias_1"], inputs, p["weight_1"]).tanh_()
+        second = torch.addmm(p["bias_2"], first, p["weight_2"]).tanh_()
+        return torch.addmm(p["bias_3"], second, p["weight_3"]), first, second
+
+    def backward(self, inputs: Tensor, first: Tensor, second: Tensor, slope: Tensor) -> None:
+        """Writes the gradient of a loss whose slope by the outputs is (B, o), but for log_std."""
+        p, g = self.parameters, self.gradients
+        for layer, below in ((3, second), (2, first), (1, inputs)):
+            torch.mm(below.T, slope, out=g[f"weight_{layer}"])
+            torch.sum(slope, 0, out=g[f"bias_{layer}"])
+            if layer > 1:
+                slope = slope @ p[f"weight_{layer}"].T
+                slope.addcmul_(slope * below, below, value=-1.0)  # tanh' is 1 - tanh^2
+
+
+@dataclass
+class Batch:
+    """Transitions of one iteration, M = T E of them."""
+
+    inputs: Tensor
+    """(M, d + f) normalised observations and features."""
+    actions: Tensor
+    """(M, a)"""
+    log_probs: Tensor
+    """(M,) when the actions were taken."""
+    advantages: Tensor
+    """(M,) standardised."""
+    targets: Tensor
+    """(M,) of the critic."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Settings of the training of one conditioned policy; plain PPO unless said otherwise."""
+
+    hidden_size: int = 128
+    """Width of the two hidden layers of the actor, and of the critic's."""
+    n_envs: int = 32
+    """Copies of the world, each with a condition of its own."""
+    batch_size: int = 8192
+    """Transitions between updates; a multiple of n_envs."""
+    minibatch_size: int = 256
+    """Transitions in a gradient step; divides batch_size."""
+    n_epochs: int = 10
+    """Passes over a batch."""
+    learning_rate: float = 3e-4
+    """Adam's step size at the start."""
+    final_learning_rate: float = 1e-4
+    """Adam's step size at the end."""
+    clip: float = 0.2
+    """Bound on the change of the probability ratio."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation."""
+    entropy_coefficient: float = 1e-3
+    """Weight of the entropy bonus at the start."""
+    final_entropy_coefficient: float = 1e-3
+    """Weight of the entropy bonus at the end."""
+    max_gradient_norm: float = 0.5
+    """Bound on the norm of the actor's and of the critic's gradient."""
+    log_std: float = -1.0
+    """Initial log standard deviation of continuous actions."""
+    normalize_observations: bool = True
+    """Whether observations are standardised by their running mean and variance."""
+    observation_clip: float = 5.0
+    """Bound on the standardised observations."""
+    reward_scale: float = 0.05
+    """Factor on the training rewards, which are at most 1 a step for targets."""
+    advantage_offset: float = 1e-3
+    """Added to the standard deviation of a batch's advantages."""
+    bootstrap_time_limits: bool = True
+    """Whether a truncated episode is continued by the value of its last observation."""
+    segment: int = 250
+    """Steps after which a copy of the world gets a new target; 0: at the end of episodes only."""
+    shaping: float = 0.5
+    """Share of the dense term in the training reward of a target; none in any score."""
+    shaping_reach: float = 20.0
+    """Distance from the target at which the dense term is zero, in widths of the reward."""
+
+
+class Learner:
+    """A conditioned policy in training, for one seed.
+
+    Attributes:
+        actor, critic: the networks.
+        statistics: of the raw observations.
+        transitions: made so far, in all copies of the world.
+        mean_reward: training reward per step of the last batch.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        config: TrainingConfig,
+        conditions: Conditions,
+        total: int,
+        seed: int,
+        device: str,
+    ) -> None:
+        """Makes the worlds, the networks and the random generators.
+
+        Args:
+            task: names the world and the discount.
+            config: settings.
+            conditions: what the policy is conditioned on.
+            total: transitions over which the schedules run.
+            seed: 0 to 2**31 - 1.
+            device: "cpu" or "cuda"; the worlds and all random numbers stay on the CPU.
+        """
+        self.task, self.config, self.conditions = task, config, conditions
+        self.total, self.device, self.transitions, self.n_updates = total, device, 0, 0
+        envs: Any = gym.make_vec(
+            task.env_id, num_envs=config.n_envs, autoreset_mode="SameStep", agent_rewards=False
+        )
+        self.envs = envs
+        self.actions = make_actions(envs.single_action_space)
+        self.size = int(envs.single_observation_space.shape[0])
+        self.random = np.random.default_rng([seed, 1])
+        env_seeds = np.random.SeedSequence([seed, 3]).generate_state(config.n_envs) >> 1
+        self.observations = np.asarray(envs.reset(seed=[int(s) for s in env_seeds])[0])
+        self.targets = conditions.draw(config.n_envs, self.random)
+        # Copies switch at different times, so that a batch sees all conditions.
+        self.left = self.random.integers(1, conditions.segment + 1, config.n_envs)
+        self.statistics = RunningStatistics(1, self.size)
+        generator = torch.Generator().manual_seed(seed)
+        inputs, hidden = self.size + conditions.n_features, config.hidden_size
+        self.actor = TwoLayerNetwork(
+            (inputs, hidden, self.actions.n_outputs),
+            head_gain=0.01,
+            generator=generator,
+            device=device,
+            log_std=config.log_std if self.actions.has_log_std else None,
+        )
+        self.critic = TwoLayerNetwork(
+            (inputs, hidden, 1), head_gain=1.0, generator=generator, device=device
+        )
+        self.optimizers = {
+            name: torch.optim.Adam([network.flat], eps=1e-5, fused=True)
+            for name, network in (("actor", self.actor), ("critic", self.critic))
+        }
+        self.mean_reward = 0.0
+
+    def inputs(self, observations: FloatArray, conditions: FloatArray) -> Tensor:
+        """What the networks read: (B, d + f) from raw observations (B, d), conditions (B, p)."""
+        if self.config.normalize_observations:
+            observations = (observations - self.statistics.mean[0]) * self.statistics.scale()[0]
+            bound = self.config.observation_clip
+            observations = observations.clip(-bound, bound)
+        parts = (observations.astype(np.float32), self.conditions.features(conditions))
+        return torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)
+
+    def act(self, observations: FloatArray, conditions: FloatArray) -> npt.NDArray[Any]:
+        """Deterministic actions as the worlds take them, for raw observations (B, d)."""
+        outputs = self.actor.forward(self.inputs(observations, conditions))[0]
+        return self.deterministic(outputs)
+
+    def deterministic(self, outputs: Tensor) -> npt.NDArray[Any]:
+        """The likeliest actions for outputs (B, o)."""
+        if self.actions.has_log_std:
+            return outputs.clamp(-1.0, 1.0).cpu().numpy()
+        return outputs.argmax(-1).cpu().numpy()
+
+    def collect(self) -> Batch:
+        """Acts for batch_size transitions."""
+        config, n_envs = self.config, self.config.n_envs
+        n_steps = config.batch_size // n_envs
+        raw = np.empty((n_steps, n_envs, self.size))
+        inputs = torch.empty(
+            n_steps, n_envs, self.size + self.conditions.n_features, device=self.device
+        )
+        outputs = torch.empty(n_steps, n_envs, self.actions.n_outputs, device=self.device)
+        actions = np.empty((n_steps, n_envs, self.actions.width), np.float32)
+        rewards = np.empty((n_steps, n_envs))
+        ended = np.zeros((n_steps, n_envs), bool)
+        noise = self.actions.draw_noise((n_steps, n_envs), self.random)
+        std = self.actor.parameters["log_std"].exp().cpu().numpy() if self.actions.has_log_std else None
+        cut_where: list[tuple[int, npt.NDArray[np.intp]]] = []
+        cut_inputs: list[Tensor] = []
+        for t in range(n_steps):
+            raw[t] = self.observations
+            inputs[t] = self.inputs(self.observations, self.targets)
+            outputs[t] = self.actor.forward(inputs[t])[0]
+            actions[t] = self.actions.sample(outputs[t].cpu().numpy(), noise[t], std)
+            step = self.envs.step(self.actions.for_envs(actions[t]))
+            self.observations, _, terminated, truncated, info = step
+            over = terminated | truncated
+            outcome, following = info["outcome"], self.observations
+            if over.any():
+                outcome = np.where(over[:, None], info["final_info"]["outcome"], outcome)
+                following = following.copy()
+                for row in np.flatnonzero(over):
+                    following[row] = info["final_obs"][row]
+            rewards[t] = self.conditions.rewards(outcome, self.targets)
+            self.left -= 1
+            switched = over | (self.left == 0)
+            ended[t] = switched
+            cut = np.flatnonzero((switched & ~over) | (truncated & ~terminated))
+            if not config.bootstrap_time_limits:
+                cut = cut[~over[cut]]
+            if cut.size:
+                cut_where.append((t, cut))
+                cut_inputs.append(self.inputs(following[cut], self.targets[cut]))
+            new = np.flatnonzero(switched)
+            if new.size:
+                self.targets[new] = self.conditions.draw(new.size, self.random)
+                self.left[new] = self.conditions.segment
+        self.mean_reward = float(rewards.mean())
+        rewards *= config.reward_scale
+        for (t, rows), own in zip(cut_where, cut_inputs, strict=True):
+            values = self.critic.forward(own)[0][:, 0].cpu().numpy()
+            rewards[t, rows] += self.task.gamma * values
+        last = self.inputs(self.observations, self.targets)
+        if config.normalize_observations:
+            self.statistics.update(raw.reshape(1, -1, self.size))
+        self.transitions += config.batch_size
+        return self._batch(inputs, outputs, actions, noise, rewards, ended, last)
+
+    def _batch(
+        self,
+        inputs: Tensor,
+        outputs: Tensor,
+        actions: npt.NDArray[np.float32],
+        noise: npt.NDArray[np.float32],
+        rewards: FloatArray,
+        ended: npt.NDArray[np.bool_],
+        last: Tensor,
+    ) -> Batch:
+        """Generalised advantage estimation over (T, E)."""
+        n_steps, n_envs = rewards.shape
+        flat = inputs.view(-1, inputs.shape[-1])
+        values = self.critic.forward(flat)[0].view(n_steps, n_envs).cpu().numpy().astype(np.float64)
+        following = self.critic.forward(last)[0][:, 0].cpu().numpy().astype(np.float64)
+        advantages = np.empty_like(rewards)
+        carried = np.zeros(n_envs)
+        for t in reversed(range(n_steps)):
+            discount = self.task.gamma * ~ended[t]
+            carried = (
+                rewards[t]
+                + discount * following
+                - values[t]
+                + discount * self.config.gae_lambda * carried
+            )
+            advantages[t] = carried
+            following = values[t]
+        targets = torch.from_numpy((advantages + values).reshape(-1).astype(np.float32))
+        spread = advantages.std() + self.config.advantage_offset
+        standard = ((advantages - advantages.mean()) / spread).reshape(-1).astype(np.float32)
+        tensors = [torch.from_numpy(array).to(self.device) for array in (actions, noise)]
+        log_probs = self.actions.log_probs_of_samples(
+            self.actor, outputs[None], tensors[0][None], tensors[1][None]
+        )
+        return Batch(
+            inputs=flat,
+            actions=tensors[0].view(-1, actions.shape[-1]),
+            log_probs=log_probs.reshape(-1),
+            advantages=torch.from_numpy(standard).to(self.device),
+            targets=targets.to(self.device),
+        )
+
+    def update(self, batch: Batch) -> None:
+        """The epochs of PPO on a batch."""
+        config = self.config
+        rate = self._anneal(config.learning_rate, config.final_learning_rate)
+        entropy = self._anneal(config.entropy_coefficient, config.final_entropy_coefficient)
+        for optimizer in self.optimizers.values():
+            optimizer.param_groups[0]["lr"] = rate
+        n_rows = len(batch.targets)
+        for _ in range(config.n_epochs):
+            order = torch.from_numpy(self.random.permutation(n_rows)).to(self.device)
+            for rows in order.split(config.minibatch_size):
+                self._step(batch, rows, entropy)
+        self.n_updates += 1
+
+    def _step(self, batch: Batch, rows: Tensor, entropy: float) -> None:
+        """One gradient step of actor and critic."""
+        inputs = batch.inputs[rows]
+        outputs, first, second = self.actor.forward(inputs)
+        log_probs, pullback = self.actions.log_probs(
+            self.actor, outputs[None], batch.actions[rows][None]
+        )
+        _, slope = clipped_surrogate(
+            log_probs, batch.log_probs[rows][None], batch.advantages[rows][None], self.config.clip
+        )
+        slope = pullback(slope.unsqueeze(-1) / -len(rows), entropy)
+        self.actor.backward(inputs, first, second, slope[0])
+        values, first, second = self.critic.forward(inputs)
+        error = values - batch.targets[rows][:, None]
+        self.critic.backward(inputs, first, second, error * (2.0 / len(rows)))
+        for name, network in (("actor", self.actor), ("critic", self.critic)):
+            gradient = network.flat.grad
+            assert gradient is not None
+            norm = torch.linalg.vector_norm(gradient)
+            gradient.mul_((self.config.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0))
+            self.optimizers[name].step()
+
+    def _anneal(self, start: float, end: float) -> float:
+        """Geometric schedule over the total; linear where an end is zero."""
+        fraction = min(1.0, self.transitions / self.total)
+        if start <= 0 or end <= 0:
+            return start + (end - start) * fraction
+        return float(start * (end / start) ** fraction)
+
+
+def _views(flat: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Cuts a flat tensor into consecutive tensors of the given shapes."""
+    views, start = {}, 0
+    for name, shape in shapes.items():
+        size = math.prod(shape)
+        views[name] = flat[start : start + size].view(shape)
+        start += size
+    return views
