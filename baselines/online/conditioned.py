@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -25,31 +25,14 @@ from torch import Tensor
 
 from baselines.online.actions import clipped_surrogate, make_actions
 from baselines.online.collection import RunningStatistics
-from rmdp_bench.tasks import Task
+from baselines.online.conditioned_policies import FrozenActor
+from baselines.online.conditioned_settings import TrainingConfig
+from baselines.online.preferences import Conditions
+from rmdp_bench import Task
+
+_STATISTICS = ("mean", "variance", "count")
 
 FloatArray = npt.NDArray[np.floating[Any]]
-
-
-class Conditions(Protocol):
-    """How a population's preferences are drawn, read and rewarded in training.
-
-    Attributes:
-        n_features: f, numbers that the networks read of a condition.
-        segment: steps after which a copy of the world gets a new condition; 0: at the end of an
-            episode only.
-    """
-
-    n_features: int
-    segment: int
-
-    def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
-        """Conditions (size, p) to train on."""
-
-    def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
-        """What the networks read of conditions (B, p): (B, f)."""
-
-    def rewards(self, outcomes: FloatArray, conditions: FloatArray) -> FloatArray:
-        """Training rewards (B,) of outcomes (B, m) under conditions (B, p)."""
 
 
 class TwoLayerNetwork:
@@ -136,54 +119,6 @@ class Batch:
     """(M,) of the critic."""
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Settings of the training of one conditioned policy; plain PPO unless said otherwise."""
-
-    hidden_size: int = 128
-    """Width of the two hidden layers of the actor, and of the critic's."""
-    n_envs: int = 32
-    """Copies of the world, each with a condition of its own."""
-    batch_size: int = 8192
-    """Transitions between updates; a multiple of n_envs."""
-    minibatch_size: int = 256
-    """Transitions in a gradient step; divides batch_size."""
-    n_epochs: int = 10
-    """Passes over a batch."""
-    learning_rate: float = 3e-4
-    """Adam's step size at the start."""
-    final_learning_rate: float = 1e-4
-    """Adam's step size at the end."""
-    clip: float = 0.2
-    """Bound on the change of the probability ratio."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation."""
-    entropy_coefficient: float = 1e-3
-    """Weight of the entropy bonus at the start."""
-    final_entropy_coefficient: float = 1e-3
-    """Weight of the entropy bonus at the end."""
-    max_gradient_norm: float = 0.5
-    """Bound on the norm of the actor's and of the critic's gradient."""
-    log_std: float = -1.0
-    """Initial log standard deviation of continuous actions."""
-    normalize_observations: bool = True
-    """Whether observations are standardised by their running mean and variance."""
-    observation_clip: float = 5.0
-    """Bound on the standardised observations."""
-    reward_scale: float = 0.05
-    """Factor on the training rewards, which are at most 1 a step for targets."""
-    advantage_offset: float = 1e-3
-    """Added to the standard deviation of a batch's advantages."""
-    bootstrap_time_limits: bool = True
-    """Whether a truncated episode is continued by the value of its last observation."""
-    segment: int = 250
-    """Steps after which a copy of the world gets a new target; 0: at the end of episodes only."""
-    shaping: float = 0.5
-    """Share of the dense term in the training reward of a target; none in any score."""
-    shaping_reach: float = 20.0
-    """Distance from the target at which the dense term is zero, in widths of the reward."""
-
-
 class Learner:
     """A conditioned policy in training, for one seed.
 
@@ -226,7 +161,7 @@ class Learner:
         self.observations = np.asarray(envs.reset(seed=[int(s) for s in env_seeds])[0])
         self.targets = conditions.draw(config.n_envs, self.random)
         # Copies switch at different times, so that a batch sees all conditions.
-        self.left = self.random.integers(1, conditions.segment + 1, config.n_envs)
+        self.left = self.random.integers(1, max(conditions.segment, 1) + 1, config.n_envs)
         self.statistics = RunningStatistics(1, self.size)
         generator = torch.Generator().manual_seed(seed)
         inputs, hidden = self.size + conditions.n_features, config.hidden_size
@@ -255,17 +190,6 @@ class Learner:
         parts = (observations.astype(np.float32), self.conditions.features(conditions))
         return torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)
 
-    def act(self, observations: FloatArray, conditions: FloatArray) -> npt.NDArray[Any]:
-        """Deterministic actions as the worlds take them, for raw observations (B, d)."""
-        outputs = self.actor.forward(self.inputs(observations, conditions))[0]
-        return self.deterministic(outputs)
-
-    def deterministic(self, outputs: Tensor) -> npt.NDArray[Any]:
-        """The likeliest actions for outputs (B, o)."""
-        if self.actions.has_log_std:
-            return outputs.clamp(-1.0, 1.0).cpu().numpy()
-        return outputs.argmax(-1).cpu().numpy()
-
     def collect(self) -> Batch:
         """Acts for batch_size transitions."""
         config, n_envs = self.config, self.config.n_envs
@@ -279,7 +203,11 @@ class Learner:
         rewards = np.empty((n_steps, n_envs))
         ended = np.zeros((n_steps, n_envs), bool)
         noise = self.actions.draw_noise((n_steps, n_envs), self.random)
-        std = self.actor.parameters["log_std"].exp().cpu().numpy() if self.actions.has_log_std else None
+        std = (
+            self.actor.parameters["log_std"].exp().cpu().numpy()
+            if self.actions.has_log_std
+            else None
+        )
         cut_where: list[tuple[int, npt.NDArray[np.intp]]] = []
         cut_inputs: list[Tensor] = []
         for t in range(n_steps):
@@ -398,6 +326,66 @@ class Learner:
             norm = torch.linalg.vector_norm(gradient)
             gradient.mul_((self.config.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0))
             self.optimizers[name].step()
+
+    def freeze(self, conditions: FloatArray) -> FrozenActor:
+        """The actor as it is, under each of the conditions (k, p)."""
+        p = {name: tensor.cpu().numpy().copy() for name, tensor in self.actor.parameters.items()}
+        weight = p["weight_1"]
+        normalized = self.config.normalize_observations
+        return FrozenActor(
+            weight_1=weight[: self.size],
+            bias_1=p["bias_1"] + self.conditions.features(conditions) @ weight[self.size :],
+            weight_2=p["weight_2"],
+            bias_2=p["bias_2"],
+            weight_3=p["weight_3"],
+            bias_3=p["bias_3"],
+            mean=self.statistics.mean[0].astype(np.float32),
+            scale=self.statistics.scale()[0].astype(np.float32),
+            clip=self.config.observation_clip if normalized else None,
+            discrete=not self.actions.has_log_std,
+        )
+
+    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+        """Everything that training needs to continue bit for bit: arrays, and JSON."""
+        arrays = {f"env.{name}": array for name, array in self.envs.get_state().items()}
+        arrays |= {name: getattr(self.statistics, name)[0] for name in _STATISTICS}
+        arrays |= {"observations": self.observations, "targets": self.targets, "left": self.left}
+        for name, tensor in self._tensors().items():
+            arrays[name] = tensor.cpu().numpy().copy()
+        state = {
+            "transitions": self.transitions,
+            "n_updates": self.n_updates,
+            "random": self.random.bit_generator.state,
+        }
+        return arrays, state
+
+    def set_state(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        """Restores what `get_state` returned."""
+        self.transitions, self.n_updates = int(state["transitions"]), int(state["n_updates"])
+        self.random.bit_generator.state = state["random"]
+        self.envs.set_state({name: arrays[f"env.{name}"] for name in self.envs.get_state()})
+        for name in _STATISTICS:
+            setattr(self.statistics, name, arrays[name][None].copy())
+        self.observations = arrays["observations"].copy()
+        self.targets, self.left = arrays["targets"].copy(), arrays["left"].copy()
+        for name, tensor in self._tensors().items():
+            tensor.copy_(torch.from_numpy(np.asarray(arrays[name])))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Parameters and Adam's state of both networks, by name."""
+        tensors = {}
+        for name, network in (("actor", self.actor), ("critic", self.critic)):
+            adam = self.optimizers[name].state[network.flat]
+            if not adam:  # before the first step
+                adam["step"] = torch.zeros((), device=self.device)
+                adam["exp_avg"] = torch.zeros_like(network.flat)
+                adam["exp_avg_sq"] = torch.zeros_like(network.flat)
+            tensors |= {f"{name}.{part}": adam[part] for part in adam} | {name: network.flat}
+        return tensors
+
+    def close(self) -> None:
+        """Closes the worlds."""
+        self.envs.close()
 
     def _anneal(self, start: float, end: float) -> float:
         """Geometric schedule over the total; linear where an end is zero."""
