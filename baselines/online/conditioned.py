@@ -27,9 +27,10 @@ from baselines.online.actions import clipped_surrogate, make_actions
 from baselines.online.collection import RunningStatistics
 from baselines.online.conditioned_policies import FrozenActor
 from baselines.online.conditioned_settings import TrainingConfig
-from baselines.online.preferences import Conditions
+from baselines.online.preferences import make_conditions
 from rmdp_bench import Task
 
+_ROWS = ("observations", "targets", "left", "smoothed")
 _STATISTICS = ("mean", "variance", "count")
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -123,6 +124,7 @@ class Learner:
     """A conditioned policy in training, for one seed.
 
     Attributes:
+        conditions: what the policy is conditioned on.
         actor, critic: the networks.
         statistics: of the raw observations.
         transitions: made so far, in all copies of the world.
@@ -133,7 +135,6 @@ class Learner:
         self,
         task: Task,
         config: TrainingConfig,
-        conditions: Conditions,
         total: int,
         seed: int,
         device: str,
@@ -143,17 +144,17 @@ class Learner:
         Args:
             task: names the world and the discount.
             config: settings.
-            conditions: what the policy is conditioned on.
             total: transitions over which the schedules run.
             seed: 0 to 2**31 - 1.
             device: "cpu" or "cuda"; the worlds and all random numbers stay on the CPU.
         """
-        self.task, self.config, self.conditions = task, config, conditions
-        self.total, self.device, self.transitions, self.n_updates = total, device, 0, 0
+        self.task, self.config, self.total, self.device = task, config, total, device
+        self.transitions = 0
         envs: Any = gym.make_vec(
             task.env_id, num_envs=config.n_envs, autoreset_mode="SameStep", agent_rewards=False
         )
         self.envs = envs
+        self.conditions = conditions = make_conditions(envs.population, config)
         self.actions = make_actions(envs.single_action_space)
         self.size = int(envs.single_observation_space.shape[0])
         self.random = np.random.default_rng([seed, 1])
@@ -162,6 +163,7 @@ class Learner:
         self.targets = conditions.draw(config.n_envs, self.random)
         # Copies switch at different times, so that a batch sees all conditions.
         self.left = self.random.integers(1, max(conditions.segment, 1) + 1, config.n_envs)
+        self.smoothed = np.zeros((config.n_envs, envs.population.outcome_size))
         self.statistics = RunningStatistics(1, self.size)
         generator = torch.Generator().manual_seed(seed)
         inputs, hidden = self.size + conditions.n_features, config.hidden_size
@@ -208,6 +210,7 @@ class Learner:
             if self.actions.has_log_std
             else None
         )
+        smoothing = 1.0 / max(config.smoothing, 1.0)
         cut_where: list[tuple[int, npt.NDArray[np.intp]]] = []
         cut_inputs: list[Tensor] = []
         for t in range(n_steps):
@@ -224,7 +227,9 @@ class Learner:
                 following = following.copy()
                 for row in np.flatnonzero(over):
                     following[row] = info["final_obs"][row]
-            rewards[t] = self.conditions.rewards(outcome, self.targets)
+            self.smoothed += (outcome - self.smoothed) * smoothing
+            rewards[t] = self.conditions.rewards(outcome, self.smoothed, self.targets)
+            self.smoothed[over] = 0.0
             self.left -= 1
             switched = over | (self.left == 0)
             ended[t] = switched
@@ -303,7 +308,6 @@ class Learner:
             order = torch.from_numpy(self.random.permutation(n_rows)).to(self.device)
             for rows in order.split(config.minibatch_size):
                 self._step(batch, rows, entropy)
-        self.n_updates += 1
 
     def _step(self, batch: Batch, rows: Tensor, entropy: float) -> None:
         """One gradient step of actor and critic."""
@@ -349,25 +353,24 @@ class Learner:
         """Everything that training needs to continue bit for bit: arrays, and JSON."""
         arrays = {f"env.{name}": array for name, array in self.envs.get_state().items()}
         arrays |= {name: getattr(self.statistics, name)[0] for name in _STATISTICS}
-        arrays |= {"observations": self.observations, "targets": self.targets, "left": self.left}
+        arrays |= {name: getattr(self, name).copy() for name in _ROWS}
         for name, tensor in self._tensors().items():
             arrays[name] = tensor.cpu().numpy().copy()
         state = {
             "transitions": self.transitions,
-            "n_updates": self.n_updates,
             "random": self.random.bit_generator.state,
         }
         return arrays, state
 
     def set_state(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
         """Restores what `get_state` returned."""
-        self.transitions, self.n_updates = int(state["transitions"]), int(state["n_updates"])
+        self.transitions = int(state["transitions"])
         self.random.bit_generator.state = state["random"]
         self.envs.set_state({name: arrays[f"env.{name}"] for name in self.envs.get_state()})
         for name in _STATISTICS:
             setattr(self.statistics, name, arrays[name][None].copy())
-        self.observations = arrays["observations"].copy()
-        self.targets, self.left = arrays["targets"].copy(), arrays["left"].copy()
+        for name in _ROWS:
+            setattr(self, name, arrays[name].copy())
         for name, tensor in self._tensors().items():
             tensor.copy_(torch.from_numpy(np.asarray(arrays[name])))
 

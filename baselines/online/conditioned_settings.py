@@ -53,6 +53,8 @@ class TrainingConfig:
     """Steps after which a copy of the world gets a new target; 0: at the end of episodes only."""
     shaping: float = 0.5
     """Share of the dense term in the training reward of a target; none in any score."""
+    smoothing: float = 1.0
+    """Steps over which the dense term averages the outcome: a gait's speed oscillates."""
     shaping_reach: float = 20.0
     """Distance from the target at which the dense term is zero, in widths of the reward."""
 

@@ -35,8 +35,10 @@ class Conditions(Protocol):
     def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
         """What the networks read of conditions (B, p): (B, f)."""
 
-    def rewards(self, outcomes: FloatArray, conditions: FloatArray) -> FloatArray:
-        """Training rewards (B,) of outcomes (B, m) under conditions (B, p)."""
+    def rewards(
+        self, outcomes: FloatArray, smoothed: FloatArray, conditions: FloatArray
+    ) -> FloatArray:
+        """Training rewards (B,) of outcomes (B, m), now and smoothed, under conditions (B, p)."""
 
     def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
         """Conditions (size, p) to choose from."""
@@ -79,10 +81,13 @@ class TargetConditions:
         line = place[:, :1] / ((N_CENTRES - 1) / 2) - 1.0
         return np.concatenate([np.exp(-0.5 * place**2), line], axis=1).astype(np.float32)
 
-    def rewards(self, outcomes: FloatArray, conditions: FloatArray) -> FloatArray:
+    def rewards(
+        self, outcomes: FloatArray, smoothed: FloatArray, conditions: FloatArray
+    ) -> FloatArray:
         """From 0 to 1."""
         distance = np.abs(outcomes[:, 0] - conditions[:, 0])
         own = np.maximum(1.0 - distance / self.width, 0.0)
+        distance = np.abs(smoothed[:, 0] - conditions[:, 0])
         dense = np.maximum(1.0 - distance / self.reach, 0.0)
         rewards: FloatArray = (1.0 - self.shaping) * own + self.shaping * dense
         return rewards
@@ -127,7 +132,9 @@ class WeightConditions:
         greatest = np.abs(conditions).max(1, keepdims=True)
         return (conditions / np.maximum(greatest, 1e-12)).astype(np.float32)
 
-    def rewards(self, outcomes: FloatArray, conditions: FloatArray) -> FloatArray:
+    def rewards(
+        self, outcomes: FloatArray, smoothed: FloatArray, conditions: FloatArray
+    ) -> FloatArray:
         """The group's mean reward."""
         rewards: FloatArray = (outcomes * conditions).sum(1)
         return rewards

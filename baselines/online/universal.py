@@ -32,7 +32,6 @@ import torch
 from baselines.online.conditioned import Learner
 from baselines.online.conditioned_policies import make_solution
 from baselines.online.conditioned_settings import TASK_SETTINGS, TrainingConfig
-from baselines.online.preferences import make_conditions
 from baselines.online.selection import select
 from baselines.online.trials import try_conditions
 from baselines.settings import check_range
@@ -106,8 +105,8 @@ class Run:
         """Makes the worlds and the networks."""
         self.task, self.config, self.seed = task, config, seed
         self.training, self.n_candidates = budget(task, config)
-        self.conditions = make_conditions(task.population, config)
-        self.learner = Learner(task, config, self.conditions, self.training, seed, device)
+        self.learner = Learner(task, config, self.training, seed, device)
+        self.conditions = self.learner.conditions
         self.tried = 0
         """Transitions of the roll-outs that conditions were chosen by."""
 
