@@ -225,12 +225,12 @@ def test_stopped_it_continues_to_the_same_solution(tmp_path: Path) -> None:
 
 
 def test_target_rewards() -> None:
-    config = universal.Config(shaping=0.25, shaping_reach=2.0)
+    config = universal.Config(shaping_reach=2.0)
     conditions = make_conditions(POPULATION, config)
     assert isinstance(conditions, TargetConditions)
     speeds = np.array([[0.0], [0.3], [0.9], [1.2]])
     zero = np.zeros((4, 1))
-    rewards = conditions.rewards(speeds, speeds, zero)
+    rewards = conditions.rewards(speeds, speeds, zero, 0.25)
     own, dense = np.array([1, 0.5, 0, 0]), np.array([1, 0.75, 0.25, 0])
     np.testing.assert_allclose(rewards, 0.75 * own + 0.25 * dense)
     draws = conditions.draw(1000, np.random.default_rng(0))
@@ -247,7 +247,7 @@ def test_weight_conditions_are_mean_weights_of_groups() -> None:
     expected = [weights[[0, 3]].mean(0), weights[[1, 2, 4, 5]].mean(0)]
     np.testing.assert_allclose(proposed, expected)
     outcomes = np.random.default_rng(1).normal(size=(2, 4))
-    rewards = conditions.rewards(outcomes, outcomes, proposed)
+    rewards = conditions.rewards(outcomes, outcomes, proposed, 0.5)
     agents = LinearPopulation(weights).rewards(outcomes)
     np.testing.assert_allclose(rewards, [agents[0, [0, 3]].mean(), agents[1, [1, 2, 4, 5]].mean()])
     np.testing.assert_allclose(

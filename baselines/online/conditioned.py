@@ -210,7 +210,9 @@ class Learner:
             if self.actions.has_log_std
             else None
         )
-        smoothing = 1.0 / max(config.smoothing, 1.0)
+        smoothing = 1.0 / config.smoothing
+        done = min(1.0, self.transitions / self.total)
+        shaping = config.shaping + (config.final_shaping - config.shaping) * done
         cut_where: list[tuple[int, npt.NDArray[np.intp]]] = []
         cut_inputs: list[Tensor] = []
         for t in range(n_steps):
@@ -228,7 +230,7 @@ class Learner:
                 for row in np.flatnonzero(over):
                     following[row] = info["final_obs"][row]
             self.smoothed += (outcome - self.smoothed) * smoothing
-            rewards[t] = self.conditions.rewards(outcome, self.smoothed, self.targets)
+            rewards[t] = self.conditions.rewards(outcome, self.smoothed, self.targets, shaping)
             self.smoothed[over] = 0.0
             self.left -= 1
             switched = over | (self.left == 0)

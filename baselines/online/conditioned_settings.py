@@ -52,7 +52,9 @@ class TrainingConfig:
     segment: int = 250
     """Steps after which a copy of the world gets a new target; 0: at the end of episodes only."""
     shaping: float = 0.5
-    """Share of the dense term in the training reward of a target; none in any score."""
+    """Share of the dense term in the training reward of a target, at the start; no score has it."""
+    final_shaping: float = 0.5
+    """The same at the end; linear between."""
     smoothing: float = 1.0
     """Steps over which the dense term averages the outcome: a gait's speed oscillates."""
     shaping_reach: float = 20.0
@@ -71,7 +73,8 @@ class TrainingConfig:
         check_range(self, 0.0, math.inf, "advantage_offset", "segment")
         check_range(self, 1e-12, math.inf, "max_gradient_norm", "observation_clip")
         check_range(self, 1e-12, math.inf, "reward_scale", "shaping_reach")
-        check_range(self, 0.0, 1.0, "shaping")
+        check_range(self, 0.0, 1.0, "shaping", "final_shaping")
+        check_range(self, 1.0, math.inf, "smoothing")
         check_range(self, -10.0, 2.0, "log_std")
         for unit in ("n_envs", "minibatch_size"):
             if self.batch_size < 1 or self.batch_size % getattr(self, unit):
@@ -81,9 +84,28 @@ class TrainingConfig:
                 )
 
 
+_LEGGED: dict[str, Any] = {
+    "batch_size": 4096,
+    "n_envs": 16,
+    "log_std": -0.5,
+    "entropy_coefficient": 3e-3,
+    "final_entropy_coefficient": 5e-4,
+    "segment": 1000,
+    "shaping": 0.8,
+    "final_shaping": 0.3,
+    "smoothing": 20.0,
+}
+"""Robots that can fall: they learn to live before they learn to keep a speed. The dense term, large
+at first, rewards every step of a life, and averages the speed over about a stride."""
+
 TASK_SETTINGS: dict[str, dict[str, Any]] = {
     "rmdp/HalfCheetahVel-n100-v0": {"total_transitions": 2_000_000},
     "rmdp/HalfCheetahVel-n1000-v0": {"total_transitions": 10_000_000},
+    **{
+        f"rmdp/{robot}Vel-n{n_agents}-v0": _LEGGED
+        for robot in ("Hopper", "Walker2d", "Ant")
+        for n_agents in (100, 1000)
+    },
     "rmdp/ResourceGathering-n25-v0": {
         "total_transitions": 1_000_000,
         "learning_rate": 5e-4,

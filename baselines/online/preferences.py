@@ -36,9 +36,20 @@ class Conditions(Protocol):
         """What the networks read of conditions (B, p): (B, f)."""
 
     def rewards(
-        self, outcomes: FloatArray, smoothed: FloatArray, conditions: FloatArray
+        self,
+        outcomes: FloatArray,
+        smoothed: FloatArray,
+        conditions: FloatArray,
+        shaping: float,
     ) -> FloatArray:
-        """Training rewards (B,) of outcomes (B, m), now and smoothed, under conditions (B, p)."""
+        """Training rewards (B,) under conditions (B, p).
+
+        Args:
+            outcomes: (B, m) of this step.
+            smoothed: (B, m) their moving average.
+            conditions: (B, p)
+            shaping: share of the dense term, where there is one.
+        """
 
     def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
         """Conditions (size, p) to choose from."""
@@ -64,7 +75,7 @@ class TargetConditions:
             population: the agents.
             config: segments and shaping.
         """
-        self.population, self.segment, self.shaping = population, config.segment, config.shaping
+        self.population, self.segment = population, config.segment
         self.width, self.reach = population.width, config.shaping_reach * population.width
         self.low, self.high = float(population.targets.min()), float(population.targets.max())
         self.centres = np.linspace(self.low, self.high, N_CENTRES)
@@ -82,14 +93,18 @@ class TargetConditions:
         return np.concatenate([np.exp(-0.5 * place**2), line], axis=1).astype(np.float32)
 
     def rewards(
-        self, outcomes: FloatArray, smoothed: FloatArray, conditions: FloatArray
+        self,
+        outcomes: FloatArray,
+        smoothed: FloatArray,
+        conditions: FloatArray,
+        shaping: float,
     ) -> FloatArray:
         """From 0 to 1."""
         distance = np.abs(outcomes[:, 0] - conditions[:, 0])
         own = np.maximum(1.0 - distance / self.width, 0.0)
         distance = np.abs(smoothed[:, 0] - conditions[:, 0])
         dense = np.maximum(1.0 - distance / self.reach, 0.0)
-        rewards: FloatArray = (1.0 - self.shaping) * own + self.shaping * dense
+        rewards: FloatArray = (1.0 - shaping) * own + shaping * dense
         return rewards
 
     def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
@@ -133,7 +148,11 @@ class WeightConditions:
         return (conditions / np.maximum(greatest, 1e-12)).astype(np.float32)
 
     def rewards(
-        self, outcomes: FloatArray, smoothed: FloatArray, conditions: FloatArray
+        self,
+        outcomes: FloatArray,
+        smoothed: FloatArray,
+        conditions: FloatArray,
+        shaping: float,
     ) -> FloatArray:
         """The group's mean reward."""
         rewards: FloatArray = (outcomes * conditions).sum(1)
