@@ -13,6 +13,7 @@ import torch
 
 from baselines.online import universal
 from baselines.online.conditioned import Learner, TwoLayerNetwork
+from baselines.online.conditioned_policies import make_solution
 from baselines.online.preferences import TargetConditions, WeightConditions, make_conditions
 from baselines.online.selection import local_search, select
 from rmdp_bench import LinearPopulation, TargetPopulation, load_solution, save_solution
@@ -122,7 +123,7 @@ def test_frozen_policies_act_as_the_conditioned_one(tmp_path: Path) -> None:
     learner = Learner(task, config, 2_048, 0, "cpu")
     learner.update(learner.collect())
     conditions = np.array([[-0.6], [0.1], [0.5]])
-    solution = universal.make_solution(learner.freeze(conditions), np.eye(3)[[0, 1, 2, 0]])
+    solution = make_solution(learner.freeze(conditions), np.eye(3)[[0, 1, 2, 0]])
     save_solution(solution, tmp_path / "solution")
     loaded = load_solution(tmp_path / "solution")
     observations = np.linspace(-1, 1, 9)[:, None]

@@ -86,7 +86,6 @@ class TrainingConfig:
 
 _LEGGED: dict[str, Any] = {
     "batch_size": 4096,
-    "n_envs": 16,
     "log_std": -0.5,
     "entropy_coefficient": 3e-3,
     "final_entropy_coefficient": 5e-4,
@@ -100,7 +99,7 @@ at first, rewards every step of a life, and averages the speed over about a stri
 
 TASK_SETTINGS: dict[str, dict[str, Any]] = {
     "rmdp/HalfCheetahVel-n100-v0": {"total_transitions": 2_000_000},
-    "rmdp/HalfCheetahVel-n1000-v0": {"total_transitions": 10_000_000},
+    "rmdp/HalfCheetahVel-n1000-v0": {"n_candidates": 401},
     **{
         f"rmdp/{robot}Vel-n{n_agents}-v0": _LEGGED
         for robot in ("Hopper", "Walker2d", "Ant")
@@ -108,6 +107,7 @@ TASK_SETTINGS: dict[str, dict[str, Any]] = {
     },
     "rmdp/ResourceGathering-n25-v0": {
         "total_transitions": 1_000_000,
+        "n_candidates": 2001,
         "learning_rate": 5e-4,
         "entropy_coefficient": 0.05,
         "normalize_observations": False,

@@ -48,7 +48,7 @@ class Config(TrainingConfig):
 
     total_transitions: int = 10_000_000
     """Transitions of everything, all k policies together; at most k times the task's."""
-    n_candidates: int = 201
+    n_candidates: int = 101
     """Conditions that are rolled out to choose from; fewer if they would take a quarter of all
     transitions."""
     n_episodes: int = 1
