@@ -136,9 +136,11 @@ class WeightConditions:
         return (members @ self.weights) / members.sum(1, keepdims=True)
 
     def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
-        """Random groups, of every size alike often."""
+        """Random groups: half of any size alike often, half as often of 1 or 2 as of 4 to 8."""
         n = self.n_agents
         sizes = generator.integers(1, n + 1, size)
+        small = np.exp(generator.uniform(0, np.log(n + 1), size)).astype(int)
+        sizes = np.where(generator.random(size) < 0.5, small, sizes)
         order = generator.permuted(np.tile(np.arange(n), (size, 1)), axis=1)
         return self._means(order < sizes[:, None])
 
@@ -159,9 +161,9 @@ class WeightConditions:
         return rewards
 
     def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
-        """Random groups, of which everybody is one."""
-        everybody = self.weights.mean(0, keepdims=True)
-        return np.concatenate([everybody, self.draw(size - 1, generator)])
+        """Everybody, each agent alone, and random groups."""
+        known = np.concatenate([self.weights.mean(0, keepdims=True), self.weights])[:size]
+        return np.concatenate([known, self.draw(size - len(known), generator)])
 
     def proposals(self, served_by: IntArray, n_groups: int) -> FloatArray:
         """Each group's own mean weights."""
