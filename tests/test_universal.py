@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from baselines.online import universal
-from baselines.online.conditioned import Learner, TwoLayerNetwork
+from baselines.online.conditioned import Learner
+from baselines.online.conditioned_network import TwoLayerNetwork
 from baselines.online.conditioned_policies import make_solution
 from baselines.online.preferences import TargetConditions, WeightConditions, make_conditions
 from baselines.online.selection import local_search, select
@@ -128,12 +129,12 @@ def test_frozen_policies_act_as_the_conditioned_one(tmp_path: Path) -> None:
     loaded = load_solution(tmp_path / "solution")
     observations = np.linspace(-1, 1, 9)[:, None]
     for j, condition in enumerate(conditions):
-        inputs = learner.inputs(observations, np.repeat(condition[None], 9, axis=0))
-        expected = learner.actor.forward(inputs)[0].clamp(-1, 1).numpy()
+        inputs = learner.worlds.inputs(observations, np.repeat(condition[None], 9, axis=0))
+        expected = learner.actor.evaluate(torch.from_numpy(inputs)).clip(-1, 1)
         for policies in (solution.policies, loaded.policies):
             np.testing.assert_allclose(policies[j].act(observations), expected, atol=1e-6)
     assert not np.allclose(solution.policies[0].act(observations), expected, atol=1e-3)
-    learner.close()
+    learner.worlds.envs.close()
 
 
 def solve(task: Task, seeds: list[int], **settings: Any) -> tuple[list[Any], RunLog]:

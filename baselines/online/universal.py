@@ -106,7 +106,7 @@ class Run:
         self.task, self.config, self.seed = task, config, seed
         self.training, self.n_candidates = budget(task, config)
         self.learner = Learner(task, config, self.training, seed, device)
-        self.conditions = self.learner.conditions
+        self.conditions = self.learner.worlds.conditions
         self.tried = 0
         """Transitions of the roll-outs that conditions were chosen by."""
 
@@ -181,7 +181,7 @@ def solve(
     total = max(run.learner.transitions + run.tried for run in runs)
     log.progress(-(-total // k), {"reward": [run.learner.mean_reward for run in runs]})
     for run in runs:
-        run.learner.close()
+        run.learner.worlds.envs.close()
     return solutions
 
 
