@@ -260,11 +260,11 @@ def test_weight_conditions_are_mean_weights_of_groups() -> None:
 def test_it_solves_a_small_part_of_resource_gathering() -> None:
     """Enough to be far better than nothing; the optimum takes longer."""
     task = get_task("ResourceGathering-n25-k5-v0")
-    task = Task(**{**vars(task), "transitions": 16_000})
+    task = Task(**{**vars(task), "transitions": 9_000})
     config = universal.config_for(task)
     log = RunLog(task, [0])
     (solution,) = universal.solve(task, config, [0], "cpu", log)
-    assert welfare_of(task, solution) > 40
+    assert welfare_of(task, solution) > 25
     assert log.transitions <= task.transitions
 
 
