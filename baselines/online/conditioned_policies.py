@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from baselines.online.policies import export_module
+from baselines.onnx_export import export_module
 from rmdp_bench import Solution
 
 FloatArray = npt.NDArray[np.float32]
