@@ -99,7 +99,7 @@ def test_same_seed_same_run(name: str) -> None:
 
 def test_every_solver_is_tested() -> None:
     online = {name for name, module in SOLVERS.items() if module.startswith("baselines.online.")}
-    assert {*SETTINGS, "oracle"} == online
+    assert {*SETTINGS, "oracle", "universal"} == online
 
 
 def without_clock(row: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ SOLVERS: Mapping[str, str] = {
     "clustering": "baselines.online.clustering",
     "random_assignment": "baselines.online.random_assignment",
     "oracle": "baselines.online.oracle",
+    "universal": "baselines.online.universal",
     "morel": "baselines.offline.morel",
     "true_env_mpc": "baselines.offline.true_env_mpc",
     "bcq": "baselines.offline.bcq",

@@ -1,0 +1,183 @@
+"""What a policy is conditioned on: a target on a line, or a group's mean weights."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from baselines.online.conditioned_settings import TrainingConfig
+from rmdp_bench import LinearPopulation, Population, TargetPopulation, constant_speed_optimum
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.intp]
+
+N_CENTRES = 21
+"""Radial features of a target: one every twentieth of the range."""
+
+
+class Conditions(Protocol):
+    """How a population's preferences are drawn, read, rewarded and chosen.
+
+    Attributes:
+        n_features: f, numbers that the networks read of a condition.
+        segment: steps after which a copy of the world gets a new condition in training; 0: at the
+            end of an episode only.
+    """
+
+    n_features: int
+    segment: int
+
+    def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
+        """Conditions (size, p) to train on."""
+
+    def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
+        """What the networks read of conditions (B, p): (B, f)."""
+
+    def rewards(
+        self,
+        outcomes: FloatArray,
+        smoothed: FloatArray,
+        conditions: FloatArray,
+        shaping: float,
+    ) -> FloatArray:
+        """Training rewards (B,) under conditions (B, p).
+
+        Args:
+            outcomes: (B, m) of this step.
+            smoothed: (B, m) their moving average.
+            conditions: (B, p)
+            shaping: share of the dense term, where there is one.
+        """
+
+    def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
+        """Conditions (size, p) to choose from."""
+
+    def proposals(self, served_by: IntArray, n_groups: int) -> FloatArray:
+        """Conditions for the groups of a choice, (m, p); none where they bring nothing new."""
+
+    def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
+        """Conditions (k, p), and the one of each agent (n,), before anything is known."""
+
+
+class TargetConditions:
+    """A condition is a target, read through radial features and as a number.
+
+    The training reward is, next to the agent's own (1 on the target, 0 beyond the width), a dense
+    term that falls linearly over `reach`: most conditions never see the first one by chance.
+    """
+
+    def __init__(self, population: TargetPopulation, config: TrainingConfig) -> None:
+        """Covers the range of the population's targets.
+
+        Args:
+            population: the agents.
+            config: segments and shaping.
+        """
+        self.population, self.segment = population, config.segment
+        self.width, self.reach = population.width, config.shaping_reach * population.width
+        self.low, self.high = float(population.targets.min()), float(population.targets.max())
+        self.centres = np.linspace(self.low, self.high, N_CENTRES)
+        self.spacing = max(self.high - self.low, 1e-6) / (N_CENTRES - 1)
+        self.n_features = N_CENTRES + 1
+
+    def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
+        """Uniform over the range: (size, 1)."""
+        return generator.uniform(self.low, self.high, (size, 1))
+
+    def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
+        """Bumps around the centres, and the place in the range from -1 to 1."""
+        place = (conditions - self.centres) / self.spacing
+        line = place[:, :1] / ((N_CENTRES - 1) / 2) - 1.0
+        return np.concatenate([np.exp(-0.5 * place**2), line], axis=1).astype(np.float32)
+
+    def rewards(
+        self,
+        outcomes: FloatArray,
+        smoothed: FloatArray,
+        conditions: FloatArray,
+        shaping: float,
+    ) -> FloatArray:
+        """From 0 to 1."""
+        distance = np.abs(outcomes[:, 0] - conditions[:, 0])
+        own = np.maximum(1.0 - distance / self.width, 0.0)
+        distance = np.abs(smoothed[:, 0] - conditions[:, 0])
+        dense = np.maximum(1.0 - distance / self.reach, 0.0)
+        rewards: FloatArray = (1.0 - shaping) * own + shaping * dense
+        return rewards
+
+    def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
+        """Evenly spaced over the range."""
+        return np.linspace(self.low, self.high, size)[:, None]
+
+    def proposals(self, served_by: IntArray, n_groups: int) -> FloatArray:
+        """None: the candidates lie closer than any two agents can tell."""
+        return np.empty((0, 1))
+
+    def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
+        """The best targets if each were held perfectly."""
+        optimum = constant_speed_optimum(self.population, n_groups)
+        return optimum.speeds[:, None], optimum.assignment.argmax(1)
+
+
+class WeightConditions:
+    """A condition is the mean of a group's weights; it is read relative to its greatest."""
+
+    segment = 0
+
+    def __init__(self, population: LinearPopulation) -> None:
+        """Groups of the population's agents."""
+        self.weights = population.weights
+        self.n_agents, self.n_features = self.weights.shape
+
+    def _means(self, members: npt.NDArray[np.bool_]) -> FloatArray:
+        """Mean weights (B, m) of groups (B, n)."""
+        return (members @ self.weights) / members.sum(1, keepdims=True)
+
+    def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
+        """Random groups: half of any size alike often, half as often of 1 or 2 as of 4 to 8."""
+        n = self.n_agents
+        sizes = generator.integers(1, n + 1, size)
+        small = np.exp(generator.uniform(0, np.log(n + 1), size)).astype(int)
+        sizes = np.where(generator.random(size) < 0.5, small, sizes)
+        order = generator.permuted(np.tile(np.arange(n), (size, 1)), axis=1)
+        return self._means(order < sizes[:, None])
+
+    def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
+        """(B, m), at most 1 in size."""
+        greatest = np.abs(conditions).max(1, keepdims=True)
+        return (conditions / np.maximum(greatest, 1e-12)).astype(np.float32)
+
+    def rewards(
+        self,
+        outcomes: FloatArray,
+        smoothed: FloatArray,
+        conditions: FloatArray,
+        shaping: float,
+    ) -> FloatArray:
+        """The group's mean reward."""
+        rewards: FloatArray = (outcomes * conditions).sum(1)
+        return rewards
+
+    def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
+        """Everybody, each agent alone, and random groups."""
+        known = np.concatenate([self.weights.mean(0, keepdims=True), self.weights])[:size]
+        return np.concatenate([known, self.draw(size - len(known), generator)])
+
+    def proposals(self, served_by: IntArray, n_groups: int) -> FloatArray:
+        """Each group's own mean weights."""
+        members = served_by == np.arange(n_groups)[:, None]
+        return self._means(members[members.any(1)])
+
+    def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
+        """Agents dealt out in turn."""
+        served_by = np.arange(self.n_agents) % n_groups
+        return self._means(served_by == np.arange(n_groups)[:, None]), served_by
+
+
+def make_conditions(population: Population, config: TrainingConfig) -> Conditions:
+    """The conditions of a population."""
+    if isinstance(population, TargetPopulation):
+        return TargetConditions(population, config)
+    return WeightConditions(population)
