@@ -5,12 +5,14 @@
 
 For every agent that an offline task scores: the mean return of uniform actions, and that of the
 solver `true_env_mpc` with its own settings for the environment, seed 0, in the task's scoring
-episodes.  `--episodes` plays fewer of them, for planners that are slow; the file says how many.
+episodes.  `--episodes` plays fewer of them and `--set n_sequences=40` makes the planner smaller,
+where it is slow; the file says so.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -54,18 +56,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("environments", nargs="*", metavar="ENV")
     parser.add_argument("--episodes", type=int, help="that the planner plays for each agent")
+    parser.add_argument("--set", action="append", default=[], help="setting of the planner")
     arguments = parser.parse_args()
     unknown = set(arguments.environments) - set(tasks)
     if unknown:
         parser.error(f"no offline task is in {unknown.pop()}, expected one of {', '.join(tasks)}")
     for env_id in arguments.environments or list(tasks):
-        row = measure(tasks[env_id], arguments.episodes)
+        row = measure(tasks[env_id], arguments.episodes, arguments.set)
         document = read_json(REFERENCES_FILE) | {env_id: row}
         write_json(REFERENCES_FILE, {name: document[name] for name in sorted(document)})
         print(env_id, row["agents"], flush=True)
 
 
-def measure(task: Task, n_episodes: int | None) -> dict[str, Any]:
+def measure(task: Task, n_episodes: int | None, settings: Sequence[str]) -> dict[str, Any]:
     """The row of an environment."""
     n_episodes = n_episodes or task.n_eval_episodes
     scored, heldout = task.eval_agents or (), task.heldout_agents
@@ -74,7 +77,7 @@ def measure(task: Task, n_episodes: int | None) -> dict[str, Any]:
     everybody = Solution([UniformPolicy(space)], np.ones((len(agents), 1)))
     random, _ = play_agents(task, everybody, agents, N_RANDOM_EPISODES, EVALUATION_SEED)
     planner = load_solver("true_env_mpc")
-    config = make_config(planner, task)
+    config = make_config(planner, task, settings)
     (solution,) = planner.module.solve(task, config, [0], "cpu", RunLog(task, [0]))
     assert isinstance(solution, OfflineSolution) and solution.adapt is not None
     planned = []
@@ -88,6 +91,7 @@ def measure(task: Task, n_episodes: int | None) -> dict[str, Any]:
     command = f"python -m scripts.record_references {task.env_id}"
     if n_episodes != task.n_eval_episodes:
         command += f" --episodes {n_episodes}"
+    command += "".join(f" --set {setting}" for setting in settings)
     return {
         "command": command,
         "cpu": cpu_model(),
