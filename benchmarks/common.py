@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, the simulator alone, and how results are written."""
+"""What the benchmarks share: the machine and what it can do, and how results are written."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from mujoco.batch import Batch
 from numpy.typing import NDArray
 
@@ -31,6 +33,21 @@ def describe_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
     }
+
+
+def measure_arithmetic(repetitions: int) -> float:
+    """Operations per second of float32 matrix products on all cores: the best of some."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(usable_cores())
+    matrix = torch.ones(1024, 1024)
+    best = 0.0
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        for _ in range(4):
+            torch.mm(matrix, matrix)
+        best = max(best, 4 * 2 * 1024**3 / (time.perf_counter() - start))
+    torch.set_num_threads(before)
+    return best
 
 
 def make_bare_loop(robot: str, n_envs: int) -> tuple[Batch, Callable[[NDArray[Any]], None]]:

@@ -8,11 +8,11 @@
                1024 reach on all cores, with the agent's and the action's factor folded into the
                last layer
 
-The dynamics have the shape of PerSim's (an ensemble of 5, one hidden layer of 256) and random
-parameters, with which observations hardly change, so that no plan ends early: the longest case.
-Decisions are counted for each environment: E in a call. Both ways decide from the same
-observations in turn, so that they share what else the machine does; seconds are medians over
-repetitions. The first row of a world checks that both give every plan the same return.
+The dynamics are PerSim's (an ensemble of 5, one hidden layer of 256) with random parameters, with
+which observations hardly change, so that no plan ends early: the longest case. Decisions are
+counted for each environment: E in a call. Both ways decide from the same observations in turn, so
+that they share what else the machine does; seconds are medians over repetitions. The first row of a
+world checks that both give every plan the same return.
 
     python -m benchmarks.planning [--quick] [--worlds NAME ...] [--num-envs 1 20] [--out DIR]
 """
@@ -30,10 +30,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.offline.dynamics import Dynamics, Objective, objective_for
-from baselines.offline.networks import MemberMLP, make_generators
+from baselines.offline.data import LoggedData
+from baselines.offline.dynamics import Objective, objective_for
+from baselines.offline.factored import FactoredConfig, FactoredModel
+from baselines.offline.networks import make_generators
 from baselines.offline.planning import PlannerConfig, RandomShooting
-from benchmarks.common import describe_machine, write_results
+from baselines.offline.simulators import PersonalSimulator
+from benchmarks.common import describe_machine, measure_arithmetic, write_results
 from rmdp_bench.cores import usable_cores
 
 N_MEMBERS, N_HIDDEN = 5, 256
@@ -70,62 +73,27 @@ WORLDS = {
 }
 
 
-class Factors:
-    """Random parameters of PerSim's model, for one agent.
-
-    Attributes:
-        network: v, (d) to (d, r).
-        products: (M, A, r) products of the agent's and the actions' factors.
-    """
-
-    def __init__(self, world: World) -> None:
-        """Draws them."""
-        sizes = (world.observation_size, N_HIDDEN, world.observation_size * world.rank)
-        self.network = MemberMLP(sizes, make_generators(0, 0, N_MEMBERS))
-        (generator,) = make_generators(0, 1, 1)
-        shape = (N_MEMBERS, world.n_actions, world.rank)
-        self.products = CHANGE * torch.randn(shape, generator=generator)
-
-
-class FoldedDynamics(Dynamics):
-    """The products folded into the last layer, which gives the change for each action."""
-
-    n_members = N_MEMBERS
-
-    def __init__(self, world: World, factors: Factors) -> None:
-        """Folds them."""
-        self.size, self.n_actions = world.observation_size, world.n_actions
-        (self.weight, last), (self.bias, last_bias) = (
-            factors.network.weights,
-            factors.network.biases,
-        )
-        products = factors.products[:, None, :, None]  # (M, 1, A, 1, r)
-        shape = (1, world.observation_size, world.rank)
-        self.last = (last.unflatten(-1, shape) * products).sum(-1).flatten(2).detach()
-        self.last_bias = (last_bias.unflatten(-1, shape) * products).sum(-1).flatten(2).detach()
-
-    def step(
-        self,
-        states: Tensor,
-        actions: Tensor,
-        envs: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """See `Dynamics.step`."""
-        hidden = torch.baddbmm(self.bias, states, self.weight).relu_()
-        changes = torch.baddbmm(self.last_bias, hidden, self.last)
-        changes = changes.unflatten(-1, (self.n_actions, self.size))
-        index = actions[:, None, None].expand(N_MEMBERS, -1, 1, self.size)
-        after: Tensor = states + changes.gather(2, index)[:, :, 0]
-        return after
+def make_model(world: World) -> FactoredModel:
+    """Random parameters of PerSim's model, of one agent."""
+    config = FactoredConfig(rank=world.rank, state_layers=(N_HIDDEN,))
+    row = torch.zeros(1, world.observation_size)
+    nothing = torch.zeros(1, dtype=torch.int64)
+    data = LoggedData(row, nothing, row[:, 0], row, nothing == 1, nothing, torch.tensor([0, 1]))
+    model = FactoredModel(config, data, world.n_actions, make_generators(0, 0, N_MEMBERS))
+    model.agent_network.weights[0].data.mul_(CHANGE)
+    model.agent_network.biases[0].data.mul_(CHANGE)
+    return model.requires_grad_(False)
 
 
 @torch.no_grad()
 def evaluate_plainly(
-    world: World, factors: Factors, objective: Objective, observations: Tensor, plans: Tensor
+    model: FactoredModel, objective: Objective, observations: Tensor, plans: Tensor
 ) -> Tensor:
     """Returns (E, S), a member and an environment at a time, nothing folded."""
-    (weights, last), (biases, last_bias) = factors.network.weights, factors.network.biases
+    network, shape = model.state_network, (model.observation_size, model.rank)
+    (weights, last), (biases, last_bias) = network.weights, network.biases
+    table = model.action_network.weights[0] + model.action_network.biases[0]
+    products = model.agent_factors() * table  # (M, A, r)
     returns = torch.zeros(plans.shape[:2])
     for e in range(len(plans)):
         for m in range(N_MEMBERS):
@@ -136,8 +104,8 @@ def evaluate_plainly(
                 actions = plans[e, :, t]
                 hidden = torch.addmm(biases[m], states, weights[m]).relu()
                 values = torch.addmm(last_bias[m], hidden, last[m])
-                values = values.unflatten(-1, (world.observation_size, world.rank))
-                after = states + (values * factors.products[m][actions][:, None]).sum(-1)
+                values = values.unflatten(-1, shape)
+                after = states + (values * products[m][actions][:, None]).sum(-1)
                 ended = objective.terminated(states, actions, after)
                 rewards = objective.reward(states, actions, after)
                 returns[e] += torch.where(running & ~ended, rewards, 0.0) / N_MEMBERS
@@ -156,26 +124,11 @@ def count_operations(world: World, config: PlannerConfig) -> float:
     return float(each * N_MEMBERS * config.n_sequences * config.horizon)
 
 
-def measure_arithmetic(repetitions: int) -> float:
-    """Operations per second of float32 matrix products on all cores: the best of some."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(usable_cores())
-    matrix = torch.ones(1024, 1024)
-    best = 0.0
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        for _ in range(4):
-            torch.mm(matrix, matrix)
-        best = max(best, 4 * 2 * 1024**3 / (time.perf_counter() - start))
-    torch.set_num_threads(before)
-    return best
-
-
 def measure(name: str, n_envs: int, config: PlannerConfig, repetitions: int) -> dict[str, Any]:
     """Seconds of both ways to decide for E environments, one number for each repetition."""
     world = WORLDS[name]
-    factors, objective = Factors(world), objective_for(world.env_id)
-    dynamics = FoldedDynamics(world, factors)
+    model, objective = make_model(world), objective_for(world.env_id)
+    dynamics = PersonalSimulator(model, slice(0, N_MEMBERS), model.agent_factors()[:, 0])
     observations = torch.tensor([world.start] * n_envs)
     envs = torch.arange(n_envs)
 
@@ -183,7 +136,7 @@ def measure(name: str, n_envs: int, config: PlannerConfig, repetitions: int) -> 
         return dynamics.evaluate(objective, observations, plans, envs)
 
     def plain(plans: Tensor) -> Tensor:
-        return evaluate_plainly(world, factors, objective, observations, plans)
+        return evaluate_plainly(model, objective, observations, plans)
 
     ways: dict[str, Callable[[Tensor], Tensor]] = {"plain": plain, "batched": batched}
     seconds: dict[str, list[float]] = {way: [] for way in ways}

@@ -8,53 +8,11 @@ numbers are float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
 
-Array = npt.NDArray[Any]
-Number = float | np.floating[Any]
-f32 = np.float32
-
-# Reassociation lets sums be vectorised. "nnan" and "ninf" are left out: a diverged network must
-# stay not a number. Python's errors on division would keep loops from being vectorised.
-_OPTIONS: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
-}
-_F1, _F2, _F3 = "f4[::1]", "f4[:,::1]", "f4[:,:,::1]"  # contiguous arrays of float32
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
-
-
-def _compile(function: FunctionT, signature: str | None = None) -> FunctionT:
-    try:
-        return cast(FunctionT, njit(signature, **_OPTIONS)(function))
-    except RuntimeError:  # no folder for the cache can be written: compile every time
-        return cast(FunctionT, njit(signature, **(_OPTIONS | {"cache": False}))(function))
-
-
-def _inner(function: FunctionT) -> FunctionT:
-    """Compiles what only compiled functions call."""
-    return _compile(function)
-
-
-def _outer(types: str) -> Callable[[FunctionT], FunctionT]:
-    """Compiles what Python calls, for arguments of these types.
-
-    So it happens when this module is imported for the first time, not within a run, and arrays of
-    other types are refused.
-    """
-
-    def compile_now(function: FunctionT) -> FunctionT:
-        return _compile(function, f"void({types})")
-
-    return compile_now
-
+from baselines.compilation import F1, F2, F3, Array, Number, adam_step, f32, inner, outer
 
 # tanh as a ratio of two polynomials, the one that Eigen uses: within 2.5e-7 of the exact value,
 # and ten times as fast as a call of the library's.
@@ -66,10 +24,9 @@ _Q0, _Q2 = f32(4.89352518554385e-03), f32(2.26843463243900e-03)
 _Q4, _Q6 = f32(1.18534705686654e-04), f32(1.19825839466702e-06)
 
 _HALF_LOG_TWO_PI = f32(0.5 * math.log(2 * math.pi))
-_FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999  # of Adam's moments: torch's defaults
 
 
-@_inner
+@inner
 def split(row: Array, k: int, d: int, h: int, o: int) -> tuple[Array, Array, Array, Array]:
     """The parts of a seed's parameters: (d, h), (h,), (k, h, o), (k, o), as in HeadedNetwork."""
     a = d * h
@@ -83,7 +40,7 @@ def split(row: Array, k: int, d: int, h: int, o: int) -> tuple[Array, Array, Arr
     )
 
 
-@_inner
+@inner
 def hidden_layer(inputs: Array, weight: Array, bias: Array, hidden: Array) -> None:
     """Writes tanh(inputs @ weight + bias) (B, h) into `hidden`."""
     np.dot(inputs, weight, hidden)
@@ -99,7 +56,7 @@ def hidden_layer(inputs: Array, weight: Array, bias: Array, hidden: Array) -> No
             hidden[b, i] = x * p / q
 
 
-@_inner
+@inner
 def hidden_gradient(
     inputs: Array, hidden: Array, slope: Array, weight_gradient: Array, bias_gradient: Array
 ) -> None:
@@ -113,8 +70,8 @@ def hidden_gradient(
     np.dot(inputs.T, slope, weight_gradient)
 
 
-@_outer(
-    f"{_F3}, {_F3}, {_F3}, {_F3}, {_F3}, b1, f8[:,::1], f8[:,::1], f8, "
+@outer(
+    f"{F3}, {F3}, {F3}, {F3}, {F3}, b1, f8[:,::1], f8[:,::1], f8, "
     "f8[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,:]"
 )
 def act(
@@ -182,38 +139,7 @@ def act(
                         actions[p, e, 0] = c
 
 
-@_inner
-def adam_step(
-    parameters: Array,
-    gradient: Array,
-    first: Array,
-    second: Array,
-    n_steps: int,
-    learning_rate: float,
-    epsilon: float,
-    max_norm: float,
-) -> None:
-    """Clips the gradient (P,) to `max_norm` and makes Adam's step number `n_steps`."""
-    total = f32(0.0)
-    for i in range(gradient.shape[0]):
-        total += gradient[i] * gradient[i]
-    clip = f32(max_norm) / (np.sqrt(total) + f32(1e-6))
-    clip = f32(1.0) if clip > f32(1.0) else clip
-    step = f32(learning_rate / (1.0 - _FIRST_DECAY**n_steps))
-    root = f32(1.0 / math.sqrt(1.0 - _SECOND_DECAY**n_steps))
-    floor = f32(epsilon)
-    new, new_square = f32(1.0 - _FIRST_DECAY), f32(1.0 - _SECOND_DECAY)
-    old_square = f32(_SECOND_DECAY)
-    for i in range(parameters.shape[0]):
-        g = gradient[i] * clip
-        m = first[i] + (g - first[i]) * new
-        v = second[i] * old_square + g * g * new_square
-        first[i] = m
-        second[i] = v
-        parameters[i] -= step * m / (np.sqrt(v) * root + floor)
-
-
-@_inner
+@inner
 def gather(observations: Array, rows: Array, inputs: Array) -> None:
     """Writes rows (B,) of every representative's observations (k, M, d) into (k B, d)."""
     n_rows = rows.shape[0]
@@ -222,7 +148,7 @@ def gather(observations: Array, rows: Array, inputs: Array) -> None:
             inputs[j * n_rows + b] = observations[j, rows[b]]
 
 
-@_outer(f"{_F1}, {_F1}, {_F1}, i8, {_F3}, {_F3}, i8[:,::1], i8, f8, f8, f8")
+@outer(f"{F1}, {F1}, {F1}, i8, {F3}, {F3}, i8[:,::1], i8, f8, f8, f8")
 def train_critics(
     parameters: Array,
     first: Array,
@@ -293,7 +219,7 @@ def train_critics(
         )
 
 
-@_inner
+@inner
 def surrogate_slope(log_prob: Number, old_log_prob: Number, advantage: Number, clip: Number) -> Any:
     """Slope of PPO's objective by the log-probability of one action: `clipped_surrogate`."""
     ratio = f32(math.exp(log_prob - old_log_prob))
@@ -302,7 +228,7 @@ def surrogate_slope(log_prob: Number, old_log_prob: Number, advantage: Number, c
     return f32(0.0) if ratio * advantage > clipped * advantage else ratio * advantage
 
 
-@_inner
+@inner
 def normal_slopes(
     outputs: Array,
     log_std: Array,
@@ -335,7 +261,7 @@ def normal_slopes(
             outputs[b, c] = slope * z * precision[c]
 
 
-@_inner
+@inner
 def softmax_slopes(
     outputs: Array,
     actions: Array,
@@ -370,10 +296,7 @@ def softmax_slopes(
         logits[action] += slope
 
 
-@_outer(
-    f"{_F1}, {_F1}, {_F1}, i8, i8, b1, {_F3}, {_F3}, {_F2}, {_F2}, i8[:,::1], "
-    "i8, f8, f8, f8, f4, f4"
-)
+@outer(f"{F1}, {F1}, {F1}, i8, i8, b1, {F3}, {F3}, {F2}, {F2}, i8[:,::1], i8, f8, f8, f8, f4, f4")
 def train_actors(
     parameters: Array,
     first: Array,
@@ -471,7 +394,7 @@ def train_actors(
         )
 
 
-@_inner
+@inner
 def evaluate(
     parameters: Array,
     hidden_size: int,
@@ -491,9 +414,7 @@ def evaluate(
     return values
 
 
-@_outer(
-    f"{_F1}, i8, i8, i8, {_F3}, {_F2}, {_F2}, i8[:,::1], {_F3}, b1[:,::1], {_F1}, f8, f8, {_F2}"
-)
+@outer(f"{F1}, i8, i8, i8, {F3}, {F2}, {F2}, i8[:,::1], {F3}, b1[:,::1], {F1}, f8, f8, {F2}")
 def estimate_advantages(
     parameters: Array,
     hidden_size: int,

@@ -43,6 +43,7 @@ SOLVERS: Mapping[str, str] = {
     "behaviour": "baselines.offline.behaviour",
     "cadm": "baselines.offline.cadm",
     "pe_cadm": "baselines.offline.pe_cadm",
+    "persim": "baselines.offline.persim",
 }
 """Name -> module."""
 

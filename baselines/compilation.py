@@ -1,0 +1,89 @@
+"""Loops that numba compiles: how, and Adam's step, which all of them end with.
+
+They run without Python and without its lock, so that jobs that share nothing use all cores as
+threads. Products are BLAS calls; what stands between them are loops that the compiler fuses and
+vectorises. All numbers are float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Array = npt.NDArray[Any]
+Number = float | np.floating[Any]
+f32 = np.float32
+
+# Reassociation lets sums be vectorised. "nnan" and "ninf" are left out: a diverged network must
+# stay not a number. Python's errors on division would keep loops from being vectorised.
+_OPTIONS: dict[str, Any] = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"reassoc", "contract", "arcp", "nsz"},
+}
+F1, F2, F3 = "f4[::1]", "f4[:,::1]", "f4[:,:,::1]"  # contiguous arrays of float32
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+_FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999  # of Adam's moments: torch's defaults
+
+
+def _compile(function: FunctionT, signature: str | None = None) -> FunctionT:
+    try:
+        return cast(FunctionT, njit(signature, **_OPTIONS)(function))
+    except RuntimeError:  # no folder for the cache can be written: compile every time
+        return cast(FunctionT, njit(signature, **(_OPTIONS | {"cache": False}))(function))
+
+
+def inner(function: FunctionT) -> FunctionT:
+    """Compiles what only compiled functions call."""
+    return _compile(function)
+
+
+def outer(types: str) -> Callable[[FunctionT], FunctionT]:
+    """Compiles what Python calls, for arguments of these types.
+
+    So it happens when this module is imported for the first time, not within a run, and arrays of
+    other types are refused.
+    """
+
+    def compile_now(function: FunctionT) -> FunctionT:
+        return _compile(function, f"void({types})")
+
+    return compile_now
+
+
+@inner
+def adam_step(
+    parameters: Array,
+    gradient: Array,
+    first: Array,
+    second: Array,
+    n_steps: int,
+    learning_rate: float,
+    epsilon: float,
+    max_norm: float,
+) -> None:
+    """Clips the gradient (P,) to `max_norm` and makes Adam's step number `n_steps`."""
+    total = f32(0.0)
+    for i in range(gradient.shape[0]):
+        total += gradient[i] * gradient[i]
+    clip = f32(max_norm) / (np.sqrt(total) + f32(1e-6))
+    clip = f32(1.0) if clip > f32(1.0) else clip
+    step = f32(learning_rate / (1.0 - _FIRST_DECAY**n_steps))
+    root = f32(1.0 / math.sqrt(1.0 - _SECOND_DECAY**n_steps))
+    floor = f32(epsilon)
+    new, new_square = f32(1.0 - _FIRST_DECAY), f32(1.0 - _SECOND_DECAY)
+    old_square = f32(_SECOND_DECAY)
+    for i in range(parameters.shape[0]):
+        g = gradient[i] * clip
+        m = first[i] + (g - first[i]) * new
+        v = second[i] * old_square + g * g * new_square
+        first[i] = m
+        second[i] = v
+        parameters[i] -= step * m / (np.sqrt(v) * root + floor)

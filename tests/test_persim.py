@@ -1,0 +1,423 @@
+"""PerSim: its model, its training, its simulators, and what it knows of agents."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from baselines.offline import persim
+from baselines.offline.agent_factors import embed_agents, fit_factors, regress_factors
+from baselines.offline.data import LoggedData
+from baselines.offline.dynamics import objective_for
+from baselines.offline.factored import FactoredConfig, FactoredModel
+from baselines.offline.factored_training import Training, train
+from baselines.offline.networks import make_generators
+from baselines.offline.simulators import PersonalSimulator, simulate
+from rmdp_bench import RunLog
+from rmdp_bench.offline import N_FORCED, factor_correlation, heldout_episodes, score_predictions
+from rmdp_bench.results import Interrupted
+from rmdp_bench.results.checkpoints import list_checkpoints
+from rmdp_bench.solution import Policy
+from rmdp_bench.tasks import get_task
+
+TASK = get_task("CartPoleHet-n500-pure-v0")
+CAR = get_task("MountainCarHet-n500-pure-v0")
+ODD: dict[str, Any] = {"state_layers": (13,), "rank": 3, "batch_size": 35, "n_models": 2}
+
+
+def make_data(
+    n_agents: int = 6, n_steps: int = 20, d: int = 3, n_actions: int | None = 2, seed: int = 0
+) -> LoggedData:
+    """Trajectories of noise."""
+    generator = torch.Generator().manual_seed(seed)
+    n_rows = n_agents * n_steps
+    actions = (
+        torch.rand(n_rows, 2, generator=generator)
+        if n_actions is None
+        else torch.randint(n_actions, (n_rows,), generator=generator)
+    )
+    return LoggedData(
+        observations=torch.randn(n_rows, d, generator=generator) + 1.0,
+        actions=actions,
+        rewards=torch.zeros(n_rows),
+        next_observations=torch.randn(n_rows, d, generator=generator),
+        terminated=torch.zeros(n_rows, dtype=torch.bool),
+        agents=torch.arange(n_agents).repeat_interleave(n_steps),
+        starts=torch.arange(n_agents + 1) * n_steps,
+    )
+
+
+def make_model(
+    data: LoggedData, n_actions: int | None, **settings: Any
+) -> tuple[FactoredModel, FactoredConfig]:
+    config = FactoredConfig(**(ODD | settings))
+    model = FactoredModel(config, data, n_actions, make_generators(0, 0, config.n_models))
+    model.agent_network.weights[0].data.mul_(10.0)  # agents who differ
+    return model.requires_grad_(False), config
+
+
+def assert_close(first: Mapping[str, Any], second: Mapping[str, Any], tolerance: float) -> None:
+    assert set(first) == set(second)
+    for name, array in first.items():
+        scale = float(np.abs(array).max())
+        np.testing.assert_allclose(second[name], array, atol=tolerance * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("n_actions", [2, 3])
+def test_gradients_are_those_of_autograd(n_actions: int) -> None:
+    """Adam's first moment after one step is a tenth of the gradient."""
+    data = make_data(n_actions=n_actions)
+    config = FactoredConfig(**ODD | {"batch_size": 120})
+    training = Training(config, data, n_actions, [0], "cpu")
+    assert training.is_compiled
+    model = training.model
+    inputs, agents, actions = (
+        part.expand(2, *part.shape) for part in (data.observations, data.agents, data.actions)
+    )
+    changes = data.next_observations - data.observations
+    loss = (model(inputs, agents, actions) - changes).square().mean((1, 2)).sum()
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    expected = [gradient.flatten(1) for gradient in gradients]
+    training.run(1)
+    given = training.get_rows()["first"]
+    np.testing.assert_allclose(given, 0.1 * torch.cat(expected, 1).numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_compiled_training_is_that_of_torch(normalize: bool) -> None:
+    """With mini-batches that do not divide the data, and a step size that is halved on the way."""
+    config = FactoredConfig(**ODD, normalize=normalize, halving_epochs=2)
+    rows = []
+    for compiled in (True, False):
+        own = dataclasses.replace(config, compiled=compiled)
+        training = Training(own, make_data(), 2, [3, 4], "cpu")
+        assert training.is_compiled == compiled
+        training.run(5)
+        rows.append(training.get_rows() | {"losses": training.losses})
+        assert training.n_updates == 5 * 4
+    assert_close(rows[0], rows[1], 1e-4)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_training_repeats_itself(compiled: bool) -> None:
+    config = FactoredConfig(**ODD, compiled=compiled)
+    runs = []
+    for _ in range(2):
+        training = Training(config, make_data(), 2, [3], "cpu")
+        training.run(2)
+        runs.append(training.get_rows()["parameters"])
+    np.testing.assert_array_equal(runs[0], runs[1])
+
+
+def test_members_are_what_they_are_alone() -> None:
+    """Bit for bit, whichever seeds and however many members are trained together."""
+    rows = {}
+    for seeds, n_models in (((3, 4), 2), ((4,), 2), ((4,), 1)):
+        config = FactoredConfig(**ODD | {"n_models": n_models})
+        training = Training(config, make_data(), 2, seeds, "cpu")
+        training.run(2)
+        rows[seeds, n_models] = training.get_rows()["parameters"][training.members(4)]
+    np.testing.assert_array_equal(rows[(3, 4), 2], rows[(4,), 2])
+    np.testing.assert_array_equal(rows[(3, 4), 2][:1], rows[(4,), 1])
+    assert (rows[(4,), 2][0] != rows[(4,), 2][1]).any()
+
+
+def low_rank_world(rank: int) -> tuple[LoggedData, tuple[Tensor, ...]]:
+    """A tensor of known rank, with states linear; and what agents do whom nobody saw do it.
+
+    Agent i never takes action i mod 4 in the data, and only that one in the test.
+    """
+    n, n_actions, d, n_steps = 20, 4, 3, 60
+    rng = np.random.default_rng(0)
+    u, w = rng.normal(size=(n, rank)), rng.normal(size=(n_actions, rank))
+    v = rng.normal(size=(d + 1, d, rank)) / d**0.5
+
+    def sample(n_each: int) -> tuple[Tensor, Tensor, Tensor]:
+        agents = np.repeat(np.arange(n), n_each)
+        states = rng.normal(size=(len(agents), d))
+        actions = rng.integers(0, n_actions - 1, len(agents))
+        actions = np.where(actions >= agents % n_actions, actions + 1, actions)
+        if n_each != n_steps:
+            actions = agents % n_actions
+        features = np.c_[states, np.ones(len(states))]
+        changes = np.einsum("bi,idr,br,br->bd", features, v, w[actions], u[agents])
+        return torch.tensor(states).float(), torch.tensor(actions), torch.tensor(changes).float()
+
+    states, actions, changes = sample(n_steps)
+    agents = torch.arange(n)
+    data = LoggedData(
+        states,
+        actions,
+        torch.zeros(len(states)),
+        states + changes,
+        torch.zeros(len(states), dtype=torch.bool),
+        agents.repeat_interleave(n_steps),
+        torch.arange(n + 1) * n_steps,
+    )
+    return data, (*sample(5), agents.repeat_interleave(5))
+
+
+@pytest.mark.parametrize(("rank", "recovered"), [(2, True), (1, False)])
+def test_a_low_rank_tensor_is_recovered(rank: int, recovered: bool) -> None:
+    """To the precision of float32, for pairs of agent and action that are not in the data."""
+    data, (states, actions, changes, agents) = low_rank_world(2)
+    config = FactoredConfig(
+        rank=rank,
+        n_models=2,
+        state_layers=(),
+        learning_rate=0.02,
+        halving_epochs=12,
+        batch_size=60,
+    )
+    training = Training(config, data, 4, [0], "cpu")
+    training.run(150)
+    with torch.no_grad():
+        rows = [part.expand(2, *part.shape) for part in (states, agents, actions)]
+        errors = (training.model(*rows) - changes).square().mean((1, 2)).sqrt() / changes.std()
+    assert bool((errors < 2e-6).all()) == recovered
+    assert recovered or bool((errors > 0.1).all())
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("n_actions", [None, 3])
+def test_folded_factors_give_the_model(n_actions: int | None, normalize: bool) -> None:
+    data = make_data(n_actions=n_actions)
+    layers = {"action_layers": (7, 6)} if n_actions is None else {}
+    model, _ = make_model(
+        data, n_actions, normalize=normalize, n_models=4, state_layers=(9, 8), **layers
+    )
+    members, agent = slice(1, 3), 5
+    simulator = PersonalSimulator(model, members, model.agent_factors()[members, agent])
+    states = torch.randn(4, 120, 3, generator=torch.Generator().manual_seed(1))
+    actions = data.actions.expand(4, *data.actions.shape)
+    inputs, agents = model.normalize(states), torch.full((4, 120), agent)
+    changes = model(inputs, agents, actions) * model.scales["output_scale"]
+    expected = (states + changes + model.scales["output_mean"])[members]
+    given = simulator.step(states[members], data.actions, torch.zeros(120, dtype=torch.int64))
+    torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize(("env_id", "d", "n_actions"), [(TASK.env_id, 4, 2), (CAR.env_id, 2, 3)])
+def test_compiled_plans_are_those_of_torch(
+    env_id: str, d: int, n_actions: int, normalize: bool
+) -> None:
+    """Some plans end on the way, and some lead to numbers that are none."""
+    data = make_data(d=d, n_actions=n_actions)
+    data.observations.mul_(0.1)
+    model, _ = make_model(data, n_actions, normalize=normalize)
+    own = model.agent_factors()[:, 2]
+    generator = torch.Generator().manual_seed(5)
+    plans = torch.randint(n_actions, (3, 150, 8), generator=generator)
+    starts, envs = data.observations[:3].clone(), torch.arange(3)
+    starts[2, 0] = torch.nan
+    given = []
+    for compiled in (True, False):
+        simulator = PersonalSimulator(model, slice(0, 2), own, compiled=compiled)
+        simulator.begin(3, 0)
+        given.append(simulator.evaluate(objective_for(env_id), starts, plans, envs))
+    torch.testing.assert_close(*given, rtol=1e-4, atol=1e-4)
+    assert len(given[0][:2].unique()) > 1
+    assert env_id == TASK.env_id or bool((given[0][2] == -torch.inf).all())
+
+
+def test_factors_of_a_new_agent_are_found_from_its_own_steps() -> None:
+    """The agent is drawn from the model itself; of one who never moved, the mean is kept."""
+    data = make_data(n_agents=30)
+    model, _ = make_model(data, 2)
+    new = make_data(n_agents=2, n_steps=40, seed=7)
+    generator = torch.Generator().manual_seed(3)
+    known = model.agent_factors()
+    factors = known.mean(1, keepdim=True) + torch.randn(2, 2, 3, generator=generator)
+    rows = [part.expand(2, *part.shape) for part in (new.observations, new.actions)]
+    changes = (model.parts(*rows) * factors[:, new.agents].unsqueeze(-2)).sum(-1)
+    for member in range(2):  # who see different worlds
+        own = dataclasses.replace(new, next_observations=new.observations + changes[member])
+        found = fit_factors(model, slice(member, member + 1), np.full(2, 1e-8), own)
+        torch.testing.assert_close(found[0], factors[member], rtol=1e-3, atol=1e-3)
+    noise = fit_factors(model, slice(0, 2), np.full(2, 1e8), new)
+    torch.testing.assert_close(noise, known.mean(1, keepdim=True).expand(-1, 2, -1))
+
+
+def test_factors_follow_from_parameters() -> None:
+    data = make_data(n_agents=100)
+    model, _ = make_model(data, 2)
+    rng = np.random.default_rng(0)
+    known, wanted = rng.uniform(1.0, 3.0, (100, 2)), rng.uniform(0.9, 3.1, (5, 2))
+
+    def factors_of(parameters: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        x, y = parameters.T
+        return np.stack([x * y - 1, x**3 - y, y**2 * x], axis=1)
+
+    model.agent_network.weights[0].copy_(torch.as_tensor(factors_of(known)))
+    model.agent_network.biases[0].zero_()
+    found = regress_factors(model, slice(1, 2), known, wanted)
+    np.testing.assert_allclose(found[0].numpy(), factors_of(wanted), rtol=1e-2, atol=1e-2)
+
+
+def test_embedded_agents_do_not_depend_on_the_factors_coordinates() -> None:
+    """u A and v A^-1 are the same model; distances of agents are those of predictions."""
+    data = make_data(n_agents=10)
+    model, _ = make_model(data, 2, n_models=1)
+    before = embed_agents(model, slice(0, 1), data)
+    assert before.shape == (10, 3)
+    stretch = torch.tensor([0.1, 5.0, -2.0])
+    for part in (model.agent_network.weights[0], model.agent_network.biases[0]):
+        part.mul_(stretch)
+    for part in (model.action_network.weights[0], model.action_network.biases[0]):
+        part.div_(stretch)
+    after = embed_agents(model, slice(0, 1), data)
+    np.testing.assert_allclose(np.abs(after), np.abs(before), rtol=1e-3, atol=1e-5)
+    inputs, actions = data.observations[None], data.actions[None]
+    first, second = (model(inputs, torch.full((1, 200), a), actions) for a in (2, 7))
+    scale = (data.next_observations - data.observations).std(0, correction=0)
+    expected = ((first - second) / scale).square().sum(-1).mean().sqrt()
+    assert np.linalg.norm(before[2] - before[7]) == pytest.approx(float(expected), rel=1e-4)
+
+
+class StopAfter(RunLog):
+    """Asks the solver to stop at the given report."""
+
+    def __init__(self, folders: list[Path], n_reports: int) -> None:
+        stop = threading.Event()
+        resume_at = max(list_checkpoints(folders[0]), default=None)
+        super().__init__(TASK, [0, 1], folders, stop=stop, resume_at=resume_at)
+        self.left, self.stop = n_reports, stop
+
+    def progress(self, *arguments: Any, **keywords: Any) -> None:
+        super().progress(*arguments, **keywords)
+        self.left -= 1
+        if not self.left:
+            self.stop.set()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_stopped_training_continues_bit_for_bit(compiled: bool, tmp_path: Path) -> None:
+    config = FactoredConfig(**ODD, n_epochs=12, halving_epochs=7, compiled=compiled)
+    data = make_data()
+    expected = Training(config, data, 2, [0, 1], "cpu")
+    train(expected, RunLog(TASK, [0, 1]))
+    folders = [tmp_path / "0", tmp_path / "1"]
+    for epoch in (5, 10, 12):
+        training = Training(config, data, 2, [0, 1], "cpu")
+        with pytest.raises(Interrupted):
+            train(training, StopAfter(folders, 1))
+        assert training.epoch == epoch
+    training = Training(config, data, 2, [0, 1], "cpu")
+    train(training, StopAfter(folders, 1))  # has nothing left to do
+    np.testing.assert_array_equal(
+        training.get_rows()["parameters"], expected.get_rows()["parameters"]
+    )
+    np.testing.assert_array_equal(training.losses, expected.losses)
+
+
+class Always:
+    """One action."""
+
+    def reset(self, n_envs: int) -> None:
+        pass
+
+    def act(self, observations: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return np.ones(len(observations), np.int64)
+
+
+def test_simulated_trajectories_are_those_of_the_model() -> None:
+    data = make_data(d=4)
+    data.observations.mul_(0.05)
+    model, _ = make_model(data, 2)
+    model.state_network.weights[-1].mul_(0.15)
+    model.state_network.biases[-1].mul_(0.15)
+    simulator = PersonalSimulator(model, slice(0, 2), model.agent_factors()[:, 1])
+    policy: Policy = Always()
+    starts = data.observations[:5]
+    made = simulate(simulator, objective_for(TASK.env_id), policy, starts, 40)
+    lengths = made.starts.diff()
+    assert made.n_agents == 5 and len(set(lengths.tolist())) > 1
+    torch.testing.assert_close(made.observations[made.starts[:-1]], starts)
+    for agent in range(5):
+        own = made.trajectory(agent)
+        torch.testing.assert_close(own.observations[1:], own.next_observations[:-1])
+        assert not own.terminated[:-1].any()
+        assert own.terminated[-1] or len(own.agents) == 40
+    members = made.observations.expand(2, -1, -1)
+    following = simulator.step(members, made.actions, made.agents).mean(0)
+    torch.testing.assert_close(made.next_observations, following)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Any:
+    """A small run on the real data, which the tests below share."""
+    config = dataclasses.replace(
+        persim.config_for(TASK),
+        n_agents=120,
+        n_models=2,
+        n_epochs=30,
+        halving_epochs=10,
+        n_sequences=30,
+        horizon=10,
+    )
+    (solution,) = persim.solve(TASK, config, [0], "cpu", RunLog(TASK, [0]))
+    return config, solution
+
+
+def test_predictions_beat_no_change_by_far(trained: Any) -> None:
+    _, solution = trained
+    own = score_predictions(TASK, solution.predict)
+
+    def stand_still(agent: int, observations: Any, actions: Any) -> Any:
+        return np.repeat(observations[:, -1:], actions.shape[1] - N_FORCED, axis=1)
+
+    still = score_predictions(TASK, stand_still)
+    ours, theirs = np.nanmedian(own.rmse), np.nanmedian(still.rmse)
+    assert ours < 0.4 * theirs
+    assert np.nanmedian(own.r2) > 0.8
+
+
+def test_factors_tell_the_agents_apart(trained: Any) -> None:
+    _, solution = trained
+    assert solution.factors.shape == (120, 5)
+    assert factor_correlation(TASK, solution.factors)["force"] > 0.8
+
+
+@pytest.mark.parametrize("heldout", ["trajectory", "parameters"])
+def test_planners_act_for_everybody(trained: Any, heldout: str) -> None:
+    config, solution = trained
+    episodes = heldout_episodes(TASK)
+    solution.adapt.__self__.config = dataclasses.replace(config, heldout=heldout)
+    adapted = solution.adapt(episodes)
+    assert adapted.assignment.shape == (len(episodes), len(episodes))
+    observations = np.random.default_rng(0).normal(0.0, 0.02, (6, 4)).astype(np.float32)
+    for policies in (solution.policies, adapted.policies):
+        for policy in policies[:5]:
+            policy.reset(6)
+            actions = policy.act(observations)
+            assert actions.shape == (6,) and set(actions) <= {0, 1}
+            policy.reset(6)
+            np.testing.assert_array_equal(policy.act(observations), actions)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rank": 0}, "rank is 0"),
+        ({"state_layers": (0,)}, "state_layers"),
+        ({"horizon": 0}, "horizon is 0"),
+        ({"n_agents": 3}, "n_agents is 3"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        persim.Config(**settings)
+
+
+def test_layers_for_discrete_actions_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"action_layers is \[5\]; expected \[\]"):
+        persim.check(TASK, dataclasses.replace(persim.config_for(TASK), action_layers=(5,)))
