@@ -7,7 +7,7 @@ so that drawing does not depend on the device or on the seeds that are trained t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -16,12 +16,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.online.networks import HeadedNetwork
-
 FloatArray = npt.NDArray[np.float32]
 Pullback = Callable[[Tensor, float], Tensor]
 """From the slope (R k, B, 1) by the log-probabilities, and the weight of the entropy bonus (a mean
 over rows), to the slope (R k, B, o) by the outputs; a log_std's slope goes to the network."""
+
+
+class Network(Protocol):
+    """A network whose log standard deviations, if it has any, are the parameter "log_std"."""
+
+    @property
+    def parameters(self) -> Mapping[str, Tensor]:
+        """Name -> view of the flat tensor of all parameters."""
+
+    @property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """The same of its gradient."""
 
 
 class Actions(Protocol):
@@ -47,12 +57,12 @@ class Actions(Protocol):
         """Actions (R k, E, a) as the worlds take them, one row for each world."""
 
     def log_probs_of_samples(
-        self, network: HeadedNetwork, outputs: Tensor, actions: Tensor, noise: Tensor
+        self, network: Network, outputs: Tensor, actions: Tensor, noise: Tensor
     ) -> Tensor:
         """Log-probabilities (R k, T, E) of actions (R k, T, E, a) that `sample` drew."""
 
     def log_probs(
-        self, network: HeadedNetwork, outputs: Tensor, actions: Tensor
+        self, network: Network, outputs: Tensor, actions: Tensor
     ) -> tuple[Tensor, Pullback]:
         """Log-probabilities (R k, B) of actions (R k, B, a), and their pullback."""
 
@@ -81,13 +91,13 @@ class DiscreteActions:
         return actions.astype(np.int64).reshape(-1)
 
     def log_probs_of_samples(
-        self, network: HeadedNetwork, outputs: Tensor, actions: Tensor, noise: Tensor
+        self, network: Network, outputs: Tensor, actions: Tensor, noise: Tensor
     ) -> Tensor:
         """Log-probabilities (R k, T, E)."""
         return outputs.log_softmax(-1).gather(-1, actions.long()).squeeze(-1)
 
     def log_probs(
-        self, network: HeadedNetwork, outputs: Tensor, actions: Tensor
+        self, network: Network, outputs: Tensor, actions: Tensor
     ) -> tuple[Tensor, Pullback]:
         """Log-probabilities (R k, B), and their pullback."""
         log_softmax, indices = outputs.log_softmax(-1), actions.long()
@@ -130,7 +140,7 @@ class ContinuousActions:
         return actions.reshape(-1, self.width).clip(-1.0, 1.0)
 
     def log_probs_of_samples(
-        self, network: HeadedNetwork, outputs: Tensor, actions: Tensor, noise: Tensor
+        self, network: Network, outputs: Tensor, actions: Tensor, noise: Tensor
     ) -> Tensor:
         """Log-probabilities (R k, T, E), exact in the noise."""
         log_std = network.parameters["log_std"].unsqueeze(1)
@@ -138,7 +148,7 @@ class ContinuousActions:
         return log_probs
 
     def log_probs(
-        self, network: HeadedNetwork, outputs: Tensor, actions: Tensor
+        self, network: Network, outputs: Tensor, actions: Tensor
     ) -> tuple[Tensor, Pullback]:
         """Log-probabilities (R k, B), and their pullback."""
         log_std = network.parameters["log_std"]

@@ -66,7 +66,7 @@ class ConditionedWorlds:
     @property
     def input_size(self) -> int:
         """Numbers d + f that the networks read."""
-        return self.observations.shape[1] + self.conditions.n_features
+        return int(self.observations.shape[1]) + self.conditions.n_features
 
     def inputs(self, observations: FloatArray, conditions: FloatArray) -> npt.NDArray[np.float32]:
         """What the networks read: (B, d + f) from raw observations (B, d), conditions (B, p)."""

@@ -133,7 +133,8 @@ class WeightConditions:
 
     def _means(self, members: npt.NDArray[np.bool_]) -> FloatArray:
         """Mean weights (B, m) of groups (B, n)."""
-        return (members @ self.weights) / members.sum(1, keepdims=True)
+        means: FloatArray = (members @ self.weights) / members.sum(1, keepdims=True)
+        return means
 
     def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
         """Random groups: half of any size alike often, half as often of 1 or 2 as of 4 to 8."""
@@ -147,7 +148,10 @@ class WeightConditions:
     def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
         """(B, m), at most 1 in size."""
         greatest = np.abs(conditions).max(1, keepdims=True)
-        return (conditions / np.maximum(greatest, 1e-12)).astype(np.float32)
+        scaled: npt.NDArray[np.float32] = (conditions / np.maximum(greatest, 1e-12)).astype(
+            np.float32
+        )
+        return scaled
 
     def rewards(
         self,
