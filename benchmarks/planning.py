@@ -1,9 +1,10 @@
 """Speed of planning beside a plain loop, and how far it is from the arithmetic that is needed.
 
     batched    the planner as it is run: the plans of all environments and all members in one call
-    plain      the named alternative: one environment after the other, one member after the other,
-               one step after the other, all plans in one call of torch on all its threads, as in
-               the paper's code
+    plain      the named alternative, a loop as in the paper's code: one environment after the
+               other, one member after the other, one step after the other, all plans in one call
+               of torch; on one thread by default, since these products are small and sharing them
+               out is many times slower wherever another process has one of the cores
     floor      multiplications and additions of one decision over what matrix products of 1024 x
                1024 reach on all cores, with the agent's and the action's factor folded into the
                last layer
@@ -11,8 +12,8 @@
 The dynamics are PerSim's (an ensemble of 5, one hidden layer of 256) with random parameters, with
 which observations hardly change, so that no plan ends early: the longest case. Decisions are
 counted for each environment: E in a call. Both ways decide from the same observations in turn, so
-that they share what else the machine does; seconds are medians over repetitions. The first row of a
-world checks that both give every plan the same return.
+that they share what else the machine does; seconds are medians over repetitions. Every row checks
+that both give every plan the same return.
 
     python -m benchmarks.planning [--quick] [--worlds NAME ...] [--num-envs 1 20] [--out DIR]
 """
@@ -124,7 +125,9 @@ def count_operations(world: World, config: PlannerConfig) -> float:
     return float(each * N_MEMBERS * config.n_sequences * config.horizon)
 
 
-def measure(name: str, n_envs: int, config: PlannerConfig, repetitions: int) -> dict[str, Any]:
+def measure(
+    name: str, n_envs: int, config: PlannerConfig, repetitions: int, plain_threads: int = 1
+) -> dict[str, Any]:
     """Seconds of both ways to decide for E environments, one number for each repetition."""
     world = WORLDS[name]
     model, objective = make_model(world), objective_for(world.env_id)
@@ -153,7 +156,7 @@ def measure(name: str, n_envs: int, config: PlannerConfig, repetitions: int) -> 
                 returns[way] = evaluate(plans)
                 return returns[way]
 
-            torch.set_num_threads(usable_cores())
+            torch.set_num_threads(plain_threads if way == "plain" else usable_cores())
             start = time.perf_counter()
             planner.plan(record, envs)
             seconds[way].append(time.perf_counter() - start)
@@ -163,6 +166,7 @@ def measure(name: str, n_envs: int, config: PlannerConfig, repetitions: int) -> 
         "environments": n_envs,
         "n_sequences": config.n_sequences,
         "horizon": config.horizon,
+        "plain_threads": plain_threads,
         "seconds": {way: row[1:] for way, row in seconds.items()},
         "operations": count_operations(world, config),
         "operations_per_second": measure_arithmetic(3),
@@ -195,12 +199,13 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Speed of planning.")
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 20])
+    parser.add_argument("--plain-threads", type=int, default=1, help="of the plain loop")
     parser.add_argument("--repetitions", type=int, default=5, help="of each row, after a first")
     parser.add_argument("--quick", action="store_true", help="one repetition of a small planner")
     parser.add_argument("--out", type=Path, help="also write planning.json and planning.md there")
     arguments = parser.parse_args()
-    if min(arguments.repetitions, *arguments.num_envs) < 1:
-        parser.error("--repetitions and --num-envs are integers >= 1")
+    if min(arguments.repetitions, arguments.plain_threads, *arguments.num_envs) < 1:
+        parser.error("--repetitions, --plain-threads and --num-envs are integers >= 1")
     return arguments
 
 
@@ -216,7 +221,8 @@ def main() -> None:
     results, rows = [], []
     for name in arguments.worlds:
         for n_envs in arguments.num_envs:
-            results.append(measure(name, n_envs, config, repetitions))
+            how = (config, repetitions, arguments.plain_threads)
+            results.append(measure(name, n_envs, *how))
             rows.append(format_row(results[-1]))
             print(" | ".join(rows[-1]), flush=True)
     if arguments.out:
