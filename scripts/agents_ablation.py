@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--episodes", type=int, help="of each test agent; the task's if not given")
     parser.add_argument("--out", type=Path, default=Path("runs/agents"))
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", dest="settings")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     arguments = parser.parse_args()
     try:
         requests = {

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -33,12 +33,11 @@ from baselines.offline.factored_training import Training, train
 from baselines.offline.planning import (
     PlannerConfig,
     PlannerPolicy,
-    action_space,
-    is_discrete,
     make_policy,
     planner_settings,
 )
 from baselines.offline.simulators import PersonalSimulator
+from baselines.offline.training import n_discrete_actions
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
@@ -77,7 +76,7 @@ def check(task: Task, config: Config) -> None:
         ValueError: says what is wrong and what to do.
     """
     check_offline(task, config)
-    if is_discrete(task.env_id) and config.action_layers:
+    if n_discrete_actions(task) is not None and config.action_layers:
         raise ValueError(
             f"action_layers is {list(config.action_layers)}; expected [] for the discrete actions "
             f"of {task.env_id}"
@@ -95,8 +94,7 @@ def solve(
     if device == "cpu":
         torch.set_num_threads(1)  # members and plans are shared out over the cores instead
     data = load_data(task, config.n_agents).to(device)
-    n_actions = int(cast(Any, action_space(task.env_id)).n) if is_discrete(task.env_id) else None
-    training = Training(config, data, n_actions, seeds, device)
+    training = Training(config, data, n_discrete_actions(task), seeds, device)
     model = train(training, log).requires_grad_(False)
     return [
         Ensemble(task, config, seed, model, training.members(seed), training.losses).solution(data)
