@@ -139,10 +139,22 @@ def read_result(path: Path) -> Result:
     """Read a result.json.
 
     Raises:
-        ValueError: missing, damaged, of another schema, or with scores that contradict each other
-            or the task; the message names file and field.
+        ValueError: missing, damaged, or as in `make_result`.
     """
-    document = read_json(path)
+    return make_result(read_json(path), path)
+
+
+def make_result(document: dict[str, Any], path: Path) -> Result:
+    """The content of a result.json as a record.
+
+    Args:
+        document: parsed JSON.
+        path: what messages call it.
+
+    Raises:
+        ValueError: of another schema, or with scores that contradict each other or the task; the
+            message names file and field.
+    """
     try:
         result = Result.model_validate(document)
     except ValidationError as error:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
 import stat
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
+from rmdp_bench.files import parse_array
+
 MAX_JSON_BYTES = 4 * 2**20
+MAX_ARRAYS = 16
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -90,3 +98,35 @@ def _finite(text: str) -> float:
 def sha256_of(path: Path, limit: int) -> str:
     """Hash of a plain file; ValueError as in `read_bytes`."""
     return hashlib.sha256(read_bytes(path, limit)).hexdigest()
+
+
+def read_arrays(path: Path, limit: int) -> dict[str, NDArray[Any]]:
+    """The arrays of a .npz file.
+
+    Args:
+        path: of the file.
+        limit: bytes, of the file and of everything in it when it is unpacked.
+
+    Raises:
+        ValueError: as `read_bytes`, not such a file, or larger when unpacked.
+    """
+    arrays = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(read_bytes(path, limit))) as archive:
+            entries = archive.infolist()
+            if len(entries) > MAX_ARRAYS or sum(entry.file_size for entry in entries) > limit:
+                raise ValueError(
+                    f"{path} unpacks to more than {MAX_ARRAYS} arrays or {limit} bytes"
+                )
+            for entry in entries:
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError(f"{path} is compressed in a way that NumPy does not use")
+                name = entry.filename.removesuffix(".npy")
+                if name in arrays:
+                    raise ValueError(f"{path} holds {name[:50]!r} twice")
+                with archive.open(entry) as file:
+                    data = file.read(limit + 1)
+                arrays[name] = parse_array(data, f"{name[:50]!r} in {path}")
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{path} is not a .npz file: {error}") from error
+    return arrays

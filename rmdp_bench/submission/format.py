@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -19,6 +19,7 @@ from rmdp_bench.submission.texts import Line, Link, Name, SolverName, Text, chec
 SUBMISSION_FILE = "submission.toml"
 MAX_TOML_BYTES = 256 * 2**10
 MAX_TOML_DEPTH = 8
+Model = TypeVar("Model", bound=BaseModel)
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -108,7 +109,7 @@ def _check_depth(text: str, path: Path) -> None:
             raise ValueError(f"{path}, line {number}: nested too deeply")
 
 
-def validated(model: type[Any], document: Any, path: Path) -> Any:
+def validated(model: type[Model], document: Any, path: Path) -> Model:
     """A document as a model.
 
     Raises:

@@ -92,7 +92,7 @@ def read_verification(folder: Path) -> dict[tuple[str, str], RowFinding]:
     path = folder / VERIFICATION_FILE
     found: dict[tuple[str, str], RowFinding] = {}
     if path.exists() or path.is_symlink():
-        verification: Verification = validated(Verification, read_object(path), path)
+        verification = validated(Verification, read_object(path), path)
         if verification.name != submission.name:
             raise ValueError(f"{path}: name is {verification.name!r}, not {submission.name!r}")
         found = {(row.task, row.solver): row for row in verification.rows}
