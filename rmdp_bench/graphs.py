@@ -42,6 +42,16 @@ def check_graph(data: bytes, name: str, *, shared: bool) -> None:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's error type is private to it
         raise ValueError(f"{name} is not an ONNX model: {first_line(error)}") from error
+    try:
+        _check_model(model, name, shared)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} holds names that are not text: {error.reason}") from error
+
+
+def _check_model(model: onnx.ModelProto, name: str, shared: bool) -> None:
+    """The module's rules, then those of ONNX."""
+    import onnx
+
     if len(model.functions) > 0 or len(model.training_info) > 0:
         raise ValueError(f"{name}: functions and training graphs are not allowed; inline them")
     n_nodes = 0
@@ -54,7 +64,7 @@ def check_graph(data: bytes, name: str, *, shared: bool) -> None:
     _check_signature(model, name, shared)
     try:
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
+    except Exception as error:  # mostly ValidationError; others for damaged files
         raise ValueError(f"{name} is not a valid ONNX model: {first_line(error)}") from error
 
 
@@ -133,7 +143,7 @@ def _signature(values: dict[str, tuple[int, int]]) -> str:
     import onnx
 
     kinds = {number: kind.lower() for kind, number in onnx.TensorProto.DataType.items()}
-    return ", ".join(f"{key} {kinds[t]} of rank {rank}" for key, (t, rank) in values.items())
+    return ", ".join(f"{key} {kinds.get(t, t)} of rank {rank}" for key, (t, rank) in values.items())
 
 
 def check_fits(data: bytes, name: str, n_observations: int, n_actions: int | None) -> None:

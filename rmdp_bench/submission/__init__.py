@@ -12,6 +12,7 @@ leaderboards/submissions/NAME/
 from __future__ import annotations
 
 from rmdp_bench.submission.format import Row, Submission, read_submission
+from rmdp_bench.submission.structure import Manifest
 from rmdp_bench.submission.verification import (
     RowFinding,
     SeedFinding,
@@ -21,6 +22,7 @@ from rmdp_bench.submission.verification import (
 )
 
 __all__ = [
+    "Manifest",
     "Row",
     "RowFinding",
     "SeedFinding",

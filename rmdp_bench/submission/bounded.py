@@ -9,7 +9,6 @@ import math
 import os
 import stat
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -110,23 +109,36 @@ def read_arrays(path: Path, limit: int) -> dict[str, NDArray[Any]]:
     Raises:
         ValueError: as `read_bytes`, not such a file, or larger when unpacked.
     """
-    arrays = {}
     try:
-        with zipfile.ZipFile(io.BytesIO(read_bytes(path, limit))) as archive:
+        contents = _unpack(read_bytes(path, limit), limit)
+    except ValueError as error:
+        prefix = "" if str(path) in str(error) else f"{path}: "
+        raise ValueError(f"{prefix}{error}") from error
+    return {name: parse_array(data, f"{name[:50]!r} in {path}") for name, data in contents.items()}
+
+
+def _unpack(data: bytes, limit: int) -> dict[str, bytes]:
+    """The entries of a zip archive."""
+    contents = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            if len(entries) > MAX_ARRAYS or sum(entry.file_size for entry in entries) > limit:
-                raise ValueError(
-                    f"{path} unpacks to more than {MAX_ARRAYS} arrays or {limit} bytes"
-                )
-            for entry in entries:
-                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise ValueError(f"{path} is compressed in a way that NumPy does not use")
-                name = entry.filename.removesuffix(".npy")
-                if name in arrays:
-                    raise ValueError(f"{path} holds {name[:50]!r} twice")
-                with archive.open(entry) as file:
-                    data = file.read(limit + 1)
-                arrays[name] = parse_array(data, f"{name[:50]!r} in {path}")
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path} is not a .npz file: {error}") from error
-    return arrays
+            for entry in entries[: MAX_ARRAYS + 1]:
+                if sum(other.file_size for other in entries) <= limit and _is_plain(entry):
+                    with archive.open(entry) as file:
+                        contents[entry.filename.removesuffix(".npy")] = file.read(limit + 1)
+    except Exception as error:  # a damaged archive fails in many ways
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"not a .npz file: {reason[:200]}") from error
+    if not len(contents) == len(entries) <= MAX_ARRAYS:
+        raise ValueError(
+            f"not a .npz file of at most {MAX_ARRAYS} arrays of different names, which unpacks to "
+            f"at most {limit} bytes"
+        )
+    return contents
+
+
+def _is_plain(entry: zipfile.ZipInfo) -> bool:
+    """Whether it is stored as NumPy does."""
+    methods = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    return entry.compress_type in methods and not entry.flag_bits & 1 and not entry.is_dir()

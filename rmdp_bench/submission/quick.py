@@ -207,7 +207,7 @@ def _check_no_duplicate(folder: Path, manifest: Manifest) -> None:
             theirs = _fingerprints(read_manifest(other))
         except ValueError:
             continue  # the other submission's own check says so
-        for key in sorted(own.keys() & theirs.keys()):
+        for key in sorted(own.keys() & theirs.keys(), key=lambda key: own[key]):
             raise ValueError(
                 f"{folder}: {own[key]} has the policies of {other.name}/{theirs[key]}; they are "
                 f"submitted already"

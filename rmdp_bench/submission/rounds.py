@@ -30,7 +30,7 @@ _FIRST = EVALUATION_SEED + 2**32
 class Round(BaseModel):
     """A row of rounds.json."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     number: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -81,7 +81,8 @@ def get_secret(number: int | None = None, file: Path | None = None) -> tuple[int
         raise ValueError(f"{file} does not hold 64 hexadecimal digits")
     fitting = [entry.number for entry in rounds if entry.sha256 == _sha256(secret)]
     if not fitting or number not in (None, fitting[0]):
-        raise ValueError(f"the secret in {file} is not that of round {number or 'any'}")
+        wanted = "any round" if number is None else f"round {number}"
+        raise ValueError(f"the secret in {file} is not that of {wanted}")
     return fitting[0], secret
 
 

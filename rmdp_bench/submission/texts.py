@@ -15,6 +15,8 @@ from pydantic import AfterValidator, Field
 
 MAX_TEXT = 4000
 """Characters of one text."""
+MAX_DEPTH = 16
+"""Of dicts and lists inside each other."""
 _REFUSED_CATEGORIES = {
     "Cc": "a control character",
     "Cf": "an invisible or direction-changing character",
@@ -47,20 +49,23 @@ def check_texts(document: Any, where: str) -> None:
     """Check every key and value of a document of dicts, lists and plain values.
 
     Raises:
-        ValueError: one is refused; the message begins with `where`.
+        ValueError: a text is refused, or the document is nested too deeply; the message begins
+            with `where`.
     """
-    pending = [document]
+    pending = [(document, 0)]
     while pending:
-        value = pending.pop()
+        value, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{where}: nested more than {MAX_DEPTH} deep")
         if isinstance(value, str):
             try:
                 check_text(value)
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
         elif isinstance(value, dict):
-            pending += [*value.keys(), *value.values()]
+            pending += [(part, depth + 1) for part in (*value.keys(), *value.values())]
         elif isinstance(value, list):
-            pending += value
+            pending += [(part, depth + 1) for part in value]
 
 
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(check_text)]

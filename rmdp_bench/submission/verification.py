@@ -32,7 +32,9 @@ Status: TypeAlias = Literal["verified", "recipe", "reported"]
 class SeedFinding(BaseModel):
     """One seed that was played again; social welfare, percent."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     seed: Seed
     claimed: float
@@ -48,7 +50,9 @@ class SeedFinding(BaseModel):
 class RowFinding(BaseModel):
     """What is known about one row."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     task: Line
     solver: SolverName
@@ -70,7 +74,9 @@ class RowFinding(BaseModel):
 class Verification(BaseModel):
     """verification.json."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     schema_version: Literal[1]
     name: Name
