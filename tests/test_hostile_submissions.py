@@ -418,7 +418,7 @@ def constant_action(value: int, rows: str = "rows") -> bytes:
 BAD_POLICIES: dict[str, tuple[bytes, str]] = {
     "never answers": (endless(), "more than"),
     "allocates": (allocating(2**45), "policy 0 fails in act()"),
-    "allocates a little less": (allocating(2**26), "policy 0 fails in act()"),
+    "allocates a little less": (allocating(2**29), "policy 0 fails in act()"),
     "crashes": (
         graph(helper.make_node("Reshape", ["observation", "to"], ["flat"]),
               helper.make_node("Cast", ["flat"], ["action"], to=TensorProto.INT64),

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from rmdp_bench.submission.format import Row, Submission, read_submission
 from rmdp_bench.submission.structure import Manifest
+from rmdp_bench.submission.texts import SUBMISSION_NAME
 from rmdp_bench.submission.verification import (
+    VERIFICATION_FILE,
     RowFinding,
     SeedFinding,
     Status,
@@ -22,6 +24,8 @@ from rmdp_bench.submission.verification import (
 )
 
 __all__ = [
+    "SUBMISSION_NAME",
+    "VERIFICATION_FILE",
     "Manifest",
     "Row",
     "RowFinding",
