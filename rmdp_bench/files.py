@@ -75,9 +75,8 @@ def parse_array(data: bytes, name: str) -> NDArray[Any]:
         raise ValueError(
             f"cannot read {name}: an array {shape} of {n_bytes} bytes has {len(values)}"
         )
-    order = "F" if fortran_order else "C"
-    array: NDArray[Any] = np.frombuffer(values, dtype).reshape(shape, order=order)
-    return array
+    flat: NDArray[Any] = np.frombuffer(values, dtype)
+    return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
 
 
 def write_directory(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -12,7 +12,6 @@ import pytest
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.scoring import agent_returns, greedy_assignment, social_welfare
 from rmdp_bench.solution import Solution, save_solution
-from rmdp_bench.submission import sandbox
 from rmdp_bench.submission.comparison import MAX_REPLAY_DISTANCE, Comparison, compare
 from rmdp_bench.submission.player import play_job
 from rmdp_bench.submission.rounds import held_out_seed
@@ -135,7 +134,7 @@ def test_sandbox_hands_on_no_secret(hoppers: list[Path], monkeypatch: pytest.Mon
             super().__init__(["false"], **keywords)
 
     monkeypatch.setenv("SECRET_TOKEN", "x")
-    monkeypatch.setattr(sandbox.subprocess, "Popen", Recorder)
+    monkeypatch.setattr(subprocess, "Popen", Recorder)
     with pytest.raises(ValueError, match="crash the process"):
         play_in_sandbox(hoppers[0], HOPPER, {"few": (2**31, 3)}, Limits())
     assert "SECRET_TOKEN" not in given["env"]

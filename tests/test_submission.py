@@ -278,3 +278,20 @@ def test_reference_rows_pass() -> None:
     assert len(checked.records) == len(checked.submission.rows) >= 10
     findings = read_verification(REFERENCE)
     assert {finding.status for finding in findings.values()} <= {"verified", "recipe"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no-such-folder"], "there is no folder no-such-folder"),
+        ([".", "--record"], "go with --full"),
+        ([".", "--round", "0"], "go with --full"),
+        ([".", "--full", "--round", "99"], "round 99 is not there"),
+        ([".", "--full", "--secret", "no-such-file"], "cannot read no-such-file"),
+        ([".", "--full", "--memory", "0"], "--memory 0"),
+        ([".", "--full", "--start-seconds", "-1"], "--start-seconds -1"),
+        (["."], "submission.toml: No such file"),
+    ],
+)
+def test_wrong_calls(arguments: list[str], message: str, capsys: Capture) -> None:
+    assert message in refused(capsys, "verify", *arguments)

@@ -30,7 +30,7 @@ HELD_OUT_EPISODES = 40
 
 
 def initial_findings(checked: Checked) -> list[RowFinding]:
-    """What is known of each row before anything is played: "recipe" or "reported"."""
+    """What is known of each row without its policies being played: "recipe" or "reported"."""
     findings = []
     for row in checked.submission.rows:
         records = checked.records[row.task, row.solver]

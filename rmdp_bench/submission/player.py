@@ -17,6 +17,7 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from rmdp_bench.tasks import Task, get_task
 MAX_OPEN_FILES = 256
 
 
-def play_job(job: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
+def play_job(job: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
     """Play what a job asks for.
 
     Args:
@@ -91,7 +92,8 @@ def main() -> None:
     _limit(job["memory_mib"], job["cpu_seconds"])
     try:
         buffer = io.BytesIO()
-        np.savez(buffer, **play_job(job))
+        arrays: dict[str, Any] = play_job(job)
+        np.savez(buffer, **arrays)
         answer = buffer.getvalue()
     except (ValueError, MemoryError) as error:
         answer = f"refused: {str(error) or 'the policies need too much memory'}".encode()
