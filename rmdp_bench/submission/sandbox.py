@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ REFUSED = b"refused: "
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS")
 _WALL_PER_CPU = 4.0
 """Wall time that is allowed for a second of processor time; other work may slow it down."""
+_OVERHEAD_BYTES = 2**16
+"""Of an answer, beside its numbers."""
 START_SECONDS = 300.0
 """Wall time until the process has loaded its libraries, at most."""
 
@@ -75,11 +79,14 @@ def play_in_sandbox(
         "memory_mib": limits.memory_mib,
         "cpu_seconds": cpu_seconds,
     }
-    answer, code = _run(json.dumps(job), START_SECONDS + _WALL_PER_CPU * cpu_seconds)
+    n_entries = task.n_agents * rows if task.track == "online" else rows
+    n_values = n_entries * sum(number for _, number in episodes.values())
+    wall_seconds = START_SECONDS + _WALL_PER_CPU * cpu_seconds
+    answer, code = _run(json.dumps(job), wall_seconds, 8 * n_values + _OVERHEAD_BYTES)
     if answer.startswith(REFUSED):
         reason = answer.removeprefix(REFUSED).decode(errors="replace")
         raise ValueError(f"{directory}: {reason[:500]}")
-    if code is None or -code in (signal.SIGXCPU, signal.SIGKILL):
+    if -code in (signal.SIGXCPU, signal.SIGKILL):
         raise ValueError(
             f"{directory}: the policies were stopped, they take more than {cpu_seconds} s of "
             f"processor time (or the machine's memory)"
@@ -89,12 +96,15 @@ def play_in_sandbox(
             f"{directory}: the policies crash the process that plays them, or need more than "
             f"{limits.memory_mib} MiB (exit code {code})"
         )
-    with np.load(io.BytesIO(answer), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in episodes}
+    try:
+        with np.load(io.BytesIO(answer), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in episodes}
+    except Exception as error:  # only if the player is not itself any more
+        raise ValueError(f"{directory}: the process that plays the policies is damaged") from error
 
 
-def _run(job: str, wall_seconds: float) -> tuple[bytes, int | None]:
-    """Answer and exit code of the player; None if it was stopped for the time it took."""
+def _run(job: str, wall_seconds: float, max_bytes: int) -> tuple[bytes, int]:
+    """Answer and exit code of the player, which is killed if it takes too long or says too much."""
     with tempfile.TemporaryDirectory(prefix="rmdp-bench-") as folder:
         variables = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         variables |= {
@@ -112,12 +122,18 @@ def _run(job: str, wall_seconds: float) -> tuple[bytes, int | None]:
             env=variables,
             start_new_session=True,
         )
+        assert process.stdin is not None and process.stdout is not None
+        timer = threading.Timer(wall_seconds, process.kill)
+        timer.start()
         try:
-            answer, _ = process.communicate(job.encode(), timeout=wall_seconds)
-            return answer, process.returncode
-        except subprocess.TimeoutExpired:
-            return b"", None
+            with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+                stdin.write(job.encode())
+            answer = process.stdout.read(max_bytes + 1)
+            if len(answer) > max_bytes:
+                process.kill()
+            return answer, process.wait()
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
+            timer.cancel()
+            process.kill()
+            process.wait()
+            process.stdout.close()
