@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 TEMPORARY_PREFIX = ".writing-"
 
@@ -43,6 +48,35 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(f"{path} holds a {type(document).__name__}, expected a JSON object")
     return document
+
+
+def parse_array(data: bytes, name: str) -> NDArray[Any]:
+    """Read the bytes of a .npy file of numbers; what the header promises is not believed.
+
+    Raises:
+        ValueError: not such a file, of other things than numbers, or of another length than its
+            header says.
+    """
+    buffer = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(buffer)
+        read = np.lib.format.read_array_header_1_0
+        if version != (1, 0):
+            read = np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read(buffer)
+    except Exception as error:  # the header is a Python literal, which fails in many ways
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"cannot read {name}: {reason[:200]}") from error
+    if dtype.kind not in "biuf":
+        raise ValueError(f"cannot read {name}: it holds {dtype.str[:20]}, expected numbers")
+    n_bytes = math.prod(shape) * dtype.itemsize
+    values = data[buffer.tell() :]
+    if len(values) != n_bytes or any(size < 0 for size in shape):
+        raise ValueError(
+            f"cannot read {name}: an array {shape} of {n_bytes} bytes has {len(values)}"
+        )
+    flat: NDArray[Any] = np.frombuffer(values, dtype)
+    return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
 
 
 def write_directory(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -10,34 +10,27 @@ ONNX inputs: "observation" float32 (E, d) and, in policies.onnx, "representative
 Output: "action", float32 (E, a) or, for discrete actions, int64 (E,).  A graph gives the action of
 the deterministic policy, already clipped to the action space, and treats every row on its own.
 
-Files may come from strangers, so a graph is parsed and checked before it runs: no external data, no
-operators or functions of its own, nothing random or in training mode, 64 MiB at most.
+Files may come from strangers, so a graph is parsed and checked before it runs (see
+`rmdp_bench.graphs`).
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.files import write_directory
+from rmdp_bench.files import parse_array, write_directory
+from rmdp_bench.graphs import MAX_GRAPH_BYTES, check_fits, check_graph, first_line
 
-if TYPE_CHECKING:
-    import onnx
-
-MAX_GRAPH_BYTES = 64 * 2**20
+MAX_ASSIGNMENT_BYTES = 64 * 2**20
 _SHARED_GRAPH = "policies.onnx"
 _ASSIGNMENT = "assignment.npy"
-_RANDOM_OPERATORS = {
-    *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"),
-    *("RandomUniform", "RandomUniformLike", "Dropout"),
-}
-"""Dropout is one whatever its mode, which may be an input that is not known before it runs."""
 
 
 class Policy(Protocol):
@@ -121,7 +114,7 @@ class OnnxPolicy:
             actions: NDArray[Any] = self._session.run(["action"], inputs)[0]
         except Exception as error:  # onnxruntime's errors have no common public base
             raise ValueError(
-                f"{self._name} fails on observations {observations.shape}: {_first_line(error)}"
+                f"{self._name} fails on observations {observations.shape}: {first_line(error)}"
             ) from error
         return actions
 
@@ -157,29 +150,71 @@ def load_solution(directory: Path | str) -> Solution:
     Raises:
         ValueError: files are missing, damaged or not allowed; the message names the file.
     """
-    directory = Path(directory)
-    assignment = _read_assignment(directory / _ASSIGNMENT)
-    n_representatives = assignment.shape[1] if assignment.ndim == 2 else 0
-    single = sorted(path.name for path in directory.glob("policy-*.onnx"))
-    shared = (directory / _SHARED_GRAPH).is_file()
-    if shared and not single:
-        session = _load_session(directory / _SHARED_GRAPH, shared=True)
+    assignment, graphs = _read_files(Path(directory))
+    n_representatives = assignment.shape[1]
+    if _SHARED_GRAPH in graphs:
+        session = _load_session(graphs[_SHARED_GRAPH], _SHARED_GRAPH)
         names = [f"policy {j} of {_SHARED_GRAPH}" for j in range(n_representatives)]
         policies = [OnnxPolicy(session, j, name) for j, name in enumerate(names)]
     else:
-        names = [f"policy-{j}.onnx" for j in range(n_representatives)]
-        if shared or sorted(names) != single:
-            found = ", ".join([_SHARED_GRAPH] * shared + single) or "no policies"
-            raise ValueError(
-                f"{directory} holds {found}, expected {_SHARED_GRAPH} "
-                f"or one policy-<j>.onnx for each of the {n_representatives} columns of "
-                f"{_ASSIGNMENT}"
-            )
-        policies = [load_policy(directory / name) for name in names]
+        policies = [
+            OnnxPolicy(_load_session(graph, name), None, name) for name, graph in graphs.items()
+        ]
+    return Solution(policies, assignment)
+
+
+def check_saved_solution(
+    directory: Path | str, n_observations: int, n_actions: int | None
+) -> NDArray[np.float64]:
+    """Check a saved solution without running anything.
+
+    Args:
+        directory: of the solution.
+        n_observations: length d of an observation.
+        n_actions: length a of an action; None: discrete.
+
+    Returns:
+        The assignment (n, k).
+
+    Raises:
+        ValueError: as in `load_solution`, or a graph is for other observations or actions.
+    """
+    assignment, graphs = _read_files(Path(directory))
+    for name, graph in graphs.items():
+        check_fits(graph, f"{directory}/{name}", n_observations, n_actions)
+    return assignment
+
+
+def load_assignment(directory: Path | str) -> NDArray[np.float64]:
+    """The assignment (n, k) of a saved solution, whose policies are not looked at.
+
+    Raises:
+        ValueError: missing, damaged, or a row is not on the simplex.
+    """
+    path = Path(directory) / _ASSIGNMENT
+    array = parse_array(_read_bytes(path, MAX_ASSIGNMENT_BYTES), str(path))
     try:
-        return Solution(policies, assignment)
+        return _checked_assignment(array, array.shape[1] if array.ndim == 2 else 0)
     except ValueError as error:
-        raise ValueError(f"{directory / _ASSIGNMENT}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_files(directory: Path) -> tuple[NDArray[np.float64], dict[str, bytes]]:
+    """The checked assignment, and file name -> checked graph in the order of the policies."""
+    assignment = load_assignment(directory)
+    n_representatives = assignment.shape[1]
+    names = [f"policy-{j}.onnx" for j in range(n_representatives)]
+    single = sorted(path.name for path in directory.glob("policy-*.onnx"))
+    shared = (directory / _SHARED_GRAPH).is_file()
+    if shared and not single:
+        names = [_SHARED_GRAPH]
+    elif shared or sorted(names) != single:
+        found = ", ".join(([_SHARED_GRAPH] * shared + single)[:5]) or "no policies"
+        raise ValueError(
+            f"{directory} holds {found}, expected {_SHARED_GRAPH} or one policy-<j>.onnx for each "
+            f"of the {n_representatives} columns of {_ASSIGNMENT}"
+        )
+    return assignment, {name: _read_graph(directory / name, shared=shared) for name in names}
 
 
 def load_policy(path: Path | str) -> OnnxPolicy:
@@ -189,148 +224,37 @@ def load_policy(path: Path | str) -> OnnxPolicy:
         ValueError: the file is missing, damaged or not allowed (see module).
     """
     path = Path(path)
-    return OnnxPolicy(_load_session(path, shared=False), None, path.name)
+    return OnnxPolicy(_load_session(_read_graph(path, shared=False), path.name), None, path.name)
 
 
-def check_graph(data: bytes, name: str, *, shared: bool) -> None:
-    """Check an ONNX graph without running it.
-
-    Args:
-        data: the serialised model.
-        name: what error messages call it.
-        shared: whether it holds all policies and so has the input "representative".
-
-    Raises:
-        ValueError: not a valid model, or one of the module's rules is broken.
-    """
-    import onnx
-
-    if not isinstance(data, bytes):
-        raise ValueError(f"{name}: exported a {type(data).__name__}, expected bytes")
-    if len(data) > MAX_GRAPH_BYTES:
-        raise ValueError(f"{name}: {len(data)} bytes, at most {MAX_GRAPH_BYTES} are allowed")
+def _read_bytes(path: Path, limit: int) -> bytes:
     try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's error type is private to it
-        raise ValueError(f"{name} is not an ONNX model: {_first_line(error)}") from error
-    if len(model.functions) > 0 or len(model.training_info) > 0:
-        raise ValueError(f"{name}: functions and training graphs are not allowed; inline them")
-    for graph in _graphs(model.graph):
-        _check_tensors(graph, name)
-        _check_operators(graph, name)
-    _check_signature(model, name, shared)
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise ValueError(f"{name} is not a valid ONNX model: {_first_line(error)}") from error
+        if path.stat().st_size > limit:
+            raise ValueError(f"{path}: {path.stat().st_size} bytes, at most {limit} are allowed")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
 
 
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and all graphs inside its nodes (branches, loop bodies)."""
-    pending = [graph]
-    while pending:
-        graph = pending.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                pending.extend(attribute.graphs)
-                if attribute.HasField("g"):
-                    pending.append(attribute.g)
+def _read_graph(path: Path, *, shared: bool) -> bytes:
+    """The bytes of a checked graph."""
+    data = _read_bytes(path, MAX_GRAPH_BYTES)
+    check_graph(data, str(path), shared=shared)
+    return data
 
 
-def _check_tensors(graph: onnx.GraphProto, name: str) -> None:
-    """No tensor may live outside the file."""
-    tensors = list(graph.initializer)
-    sparse = list(graph.sparse_initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            tensors += [*attribute.tensors, attribute.t]
-            sparse += [*attribute.sparse_tensors, attribute.sparse_tensor]
-    tensors += [part for tensor in sparse for part in (tensor.values, tensor.indices)]
-    for tensor in tensors:
-        if len(tensor.external_data) > 0 or tensor.data_location == tensor.EXTERNAL:
-            raise ValueError(
-                f"{name}: tensor {tensor.name!r} is external data; save it inside the file"
-            )
-
-
-def _check_operators(graph: onnx.GraphProto, name: str) -> None:
-    """Standard, deterministic operators only."""
-    for node in graph.node:
-        if node.domain not in ("", "ai.onnx"):
-            raise ValueError(
-                f"{name}: operator {node.domain}.{node.op_type} is not a standard ONNX operator"
-            )
-        if node.op_type in _RANDOM_OPERATORS:
-            raise ValueError(
-                f"{name}: operator {node.op_type} is random; a policy must be deterministic, "
-                f"exported in evaluation mode"
-            )
-        if any(part.name == "training_mode" and part.i != 0 for part in node.attribute):
-            raise ValueError(
-                f"{name}: operator {node.op_type} is in training mode, expected evaluation mode"
-            )
-
-
-def _check_signature(model: onnx.ModelProto, name: str, shared: bool) -> None:
-    """Names, types and ranks of inputs and output."""
-    import onnx
-
-    def describe(values: Sequence[onnx.ValueInfoProto]) -> dict[str, tuple[int, int]]:
-        tensors = {value.name: value.type.tensor_type for value in values}
-        return {key: (t.elem_type, len(t.shape.dim)) for key, t in tensors.items()}
-
-    float32, int64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
-    initial = {tensor.name for tensor in model.graph.initializer}
-    inputs = describe([value for value in model.graph.input if value.name not in initial])
-    expected = {"observation": (float32, 2)} | ({"representative": (int64, 1)} if shared else {})
-    if inputs != expected:
-        wanted = "observation float32 (E, d)"
-        wanted += " and representative int64 (E,)" if shared else ""
-        raise ValueError(f"{name}: inputs are {_signature(inputs)}, expected {wanted}")
-    outputs = describe(model.graph.output)
-    if outputs not in ({"action": (float32, 2)}, {"action": (int64, 1)}):
-        raise ValueError(
-            f"{name}: outputs are {_signature(outputs)}, expected action float32 (E, a) or int64 "
-            f"(E,)"
-        )
-
-
-def _signature(values: dict[str, tuple[int, int]]) -> str:
-    import onnx
-
-    kinds = {number: kind.lower() for kind, number in onnx.TensorProto.DataType.items()}
-    return ", ".join(f"{key} {kinds[t]} of rank {rank}" for key, (t, rank) in values.items())
-
-
-def _load_session(path: Path, *, shared: bool) -> Any:
+def _load_session(graph: bytes, name: str) -> Any:
     """Open a checked graph, from its bytes so that nothing else is read."""
     import onnxruntime
 
-    try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= MAX_GRAPH_BYTES else b"\0" * (MAX_GRAPH_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
-    check_graph(data, str(path), shared=shared)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common public base
-        raise ValueError(f"onnxruntime refuses {path}: {_first_line(error)}") from error
-
-
-def _read_assignment(path: Path) -> NDArray[Any]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"cannot read {path}: {_first_line(error)}") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path} is not a .npy file")
-    return array
+        raise ValueError(f"onnxruntime refuses {name}: {first_line(error)}") from error
 
 
 def _checked_assignment(values: Any, n_policies: int) -> NDArray[np.float64]:
@@ -352,7 +276,3 @@ def _checked_assignment(values: Any, n_policies: int) -> NDArray[np.float64]:
         )
     assignment.setflags(write=False)
     return assignment
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

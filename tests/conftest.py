@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.submission_toys import make_submission
+
 
 @pytest.fixture(autouse=True)
 def _write_under_tmp_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Relative paths and Minari's datasets go to the test's own folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+
+
+@pytest.fixture(scope="session")
+def honest_submission(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed submission of two seeds; not to be changed."""
+    return make_submission(tmp_path_factory.mktemp("honest"))

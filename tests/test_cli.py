@@ -638,6 +638,8 @@ def test_the_command_line_starts_light() -> None:
         ["--help"],
         ["list", "--help"],
         ["run", "--help"],
+        ["submit", "--help"],
+        ["verify", "--help"],
         ["leaderboard", "show", "--help"],
         ["datasets", "build", "--help"],
         ["datasets", "verify", "--help"],

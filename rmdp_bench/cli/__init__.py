@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import typer
 
-from rmdp_bench.cli import datasets, listing, running, scoring
+from rmdp_bench.cli import datasets, listing, running, scoring, submission
 from rmdp_bench.cli.output import print_error
 
 __all__ = ["app", "main"]
@@ -33,6 +33,8 @@ app.command("run")(running.run_command)
 app.command("evaluate")(running.evaluate_command)
 app.command("score")(scoring.score_command)
 app.command("plot")(scoring.plot_command)
+app.command("submit")(submission.submit_command)
+app.command("verify")(submission.verify_command)
 leaderboard.command("show")(scoring.show_command)
 app.add_typer(leaderboard, name="leaderboard")
 datasets_app = typer.Typer(help="Datasets through Minari.", rich_markup_mode=None)

@@ -92,5 +92,7 @@ def warn(message: str) -> None:
 
 
 def print_error(message: str) -> None:
-    """Print an error on stderr, in one line whatever it holds."""
-    print(f"rmdp-bench: error: {' '.join(message.split())}", file=sys.stderr)
+    """Print an error on stderr, in one line whatever it holds; nothing in it steers a terminal."""
+    line = " ".join(message.split())
+    shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
+    print(f"rmdp-bench: error: {shown}", file=sys.stderr)

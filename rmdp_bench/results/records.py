@@ -23,7 +23,7 @@ TOLERANCE = 1e-6
 class EvaluationSettings(BaseModel):
     """How the policies were scored: episodes per policy, and the seed of the first."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     n_episodes: int = Field(ge=1)
     seed: int = Field(ge=0)
@@ -32,7 +32,9 @@ class EvaluationSettings(BaseModel):
 class PredictionScores(BaseModel):
     """Errors of open-loop prediction over all test trajectories; see `rmdp_bench.offline`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     rmse_mean: float
     rmse_sd: float
@@ -43,7 +45,9 @@ class PredictionScores(BaseModel):
 class OfflineScores(BaseModel):
     """What an offline task has beyond normalised returns; returns in units of the reward."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     returns: list[float]
     """Mean return of each scored agent."""
@@ -71,7 +75,9 @@ class Result(BaseModel):
     uniform actions, 100 that of planning with the true dynamics.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     schema_version: Literal[1]
     task: str
@@ -139,10 +145,22 @@ def read_result(path: Path) -> Result:
     """Read a result.json.
 
     Raises:
-        ValueError: missing, damaged, of another schema, or with scores that contradict each other
-            or the task; the message names file and field.
+        ValueError: missing, damaged, or as in `make_result`.
     """
-    document = read_json(path)
+    return make_result(read_json(path), path)
+
+
+def make_result(document: dict[str, Any], path: Path) -> Result:
+    """The content of a result.json as a record.
+
+    Args:
+        document: parsed JSON.
+        path: what messages call it.
+
+    Raises:
+        ValueError: of another schema, or with scores that contradict each other or the task; the
+            message names file and field.
+    """
     try:
         result = Result.model_validate(document)
     except ValidationError as error:

@@ -1,0 +1,225 @@
+"""The quick check of a submission: everything that can be known without playing its policies."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rmdp_bench.evaluation import EVALUATION_SEED
+from rmdp_bench.results.records import Result, make_result
+from rmdp_bench.results.requests import DEVICES
+from rmdp_bench.results.solvers import SOLVERS
+from rmdp_bench.submission.bounded import read_object
+from rmdp_bench.submission.format import Row, Submission, read_submission, without_nulls
+from rmdp_bench.submission.scores import check_seed
+from rmdp_bench.submission.structure import (
+    MANIFEST_FILE,
+    Manifest,
+    check_manifest,
+    list_files,
+    read_manifest,
+)
+from rmdp_bench.submission.texts import check_texts
+from rmdp_bench.submission.verification import read_verification
+from rmdp_bench.tasks import Task, get_task
+
+MAX_EPISODES = 10_000
+MAX_SECONDS = 1e9
+_MAJOR_VERSIONS = ("gymnasium", "mujoco")
+"""Packages whose next major version may play other episodes."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A submission that passed the quick check.
+
+    Attributes:
+        folder: where it is.
+        submission: its submission.toml.
+        records: (task, solver) -> records of the seeds 0, 1, ...
+    """
+
+    folder: Path
+    submission: Submission
+    records: Mapping[tuple[str, str], list[Result]]
+
+    def directory(self, task: str, solver: str, seed: int) -> Path:
+        """Of a seed."""
+        return self.folder / task / solver / f"seed-{seed}"
+
+
+def check_submission(folder: Path) -> Checked:
+    """Check structure, schemas, hashes, ranges, versions, seeds, scores and duplicates.
+
+    Duplicates are looked for in the submissions beside this one.
+
+    Raises:
+        ValueError: the first thing that is wrong.
+    """
+    files = list_files(folder)
+    submission = read_submission(folder)
+    manifest = check_manifest(folder, files)
+    records: dict[tuple[str, str], list[Result]] = {}
+    listed = set()
+    for row in submission.rows:
+        task = get_task(row.task)
+        base = f"{row.task}/{row.solver}"
+        listed |= {f"{base}/seed-{seed}" for seed in row.seeds}
+        records[row.task, row.solver] = [
+            _check_record(submission, row, task, folder / base / f"seed-{seed}", seed)
+            for seed in row.seeds
+        ]
+        _check_seeds_differ(manifest, base, row.seeds)
+    for name in files:
+        if "/".join(name.split("/")[:3]) not in listed:
+            raise ValueError(f"{folder}: {name} is of no row in submission.toml")
+    _check_no_duplicate(folder, manifest)
+    read_verification(folder)
+    return Checked(folder, submission, records)
+
+
+def _check_record(
+    submission: Submission, row: Row, task: Task, directory: Path, seed: int
+) -> Result:
+    """The record of a seed, checked with all that is beside it."""
+    path = directory / "result.json"
+    document = read_object(path)
+    check_texts(document, str(path))
+    result = make_result(document, path)
+    place = {"task": row.task, "solver": row.solver, "seed": seed}
+    for name, value in place.items():
+        if getattr(result, name) != value:
+            raise ValueError(f"{path}: {name} is {getattr(result, name)!r}, expected {value!r}")
+    try:
+        _check_provenance(row, result)
+        _check_rules(submission, task, result)
+        _check_costs(result)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    check_seed(task, result, directory)
+    return result
+
+
+def _check_provenance(row: Row, result: Result) -> None:
+    """Settings, solver, device and versions."""
+    if without_nulls(result.config) != row.settings:
+        raise ValueError(f"config is not the settings of {row.solver} in submission.toml")
+    ours = result.solver in SOLVERS
+    if ours != (result.solver_sha256 is None):
+        wanted = "none, it is a solver of the suite" if ours else "the hash of the solver's file"
+        raise ValueError(f"solver_sha256 is {result.solver_sha256!r}, expected {wanted}")
+    if not ours and not _is_sha256(str(result.solver_sha256)):
+        raise ValueError(f"solver_sha256 is {result.solver_sha256!r}, which is not a hash")
+    if result.device not in DEVICES or result.system.get("device") != result.device:
+        raise ValueError(f"device is {result.device!r}, and in system another or unknown")
+    for package in _MAJOR_VERSIONS:
+        recorded, here = result.versions.get(package), importlib.metadata.version(package)
+        if recorded is None or recorded.partition(".")[0] != here.partition(".")[0]:
+            raise ValueError(f"versions: {package} is {recorded}, but the tasks need {here}")
+
+
+def _check_rules(submission: Submission, task: Task, result: Result) -> None:
+    """What the division and the protocol ask for."""
+    if result.evaluation.seed != EVALUATION_SEED or result.evaluation.n_episodes > MAX_EPISODES:
+        raise ValueError(
+            f"evaluation is {result.evaluation}, expected seed {EVALUATION_SEED} and at most "
+            f"{MAX_EPISODES} episodes"
+        )
+    if submission.division == "open":
+        return
+    fixed = {
+        "transitions": (result.transitions, task.transitions),
+        "evaluation.n_episodes": (result.evaluation.n_episodes, task.n_eval_episodes),
+    }
+    for name, (value, expected) in fixed.items():
+        if value != expected:
+            raise ValueError(
+                f"{name} is {value}, but the task has {expected}: this belongs to the open "
+                f"division, with the difference declared"
+            )
+    if result.transitions_reported > task.transitions:
+        raise ValueError(f"transitions_reported is {result.transitions_reported}, over the budget")
+
+
+def _check_costs(result: Result) -> None:
+    """Ranges of what only the submitter can know."""
+    positive = {
+        "wall_seconds": result.wall_seconds,
+        "peak_memory_mib": result.peak_memory_mib,
+        "peak_device_memory_mib": result.peak_device_memory_mib or 1.0,
+    }
+    for name, value in positive.items():
+        if not 0.0 < value < MAX_SECONDS:
+            raise ValueError(f"{name} is {value}, expected more than 0 and less than {MAX_SECONDS}")
+    if not 0.0 <= result.train_seconds <= result.wall_seconds:
+        raise ValueError(f"train_seconds is {result.train_seconds}, more than wall_seconds")
+    if result.seeds_together > 10_000:
+        raise ValueError(f"seeds_together is {result.seeds_together}, expected at most 10000")
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+def _check_seeds_differ(manifest: Manifest, base: str, seeds: list[int]) -> None:
+    """Two seeds of a row may not have the same files: they would be one run."""
+    seen: dict[str, int] = {}
+    for seed in seeds:
+        own = _fingerprint(manifest, f"{base}/seed-{seed}")
+        if own in seen:
+            raise ValueError(
+                f"seeds {seen[own]} and {seed} of {base} have the same policies or returns; they "
+                f"are one run, submit it once"
+            )
+        seen[own] = seed
+
+
+def _fingerprint(manifest: Manifest, seed_folder: str) -> str:
+    """Hash of the policies of a seed, or of its returns if there are no policies."""
+    own = {
+        name.removeprefix(seed_folder): sha256
+        for name, sha256 in manifest.files.items()
+        if name.startswith(f"{seed_folder}/")
+    }
+    policies = {name: sha256 for name, sha256 in own.items() if name.startswith("/solution/")}
+    arrays = {name: sha256 for name, sha256 in own.items() if name.endswith(".npz")}
+    return hashlib.sha256(json.dumps(policies or arrays, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprints(manifest: Manifest) -> dict[tuple[str, str], str]:
+    """(task, fingerprint) -> folder of the seed."""
+    folders = {"/".join(name.split("/")[:3]) for name in manifest.files}
+    return {(name.split("/")[0], _fingerprint(manifest, name)): name for name in folders}
+
+
+def _check_no_duplicate(folder: Path, manifest: Manifest) -> None:
+    """Another submission beside this one may not have the same policies for the same task."""
+    own = _fingerprints(manifest)
+    for other in sorted(folder.resolve().parent.iterdir()):
+        if other == folder.resolve() or not (other / MANIFEST_FILE).is_file():
+            continue
+        try:
+            theirs = _fingerprints(read_manifest(other))
+        except ValueError:
+            continue  # the other submission's own check says so
+        for key in sorted(own.keys() & theirs.keys(), key=lambda key: own[key]):
+            raise ValueError(
+                f"{folder}: {own[key]} has the policies of {other.name}/{theirs[key]}; they are "
+                f"submitted already"
+            )
+
+
+def recipe_command(row: Row, records: list[Result], task: Task) -> str:
+    """The command that makes the runs of a row of a solver of the suite."""
+    settings: list[str] = []
+    for name, value in records[0].config.items():
+        settings += ["--set", f"{name}={json.dumps(value)}"]
+    parts: list[Any] = ["rmdp-bench", "run", row.solver, row.task, "--seeds", f"0:{len(row.seeds)}"]
+    if records[0].transitions != task.transitions:
+        parts += ["--transitions", records[0].transitions]
+    return " ".join(map(str, parts + settings))

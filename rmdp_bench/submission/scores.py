@@ -1,0 +1,248 @@
+"""Scores recomputed from raw returns: what a record says must follow from the arrays beside it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench.evaluation import Evaluation
+from rmdp_bench.offline import (
+    N_PREDICTIONS,
+    OfflineEvaluation,
+    Prediction,
+    check_one_policy_each,
+    factor_correlation,
+)
+from rmdp_bench.results.records import TOLERANCE, Result
+from rmdp_bench.results.running import score_solution
+from rmdp_bench.solution import Solution, check_saved_solution
+from rmdp_bench.submission.bounded import read_arrays, read_text
+from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
+from rmdp_bench.tasks import Task
+
+MAX_FACTORS = 1000
+_CORRELATION_TOLERANCE = 0.02
+"""Ranks may swap where another processor rounds differently."""
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
+_CURVE_HEADER = "transitions,wall_seconds,social_welfare,train_social_welfare"
+_CURVE_ROW = re.compile(rf"[0-9]{{1,15}},{_NUMBER},(?:{_NUMBER})?,(?:{_NUMBER})?")
+
+
+class _Unused:
+    """Stands for a policy where only the assignment matters."""
+
+    def reset(self, n_envs: int) -> None:
+        raise NotImplementedError
+
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        raise NotImplementedError
+
+
+def check_seed(task: Task, result: Result, directory: Path) -> None:
+    """Check everything in the folder of a seed against its record; nothing is run.
+
+    Args:
+        task: of the record.
+        result: the record.
+        directory: its folder.
+
+    Raises:
+        ValueError: a file is missing, damaged, or contradicts the record.
+    """
+    _check_files(result, directory)
+    solution = _check_solution(task, result, directory)
+    online = task.track == "online"
+    evaluation: Evaluation | OfflineEvaluation = (
+        _read_welfare(task, result, directory) if online else _read_returns(task, result, directory)
+    )
+    if solution is None and isinstance(evaluation, Evaluation):
+        _check_bounds(result, evaluation.welfare_matrix)
+        return
+    scores = score_solution(task, solution or _any_solution(task), evaluation)
+    _check_same(scores, result.model_dump(mode="json"), str(directory / "result.json"))
+
+
+def _check_files(result: Result, directory: Path) -> None:
+    """The files that the record names are there, and no others."""
+    names = {"result.json", result.welfare_matrix or result.returns, result.curve, result.solution}
+    expected = {name for name in names if name is not None}
+    found = {path.name for path in directory.iterdir()}
+    for name in sorted(expected ^ found):
+        what = "missing" if name in expected else "not what result.json names"
+        raise ValueError(f"{directory}: {name} is {what}")
+    if result.curve is not None:
+        _check_curve(directory / result.curve)
+
+
+def _check_curve(path: Path) -> None:
+    header, *rows = read_text(path, 2**20).splitlines()
+    if header != _CURVE_HEADER:
+        raise ValueError(f"{path}: the first line is {ascii(header[:100])}, not {_CURVE_HEADER}")
+    before = -1
+    for number, row in enumerate(rows, start=2):
+        if not _CURVE_ROW.fullmatch(row):
+            raise ValueError(f"{path}, line {number}: {ascii(row[:100])} is not a row of a curve")
+        values = row.split(",")
+        if int(values[0]) <= before or not np.isfinite([float(v or 0) for v in values]).all():
+            raise ValueError(f"{path}, line {number}: transitions that do not grow, or infinity")
+        before = int(values[0])
+
+
+def _check_solution(task: Task, result: Result, directory: Path) -> Solution | None:
+    """The assignment with stand-ins for the policies; None without saved policies."""
+    if result.solution is None:
+        return None
+    n_observations, n_actions = _sizes(task)
+    assignment = check_saved_solution(directory / "solution", n_observations, n_actions)
+    solution = Solution([_Unused() for _ in assignment.T], assignment)
+    if task.track == "offline":
+        check_one_policy_each(solution, task.eval_agents or ())
+    elif assignment.shape != (task.n_agents, task.n_representatives):
+        raise ValueError(
+            f"{directory}/solution/assignment.npy has shape {assignment.shape}, expected "
+            f"({task.n_agents}, {task.n_representatives})"
+        )
+    return solution
+
+
+@functools.cache
+def _sizes(task: Task) -> tuple[int, int | None]:
+    """Lengths of an observation and of an action, None where actions are discrete."""
+    envs = gym.make_vec(task.env_id, num_envs=1)
+    observations, actions = envs.single_observation_space, envs.single_action_space
+    envs.close()
+    assert observations.shape is not None
+    if isinstance(actions, gym.spaces.Discrete):
+        return observations.shape[0], None
+    assert actions.shape is not None
+    return observations.shape[0], actions.shape[0]
+
+
+def _any_solution(task: Task) -> Solution:
+    """For an offline task, whose scores do not depend on the assignment."""
+    return Solution([_Unused()], np.ones((len(task.eval_agents or ()), 1)))
+
+
+def _read_welfare(task: Task, result: Result, directory: Path) -> Evaluation:
+    path = directory / "welfare.npz"
+    n, k, n_episodes = task.n_agents, task.n_representatives, result.evaluation.n_episodes
+    arrays = _arrays(path, {"welfare_matrix": (n, k), "episode_lengths": (k, n_episodes)})
+    matrix, lengths = arrays["welfare_matrix"], arrays["episode_lengths"]
+    _check_range(matrix, 0.0, 100.0, f"welfare_matrix in {path}")
+    _check_range(lengths, 1, task.max_episode_steps, f"episode_lengths in {path}")
+    return Evaluation(matrix, matrix[:, :, np.newaxis], lengths, result.evaluation.seed)
+
+
+def _read_returns(task: Task, result: Result, directory: Path) -> OfflineEvaluation:
+    path = directory / "returns.npz"
+    n_agents, n_episodes = len(task.eval_agents or ()), result.evaluation.n_episodes
+    own = (n_agents, n_episodes)
+    predictions = (n_agents, N_PREDICTIONS)
+    optional: dict[str, tuple[int, ...]] = {
+        "heldout_returns": (len(task.heldout_agents), max(1, n_episodes // 4)),
+        "prediction_rmse": predictions,
+        "prediction_r2": predictions,
+        "factors": (-1, -1),
+    }
+    arrays = _arrays(path, {"episode_returns": own, "episode_lengths": own}, optional)
+    assert result.offline is not None
+    _check_range(arrays["episode_lengths"], 1, task.max_episode_steps, f"episode_lengths in {path}")
+    for name in ("episode_returns", "heldout_returns"):
+        if name in arrays:
+            _check_range(arrays[name], -1e9, 1e9, f"{name} in {path}")
+    if ("prediction_rmse" in arrays) != ("prediction_r2" in arrays):
+        raise ValueError(f"{path}: one of prediction_rmse and prediction_r2 is missing")
+    prediction = correlation = None
+    if "prediction_rmse" in arrays:
+        prediction = Prediction(arrays["prediction_rmse"], arrays["prediction_r2"])
+        if not (np.isfinite(prediction.rmse).any() and np.isfinite(prediction.r2).any()):
+            raise ValueError(f"{path}: no prediction is a finite number")
+    if "factors" in arrays:
+        factors = arrays["factors"]
+        if factors.shape[0] > task.n_agents or factors.shape[1] > MAX_FACTORS:
+            raise ValueError(f"{path}: factors have shape {factors.shape}, which is too large")
+        _check_range(factors, -1e6, 1e6, f"factors in {path}")
+        correlation = factor_correlation(task, factors)
+    return OfflineEvaluation(
+        arrays["episode_returns"],
+        arrays["episode_lengths"],
+        arrays.get("heldout_returns"),
+        prediction,
+        correlation,
+        result.evaluation.seed,
+        result.offline.evaluation_seconds,
+    )
+
+
+def _arrays(
+    path: Path,
+    required: dict[str, tuple[int, ...]],
+    optional: dict[str, tuple[int, ...]] | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Arrays of expected names and shapes; -1 is any size."""
+    arrays = read_arrays(path, MAX_ARRAY_BYTES)
+    shapes = required | (optional or {})
+    for name in sorted(required.keys() - arrays.keys()):
+        raise ValueError(f"{path} has no {name}")
+    for name, array in arrays.items():
+        if name not in shapes:
+            raise ValueError(f"{path} has an array {ascii(name[:50])}, which no record has")
+        shape = shapes[name]
+        fits = len(shape) == array.ndim and all(
+            a in (-1, b) for a, b in zip(shape, array.shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(f"{path}: {name} has shape {array.shape}, expected {shape}")
+    return arrays
+
+
+def _check_range(values: NDArray[Any], low: float, high: float, what: str) -> None:
+    outside = ~((values >= low - TOLERANCE) & (values <= high + TOLERANCE))  # NaN is outside
+    if outside.any():
+        index = tuple(np.argwhere(outside)[0].tolist())
+        raise ValueError(f"{what}: {values[index]} at {list(index)}, expected {low} to {high}")
+
+
+def _check_bounds(result: Result, matrix: NDArray[np.float64]) -> None:
+    """Without an assignment: no agent has more than its best policy gives, or less than the worst.
+
+    What depends on the assignment alone cannot be recomputed.
+    """
+    returns = np.array(result.agent_returns)
+    low, high = matrix.min(axis=1) - TOLERANCE, matrix.max(axis=1) + TOLERANCE
+    if ((returns < low) | (returns > high)).any():
+        raise ValueError("agent_returns: an agent has a return that no policy of welfare.npz gives")
+    scores = {"tenth_percentile": float(np.percentile(returns, 10.0))}
+    _check_same(scores, result.model_dump(mode="json"), "result.json")
+
+
+def _check_same(computed: dict[str, Any], claimed: dict[str, Any], where: str) -> None:
+    """Compare scores by name, at any depth."""
+    for name, value in computed.items():
+        given = claimed.get(name)
+        field = f"{where}: {name}"
+        if isinstance(value, dict) and isinstance(given, dict):
+            _check_same(value, given, field)
+            continue
+        tolerance = _CORRELATION_TOLERANCE if "factor_correlation" in where else TOLERANCE
+        if value is not None and given is not None and np.shape(value) == np.shape(given):
+            same = bool(
+                np.allclose(value, np.asarray(given, np.float64), rtol=1e-9, atol=tolerance)
+            )
+        else:
+            same = value is None and given is None
+        if not same:
+            raise ValueError(
+                f"{field} is {_short(given)}, but the raw returns give {_short(value)}"
+            )
+
+
+def _short(value: Any) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,0 +1,80 @@
+"""Text from strangers: what may stand in it.
+
+Any letters are welcome; what makes text look like something else is not: control characters, marks
+that turn the direction of writing, invisible characters.  Markup is text like any other here; a
+page that shows it escapes it.  Names that become folders are plain ASCII, so that no two look
+alike.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+MAX_TEXT = 4000
+"""Characters of one text."""
+MAX_DEPTH = 16
+"""Of dicts and lists inside each other."""
+_REFUSED_CATEGORIES = {
+    "Cc": "a control character",
+    "Cf": "an invisible or direction-changing character",
+    "Cs": "half of a surrogate pair",
+    "Co": "a private character",
+    "Cn": "an unassigned character",
+    "Zl": "a line separator",
+    "Zp": "a paragraph separator",
+}
+
+
+def check_text(text: str) -> str:
+    """Give back a text of one line that shows what it holds.
+
+    Raises:
+        ValueError: it is too long, holds a refused character, or is not in normal form C.
+    """
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"a text has {len(text)} characters, at most {MAX_TEXT} are allowed")
+    for place, character in enumerate(text):
+        kind = _REFUSED_CATEGORIES.get(unicodedata.category(character))
+        if kind is not None:
+            raise ValueError(f"U+{ord(character):04X} at place {place} of a text is {kind}")
+    if not unicodedata.is_normalized("NFC", text):
+        raise ValueError("a text is not in Unicode's normal form C; type its accents as one letter")
+    return text
+
+
+def check_texts(document: Any, where: str) -> None:
+    """Check every key and value of a document of dicts, lists and plain values.
+
+    Raises:
+        ValueError: a text is refused, or the document is nested too deeply; the message begins
+            with `where`.
+    """
+    pending = [(document, 0)]
+    while pending:
+        value, depth = pending.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"{where}: nested more than {MAX_DEPTH} deep")
+        if isinstance(value, str):
+            try:
+                check_text(value)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+        elif isinstance(value, dict):
+            pending += [(part, depth + 1) for part in (*value.keys(), *value.values())]
+        elif isinstance(value, list):
+            pending += [(part, depth + 1) for part in value]
+
+
+Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(check_text)]
+"""One line, any letters, possibly empty."""
+Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_text)]
+"""A short text, not empty."""
+SUBMISSION_NAME = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"
+Name = Annotated[str, Field(pattern=SUBMISSION_NAME)]
+"""Lower-case ASCII letters, digits and hyphens."""
+SolverName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
+Link = Annotated[str, Field(pattern=r"^https://[!#-;=?-Z_a-z~]{3,300}$")]
+"""Web address, ASCII, without quotes, angle brackets or spaces."""

@@ -1,0 +1,69 @@
+"""Which submissions a pull request changes: `python -m scripts.changed_submissions REPO BASE HEAD`.
+
+Prints the names of their folders, one in each line. Exit code 2 and one line on stderr if the
+request changes a verification.json, which only maintainers write, or has a name that no submission
+can have. The repository is only read with git; nothing of it is run.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rmdp_bench.submission import SUBMISSION_NAME, VERIFICATION_FILE
+
+FOLDER = "leaderboards/submissions"
+
+
+def changed_submissions(repository: Path, base: str, head: str) -> list[str]:
+    """Names of the folders that differ between two commits and are there in the second.
+
+    Args:
+        repository: a checkout.
+        base: commit that the request is made to; what it has got since they parted does not count.
+        head: commit of the request.
+
+    Raises:
+        ValueError: as the module says, or git fails.
+    """
+    for commit in (base, head):
+        if not re.fullmatch(r"[0-9a-f]{40}", commit):
+            raise ValueError(f"{commit!r} is not the hash of a commit")
+    changed = _git(repository, "diff", "--name-only", "-z", f"{base}...{head}", "--", FOLDER)
+    names = set()
+    for path in changed.split("\0")[:-1]:
+        name, _, rest = path.removeprefix(f"{FOLDER}/").partition("/")
+        if not re.fullmatch(SUBMISSION_NAME, name) or not rest:
+            raise ValueError(f"{path!r} is not in the folder of a submission")
+        if rest == VERIFICATION_FILE:
+            raise ValueError(f"{path}: the maintainers write this file when they check a round")
+        names.add(name)
+    there = _git(repository, "ls-tree", "--name-only", "-z", head, f"{FOLDER}/").split("\0")
+    return sorted(name for name in names if f"{FOLDER}/{name}" in there)
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(repository), *arguments]
+    done = subprocess.run(command, capture_output=True)
+    if done.returncode != 0:
+        raise ValueError(f"git fails: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout.decode(errors="replace")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the names."""
+    repository, base, head = arguments
+    try:
+        names = changed_submissions(Path(repository), base, head)
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print("".join(f"{name}\n" for name in names), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

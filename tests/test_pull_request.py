@@ -1,0 +1,99 @@
+"""What a pull request with a submission may change, and what the workflow does with it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.changed_submissions import changed_submissions, main
+from tests.submission_toys import ROOT
+
+WORKFLOWS = ROOT / ".github" / "workflows"
+
+
+def git(repository: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=a@b.example"]
+    done = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def commit(repository: Path, files: dict[str, str]) -> str:
+    for name, text in files.items():
+        path = repository / "leaderboards" / "submissions" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "--no-verify", "-m", "x")
+    return git(repository, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q")
+    commit(tmp_path, {"old/submission.toml": "", "gone/submission.toml": ""})
+    return tmp_path
+
+
+def test_changed_folders_are_named(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    git(repository, "rm", "-rq", "leaderboards/submissions/gone")
+    head = commit(repository, {"new/submission.toml": "", "old/README.md": "x"})
+    assert changed_submissions(repository, base, head) == ["new", "old"]
+    git(repository, "checkout", "-q", base)
+    moved = commit(repository, {"other/README.md": ""})  # the base went on
+    assert changed_submissions(repository, moved, head) == ["new", "old"]
+    assert main([str(repository), base, head]) == 0
+    assert capsys.readouterr().out == "new\nold\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("old/verification.json", "the maintainers write this file"),
+        ("$(touch x)/submission.toml", "not in the folder of a submission"),
+        ("-rf/submission.toml", "not in the folder of a submission"),
+        ("a\nb/submission.toml", "not in the folder of a submission"),
+        ("loose.txt", "not in the folder of a submission"),
+    ],
+)
+def test_refused_requests(
+    name: str, message: str, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    head = commit(repository, {name: ""})
+    assert main([str(repository), base, head]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_commits_are_hashes(repository: Path) -> None:
+    with pytest.raises(ValueError, match="not the hash of a commit"):
+        changed_submissions(repository, "--output=x", "HEAD")
+    with pytest.raises(ValueError, match="git fails"):
+        changed_submissions(repository, "0" * 40, "0" * 40)
+
+
+def test_runs_as_a_module(repository: Path) -> None:
+    head = git(repository, "rev-parse", "HEAD")
+    command = [sys.executable, "-m", "scripts.changed_submissions", str(repository), head, head]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == ""
+
+
+def test_workflow_has_no_rights() -> None:
+    text = (WORKFLOWS / "verify-submission.yml").read_text(encoding="utf-8")
+    assert "pull_request_target" not in text
+    assert "permissions:\n  contents: read\n" in text
+    assert text.count("permissions:") == 1
+    assert "secrets." not in text
+    assert text.count("persist-credentials: false") == text.count("actions/checkout@") == 2
+    actions = re.findall(r"uses: (\S+)", text)
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) for action in actions)
+    scripts = re.findall(r"run: (?:\|\n((?:          .*\n)+)|(.*))", text)
+    assert len(scripts) == 3
+    assert not any("${{" in part for script in scripts for part in script)
