@@ -53,9 +53,9 @@ class Config(MorelConfig):
 
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "rmdp/CartPoleHet-n500-v0": {"iterations": 200},
-    "rmdp/MountainCarHet-n500-v0": {"iterations": 100},
-    "rmdp/HalfCheetahHet-n500-v0": {"iterations": 100},
+    "rmdp/CartPoleHet-n500-v0": {"iterations": 100},
+    "rmdp/MountainCarHet-n500-v0": {"iterations": 60},
+    "rmdp/HalfCheetahHet-n500-v0": {"iterations": 60},
 }
 """What an environment replaces."""
 
