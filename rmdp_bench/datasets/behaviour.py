@@ -1,8 +1,12 @@
-"""Behaviour policies: who collected the data of the heterogeneous environments.
+"""Behaviour policies: who collected the data.
 
-Each was trained for one agent and acts for all others as it would for its own. They are decent, not
-perfect: what they reach is in their records, and as a table in `data/behaviour/README.md` of the
-package. `scripts/train_behaviour_policies.py` of the repository trains and measures them.
+Those of heterogeneous environments: each was trained for one agent and acts for all others as it
+would for its own. They are decent, not perfect: what they reach is in their records, and as a table
+in `data/behaviour/README.md` of the package. `scripts/train_behaviour_policies.py` of the
+repository trains and measures them.
+
+Those of the velocity environments: the policies of a solution that a solver of the suite found, in
+two qualities. `scripts/store_velocity_policies.py` stores them, with the record of the run.
 
 Source of the parameters: PerSim (Agarwal et al. 2021, arXiv 2102.06961) and its code.
 """
@@ -15,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from rmdp_bench.files import read_json
-from rmdp_bench.solution import Policy, load_policy
+from rmdp_bench.solution import Policy, load_policy, load_solution
+
+_DATA = Path(str(resources.files("rmdp_bench"))) / "data"
 
 BEHAVIOUR_PARAMETERS: Mapping[str, tuple[tuple[float, ...], ...]] = {
     "rmdp/CartPoleHet-n500-v0": (
@@ -60,11 +66,32 @@ def load_behaviour_records(env_id: str) -> list[dict[str, Any]]:
     return [read_json(path) for path in _paths(env_id, "json")]
 
 
+def load_velocity_policies(env_id: str, quality: str) -> list[Policy]:
+    """Load the policies of a stored solution; each serves other agents, so they run at many speeds.
+
+    They are deterministic and take observations (E, d) of the environment. Each call opens the
+    files again.
+
+    Args:
+        env_id: of a velocity environment.
+        quality: "medium" or "expert".
+
+    Raises:
+        ValueError: there is no such solution, or its files are missing or damaged.
+    """
+    return list(load_solution(velocity_folder(env_id, quality) / "solution").policies)
+
+
+def velocity_folder(env_id: str, quality: str) -> Path:
+    """Where the solution of an environment and its record are, or shall be."""
+    return _DATA / "velocity" / env_id / quality
+
+
 def _paths(env_id: str, suffix: str) -> list[Path]:
     if env_id not in BEHAVIOUR_PARAMETERS:
         raise ValueError(
             f"there are no behaviour policies for {env_id!r}, "
             f"expected one of {', '.join(BEHAVIOUR_PARAMETERS)}"
         )
-    folder = Path(str(resources.files("rmdp_bench"))) / "data" / "behaviour" / env_id
+    folder = _DATA / "behaviour" / env_id
     return [folder / f"policy-{j}.{suffix}" for j in range(len(BEHAVIOUR_PARAMETERS[env_id]))]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from rmdp_bench.datasets.behaviour import load_behaviour_policies
+from rmdp_bench.datasets.behaviour import load_behaviour_policies, load_velocity_policies
 from rmdp_bench.envs import EnvironmentEntry, get_environment
 from rmdp_bench.solution import Policy
 
@@ -113,6 +113,17 @@ def _velocity(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
         seed=seed,
         n_steps=100_000,
     )
+    solutions = {"medium": "a solution from early training", "expert": "a good solution"}
+    for number, (quality, solution) in enumerate(solutions.items(), start=1):
+        yield DatasetEntry(
+            id=f"rmdp/{name}-vel-n100/{quality}-v0",
+            env_id=env_id,
+            description=f"In each episode one policy of {solution} acts, drawn for it.",
+            seed=seed + number * 1_000_000,
+            n_steps=100_000,
+            load_policies=partial(load_velocity_policies, env_id, quality),
+            epsilon=0.0,
+        )
 
 
 DATASETS: tuple[DatasetEntry, ...] = (
