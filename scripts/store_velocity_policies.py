@@ -11,7 +11,6 @@ change of the data: `scripts/record_datasets.py` records them again.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from rmdp_bench.datasets.behaviour import velocity_folder
@@ -61,7 +60,8 @@ def describe() -> str:
         "`expert`: in each episode one of the k policies acts, drawn for it. Social welfare is",
         "that of the solution, each agent under the policy assigned to it, in percent of a",
         "perfect episode; the ceiling is that of k policies. The table is written from the",
-        "records beside the policies by `scripts/store_velocity_policies.py`.",
+        "records beside the policies, which have the settings too, by",
+        "`scripts/store_velocity_policies.py`.",
         "",
         "| environment | quality | k | social welfare | of the ceiling | transitions in all |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
@@ -79,9 +79,7 @@ def describe() -> str:
             f"rmdp-bench run {record['solver']} {record['task']} --seeds {record['seed']} "
             f"--transitions {record['transitions']}"
         )
-    lines += ["```", "", "The settings of each run are in its record:", ""]
-    for env_id, quality, record in rows:
-        lines.append(f"- `{env_id}`, {quality}: `{json.dumps(record['config'])}`")
+    lines.append("```")
     return "\n".join(lines) + "\n"
 
 
