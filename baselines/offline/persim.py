@@ -12,6 +12,12 @@ Choices where paper and code leave one, or differ:
     off the hidden parameters by a regression over the agents in the data.
   - The reported factors are the ensemble's, put into comparable coordinates
     (`agent_factors.embed_agents`); the paper's figure shows one member's.
+
+The step size is halved once in a run, as in the code, so the models end with some noise. Where
+force and gravity nearly balance (MountainCar, agent 2) that costs returns; with
+`--set halving_epochs=50` there is less of it. Measured on pure data, one seed, 200 plans, 5
+episodes: -143 instead of -326 for that agent (-166 with the true dynamics), the others much the
+same.
 """
 
 from __future__ import annotations
