@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import threading
 from collections.abc import Sequence
@@ -200,6 +201,8 @@ def test_continuous_cql_pushes_unseen_actions_down() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_members_train_alone_as_they_train_together(kind: str) -> None:
+    """To rounding: with several threads, how a product is divided depends on its size."""
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
     discrete = kind.startswith("discrete")
     datasets = [random_data(seed, 30 + 7 * seed, discrete=discrete) for seed in range(3)]
     keys = [(5, 0), (5, 1), (9, 0)]
@@ -210,10 +213,10 @@ def test_members_train_alone_as_they_train_together(kind: str) -> None:
         alone = make_learner(kind, datasets[own], keys[own], batch_size=32, normalize=True)
         make_updates(alone, 4)
         observations = datasets[0].observations.numpy()
-        np.testing.assert_array_equal(act(alone, observations), act(together, observations, m))
+        close(act(alone, observations), act(together, observations, m))
         theirs = get_state(together, 3)
         for name, array in get_state(alone, 1).items():
-            np.testing.assert_array_equal(array[0], theirs[name][m], err_msg=name)
+            close(array[0], theirs[name][m], err_msg=name)
 
 
 def test_members_see_their_own_data_only() -> None:

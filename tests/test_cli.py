@@ -116,7 +116,7 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["datasets", "verify", DATASET], f"`rmdp-bench datasets build {DATASET}` builds it"),
     (["datasets", "verify"], "there is no dataset to verify"),
     (["datasets", "info", "zzz"], "there is no dataset 'zzz'"),
-    (["submit"], "submit"),
+    (["submit"], "Missing argument 'runs'"),
     (["list"], "what"),
     (["list", "nothing"], "'envs', 'datasets', 'tasks', 'solvers'"),
     (["list", "tasks", "more"], "more"),

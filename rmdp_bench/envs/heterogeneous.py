@@ -150,10 +150,10 @@ def _agents_of(
     options: dict[str, Any] | None, world: HeterogeneousWorld, *, many: bool
 ) -> Rows | None:
     """The agents (E,) that options ask for; None: they shall be drawn."""
-    # Minari's DataCollector hands on its own option, which is nothing to an environment.
-    accepted = ("agent", "reset_mask") if many else ("agent", "minari_autoseed")
+    accepted = ("agent", "reset_mask") if many else ("agent",)
     for name in options or {}:
-        if name not in accepted:
+        # Minari's DataCollector hands on its own option, which is nothing to an environment.
+        if name not in (*accepted, "minari_autoseed"):
             raise ValueError(f"unknown option {name!r}; accepted are {', '.join(accepted)}")
     if not options or "agent" not in options:
         return None
