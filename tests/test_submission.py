@@ -12,7 +12,8 @@ import pytest
 
 from rmdp_bench.cli import main
 from rmdp_bench.files import read_json, write_json
-from rmdp_bench.submission import Submission, read_submission, read_verification
+from rmdp_bench.results import make_request, run
+from rmdp_bench.submission import Submission, read_submission, read_verification, recipes
 from rmdp_bench.submission.format import submission_to_toml
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import check_submission
@@ -171,8 +172,45 @@ def test_rows_without_policies(tmp_path: Path, capsys: Capture) -> None:
     write_manifest(folder)
     capsys.readouterr()
     assert main(["verify", str(folder), "--full", "--record"]) == 0
-    assert f"recipe: rmdp-bench run true_env_mpc {task} --seeds 0:1" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"recipe: rmdp-bench run true_env_mpc {task} --seeds 0:1 --device cpu" in printed
+    assert "--episodes 4" in printed
     assert read_verification(folder)[task, "true_env_mpc"].status == "recipe"
+
+
+def test_recipes_are_run_again(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, runs = "CartPoleHet-n500-pure-v0", tmp_path / "runs"
+    command = ["run", "true_env_mpc", task, "--seeds", "0:2", "--episodes", "1"]
+    command += ["--set", "n_sequences=5", "--set", "horizon=3", "--out", str(runs)]
+    assert main(command) == 0
+    folder = pack([runs], "planned", tmp_path, ABOUT)
+    assert main(["verify", str(folder), "--full", "--recipes", "--record"]) == 0
+    finding = read_verification(folder)[task, "true_env_mpc"]
+    assert finding.status == "recipe"
+    assert [seed.measured for seed in finding.seeds] == [seed.claimed for seed in finding.seeds]
+    claims = [seed.claimed for seed in finding.seeds]
+
+    def lower(*_: object) -> list[float]:
+        return [claim - 3.0 - 2.0 * np.ptp(claims) for claim in claims]
+
+    monkeypatch.setattr("rmdp_bench.submission.recipes._run", lower)
+    message = refused(capsys, "verify", str(folder), "--full", "--recipes")
+    assert "but its command gives" in message
+
+
+def test_recipes_that_fail(tmp_path: Path) -> None:
+    task, runs = "CartPoleHet-n500-pure-v0", tmp_path / "runs"
+    request = make_request(
+        "true_env_mpc", task, n_episodes=1, out=runs, settings=["n_sequences=5", "horizon=3"]
+    )
+    records = run(request)
+    command = ["run", "true_env_mpc", task, "--episodes", "1"]
+    with pytest.raises(ValueError, match="fails with exit code 2, .*n_sequences"):
+        recipes._run([*command, "--set", "n_sequences=0"], records, 300.0)
+    with pytest.raises(ValueError, match="takes more than 0 s"):
+        recipes._run(command, records, 0.1)
 
 
 def test_packing_asks_for_what_is_missing(

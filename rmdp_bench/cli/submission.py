@@ -59,6 +59,10 @@ def verify_command(
         Path, typer.Argument(metavar="SUBMISSION_DIR", help="Folder with submission.toml.")
     ],
     full: Annotated[bool, typer.Option("--full", help="Play the policies again.")] = False,
+    recipes: Annotated[
+        bool,
+        typer.Option("--recipes", help="Also run the commands of rows without policies again."),
+    ] = False,
     record: Annotated[
         bool, typer.Option("--record", help="Write verification.json into the folder.")
     ] = False,
@@ -78,11 +82,12 @@ def verify_command(
     from rmdp_bench.submission import read_verification
     from rmdp_bench.submission.full import initial_findings, play_again, write_verification
     from rmdp_bench.submission.quick import check_submission
+    from rmdp_bench.submission.recipes import run_again
     from rmdp_bench.submission.rounds import get_secret
     from rmdp_bench.submission.sandbox import Limits
 
-    if not full and (record or round_number is not None or secret is not None):
-        raise ValueError("--record, --round and --secret go with --full")
+    if not full and (recipes or record or round_number is not None or secret is not None):
+        raise ValueError("--recipes, --record, --round and --secret go with --full")
     if not 1 <= memory <= 2**20 or not 0.0 < start_seconds <= 1e6:
         raise ValueError(f"--memory {memory} or --start-seconds {start_seconds} is out of range")
     number_and_secret = get_secret(round_number, secret)
@@ -90,6 +95,8 @@ def verify_command(
     if full:
         limits = Limits(memory_mib=memory, start_cpu_seconds=start_seconds)
         findings = play_again(checked, *number_and_secret, limits=limits, report=_progress)
+        if recipes:
+            findings = run_again(checked, findings, _progress)
     else:
         known = read_verification(folder)
         findings = [

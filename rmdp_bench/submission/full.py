@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rmdp_bench.results.records import Result
 from rmdp_bench.solution import load_assignment
 from rmdp_bench.submission.bounded import read_arrays
 from rmdp_bench.submission.comparison import Comparison, FloatArray, compare
-from rmdp_bench.submission.quick import Checked, recipe_command
+from rmdp_bench.submission.quick import Checked, recipe_arguments
 from rmdp_bench.submission.rounds import held_out_seed
 from rmdp_bench.submission.sandbox import Limits, play_in_sandbox
 from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
@@ -36,13 +37,14 @@ def initial_findings(checked: Checked) -> list[RowFinding]:
         records = checked.records[row.task, row.solver]
         ours = records[0].solver_sha256 is None
         recipe = ours and any(record.solution is None for record in records)
+        arguments = recipe_arguments(row, records, get_task(row.task))
         findings.append(
             RowFinding(
                 task=row.task,
                 solver=row.solver,
                 status="recipe" if recipe else "reported",
                 sha256=row_sha256(checked.folder, row.task, row.solver),
-                command=recipe_command(row, records, get_task(row.task)) if recipe else None,
+                command=shlex.join(["rmdp-bench", *arguments]) if recipe else None,
             )
         )
     return findings

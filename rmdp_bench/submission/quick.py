@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.results.records import Result, make_result
@@ -214,12 +213,15 @@ def _check_no_duplicate(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def recipe_command(row: Row, records: list[Result], task: Task) -> str:
-    """The command that makes the runs of a row of a solver of the suite."""
-    settings: list[str] = []
-    for name, value in records[0].config.items():
-        settings += ["--set", f"{name}={json.dumps(value)}"]
-    parts: list[Any] = ["rmdp-bench", "run", row.solver, row.task, "--seeds", f"0:{len(row.seeds)}"]
-    if records[0].transitions != task.transitions:
-        parts += ["--transitions", records[0].transitions]
-    return " ".join(map(str, parts + settings))
+def recipe_arguments(row: Row, records: list[Result], task: Task) -> list[str]:
+    """Arguments of the `rmdp-bench` that makes the runs of a row of a solver of the suite."""
+    record = records[0]
+    arguments = ["run", row.solver, row.task, "--seeds", f"0:{len(row.seeds)}"]
+    arguments += ["--device", record.device]
+    if record.transitions != task.transitions:
+        arguments += ["--transitions", str(record.transitions)]
+    if record.evaluation.n_episodes != task.n_eval_episodes:
+        arguments += ["--episodes", str(record.evaluation.n_episodes)]
+    for name, value in record.config.items():
+        arguments += ["--set", f"{name}={json.dumps(value)}"]
+    return arguments
