@@ -1,9 +1,9 @@
-"""Data augmented by an agent's own simulator: what logged behaviour would have led it to.
+"""Data augmented by an agent's own simulator: where actions would have led it.
 
-A generated trajectory begins at a logged observation, of anybody's trajectory, and takes the
-actions that follow it in the log, some of them replaced by uniform ones; the agent's simulator says
-where they lead. So observations and actions are those that the model was trained on, as long as
-trajectories are short, and what is new is what they do to this agent.
+A generated trajectory begins at a logged observation, of anybody's trajectory. Either it repeats
+the actions that follow there in the log, or it explores; the agent's simulator says where that
+leads. Exploring is uniform actions, each kept for a while: for k steps on average, k drawn for each
+trajectory, log-uniformly. Actions that change at every step cancel out, and do not come far.
 """
 
 from __future__ import annotations
@@ -23,61 +23,76 @@ _AUGMENTATION = 3
 """Purpose of random numbers; those of `factored_training` are 1 and 2."""
 
 
-class LoggedActions:
-    """A policy that repeats logged actions from E rows on, mixed with uniform ones."""
+@dataclass(frozen=True)
+class Generation:
+    """How much is generated for an agent, and how; see the module's docstring.
+
+    Attributes:
+        n_trajectories: E.
+        length: steps after which one is cut.
+        first_share: probability that one starts where a trajectory of the log does.
+        exploration: probability that one explores.
+        longest_hold: upper end of k.
+    """
+
+    n_trajectories: int
+    length: int
+    first_share: float
+    exploration: float
+    longest_hold: float
+
+
+class GeneratingPolicy:
+    """Repeats the log or explores, in each of E episodes, whatever the observations are."""
 
     def __init__(
         self,
         data: LoggedData,
         rows: NDArray[np.int64],
-        exploration: float,
+        config: Generation,
         n_actions: int | None,
         rng: np.random.Generator,
     ) -> None:
-        """Takes what it repeats.
+        """Draws which episodes explore.
 
         Args:
             data: the log.
-            rows: (E,) where each episode begins in it.
-            exploration: share of the actions that are uniform; all are after the end of the
-                logged trajectory.
+            rows: (E,) where each episode begins in it; after the end of that trajectory all
+                explore.
+            config: how they do.
             n_actions: A; None: actions are continuous, from -1 to 1.
-            rng: draws the uniform actions.
+            rng: draws, here and in `act`.
         """
+        n = len(rows)
         self._actions = data.actions.cpu().numpy()
         starts = data.starts.cpu().numpy()
-        self._rows, self._ends = rows, starts[np.searchsorted(starts, rows, "right")]
-        self._exploration, self._n_actions, self._rng = exploration, n_actions, rng
-        self._step = 0
+        self._explores_from = starts[np.searchsorted(starts, rows, "right")]
+        self._explores_from[rng.random(n) < config.exploration] = 0
+        self._change = config.longest_hold ** -rng.random(n)
+        self._rows, self._n_actions, self._rng = rows, n_actions, rng
+        self._step, self._held = 0, self._draw()
+
+    def _draw(self) -> NDArray[Any]:
+        shape = (len(self._rows), *self._actions.shape[1:])
+        if self._n_actions is None:
+            return self._rng.uniform(-1.0, 1.0, shape).astype(self._actions.dtype)
+        return self._rng.integers(self._n_actions, size=shape)
 
     def reset(self, n_envs: int) -> None:
         """Goes back to the first rows."""
-        self._step = 0
+        self._step, self._held = 0, self._draw()
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """Actions (E,) or (E, a), whatever the observations (E, d) are."""
-        rows, n = self._rows + self._step, len(self._rows)
+        """Actions (E,) or (E, a)."""
+        rows = self._rows + self._step
+        logged = self._actions[np.minimum(rows, len(self._actions) - 1)]
+        column = (-1, *[1] * (logged.ndim - 1))
+        changes = self._rng.random(len(rows)) < self._change
+        self._held = np.where(changes.reshape(column), self._draw(), self._held)
         self._step += 1
-        actions = self._actions[np.minimum(rows, self._ends - 1)]
-        if self._n_actions is None:
-            uniform = self._rng.uniform(-1.0, 1.0, actions.shape).astype(actions.dtype)
-        else:
-            uniform = self._rng.integers(self._n_actions, size=actions.shape)
-        replaced = (self._rng.random(n) < self._exploration) | (rows >= self._ends)
-        mixed: NDArray[Any] = np.where(
-            replaced.reshape(n, *[1] * (actions.ndim - 1)), uniform, actions
-        )
-        return mixed
-
-
-@dataclass(frozen=True)
-class Generation:
-    """How much is generated for an agent, and how; see the module's docstring."""
-
-    n_trajectories: int
-    length: int
-    exploration: float
-    first_share: float
+        explores = rows >= self._explores_from
+        actions: NDArray[Any] = np.where(explores.reshape(column), self._held, logged)
+        return actions
 
 
 def generate(
@@ -106,7 +121,7 @@ def generate(
     firsts = rng.integers(data.n_agents, size=config.n_trajectories)
     is_first = rng.random(config.n_trajectories) < config.first_share
     rows = np.where(is_first, data.starts.cpu().numpy()[firsts], rows)
-    policy = LoggedActions(data, rows, config.exploration, n_actions, rng)
+    policy = GeneratingPolicy(data, rows, config, n_actions, rng)
     starts = data.observations[torch.from_numpy(rows).to(data.observations.device)]
     made = simulate(simulator, objective, policy, starts, config.length)
     return _within(made, data)

@@ -7,10 +7,10 @@ trajectory, all of which stays, is joined by trajectories generated in its simul
 agents of all seeds are one batch.
 
 The paper's code does not have this part, so these are choices of ours:
-  - Actions are those of the log, each replaced by a uniform one with probability `exploration`: the
-    behaviour of the data, with some support for every action, without a model of the behaviour.
-  - A trajectory starts at an observation of anybody's trajectory, a share of them at first ones:
-    uniform actions from the start never come near the goal of MountainCar.
+  - A generated trajectory repeats logged actions, the behaviour of the data, or explores with
+    uniform actions that are each kept for a while (`augmentation`), so that every action is within
+    BCQ's constraint somewhere. A planner would act better, and cost as much as `persim` itself.
+  - It starts at an observation of anybody's trajectory, a share of them at first ones.
   - The mean over the ensemble is what happens, as where predictions are scored.
   - Rewards are the known function of the transition, and so is what ends a trajectory. One that is
     only cut after `trajectory_length` steps goes on: BCQ bootstraps there. Transitions far out of
@@ -18,8 +18,8 @@ The paper's code does not have this part, so these are choices of ours:
   - Real and generated transitions are drawn with the same probability.
   - Held-out agents get a simulator from their own logged trajectory, as in `persim`, and a policy
     trained in the same way; it is trained when asked for, and leaves no checkpoint.
-  - Networks and numbers of updates are smaller than BCQ's, whose data were harder: training the
-    policies takes a minute or two on one core.
+  - Networks are smaller than BCQ's, updates fewer, and target networks follow faster, so that
+    training the policies takes a minute or two on one core.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ _NAMES = {
     "batch_size": "policy_batch_size",
     "learning_rate": "policy_learning_rate",
     "hidden_dims": "policy_hidden_dims",
+    "target_rate": "policy_target_rate",
     "autoencoder_hidden_dims": "autoencoder_hidden_dims",
     "threshold": "threshold",
 }
@@ -71,10 +72,13 @@ class Config(EnsembleConfig):
 
     n_trajectories: int = 500
     """Generated for each agent."""
-    trajectory_length: int = 20
+    trajectory_length: int = 200
     """Steps after which a generated trajectory is cut."""
     exploration: float = 0.5
-    """Probability that a logged action is replaced by a uniform one."""
+    """Probability that a generated trajectory explores; others repeat logged actions."""
+    longest_hold: float = 50.0
+    """Exploring trajectories keep an action for k steps on average, k from 1 to this, drawn
+    log-uniformly for each of them."""
     first_share: float = 0.5
     """Probability that a trajectory starts where one of the log does, not anywhere in it."""
     policy_updates: int = 6000
@@ -83,6 +87,8 @@ class Config(EnsembleConfig):
     """BCQ: transitions in a gradient step."""
     policy_learning_rate: float = 1e-3
     """BCQ: Adam's step size, of all networks."""
+    policy_target_rate: float = 0.02
+    """BCQ: share of the distance that target networks move at each update."""
     policy_hidden_dims: tuple[int, ...] = (128, 128)
     """BCQ: hidden layers of its networks, but those of the autoencoder (continuous actions)."""
     autoencoder_hidden_dims: tuple[int, ...] = (750, 750)
@@ -98,9 +104,9 @@ class Config(EnsembleConfig):
         """
         super().__post_init__()
         whole = ("n_trajectories", "trajectory_length", "policy_updates", "policy_batch_size")
-        check_range(self, 1, math.inf, *whole)
         check_range(self, 0, 1, "exploration", "first_share", "threshold")
-        check_range(self, 1e-12, 1, "policy_learning_rate")
+        check_range(self, 1, math.inf, *whole, "longest_hold")
+        check_range(self, 1e-12, 1, "policy_learning_rate", "policy_target_rate")
         for name in ("policy_hidden_dims", "autoencoder_hidden_dims"):
             if any(width < 1 for width in getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected widths of at least 1")
@@ -109,7 +115,11 @@ class Config(EnsembleConfig):
     def generation(self) -> Generation:
         """What is generated for an agent."""
         return Generation(
-            self.n_trajectories, self.trajectory_length, self.exploration, self.first_share
+            n_trajectories=self.n_trajectories,
+            length=self.trajectory_length,
+            first_share=self.first_share,
+            exploration=self.exploration,
+            longest_hold=self.longest_hold,
         )
 
     @property
