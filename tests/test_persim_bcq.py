@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from baselines.offline import persim_bcq
-from baselines.offline.augmentation import GeneratingPolicy, Generation, generate, join
+from baselines.offline.augmentation import GeneratingPolicy, GenerationConfig, generate
 from baselines.offline.data import LoggedData
 from baselines.offline.dynamics import Objective, objective_for
 from baselines.offline.factored import FactoredConfig, FactoredModel
@@ -25,8 +25,8 @@ from rmdp_bench.solution import load_solution, save_solution
 from rmdp_bench.tasks import get_task
 
 TASK = get_task("CartPoleHet-n500-pure-v0")
-GENERATION = Generation(
-    n_trajectories=40, length=8, first_share=0.5, exploration=0.5, longest_hold=4.0
+GENERATION = GenerationConfig(
+    n_trajectories=40, trajectory_length=8, first_share=0.5, exploration=0.5, longest_hold=4.0
 )
 SMALL: dict[str, Any] = {
     "n_agents": 6,
@@ -34,6 +34,9 @@ SMALL: dict[str, Any] = {
     "n_epochs": 10,
     "batch_size": 256,
     "state_layers": (16,),
+    "n_planned": 2,
+    "n_sequences": 8,
+    "horizon": 4,
     "n_trajectories": 10,
     "trajectory_length": 5,
     "policy_updates": 20,
@@ -66,7 +69,7 @@ def make_simulator(log: LoggedData, n_actions: int | None) -> PersonalSimulator:
     config = FactoredConfig(n_models=2, rank=3, state_layers=(9,), action_layers=layers)
     model = FactoredModel(config, log, n_actions, make_generators(0, 0, 2)).requires_grad_(False)
     for part in (model.state_network.weights[-1], model.state_network.biases[-1]):
-        part.mul_(0.8)
+        part.mul_(0.3)
     return PersonalSimulator(model, slice(0, 2), model.agent_factors()[:, 1])
 
 
@@ -100,7 +103,7 @@ def test_generated_rows_obey_the_simulator(n_actions: int | None) -> None:
 def test_trajectories_start_in_the_log(share: float) -> None:
     log, objective = make_log(2), objective_for(TASK.env_id)
     settings = dataclasses.replace(
-        GENERATION, n_trajectories=60, length=1, exploration=0.0, first_share=share
+        GENERATION, n_trajectories=60, trajectory_length=1, exploration=0.0, first_share=share
     )
     made = generate(make_simulator(log, 2), objective, log, 2, settings, (0, 0))
     places = (made.observations[:, None] == log.observations).all(-1).int().argmax(1)
@@ -114,7 +117,7 @@ def test_transitions_that_run_away_are_left_out() -> None:
     log, objective = make_log(2), objective_for(TASK.env_id)
     simulator = make_simulator(log, 2)
     never_ends = dataclasses.replace(objective, terminated=lambda s, a, n: torch.zeros(len(s)) > 0)
-    settings = dataclasses.replace(GENERATION, length=50)
+    settings = dataclasses.replace(GENERATION, trajectory_length=50)
     made = generate(simulator, never_ends, log, 2, settings, (0, 0))
     assert 0 < len(made.rewards) < 40 * 50
     low, high = log.observations.amin(0), log.observations.amax(0)
@@ -164,18 +167,29 @@ def test_exploring_trajectories_keep_their_actions_for_a_while(n_actions: int | 
     assert seldom.min() == 0.0 and seldom.max() > 0.7 * expected
 
 
-def test_own_transitions_are_kept() -> None:
-    log = make_log(2)
-    config = persim_bcq.Config(**SMALL)
-    simulators = [make_simulator(log, 2)] * 2
+def test_own_transitions_are_kept_and_others_follow() -> None:
+    log, objective = make_log(2), objective_for(TASK.env_id)
+    simulators, keys = [make_simulator(log, 2)] * 2, [(0, 0), (0, 2)]
     own = [log.trajectory(agent) for agent in (0, 2)]
-    augmented = persim_bcq.augment(TASK, config, log, own, simulators, [(0, 0), (0, 2)])
-    for logged, rows in zip(own, augmented, strict=True):
+
+    def augment(n_planned: int) -> list[LoggedData]:
+        config = persim_bcq.Config(**SMALL | {"n_planned": n_planned})
+        return persim_bcq.augment(TASK, config, log, own, simulators, keys)
+
+    for logged, rows, more in zip(own, augment(0), augment(2), strict=True):
         n = len(logged.rewards)
         assert n < len(rows.rewards) <= n + 50
         for name in ("observations", "actions", "rewards", "next_observations", "terminated"):
             torch.testing.assert_close(getattr(rows, name)[:n], getattr(logged, name))
-    assert join(own[0]).rewards.shape == own[0].rewards.shape
+        planned = slice(len(rows.rewards), None)
+        assert len(more.rewards[planned]) > 2
+        first = more.observations[planned][0]
+        assert (log.observations[log.starts[:-1]] == first).all(1).any()
+        members = more.observations[planned].expand(2, -1, -1)
+        following = simulators[0].step(members, more.actions[planned], members[0, :, 0].long())
+        torch.testing.assert_close(more.next_observations[planned], following.mean(0))
+        ends = objective.terminated(more.observations, more.actions, more.next_observations)
+        assert (more.terminated[planned] == ends[planned]).all()
 
 
 def solve(seeds: list[int], log: RunLog | None = None, **settings: Any) -> list[OfflineSolution]:
@@ -277,8 +291,13 @@ def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persim_bcq, "load_data", lambda task, n_agents: log)
     config = persim_bcq.config_for(cheetah)
     assert config.policy_hidden_dims == (400, 300) and config.batch_size == 1024
+    assert config.n_planned == 0
+    with pytest.raises(ValueError, match="n_elites is 50; expected at most n_sequences, 9"):
+        few = dataclasses.replace(config, n_planned=1, n_sequences=9)
+        monkeypatch.setattr(persim_bcq, "check_factored", lambda task, config: None)
+        persim_bcq.check(cheetah, few)
     config = dataclasses.replace(
-        config, **SMALL | {"policy_updates": 3, "action_layers": (8,), "rank": 3}
+        config, **SMALL | {"n_planned": 0, "policy_updates": 3, "action_layers": (8,), "rank": 3}
     )
     config = dataclasses.replace(config, autoencoder_hidden_dims=(32, 32))
     (solution,) = persim_bcq.solve(cheetah, config, [0], "cpu", RunLog(cheetah, [0]))
@@ -289,6 +308,8 @@ def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"n_planned": -1}, "n_planned is -1"),
+        ({"n_sequences": 0}, "n_sequences is 0"),
         ({"n_trajectories": 0}, "n_trajectories is 0"),
         ({"trajectory_length": 0}, "trajectory_length is 0"),
         ({"longest_hold": 0.5}, "longest_hold is 0.5; expected at least 1"),

@@ -8,38 +8,48 @@ trajectory, log-uniformly. Actions that change at every step cancel out, and do 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from baselines.offline.data import LoggedData
 from baselines.offline.dynamics import Objective
 from baselines.offline.simulators import PersonalSimulator, simulate
+from baselines.settings import check_range
 
-_AUGMENTATION = 3
-"""Purpose of random numbers; those of `factored_training` are 1 and 2."""
+_ROWS, _FIRST = 3, 4
+"""Purposes of random numbers; those of `factored_training` are 1 and 2."""
 
 
 @dataclass(frozen=True)
-class Generation:
-    """How much is generated for an agent, and how; see the module's docstring.
+class GenerationConfig:
+    """How much is generated for an agent, and how; see the module's docstring."""
 
-    Attributes:
-        n_trajectories: E.
-        length: steps after which one is cut.
-        first_share: probability that one starts where a trajectory of the log does.
-        exploration: probability that one explores.
-        longest_hold: upper end of k.
-    """
+    n_trajectories: int = 200
+    """Trajectories that are generated for each agent, beside planned ones."""
+    trajectory_length: int = 200
+    """Steps after which one of these is cut."""
+    first_share: float = 0.5
+    """Probability that one starts where a trajectory of the log does, not anywhere in it."""
+    exploration: float = 0.5
+    """Probability that one explores; others repeat logged actions."""
+    longest_hold: float = 50.0
+    """Exploring trajectories keep an action for k steps on average, k from 1 to this, drawn
+    log-uniformly for each of them."""
 
-    n_trajectories: int
-    length: int
-    first_share: float
-    exploration: float
-    longest_hold: float
+    def __post_init__(self) -> None:
+        """Checks the settings.
+
+        Raises:
+            ValueError: if a number is out of its range.
+        """
+        check_range(self, 1, math.inf, "n_trajectories", "trajectory_length", "longest_hold")
+        check_range(self, 0, 1, "first_share", "exploration")
 
 
 class GeneratingPolicy:
@@ -49,7 +59,7 @@ class GeneratingPolicy:
         self,
         data: LoggedData,
         rows: NDArray[np.int64],
-        config: Generation,
+        config: GenerationConfig,
         n_actions: int | None,
         rng: np.random.Generator,
     ) -> None:
@@ -100,7 +110,7 @@ def generate(
     objective: Objective,
     data: LoggedData,
     n_actions: int | None,
-    config: Generation,
+    config: GenerationConfig,
     key: tuple[int, int],
 ) -> LoggedData:
     """Trajectories of one agent in its simulator, whose members' mean is what happens.
@@ -116,14 +126,14 @@ def generate(
     Returns:
         E = n_trajectories of them, as if of agents 0 to E - 1.
     """
-    rng = np.random.default_rng([key[0], _AUGMENTATION, key[1]])
+    rng = np.random.default_rng([key[0], _ROWS, key[1]])
     rows = rng.integers(len(data.rewards), size=config.n_trajectories)
     firsts = rng.integers(data.n_agents, size=config.n_trajectories)
     is_first = rng.random(config.n_trajectories) < config.first_share
     rows = np.where(is_first, data.starts.cpu().numpy()[firsts], rows)
     policy = GeneratingPolicy(data, rows, config, n_actions, rng)
     starts = data.observations[torch.from_numpy(rows).to(data.observations.device)]
-    made = simulate(simulator, objective, policy, starts, config.length)
+    made = simulate(simulator, objective, policy, starts, config.trajectory_length)
     return _within(made, data)
 
 
@@ -143,6 +153,13 @@ def _within(made: LoggedData, data: LoggedData) -> LoggedData:
     counts = torch.bincount(made.agents[kept], minlength=made.n_agents)
     starts = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
     return LoggedData(**{name: getattr(made, name)[kept] for name in names}, starts=starts)
+
+
+def first_observations(data: LoggedData, n: int, key: tuple[int, int]) -> Tensor:
+    """First observations (n, d) of trajectories in the log, drawn with replacement."""
+    rng = np.random.default_rng([key[0], _FIRST, key[1]])
+    rows = torch.from_numpy(rng.integers(data.n_agents, size=n)).to(data.starts.device)
+    return data.observations[data.starts[rows]]
 
 
 def join(*parts: LoggedData) -> LoggedData:

@@ -7,13 +7,13 @@ trajectory, all of which stays, is joined by trajectories generated in its simul
 agents of all seeds are one batch.
 
 The paper's code does not have this part, so these are choices of ours:
-  - A generated trajectory repeats logged actions, the behaviour of the data, or explores with
-    uniform actions that are each kept for a while (`augmentation`), so that every action is within
-    BCQ's constraint somewhere. A planner would act better, and cost as much as `persim` itself.
-  - It starts at an observation of anybody's trajectory, a share of them at first ones.
+  - Some trajectories are planned, from a first observation on, with fewer plans than `persim`
+    compares (none where actions are continuous: each decision costs too much there). The others
+    repeat logged actions or explore with uniform ones that are kept for a while (`augmentation`),
+    from an observation of anybody's trajectory on, so that BCQ sees every action.
   - The mean over the ensemble is what happens, as where predictions are scored.
   - Rewards are the known function of the transition, and so is what ends a trajectory. One that is
-    only cut after `trajectory_length` steps goes on: BCQ bootstraps there. Transitions far out of
+    only cut goes on: BCQ bootstraps there. Transitions far out of
     the log's range are left out.
   - Real and generated transitions are drawn with the same probability.
   - Held-out agents get a simulator from their own logged trajectory, as in `persim`, and a policy
@@ -31,7 +31,7 @@ from functools import partial
 
 import numpy as np
 
-from baselines.offline.augmentation import Generation, generate, join
+from baselines.offline.augmentation import GenerationConfig, first_observations, generate, join
 from baselines.offline.batch_constrained import BCQConfig, bcq_settings, make_bcq
 from baselines.offline.data import LoggedData, load_data, to_tensors
 from baselines.offline.dynamics import objective_for
@@ -43,8 +43,9 @@ from baselines.offline.factored_ensembles import (
     fit_ensembles,
     predictor,
 )
+from baselines.offline.planning import PlannerConfig, check_planner, make_policy, planner_settings
 from baselines.offline.replay import MemberKey, Replay
-from baselines.offline.simulators import PersonalSimulator
+from baselines.offline.simulators import PersonalSimulator, simulate
 from baselines.offline.stages import Stages
 from baselines.offline.training import Learner, n_discrete_actions, train
 from baselines.settings import check_range
@@ -67,27 +68,21 @@ _NAMES = {
 
 
 @dataclass(frozen=True)
-class Config(EnsembleConfig):
+class Config(EnsembleConfig, GenerationConfig, PlannerConfig):
     """Settings of the model, of what is generated, and of the policies that BCQ learns."""
 
-    n_trajectories: int = 500
-    """Generated for each agent."""
-    trajectory_length: int = 200
-    """Steps after which a generated trajectory is cut."""
-    exploration: float = 0.5
-    """Probability that a generated trajectory explores; others repeat logged actions."""
-    longest_hold: float = 50.0
-    """Exploring trajectories keep an action for k steps on average, k from 1 to this, drawn
-    log-uniformly for each of them."""
-    first_share: float = 0.5
-    """Probability that a trajectory starts where one of the log does, not anywhere in it."""
+    n_planned: int = 4
+    """Planned trajectories for each agent, as long as an episode."""
+    n_sequences: int = 100
+    """Plans that are compared for each decision in a planned trajectory (cross-entropy: in each
+    iteration)."""
     policy_updates: int = 6000
     """BCQ: gradient steps."""
     policy_batch_size: int = 64
     """BCQ: transitions in a gradient step."""
     policy_learning_rate: float = 1e-3
     """BCQ: Adam's step size, of all networks."""
-    policy_target_rate: float = 0.02
+    policy_target_rate: float = 0.05
     """BCQ: share of the distance that target networks move at each update."""
     policy_hidden_dims: tuple[int, ...] = (128, 128)
     """BCQ: hidden layers of its networks, but those of the autoencoder (continuous actions)."""
@@ -102,25 +97,16 @@ class Config(EnsembleConfig):
         Raises:
             ValueError: if a number is out of its range.
         """
-        super().__post_init__()
-        whole = ("n_trajectories", "trajectory_length", "policy_updates", "policy_batch_size")
-        check_range(self, 0, 1, "exploration", "first_share", "threshold")
-        check_range(self, 1, math.inf, *whole, "longest_hold")
+        EnsembleConfig.__post_init__(self)
+        GenerationConfig.__post_init__(self)
+        PlannerConfig.__post_init__(self)
+        check_range(self, 0, math.inf, "n_planned")
+        check_range(self, 1, math.inf, "policy_updates", "policy_batch_size")
         check_range(self, 1e-12, 1, "policy_learning_rate", "policy_target_rate")
+        check_range(self, 0, 1, "threshold")
         for name in ("policy_hidden_dims", "autoencoder_hidden_dims"):
             if any(width < 1 for width in getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected widths of at least 1")
-
-    @property
-    def generation(self) -> Generation:
-        """What is generated for an agent."""
-        return Generation(
-            n_trajectories=self.n_trajectories,
-            length=self.trajectory_length,
-            first_share=self.first_share,
-            exploration=self.exploration,
-            longest_hold=self.longest_hold,
-        )
 
     @property
     def bcq(self) -> BCQConfig:
@@ -130,9 +116,10 @@ class Config(EnsembleConfig):
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(
-        **model_settings(task) | {_NAMES[n]: value for n, value in bcq_settings(task).items()}
-    )
+    own = {_NAMES[name]: value for name, value in bcq_settings(task).items()}
+    if n_discrete_actions(task) is None:
+        own |= {"n_planned": 0, **planner_settings(task)}
+    return Config(**model_settings(task) | own)
 
 
 def check(task: Task, config: Config) -> None:
@@ -142,6 +129,8 @@ def check(task: Task, config: Config) -> None:
         ValueError: says what is wrong and what to do.
     """
     check_factored(task, config)
+    if config.n_planned:
+        check_planner(task.env_id, config)
 
 
 def solve(
@@ -195,10 +184,15 @@ def augment(
         keys: (seed, number of the agent), from which the random numbers follow.
     """
     objective, n_actions = objective_for(task.env_id), n_discrete_actions(task)
-    return [
-        join(logged, generate(simulator, objective, data, n_actions, config.generation, key))
-        for logged, simulator, key in zip(own, simulators, keys, strict=True)
-    ]
+    augmented = []
+    for logged, simulator, key in zip(own, simulators, keys, strict=True):
+        parts = [logged, generate(simulator, objective, data, n_actions, config, key)]
+        if config.n_planned:
+            policy = make_policy(task.env_id, simulator, config, seed=key[0], agent=key[1])
+            starts = first_observations(data, config.n_planned, key)
+            parts.append(simulate(simulator, objective, policy, starts, task.max_episode_steps))
+        augmented.append(join(*parts))
+    return augmented
 
 
 def make_learner(
