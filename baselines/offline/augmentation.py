@@ -134,10 +134,10 @@ def generate(
     policy = GeneratingPolicy(data, rows, config, n_actions, rng)
     starts = data.observations[torch.from_numpy(rows).to(data.observations.device)]
     made = simulate(simulator, objective, policy, starts, config.trajectory_length)
-    return _within(made, data)
+    return keep_near(made, data)
 
 
-def _within(made: LoggedData, data: LoggedData) -> LoggedData:
+def keep_near(made: LoggedData, data: LoggedData) -> LoggedData:
     """Transitions that stay near the log's observations: elsewhere a model may run away.
 
     Near is in each component's range, widened by its own width on either side.
@@ -163,9 +163,9 @@ def first_observations(data: LoggedData, n: int, key: tuple[int, int]) -> Tensor
 
 
 def join(*parts: LoggedData) -> LoggedData:
-    """All transitions as if of one agent; its trajectories are no longer told apart."""
+    """All transitions, on the CPU, as if of one agent; trajectories are no longer told apart."""
     names = [name for name in LoggedData.__annotations__ if name not in ("agents", "starts")]
-    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    joined = {name: torch.cat([getattr(part, name).cpu() for part in parts]) for name in names}
     n = len(joined["rewards"])
     return LoggedData(
         **joined, agents=torch.zeros(n, dtype=torch.int64), starts=torch.tensor([0, n])

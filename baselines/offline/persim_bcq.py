@@ -31,7 +31,13 @@ from functools import partial
 
 import numpy as np
 
-from baselines.offline.augmentation import GenerationConfig, first_observations, generate, join
+from baselines.offline.augmentation import (
+    GenerationConfig,
+    first_observations,
+    generate,
+    join,
+    keep_near,
+)
 from baselines.offline.batch_constrained import BCQConfig, bcq_settings, make_bcq
 from baselines.offline.data import LoggedData, load_data, to_tensors
 from baselines.offline.dynamics import objective_for
@@ -190,7 +196,8 @@ def augment(
         if config.n_planned:
             policy = make_policy(task.env_id, simulator, config, seed=key[0], agent=key[1])
             starts = first_observations(data, config.n_planned, key)
-            parts.append(simulate(simulator, objective, policy, starts, task.max_episode_steps))
+            planned = simulate(simulator, objective, policy, starts, task.max_episode_steps)
+            parts.append(keep_near(planned, data))
         augmented.append(join(*parts))
     return augmented
 
