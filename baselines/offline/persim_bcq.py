@@ -82,7 +82,7 @@ class Config(EnsembleConfig, GenerationConfig, PlannerConfig):
     n_sequences: int = 100
     """Plans that are compared for each decision in a planned trajectory (cross-entropy: in each
     iteration)."""
-    policy_updates: int = 6000
+    policy_updates: int = 4000
     """BCQ: gradient steps."""
     policy_batch_size: int = 64
     """BCQ: transitions in a gradient step."""
