@@ -13,8 +13,7 @@ The paper's code does not have this part, so these are choices of ours:
     from an observation of anybody's trajectory on, so that BCQ sees every action.
   - The mean over the ensemble is what happens, as where predictions are scored.
   - Rewards are the known function of the transition, and so is what ends a trajectory. One that is
-    only cut goes on: BCQ bootstraps there. Transitions far out of
-    the log's range are left out.
+    only cut goes on: BCQ bootstraps there. Transitions far out of the log's range are left out.
   - Real and generated transitions are drawn with the same probability.
   - Held-out agents get a simulator from their own logged trajectory, as in `persim`, and a policy
     trained in the same way; it is trained when asked for, and leaves no checkpoint.
