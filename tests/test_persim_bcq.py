@@ -126,7 +126,7 @@ def test_transitions_that_run_away_are_left_out() -> None:
 
 
 def play(
-    log: LoggedData, rows: np.ndarray[Any, Any], n_actions: int | None, **settings: float
+    log: LoggedData, rows: np.ndarray[Any, Any], n_actions: int | None, **settings: Any
 ) -> np.ndarray[Any, Any]:
     """Actions (E, 12, ...)."""
     config = dataclasses.replace(GENERATION, **settings)
@@ -158,7 +158,8 @@ def test_exploring_trajectories_keep_their_actions_for_a_while(n_actions: int | 
         actions = play(log, rows, n_actions, exploration=1.0, longest_hold=longest_hold)
         assert actions.min() < 0.3 and actions.max() > 0.7
         moves = actions[:, 1:] != actions[:, :-1]
-        return moves.reshape(500, 11, -1).all(2).mean(1)
+        shares: np.ndarray[Any, Any] = moves.reshape(500, 11, -1).all(2).mean(1)
+        return shares
 
     often, seldom = changes(1.0), changes(100.0)
     expected = 1.0 if n_actions is None else 0.5
