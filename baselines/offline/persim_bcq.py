@@ -18,8 +18,8 @@ The paper's code does not have this part, so these are choices of ours:
   - Held-out agents get a simulator from their own logged trajectory, as in `persim`, and a policy
     trained in the same way; it is trained when asked for, and leaves no checkpoint.
   - Networks are smaller than BCQ's and updates fewer, so that training the policies takes a minute
-    or two on one core. On MountainCar target networks follow faster; on CartPole values ran away
-    when they did.
+    or two on one core. On MountainCar steps are larger and target networks follow faster; on
+    CartPole values ran away when they did.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _NAMES = {
 """BCQ's settings, and what they are called beside those of the model."""
 
 _TASK_SETTINGS: dict[str, dict[str, Any]] = {
-    "rmdp/MountainCarHet-n500-v0": {"policy_target_rate": 0.05}
+    "rmdp/MountainCarHet-n500-v0": {"policy_target_rate": 0.05, "policy_learning_rate": 1e-3}
 }
 """What an environment replaces: values of the goal, far away, have to spread in few updates."""
 
@@ -92,7 +92,7 @@ class Config(EnsembleConfig, GenerationConfig, PlannerConfig):
     """BCQ: gradient steps."""
     policy_batch_size: int = 64
     """BCQ: transitions in a gradient step."""
-    policy_learning_rate: float = 1e-3
+    policy_learning_rate: float = 3e-4
     """BCQ: Adam's step size, of all networks."""
     policy_target_rate: float = 0.005
     """BCQ: share of the distance that target networks move at each update."""
