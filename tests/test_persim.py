@@ -391,7 +391,8 @@ def test_factors_tell_the_agents_apart(trained: Any) -> None:
 def test_planners_act_for_everybody(trained: Any, heldout: str) -> None:
     config, solution = trained
     episodes = heldout_episodes(TASK)
-    solution.adapt.__self__.config = dataclasses.replace(config, heldout=heldout)
+    ensemble = solution.adapt.__self__.ensemble
+    ensemble.config = dataclasses.replace(config, heldout=heldout)
     adapted = solution.adapt(episodes)
     assert adapted.assignment.shape == (len(episodes), len(episodes))
     observations = np.random.default_rng(0).normal(0.0, 0.02, (6, 4)).astype(np.float32)

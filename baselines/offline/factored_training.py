@@ -22,8 +22,9 @@ from baselines.offline import kernels
 from baselines.offline.data import LoggedData
 from baselines.offline.factored import FactoredConfig, FactoredModel
 from baselines.offline.networks import make_generators
+from baselines.offline.stages import TrainingLog
 from rmdp_bench.cores import usable_cores
-from rmdp_bench.results import Interrupted, RunLog
+from rmdp_bench.results import Interrupted
 
 import_module("scipy.linalg.cython_blas")  # numba's BLAS: loaded now, so that its threads are found
 
@@ -188,13 +189,13 @@ class Training:
         for state in states:
             state["step"].fill_(self.n_updates)
 
-    def save(self, log: RunLog) -> None:
+    def save(self, log: TrainingLog) -> None:
         """Saves all that training continues from."""
         arrays = {"losses": self.losses, **self.get_rows()}
         by_seed = {n: array.reshape(len(self.seeds), -1) for n, array in arrays.items()}
         log.save_checkpoint(self.n_updates, by_seed, [{"epoch": self.epoch}] * len(self.seeds))
 
-    def load(self, log: RunLog) -> None:
+    def load(self, log: TrainingLog) -> None:
         """Continues from a checkpoint, if there is one."""
         checkpoint = log.load_checkpoint()
         if checkpoint is not None:
@@ -219,7 +220,7 @@ def _unpack(rows: npt.NDArray[np.float32], tensors: Sequence[Tensor]) -> None:
         tensor.copy_(part.view(tensor.shape))
 
 
-def train(training: Training, log: RunLog) -> FactoredModel:
+def train(training: Training, log: TrainingLog) -> FactoredModel:
     """Trains to the end, from a checkpoint if there is one, and saves one at the end.
 
     Raises:

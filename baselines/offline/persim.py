@@ -24,18 +24,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from baselines.offline.agent_factors import embed_agents, fit_factors, regress_factors
-from baselines.offline.data import LoggedData, check_offline, load_data, to_tensors
-from baselines.offline.dynamics import predict
-from baselines.offline.factored import FactoredConfig, FactoredModel, model_settings
-from baselines.offline.factored_training import Training, train
+from baselines.offline.data import load_data
+from baselines.offline.factored import model_settings
+from baselines.offline.factored_ensembles import (
+    Ensemble,
+    EnsembleConfig,
+    check_factored,
+    fit_ensembles,
+    predictor,
+)
 from baselines.offline.planning import (
     PlannerConfig,
     PlannerPolicy,
@@ -43,8 +43,6 @@ from baselines.offline.planning import (
     planner_settings,
 )
 from baselines.offline.simulators import PersonalSimulator
-from baselines.offline.training import n_discrete_actions
-from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
@@ -53,12 +51,8 @@ from rmdp_bench.tasks import Task
 
 
 @dataclass(frozen=True)
-class Config(FactoredConfig, PlannerConfig):
-    """Settings of the model, of the planner, and of what is done for held-out agents."""
-
-    heldout: Literal["trajectory", "parameters"] = "trajectory"
-    """What the factors of agents who are not in the data follow from: their own logged trajectory,
-    or (an oracle) their hidden parameters."""
+class Config(EnsembleConfig, PlannerConfig):
+    """Settings of the model and of the planner."""
 
     def __post_init__(self) -> None:
         """Checks the settings.
@@ -66,7 +60,7 @@ class Config(FactoredConfig, PlannerConfig):
         Raises:
             ValueError: if a number is out of its range.
         """
-        FactoredConfig.__post_init__(self)
+        EnsembleConfig.__post_init__(self)
         PlannerConfig.__post_init__(self)
 
 
@@ -81,12 +75,7 @@ def check(task: Task, config: Config) -> None:
     Raises:
         ValueError: says what is wrong and what to do.
     """
-    check_offline(task, config)
-    if n_discrete_actions(task) is not None and config.action_layers:
-        raise ValueError(
-            f"action_layers is {list(config.action_layers)}; expected [] for the discrete actions "
-            f"of {task.env_id}"
-        )
+    check_factored(task, config)
 
 
 def solve(
@@ -97,50 +86,33 @@ def solve(
     Returns:
         One solution for each seed: a planner for each test agent.
     """
-    if device == "cpu":
-        torch.set_num_threads(1)  # members and plans are shared out over the cores instead
     data = load_data(task, config.n_agents).to(device)
-    training = Training(config, data, n_discrete_actions(task), seeds, device)
-    model = train(training, log).requires_grad_(False)
-    return [
-        Ensemble(task, config, seed, model, training.members(seed), training.losses).solution(data)
-        for seed in seeds
-    ]
-
-
-class Ensemble:
-    """The models of one seed, and the policies that plan with them."""
-
-    def __init__(
-        self,
-        task: Task,
-        config: Config,
-        seed: int,
-        model: FactoredModel,
-        members: slice,
-        losses: NDArray[np.float64],
-    ) -> None:
-        """Takes some members of a trained model, and the losses of all with which it ended."""
-        self.task, self.config, self.seed = task, config, seed
-        self.model, self.members, self.losses = model, members, losses
-
-    def solution(self, data: LoggedData) -> OfflineSolution:
-        """One planner for each test agent."""
-        agents = list(self.task.eval_agents or ())
-        simulators = self.simulators(self.model.agent_factors()[self.members, agents])
-        return OfflineSolution(
-            policies=self.policies(simulators, agents),
-            assignment=np.eye(len(agents)),
-            adapt=self.adapt,
-            predict=lambda agent, observations, actions: predict(
-                simulators[agent], observations, actions
-            ),
-            factors=embed_agents(self.model, self.members, data),
+    ensembles = fit_ensembles(task, config, data, seeds, device, log)
+    solutions = []
+    for seed, ensemble in zip(seeds, ensembles, strict=True):
+        simulators = ensemble.simulators()
+        planners = Planners(task, config, seed, ensemble)
+        agents = task.eval_agents or ()
+        solutions.append(
+            OfflineSolution(
+                policies=planners.policies(simulators, agents),
+                assignment=np.eye(len(agents)),
+                adapt=planners.adapt,
+                predict=predictor(simulators),
+                factors=ensemble.factors(data),
+            )
         )
+    return solutions
 
-    def simulators(self, factors: Tensor) -> list[PersonalSimulator]:
-        """One for each of H agents with factors (m, H, r)."""
-        return [PersonalSimulator(self.model, self.members, own) for own in factors.unbind(1)]
+
+@dataclass(frozen=True)
+class Planners:
+    """The policies of one seed, which plan in the simulators of its ensemble."""
+
+    task: Task
+    config: Config
+    seed: int
+    ensemble: Ensemble
 
     def policies(
         self, simulators: Sequence[PersonalSimulator], agents: Sequence[int]
@@ -154,14 +126,5 @@ class Ensemble:
     def adapt(self, episodes: Sequence[Episode]) -> Solution:
         """Planners for agents who are not in the data, from one episode of each."""
         numbers = range(self.task.n_agents, self.task.n_agents + len(episodes))
-        if self.config.heldout == "trajectory":
-            data = to_tensors(episodes).to(str(self.model.scales["input_mean"].device))
-            factors = fit_factors(self.model, self.members, self.losses, data)
-        else:
-            population = cast(DynamicsPopulation, get_population(self.task.env_id))
-            wanted = [int(episode.metadata["agent"]) for episode in episodes]
-            known = population.parameters[: self.config.n_agents]
-            factors = regress_factors(
-                self.model, self.members, known, population.parameters[wanted]
-            )
-        return Solution(self.policies(self.simulators(factors), numbers), np.eye(len(episodes)))
+        simulators = self.ensemble.heldout_simulators(episodes)
+        return Solution(self.policies(simulators, numbers), np.eye(len(episodes)))

@@ -21,6 +21,7 @@ from baselines.offline.data import LoggedData, OfflineConfig, load_data
 from baselines.offline.networks import make_generators
 from baselines.offline.planning import action_space
 from baselines.offline.replay import MemberKey, Replay
+from baselines.offline.stages import TrainingLog
 from baselines.onnx_export import export_module
 from baselines.settings import check_range
 from rmdp_bench.datasets import Episode
@@ -146,7 +147,7 @@ def set_state(learner: Learner, arrays: Mapping[str, NDArray[Any]], n_done: int)
             tensor.copy_(torch.from_numpy(arrays[f"{name}.{own}"]).reshape(tensor.shape))
 
 
-def train(learner: Learner, n_updates: int, log: RunLog) -> None:
+def train(learner: Learner, n_updates: int, log: TrainingLog) -> None:
     """Trains to the end, from a checkpoint if there is one, and leaves one at the end.
 
     Raises:

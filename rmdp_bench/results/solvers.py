@@ -44,6 +44,7 @@ SOLVERS: Mapping[str, str] = {
     "cadm": "baselines.offline.cadm",
     "pe_cadm": "baselines.offline.pe_cadm",
     "persim": "baselines.offline.persim",
+    "persim_bcq": "baselines.offline.persim_bcq",
 }
 """Name -> module."""
 
