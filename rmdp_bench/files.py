@@ -80,7 +80,7 @@ def parse_array(data: bytes, name: str) -> NDArray[Any]:
 
 
 def write_directory(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Replace `directory` by one with exactly these files.
+    """Replace `directory` by one with exactly these files; names may have folders in them.
 
     A reader sees the old files, for an instant none, or the new ones, never a mixture.
     """
@@ -89,7 +89,9 @@ def write_directory(directory: Path, files: Mapping[str, bytes]) -> None:
     try:
         (scratch / "new").mkdir()
         for name, data in files.items():
-            write_bytes(scratch / "new" / name, data)
+            path = scratch / "new" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, data)
         if directory.exists():
             directory.rename(scratch / "old")
         (scratch / "new").rename(directory)

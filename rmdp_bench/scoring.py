@@ -10,15 +10,16 @@ under the policy of representative j, and its assignment (n, k):
 `share_of_ceiling`; and `assignment_regret` against `greedy_assignment`.
 
 Over seeds and tasks, from scores (runs,) or (runs, tasks): `mean`, `standard_error`,
-`interquartile_mean`, `stratified_bootstrap_interval`, `probability_of_improvement`, the last three
-after Agarwal et al. (2021), "Deep Reinforcement Learning at the Edge of the Statistical Precipice".
+`interquartile_mean`, `stratified_bootstrap_interval`, `performance_profile` and
+`probability_of_improvement` with their intervals, after Agarwal et al. (2021), "Deep Reinforcement
+Learning at the Edge of the Statistical Precipice"; and `align_curves` for scores during training.
 
 Every function raises ValueError for an empty array, a wrong shape, or values that are not finite.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -195,10 +196,7 @@ def stratified_bootstrap_interval(
         ValueError: also if confidence or n_resamples is out of range.
     """
     values = _array(scores, "scores", 2)
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence is {confidence!r}, expected a number between 0 and 1")
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples is {n_resamples!r}, expected an integer >= 1")
+    _check_bootstrap(confidence, n_resamples)
     if len(values) == 1:
         return float("nan"), float("nan")
     interval = stats.bootstrap(
@@ -235,6 +233,154 @@ def probability_of_improvement(scores_x: ArrayLike, scores_y: ArrayLike) -> floa
         )
     wins = np.sign(x[:, np.newaxis] - y[np.newaxis])  # (runs of X, runs of Y, tasks)
     return float((wins.mean() + 1.0) / 2.0)
+
+
+def probability_of_improvement_interval(
+    scores_x: ArrayLike,
+    scores_y: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2_000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of `probability_of_improvement`.
+
+    Whole runs are resampled, those of X and of Y on their own: scores of one run on several tasks,
+    or of its agents, belong together.  (Agarwal et al., 2021, resample each task on its own.)
+
+    Args:
+        scores_x: (runs of X, tasks).
+        scores_y: (runs of Y, tasks), the same tasks in the same order.
+        confidence: between 0 and 1.
+        n_resamples: >= 1.
+        seed: an integer >= 0; the same gives the same interval.
+
+    Returns:
+        Low and high end, 0 to 1; both NaN if X or Y has a single run.
+
+    Raises:
+        ValueError: also if confidence or n_resamples is out of range.
+    """
+    probability_of_improvement(scores_x, scores_y)  # checks the shapes
+    x, y = _array(scores_x, "scores_x", 2), _array(scores_y, "scores_y", 2)
+    rng = np.random.default_rng(seed)
+    weights_x = _resampled_weights(len(x), confidence, n_resamples, rng)
+    weights_y = _resampled_weights(len(y), confidence, n_resamples, rng)
+    if min(len(x), len(y)) == 1:
+        return float("nan"), float("nan")
+    wins = np.sign(x[:, np.newaxis] - y[np.newaxis]).mean(axis=2)  # (runs of X, runs of Y)
+    resampled = (np.einsum("bx,xy,by->b", weights_x, wins, weights_y, optimize=True) + 1.0) / 2.0
+    low, high = _percentile_interval(resampled, confidence)
+    return float(low), float(high)
+
+
+def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> FloatArray:
+    """Share of the scores above each threshold (Agarwal et al., 2021: run-score distribution).
+
+    Args:
+        scores: (runs, tasks); or (runs, agents), for the share of agents who receive more.
+        thresholds: (T,).
+
+    Returns:
+        (T,), 0 to 1.
+    """
+    values, levels = _array(scores, "scores", 2), _array(thresholds, "thresholds", 1)
+    profile: FloatArray = (values[:, :, np.newaxis] > levels).mean(axis=(0, 1))
+    return profile
+
+
+def performance_profile_interval(
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    n_resamples: int = 2_000,
+    seed: int = 0,
+) -> tuple[FloatArray, FloatArray]:
+    """Pointwise percentile bootstrap interval of `performance_profile`, whole runs resampled.
+
+    Args:
+        scores: (runs, tasks) or (runs, agents).
+        thresholds: (T,).
+        confidence: between 0 and 1.
+        n_resamples: >= 1.
+        seed: an integer >= 0; the same gives the same interval.
+
+    Returns:
+        Low and high ends, (T,) each; all NaN for a single run.
+
+    Raises:
+        ValueError: also if confidence or n_resamples is out of range.
+    """
+    values, levels = _array(scores, "scores", 2), _array(thresholds, "thresholds", 1)
+    rng = np.random.default_rng(seed)
+    weights = _resampled_weights(len(values), confidence, n_resamples, rng)
+    if len(values) == 1:
+        return np.full(len(levels), np.nan), np.full(len(levels), np.nan)
+    of_runs = (values[:, :, np.newaxis] > levels).mean(axis=1)  # (runs, T)
+    return _percentile_interval(weights @ of_runs, confidence)
+
+
+def align_curves(
+    curves: Sequence[tuple[ArrayLike, ArrayLike]], name: str
+) -> tuple[FloatArray, FloatArray]:
+    """Bring learning curves to the points that all of them cover, linearly between their own.
+
+    Args:
+        curves: for each run (transitions (T,), scores (T,)); lengths may differ.
+        name: what messages call them.
+
+    Returns:
+        Transitions (P,), and the scores of each run there, (runs, P).
+
+    Raises:
+        ValueError: also if transitions do not increase, or the curves have no stretch in common.
+    """
+    if not curves:
+        raise ValueError(f"the curves of {name} are empty, expected one for each run")
+    pairs = [(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)) for x, y in curves]
+    for transitions, scores in pairs:
+        if transitions.ndim != 1 or not transitions.size or transitions.shape != scores.shape:
+            raise ValueError(
+                f"a curve of {name} has shapes {transitions.shape} and {scores.shape}, "
+                "expected (T,) twice, not empty"
+            )
+        if not np.isfinite(scores).all() or not (np.diff(transitions) > 0.0).all():
+            raise ValueError(
+                f"a curve of {name} has welfare that is not finite or transitions that do not "
+                "increase"
+            )
+    first = max(transitions[0] for transitions, _ in pairs)
+    last = min(transitions[-1] for transitions, _ in pairs)
+    if first > last:
+        raise ValueError(f"the curves of {name} have no stretch of transitions in common")
+    points = np.unique(np.concatenate([transitions for transitions, _ in pairs]))
+    points = points[(points >= first) & (points <= last)]
+    return points, np.stack([np.interp(points, x, y) for x, y in pairs])
+
+
+def _resampled_weights(
+    n_runs: int, confidence: float, n_resamples: int, rng: np.random.Generator
+) -> FloatArray:
+    """(n_resamples, n_runs) share of each run in a sample of n_runs with replacement."""
+    _check_bootstrap(confidence, n_resamples)
+    drawn = rng.integers(n_runs, size=(n_resamples, n_runs))
+    places = drawn + n_runs * np.arange(n_resamples)[:, np.newaxis]
+    counts = np.bincount(places.ravel(), minlength=n_resamples * n_runs)
+    return counts.reshape(n_resamples, n_runs) / n_runs
+
+
+def _percentile_interval(resampled: FloatArray, confidence: float) -> tuple[Any, Any]:
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.percentile(resampled, [tail, 100.0 - tail], axis=0)
+    return low, high
+
+
+def _check_bootstrap(confidence: float, n_resamples: int) -> None:
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence is {confidence!r}, expected a number between 0 and 1")
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples is {n_resamples!r}, expected an integer >= 1")
 
 
 def _array(values: ArrayLike, name: str, n_axes: int | None = None) -> FloatArray:

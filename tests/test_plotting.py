@@ -21,7 +21,7 @@ from rmdp_bench.plotting import (
 )
 from rmdp_bench.plotting.paths import LANE, _lane
 from rmdp_bench.plotting.style import PALETTE
-from rmdp_bench.plotting.welfare import _align
+from rmdp_bench.scoring import align_curves
 from rmdp_bench.population import LinearPopulation, TargetPopulation
 
 OUT_AND_BACK = [(4, 2), (3, 2), (2, 2), (3, 2), (4, 2)]
@@ -163,7 +163,7 @@ def test_a_lane_keeps_to_the_right_and_a_tour_closes() -> None:
 
 
 def test_seeds_evaluated_at_different_points_are_interpolated() -> None:
-    transitions, welfare = _align([([0, 10], [0, 10]), ([5, 20], [0, 30])], "em")
+    transitions, welfare = align_curves([([0, 10], [0, 10]), ([5, 20], [0, 30])], "em")
     np.testing.assert_array_equal(transitions, [5, 10])
     np.testing.assert_allclose(welfare, [[5, 10], [0, 10]])
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import typer
 
 from rmdp_bench.cli import datasets, listing, running, scoring, submission
+from rmdp_bench.cli.leaderboard import build_command
 from rmdp_bench.cli.output import print_error
 
 __all__ = ["app", "main"]
@@ -27,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-leaderboard = typer.Typer(help="Tables of submitted results.", rich_markup_mode=None)
+leaderboard = typer.Typer(help="Tables and page of submitted results.", rich_markup_mode=None)
 app.command("list")(listing.list_command)
 app.command("run")(running.run_command)
 app.command("evaluate")(running.evaluate_command)
@@ -36,6 +37,7 @@ app.command("plot")(scoring.plot_command)
 app.command("submit")(submission.submit_command)
 app.command("verify")(submission.verify_command)
 leaderboard.command("show")(scoring.show_command)
+leaderboard.command("build")(build_command)
 app.add_typer(leaderboard, name="leaderboard")
 datasets_app = typer.Typer(help="Datasets through Minari.", rich_markup_mode=None)
 datasets_app.command("build")(datasets.build_command)
@@ -43,11 +45,6 @@ datasets_app.command("verify")(datasets.verify_command)
 datasets_app.command("info")(datasets.info_command)
 app.add_typer(datasets_app, name="datasets")
 app.command("doctor")(listing.doctor_command)
-
-
-@leaderboard.callback()
-def _leaderboard() -> None:
-    """Tables of submitted results."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

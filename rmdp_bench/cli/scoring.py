@@ -17,34 +17,10 @@ if TYPE_CHECKING:
 
 Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any depth.")]
 
-_SCORES = {
-    "online": (
-        *("welfare", "IQM [95 %]", "of ceiling", "worst agent", "10th pct.", "Gini", "Nash"),
-        "regret",
-    ),
-    "offline": (
-        *("normalised", "IQM [95 %]", "return", "worst agent", "unseen", "extrapolating"),
-        *("RMSE", "median R2", "scoring s"),
-    ),
-}
-"""Track -> columns."""
 _OPTIONAL = (
     *("Nash", "Gini", "transitions", "10th pct.", "scoring s", "IQM [95 %]", "regret"),
     *("worst agent", "extrapolating", "unseen", "RMSE", "seeds"),
 )
-_IQM = "IQM: interquartile mean over seeds with its bootstrap interval."
-_NOTE = {
-    "online": (
-        "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
-        f"error. {_IQM} regret: welfare lost against the greedy assignment."
-    ),
-    "offline": (
-        "normalised: return of the test agents, 0 for uniform actions and 100 for planning with "
-        f"the true dynamics, mean over agents, then over seeds, ± standard error. {_IQM} unseen, "
-        "extrapolating: the same for agents who are not in the data. return: mean over the test "
-        "agents, in units of the reward. RMSE, R2: of 50 steps predicted open-loop."
-    ),
-}
 
 
 def score_command(runs: Runs, as_json: JsonOption = False) -> None:
@@ -120,16 +96,18 @@ def show_command(
 
 def print_summaries(summaries: Sequence[Summary]) -> None:
     """One table per task."""
+    from rmdp_bench.leaderboard.columns import NOTES, SCORES, row_name, score_cells
+
     for task in dict.fromkeys(summary.task for summary in summaries):
         own = [summary for summary in summaries if summary.task == task]
         track = get_task(task).track
-        columns = ["solver", "seeds", "transitions", *_SCORES[track], "transitions/s"]
+        columns = ["solver", "seeds", "transitions", *SCORES[track], "transitions/s"]
         rows = [
             [
-                _name(summary),
+                row_name(summary),
                 str(len(summary.seeds)),
                 number(summary.transitions or None, 0),
-                *_scores(summary),
+                *score_cells(summary),
                 number(summary.transitions_per_second, 0),
             ]
             for summary in own
@@ -137,13 +115,15 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
         if track == "offline":
             columns, rows = columns[:2] + columns[3:-1], [row[:2] + row[3:-1] for row in rows]
         note = _revisions(own)
-        note += _NOTE[track] if task == summaries[-1].task else ""
+        note += NOTES[track] if task == summaries[-1].task else ""
         print_table(task, columns, rows, optional=("transitions/s", *_OPTIONAL), note=note)
 
 
 def _print_quality(table: Table) -> None:
+    from rmdp_bench.leaderboard.columns import NOTES, SCORES, row_name, score_cells
+
     rows: list[list[str]] = []
-    ceiling, scores = table.task.ceiling, _SCORES[table.task.track]
+    ceiling, scores = table.task.ceiling, SCORES[table.task.track]
     if ceiling is not None:
         exact = dict.fromkeys(scores, "–") | {
             "welfare": number(ceiling, 2),
@@ -154,7 +134,9 @@ def _print_quality(table: Table) -> None:
     for entry in table.entries:
         own = entry.summary
         transitions = number(own.transitions or None, 0)
-        rows.append([_name(own), entry.source, str(len(own.seeds)), transitions, *_scores(own)])
+        rows.append(
+            [row_name(own), entry.source, str(len(own.seeds)), transitions, *score_cells(own)]
+        )
     print_table(
         f"{table.task.id}: quality",
         ["solver", "from", "seeds", "transitions", *scores],
@@ -162,28 +144,26 @@ def _print_quality(table: Table) -> None:
         n_left=2,
         optional=_OPTIONAL,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
-        note=_revisions([entry.summary for entry in table.entries]) + _NOTE[table.task.track],
+        note=_revisions([entry.summary for entry in table.entries]) + NOTES[table.task.track],
     )
 
 
 def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
+    from rmdp_bench.leaderboard.columns import COSTS, cost_cells, row_name
+
     entries = [entry for table in tables for entry in table.costs(device_class)]
     rows = [
         [
             entry.summary.task,
-            _name(entry.summary),
+            row_name(entry.summary),
             entry.source,
             entry.summary.device_name,
-            number(entry.summary.transitions_per_second, 0),
-            number(entry.summary.train_hours, 3),
-            number(entry.summary.wall_hours, 3),
-            number(entry.summary.peak_memory_mib, 0),
+            *cost_cells(entry.summary),
         ]
         for entry in entries
     ]
     if rows:
-        columns = ["task", "solver", "from", "device", "transitions/s", "training h"]
-        columns += ["hours/seed", "peak MiB"]
+        columns = ["task", "solver", "from", "device", *COSTS]
         bold = [place for place, entry in enumerate(entries) if entry.is_new]
         optional = ("peak MiB", "device")
         title = f"Cost on {device_class}"
@@ -192,11 +172,15 @@ def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
 
 def _revisions(summaries: Sequence[Summary]) -> str:
     """A line for every row whose seeds come from different revisions of the code."""
+    from rmdp_bench.leaderboard.columns import row_name
+
     lines = []
     for summary in summaries:
         if len(summary.git_revisions) > 1:
             names = [_short(revision) for revision in summary.git_revisions]
-            lines.append(f"{_name(summary)}: seeds of different revisions, {', '.join(names)}.\n")
+            lines.append(
+                f"{row_name(summary)}: seeds of different revisions, {', '.join(names)}.\n"
+            )
     return "".join(lines)
 
 
@@ -205,36 +189,3 @@ def _short(revision: str | None) -> str:
         return "unknown"
     commit, dirty, _ = revision.partition("-dirty")
     return commit[:10] + dirty
-
-
-def _name(summary: Summary) -> str:
-    return f"{summary.solver} ({summary.settings})" if summary.settings else summary.solver
-
-
-def _scores(summary: Summary) -> list[str]:
-    interval = summary.interval
-    ends = f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval is not None else ""
-    share, offline = summary.share_of_ceiling, summary.offline
-    error = "" if summary.standard_error is None else f" ± {summary.standard_error:.2f}"
-    if offline is not None:
-        return [
-            number(summary.social_welfare, 1) + error,
-            number(summary.interquartile_mean, 1) + ends,
-            number(offline["mean_return"]),
-            number(summary.worst_agent),
-            number(offline["unseen_welfare"]),
-            number(offline["extrapolating_welfare"]),
-            number(offline["rmse_mean"], 3),
-            number(offline["r2_median"], 3),
-            number(offline["evaluation_seconds"], 0),
-        ]
-    return [
-        number(summary.social_welfare, 2) + error,
-        number(summary.interquartile_mean, 1) + ends,
-        "–" if share is None else f"{100 * share:.1f} %",
-        number(summary.worst_agent),
-        number(summary.tenth_percentile),
-        number(summary.gini, 3),
-        number(summary.nash_welfare),
-        number(summary.assignment_regret, 2),
-    ]

@@ -19,7 +19,7 @@ from rmdp_bench.plotting.style import (
     save,
     to_words,
 )
-from rmdp_bench.scoring import standard_error
+from rmdp_bench.scoring import align_curves, standard_error
 
 Array = NDArray[np.float64]
 WELFARE_LABEL = "social welfare (% of a perfect episode)"
@@ -119,7 +119,7 @@ def plot_learning_curves(
         if ceiling is not None:
             axes.axhline(ceiling, color=INK, dashes=(4, 2), lw=1.3, label=ceiling_label)
         for index, (solver, seeds) in enumerate(curves.items()):
-            transitions, welfare = _align(seeds, solver)
+            transitions, welfare = align_curves(seeds, solver)
             columns = [_mean_and_error(column, solver) for column in welfare.T]
             mean, error = np.transpose(columns)
             style = line_style_of(index)
@@ -156,30 +156,6 @@ def _mean_and_error(values: ArrayLike, name: str) -> tuple[float, float]:
     if not seeds.size or not np.isfinite(seeds).all():
         raise ValueError(f"{name}: welfare is {seeds.tolist()}, expected a finite number per seed")
     return float(seeds.mean()), float(np.nan_to_num(standard_error(seeds)))
-
-
-def _align(seeds: Sequence[tuple[ArrayLike, ArrayLike]], name: str) -> tuple[Array, Array]:
-    """Transitions (T,) that all seeds cover, and the welfare of each seed there, (seeds, T)."""
-    check_not_empty(seeds, f"the curves of {name}")
-    curves = [(np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)) for x, y in seeds]
-    for transitions, welfare in curves:
-        if transitions.ndim != 1 or not transitions.size or transitions.shape != welfare.shape:
-            raise ValueError(
-                f"a curve of {name} has shapes {transitions.shape} and {welfare.shape}, "
-                "expected (T,) twice, not empty"
-            )
-        if not np.isfinite(welfare).all() or not (np.diff(transitions) > 0.0).all():
-            raise ValueError(
-                f"a curve of {name} has welfare that is not finite or transitions that do not "
-                "increase"
-            )
-    first = max(transitions[0] for transitions, _ in curves)
-    last = min(transitions[-1] for transitions, _ in curves)
-    if first > last:
-        raise ValueError(f"the curves of {name} have no stretch of transitions in common")
-    points = np.unique(np.concatenate([transitions for transitions, _ in curves]))
-    points = points[(points >= first) & (points <= last)]
-    return points, np.stack([np.interp(points, x, y) for x, y in curves])
 
 
 def _short_number(value: float, position: float = 0.0) -> str:

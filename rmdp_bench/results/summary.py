@@ -115,14 +115,15 @@ def summarise(results: Mapping[Path, Result]) -> list[Summary]:
         ValueError: as in `group_results`.
     """
     rows = [
-        _summarise_group(settings, list(members.values()))
+        summarise_group(settings, list(members.values()))
         for (_, _, settings), members in group_results(results).items()
     ]
     tasks = list(dict.fromkeys(row.task for row in rows))
     return sorted(rows, key=lambda row: (tasks.index(row.task), -row.social_welfare))
 
 
-def _summarise_group(settings: str, members: Sequence[Result]) -> Summary:
+def summarise_group(settings: str, members: Sequence[Result]) -> Summary:
+    """The row of a group of `group_results`: what sets it apart, and the records of its seeds."""
     first = members[0]
     task = get_task(first.task)
     welfare = np.array([result.social_welfare for result in members])

@@ -1,0 +1,84 @@
+"""Columns of the tables, as texts: for the terminal and for TABLES.md."""
+
+from __future__ import annotations
+
+from rmdp_bench.leaderboard.rounding import rounded
+from rmdp_bench.results.summary import Summary
+
+SCORES = {
+    "online": (
+        *("welfare", "IQM [95 %]", "of ceiling", "worst agent", "10th pct.", "Gini", "Nash"),
+        "regret",
+    ),
+    "offline": (
+        *("normalised", "IQM [95 %]", "return", "worst agent", "unseen", "extrapolating"),
+        *("RMSE", "median R2", "scoring s"),
+    ),
+}
+"""Track -> columns of quality."""
+COSTS = ("transitions/s", "training h", "hours/seed", "peak MiB")
+"""Columns of cost."""
+_IQM = "IQM: interquartile mean over seeds with its bootstrap interval."
+NOTES = {
+    "online": (
+        "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
+        f"error. {_IQM} regret: welfare lost against the greedy assignment."
+    ),
+    "offline": (
+        "normalised: return of the test agents, 0 for uniform actions and 100 for planning with "
+        f"the true dynamics, mean over agents, then over seeds, ± standard error. {_IQM} unseen, "
+        "extrapolating: the same for agents who are not in the data. return: mean over the test "
+        "agents, in units of the reward. RMSE, R2: of 50 steps predicted open-loop."
+    ),
+}
+"""Track -> what the columns mean."""
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    """A number for a table; an unknown one is a dash."""
+    return "–" if value is None else f"{rounded(value, digits):,.{digits}f}"
+
+
+def row_name(summary: Summary) -> str:
+    """The solver, and what sets the row apart from others of the same solver."""
+    return f"{summary.solver} ({summary.settings})" if summary.settings else summary.solver
+
+
+def score_cells(summary: Summary) -> list[str]:
+    """A text for each of the `SCORES` of its track."""
+    interval = summary.interval
+    ends = "" if interval is None else f" [{number(interval[0])}, {number(interval[1])}]"
+    share, offline = summary.share_of_ceiling, summary.offline
+    error = "" if summary.standard_error is None else f" ± {number(summary.standard_error, 2)}"
+    if offline is not None:
+        return [
+            number(summary.social_welfare, 1) + error,
+            number(summary.interquartile_mean, 1) + ends,
+            number(offline["mean_return"]),
+            number(summary.worst_agent),
+            number(offline["unseen_welfare"]),
+            number(offline["extrapolating_welfare"]),
+            number(offline["rmse_mean"], 3),
+            number(offline["r2_median"], 3),
+            number(offline["evaluation_seconds"], 0),
+        ]
+    return [
+        number(summary.social_welfare, 2) + error,
+        number(summary.interquartile_mean, 1) + ends,
+        "–" if share is None else f"{number(100 * share)} %",
+        number(summary.worst_agent),
+        number(summary.tenth_percentile),
+        number(summary.gini, 3),
+        number(summary.nash_welfare),
+        number(summary.assignment_regret, 2),
+    ]
+
+
+def cost_cells(summary: Summary) -> list[str]:
+    """A text for each of the `COSTS`."""
+    return [
+        number(summary.transitions_per_second, 0),
+        number(summary.train_hours, 3),
+        number(summary.wall_hours, 3),
+        number(summary.peak_memory_mib, 0),
+    ]

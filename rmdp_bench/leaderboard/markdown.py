@@ -1,0 +1,108 @@
+"""TABLES.md: quality of every task's rows, and cost per class of device."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from rmdp_bench.leaderboard import DEVICE_CLASSES
+from rmdp_bench.leaderboard.columns import (
+    COSTS,
+    NOTES,
+    SCORES,
+    cost_cells,
+    number,
+    row_name,
+    score_cells,
+)
+from rmdp_bench.leaderboard.reading import SubmittedRow
+from rmdp_bench.leaderboard.rows import MAX_DEVICE_NAME
+from rmdp_bench.tasks import Task, get_task
+
+MAX_NAME = 200
+"""Characters of a row's name: settings can be long."""
+_HEAD = """# Tables
+
+Written by `rmdp-bench leaderboard build` from [submissions](submissions); do not edit. The page
+[site/index.html](site/index.html), opened in a browser, has the same rows with figures.
+[SUBMITTING.md](SUBMITTING.md) says how rows come here, and what verified, recipe and reported mean.
+"""
+
+
+def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
+    """The whole file.
+
+    Args:
+        by_task: task id -> its rows, the best first.
+    """
+    filled = {get_task(task_id): rows for task_id, rows in by_task.items() if rows}
+    parts = [_HEAD]
+    for track, rows_of_track in (("online", "Online"), ("offline", "Offline")):
+        own = {task: rows for task, rows in filled.items() if task.track == track}
+        if own:
+            parts += [f"## {rows_of_track}: quality\n", f"{NOTES[track]}\n"]
+            parts += [_quality(task, rows) for task, rows in own.items()]
+    for device_class in dict.fromkeys(DEVICE_CLASSES.values()):
+        costs = [
+            _cost_row(row)
+            for rows in filled.values()
+            for row in rows
+            if row.device_class == device_class
+        ]
+        if costs:
+            parts.append(f"## Cost on {device_class}\n")
+            parts.append("Training and wall time are hours per seed.\n")
+            parts.append(_table(["task", "solver", "from", "device", *COSTS], costs, n_left=4))
+    return "\n".join(parts)
+
+
+def _quality(task: Task, rows: Sequence[SubmittedRow]) -> str:
+    scores = SCORES[task.track]
+    columns = ["solver", "from", "mark", "division", "seeds", "transitions", *scores]
+    cells = []
+    if task.ceiling is not None:
+        exact = dict.fromkeys(columns, "–") | {
+            "solver": "*exact ceiling*",
+            "from": "computed",
+            "welfare": number(task.ceiling, 2),
+            "of ceiling": "100.0 %",
+        }
+        cells.append(list(exact.values()))
+    for row in rows:
+        summary = row.summary
+        cells.append(
+            [
+                _literal(row_name(summary)),
+                row.submission.name,
+                row.finding.status,
+                row.submission.division,
+                str(len(summary.seeds)),
+                number(summary.transitions or None, 0),
+                *score_cells(summary),
+            ]
+        )
+    return f"### {task.id}\n\n{_table(columns, cells, n_left=4)}"
+
+
+def _cost_row(row: SubmittedRow) -> list[str]:
+    summary = row.summary
+    device = _literal(summary.device_name[:MAX_DEVICE_NAME])
+    names = [summary.task, _literal(row_name(summary)), row.submission.name, device]
+    return [*names, *cost_cells(summary)]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], n_left: int) -> str:
+    """A table of GitHub's Markdown; after the first `n_left`, columns are numbers."""
+    line = ["---"] * n_left + ["---:"] * (len(columns) - n_left)
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (columns, line, *rows))
+
+
+def _literal(text: str) -> str:
+    """Text from strangers as a code span, in which Markdown and HTML mean nothing.
+
+    What would end the span or the cell is replaced, and so is what does not print.
+    """
+    shown = text if len(text) <= MAX_NAME else f"{text[:MAX_NAME]}…"
+    clean = shown.replace("`", "'").replace("|", "¦").replace("\\", "/")
+    printable = "".join("�" if unicodedata.category(c)[0] == "C" else c for c in clean)
+    return f"`{printable.strip() or '?'}`"

@@ -1,0 +1,161 @@
+"""The rows of all submissions, with who did what and what was found when they were checked.
+
+Files come from strangers: they are read as the verifier reads them, within bounds and never through
+a link.  Whether scores follow from the raw returns is the verifier's question, asked when a
+submission arrives, and not asked again for every build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench.files import parse_array
+from rmdp_bench.leaderboard import DEVICE_CLASSES
+from rmdp_bench.leaderboard.rounding import rounded
+from rmdp_bench.results.records import RESULT_FILE, Result, make_result
+from rmdp_bench.results.run_log import read_curve
+from rmdp_bench.results.summary import Summary, group_results, summarise_group
+from rmdp_bench.submission import RowFinding, Submission, read_submission, read_verification
+from rmdp_bench.submission.bounded import read_bytes, read_object
+from rmdp_bench.submission.format import Row
+from rmdp_bench.submission.structure import MAX_ARRAY_BYTES, list_files
+from rmdp_bench.submission.texts import check_texts
+from rmdp_bench.tasks import Task, get_task
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SubmittedRow:
+    """A solver on a task, in a submission.
+
+    Attributes:
+        key: names it among the rows of its task: submission/solver, with a number if seeds of
+            different settings or devices make several rows of one.
+        submission: who did what.
+        finding: what the verifier found.
+        summary: scores and costs over seeds.
+        results: folder of each seed -> its record, by seed.
+        files: folder of each seed -> names of its files from there, sorted.
+    """
+
+    key: str
+    submission: Submission
+    finding: RowFinding
+    summary: Summary
+    results: dict[Path, Result]
+    files: dict[Path, list[str]]
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+        return get_task(self.summary.task)
+
+    @property
+    def device_class(self) -> str:
+        """CPU or GPU; "other" for a device that this version does not know."""
+        return DEVICE_CLASSES.get(self.summary.device, "other")
+
+    def curves(self) -> list[tuple[Array, Array]]:
+        """Transitions (T,) and social welfare (T,) of each seed that has a learning curve.
+
+        Raises:
+            ValueError: a curve is damaged.
+        """
+        curves = []
+        for directory, result in self.results.items():
+            if result.curve is None:
+                continue
+            columns = read_curve(directory / result.curve)
+            transitions, welfare = (
+                np.array(columns[name]) for name in ("transitions", "social_welfare")
+            )
+            known = np.isfinite(welfare) & np.isfinite(transitions)
+            if known.any():
+                curves.append((transitions[known], welfare[known]))
+        return curves
+
+    def assignments(self) -> list[Array]:
+        """Assignment (n, k) of each seed that has saved policies.
+
+        Raises:
+            ValueError: one is damaged or does not fit the task.
+        """
+        task = self.task
+        expected = (task.n_agents, task.n_representatives)
+        found = []
+        for directory, result in self.results.items():
+            if result.solution is None:
+                continue
+            path = directory / result.solution / "assignment.npy"
+            assignment = parse_array(read_bytes(path, MAX_ARRAY_BYTES), str(path))
+            if assignment.shape != expected or not np.isfinite(assignment).all():
+                raise ValueError(
+                    f"{path} has shape {assignment.shape}, expected finite numbers, {expected}"
+                )
+            found.append(assignment.astype(np.float64))
+        return found
+
+
+def read_rows(root: Path) -> list[SubmittedRow]:
+    """All rows of all submissions; within a task the best first, and never by chance.
+
+    Args:
+        root: the folder that has `submissions`; missing: there are none.
+
+    Raises:
+        ValueError: a submission is damaged; the message names the file.
+    """
+    folder = root / "submissions"
+    folders = sorted(folder.iterdir()) if folder.is_dir() else []
+    rows = [row for path in folders if path.is_dir() for row in _read_submission(path)]
+    return sorted(rows, key=lambda row: (-(rounded(row.summary.social_welfare, 6) or 0.0), row.key))
+
+
+def _read_submission(folder: Path) -> Iterator[SubmittedRow]:
+    files = list_files(folder)
+    submission = read_submission(folder)
+    findings = read_verification(folder)
+    for row in submission.rows:
+        base = folder / row.task / row.solver
+        directories = [base / f"seed-{seed}" for seed in row.seeds]
+        records = {path: _read_record(row, path) for path in directories}
+        for number, group in enumerate(group_results(records).items(), start=1):
+            (_, _, settings), results = group
+            suffix = "" if number == 1 else f"/{number}"
+            yield SubmittedRow(
+                key=f"{submission.name}/{row.solver}{suffix}",
+                submission=submission,
+                finding=findings[row.task, row.solver],
+                summary=summarise_group(settings, list(results.values())),
+                results=results,
+                files={path: _below(path.relative_to(folder), files) for path in results},
+            )
+
+
+def _below(directory: Path, files: dict[str, Path]) -> list[str]:
+    """Names of the files below a folder, from there."""
+    prefix = f"{directory.as_posix()}/"
+    return [name.removeprefix(prefix) for name in files if name.startswith(prefix)]
+
+
+def _read_record(row: Row, directory: Path) -> Result:
+    path = directory / RESULT_FILE
+    document = read_object(path)
+    check_texts(document, str(path))
+    result = make_result(document, path)
+    expected: dict[str, Any] = {
+        "task": row.task,
+        "solver": row.solver,
+        "seed": int(directory.name.removeprefix("seed-")),
+    }
+    for name, value in expected.items():
+        if getattr(result, name) != value:
+            raise ValueError(f"{path}: {name} is {getattr(result, name)!r}, expected {value!r}")
+    return result

@@ -1,0 +1,28 @@
+"""Numbers that are written the same on every machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from decimal import ROUND_HALF_EVEN, Decimal
+
+NOISE_DIGITS = 10
+"""Significant digits that machines agree on: sums may differ in their last bits."""
+
+
+def rounded(value: float | None, digits: int) -> float | None:
+    """A number with at most `digits` decimals; None for None, NaN and infinity.
+
+    Rounded twice: what two machines compute as just below and just above a half is first made the
+    same, and then falls to the same side.
+    """
+    if value is None or not math.isfinite(value):
+        return None
+    number = Decimal(f"{value:.{NOISE_DIGITS}g}")
+    places = number.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_EVEN)
+    return float(places) + 0.0  # without the sign of a negative zero
+
+
+def rounded_all(values: Iterable[float | None], digits: int) -> list[float | None]:
+    """`rounded` for each."""
+    return [rounded(value, digits) for value in values]
