@@ -1,0 +1,86 @@
+"use strict";
+// What data.js and tasks/TASK.js hold. A page that is opened as a file may load scripts and nothing
+// else, so each of them calls a function with its content.
+
+const board = { tasks: [], rows: [], byTask: new Map() };
+const details = new Map(); // task id -> what tasks/TASK.js holds
+const waiting = new Map(); // task id -> promise of that
+
+function receiveBoard(content) {
+  board.tasks = content.tasks;
+  board.rows = content.rows;
+  board.byTask = new Map(content.tasks.map((task) => [task.id, { task, rows: [] }]));
+  for (const row of content.rows) board.byTask.get(row.task).rows.push(row);
+}
+
+function receiveTask(id, content, rows) {
+  details.set(id, { ...content, rows: new Map(Object.entries(rows)) });
+}
+
+/** The promise of a task's details; the task must be one of the board's. */
+function loadTask(id) {
+  if (!waiting.has(id)) {
+    waiting.set(id, new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = `tasks/${encodeURIComponent(id)}.js`;
+      script.onload = () => (details.has(id) ? resolve(details.get(id)) : script.onerror());
+      script.onerror = () => {
+        waiting.delete(id);
+        reject(new Error(`tasks/${id}.js is missing or damaged`));
+      };
+      document.head.append(script);
+    }));
+  }
+  return waiting.get(id);
+}
+
+function taskOf(row) {
+  return board.byTask.get(row.task).task;
+}
+
+/** Tasks of one environment, in the board's order. */
+function familyOf(task) {
+  return board.tasks.filter((other) => other.environment === task.environment);
+}
+
+/** What tells a task from others of its environment. */
+function budgetName(task) {
+  return task.track === "online" ? `k = ${task.k}` : task.dataset.split("/").at(-1);
+}
+
+/** The exact ceiling as a row of its own; null where none is known. */
+function ceilingRow(task) {
+  if (task.ceiling === null) return null;
+  return { exact: true, key: "", task: task.id, welfare: task.ceiling, iqm: null, share: 1 };
+}
+
+/** A row's name in charts: solver, submission, and what else sets it apart. */
+function rowName(row) {
+  return `${row.solver} · ${row.submission}${row.settings ? ` · ${row.settings}` : ""}`;
+}
+
+const FILTERS = ["task", "k", "division", "device", "mark", "q"];
+
+/** Rows of a track that pass the filters, with the ceilings of their tasks before them. */
+function filterRows(state) {
+  const words = (state.q || "").toLowerCase().split(/\s+/).filter(Boolean);
+  const passes = (row) => {
+    const task = taskOf(row);
+    if (task.track !== state.track) return false;
+    if (state.task && row.task !== state.task) return false;
+    if (state.k && String(task.k) !== state.k) return false;
+    if (state.division && row.division !== state.division) return false;
+    if (state.device && row.device !== state.device) return false;
+    if (state.mark && row.mark !== state.mark) return false;
+    const text = `${row.task} ${rowName(row)} ${row.deviceName}`.toLowerCase();
+    return words.every((word) => text.includes(word));
+  };
+  const found = [];
+  for (const { task, rows } of board.byTask.values()) {
+    const own = rows.filter(passes);
+    const exact = ceilingRow(task);
+    if (own.length && exact) found.push(exact);
+    found.push(...own);
+  }
+  return found;
+}

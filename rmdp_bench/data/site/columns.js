@@ -1,0 +1,132 @@
+"use strict";
+// Columns of the tables: `value` sorts and goes into CSV, `cell` is what is shown.
+
+const MARKS = {
+  verified: ["✓", "The policies were played again on held-out episodes and reach what is claimed"],
+  recipe: ["↻", "No policies to play; the solver is one of the suite and its command is known"],
+  reported: ["○", "What the submitter says"],
+};
+
+function markChip(mark) {
+  const known = Object.hasOwn(MARKS, mark) ? mark : "reported";
+  const sign = h("span", { "aria-hidden": "true" }, MARKS[known][0]);
+  return h("span", { class: `mark ${known}`, title: MARKS[known][1] }, sign, ` ${known}`);
+}
+
+function nameCell(row) {
+  if (row.exact) return h("span", { class: "solver" }, "exact ceiling");
+  return h("span", { class: "name" },
+    h("span", { class: "solver" }, row.solver),
+    h("span", { class: "from" }, row.submission),
+    row.settings ? h("span", { class: "settings" }, row.settings) : null);
+}
+
+function pairCell(main, rest) {
+  return rest === null ? main : h("span", {}, main, h("span", { class: "aside" }, ` ${rest}`));
+}
+
+/** A share of the ceiling with a bar of that length. */
+function shareCell(row) {
+  if (row.share === null) return "–";
+  const bar = h("span", { class: "bar", "aria-hidden": "true" });
+  bar.style.setProperty("--share", String(Math.max(0, Math.min(1, row.share))));
+  return h("span", { class: "share" }, bar, percent(row.share));
+}
+
+/** A column of numbers; sorts from the greatest first unless small is good. */
+function numeric(id, label, digits, help, options = {}) {
+  return {
+    id, label, help, numeric: true,
+    value: (row) => row[id],
+    cell: (row) => number(row[id], digits),
+    ...options,
+  };
+}
+
+function text(id, label, help, options = {}) {
+  return { id, label, help, value: (row) => row[id], cell: (row) => row[id] ?? "–", ...options };
+}
+
+const NAME = text("solver", "solver, submission", "", {
+  value: (row) => (row.exact ? null : rowName(row)), cell: nameCell, header: true,
+});
+const TASK = text("task", "task", "", {
+  value: (row) => board.tasks.findIndex((task) => task.id === row.task),
+  cell: (row) => h("a", { href: `#${row.task}` }, row.task),
+  csv: (row) => row.task,
+});
+const K = numeric("k", "k", 0, "Number of representatives", {
+  value: (row) => taskOf(row).k, cell: (row) => number(taskOf(row).k, 0), small: true,
+});
+const MARK = text("mark", "mark", "Whether the verifier could reproduce the row", {
+  value: (row) => (row.exact ? null : row.mark),
+  order: ["verified", "recipe", "reported"],
+  cell: (row) => (row.exact ? "computed" : markChip(row.mark)),
+});
+const DIVISION = text("division", "division", "Closed: the task as it is. Open: with declared differences");
+const SEEDS = numeric("seeds", "seeds", 0, "Runs");
+const TRANSITIONS = numeric("transitions", "transitions", 0, "Budget of each policy");
+const welfare = (label, help) => numeric("welfare", label, 2, help, {
+  cell: (row) => pairCell(number(row.welfare, 2), row.error == null ? null : `± ${number(row.error, 2)}`),
+});
+const IQM = numeric("iqm", "IQM [95 %]", 2, "Interquartile mean over seeds with its bootstrap interval", {
+  cell: (row) => pairCell(number(row.iqm, 1),
+    row.low == null ? null : `[${number(row.low, 1)}, ${number(row.high, 1)}]`),
+});
+const WORST = numeric("worst", "worst agent", 1, "Return of the agent served worst, mean over seeds");
+
+const SCORE_COLUMNS = {
+  online: [
+    welfare("welfare", "Mean over agents, then over seeds, ± standard error; percent of a perfect episode"),
+    IQM,
+    numeric("share", "of ceiling", 1, "Share of the greatest welfare that is possible", { cell: shareCell }),
+    WORST,
+    numeric("tenth", "10th pct.", 1, "10th percentile of the agents' returns"),
+    numeric("gini", "Gini", 3, "Inequality of the agents' returns: 0 if all are equal", { small: true }),
+    numeric("nash", "Nash", 1, "Geometric mean of the agents' returns + 1, minus 1"),
+    numeric("regret", "regret", 2, "Welfare lost against the best assignment to the same policies", { small: true }),
+  ],
+  offline: [
+    welfare("normalised", "0: uniform actions, 100: planning with the true dynamics; mean over agents, then over seeds, ± standard error"),
+    IQM,
+    numeric("meanReturn", "return", 1, "Mean over the scored agents, in units of the reward"),
+    WORST,
+    numeric("unseen", "unseen", 1, "Normalised return of agents who are not in the data"),
+    numeric("extrapolating", "extrapolating", 1, "The same for agents outside the range of the parameters"),
+    numeric("rmse", "RMSE", 3, "Of 50 steps predicted open-loop", { small: true }),
+    numeric("r2", "median R²", 3, "Of 50 steps predicted open-loop"),
+    numeric("onlineEvaluations", "online evals.", 0, "How often policies were tried in the environment to choose settings", { small: true }),
+  ],
+};
+
+const COST_COLUMNS = [
+  text("deviceName", "device", "As the record of the run names it", {
+    cell: (row) => h("span", { class: "settings" }, row.deviceName),
+  }),
+  numeric("speed", "transitions/s", 0, "Of all policies and all seeds that trained together"),
+  numeric("trainHours", "training h", 3, "Hours per seed", { small: true }),
+  numeric("wallHours", "wall h", 3, "Hours per seed, start and scoring included", { small: true }),
+  numeric("scoringSeconds", "scoring s", 0, "That the scoring episodes took; for a planner, most of its work", { small: true }),
+  numeric("memory", "peak MiB", 0, "Greatest over seeds; of the GPU where there is one", { small: true }),
+];
+
+/** Rank correlations of learned factors with hidden parameters: a column for each parameter. */
+function correlationColumns(rows) {
+  const names = new Set(rows.flatMap((row) => Object.keys(row.correlations ?? {})));
+  return [...names].sort().map((name) => numeric(`correlation ${name}`, `ρ ${name}`, 2,
+    "Rank correlation of the hidden parameter with its prediction from learned factors", {
+      value: (row) => row.correlations?.[name] ?? null,
+      cell: (row) => number(row.correlations?.[name], 2),
+    }));
+}
+
+/** Columns of a view: "quality", or a class of devices for its costs. */
+function columnsFor(view, track, rows, ofOneTask) {
+  const place = ofOneTask ? [] : [TASK, ...(track === "online" ? [K] : [])];
+  if (view !== "quality") {
+    return [NAME, ...place, ...COST_COLUMNS.filter((column) => rows.some((row) => column.value(row) != null))];
+  }
+  const budget = track === "online" ? [TRANSITIONS] : [];
+  const factors = ofOneTask ? correlationColumns(rows) : [];
+  return [NAME, MARK, ...place, DIVISION, SEEDS, ...budget, ...SCORE_COLUMNS[track], ...factors];
+}

@@ -1,0 +1,88 @@
+"use strict";
+// Tables that sort. Missing values stay last in both directions, and ties keep the board's order.
+
+/** Rows in the order of a column; `sort` is {id, down} or null for the board's own order. */
+function sortRows(rows, columns, sort) {
+  const column = sort && columns.find((other) => other.id === sort.id);
+  if (!column) return rows;
+  const rank = (row) => {
+    const value = column.value(row);
+    if (value === null || value === undefined) return null;
+    return column.order ? column.order.indexOf(value) : value;
+  };
+  const compare = (a, b) => (typeof a === "number" && typeof b === "number"
+    ? a - b
+    : String(a).localeCompare(String(b), "en", { numeric: true }));
+  const keyed = rows.map((row, place) => ({ row, place, key: rank(row) }));
+  keyed.sort((a, b) => {
+    if (a.key === null || b.key === null) {
+      if (a.key !== b.key) return a.key === null ? 1 : -1;
+      return a.place - b.place;
+    }
+    return (sort.down ? -1 : 1) * compare(a.key, b.key) || a.place - b.place;
+  });
+  return keyed.map(({ row }) => row);
+}
+
+function tableRow(row, columns) {
+  const cells = columns.map((column) => {
+    const attributes = { class: column.numeric ? "number" : null };
+    if (column.header) return h("th", { scope: "row", ...attributes }, column.cell(row));
+    return h("td", attributes, column.cell(row));
+  });
+  return h("tr", { class: row.exact ? "exact" : null, "data-key": row.key || null }, cells);
+}
+
+/**
+ * A table whose headers sort it.
+ *
+ * @param caption  what it is called, for those who hear it.
+ * @param columns  see columns.js.
+ * @param rows     in the board's order.
+ * @param sort     {id, down} or null.
+ * @param onSort   told the new order.
+ */
+function sortableTable({ caption, columns, rows, sort = null, onSort = () => {} }) {
+  const body = h("tbody");
+  const heads = columns.map((column) => {
+    const button = h("button", { type: "button", title: column.help || null }, column.label);
+    const head = h("th", { scope: "col", class: column.numeric ? "number" : null }, button);
+    button.addEventListener("click", () => {
+      const first = Boolean(column.numeric) && !column.small;
+      const again = sort !== null && sort.id === column.id;
+      sort = again && sort.down !== first ? null : { id: column.id, down: again ? !sort.down : first };
+      draw();
+      onSort(sort);
+    });
+    return head;
+  });
+  function draw() {
+    columns.forEach((column, place) => {
+      const own = sort !== null && sort.id === column.id;
+      heads[place].setAttribute("aria-sort", own ? (sort.down ? "descending" : "ascending") : "none");
+    });
+    body.replaceChildren(...sortRows(rows, columns, sort).map((row) => tableRow(row, columns)));
+  }
+  draw();
+  const table = h("table", { class: "rows" },
+    h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, heads)), body);
+  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, table);
+}
+
+/** A table of plain values, beside a chart. */
+function plainTable(caption, header, rows) {
+  const cell = (value) => h("td", { class: typeof value === "number" ? "number" : null },
+    value === null || value === undefined ? "–" : typeof value === "number" ? String(value) : value);
+  return h("div", { class: "scroll small", role: "region", "aria-label": caption, tabindex: "0" },
+    h("table", {},
+      h("caption", { class: "hidden" }, caption),
+      h("thead", {}, h("tr", {}, header.map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell))))));
+}
+
+function csvOf(columns, rows) {
+  const value = (column, row) => (column.csv ? column.csv(row) : column.value(row));
+  const name = (row) => (row.exact ? "exact ceiling" : null);
+  return toCsv(["key", ...columns.map((column) => column.label)],
+    rows.map((row) => [name(row) ?? row.key, ...columns.map((column) => value(column, row))]));
+}
