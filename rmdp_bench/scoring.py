@@ -149,14 +149,17 @@ def mean(scores: ArrayLike, axis: int | None = None) -> Any:
     return values.mean(axis=axis) if axis is not None else float(values.mean())
 
 
-def standard_error(scores: ArrayLike) -> float:
+def standard_error(scores: ArrayLike, axis: int | None = None) -> Any:
     """Standard error of the mean of scores (runs,): the bars in the paper's figures.
 
     Standard deviation with the divisor runs - 1, over sqrt(runs).  NaN for a single run: nothing is
-    known about the spread, and 0 would claim certainty.
+    known about the spread, and 0 would claim certainty.  With an axis, that of the runs, an array.
     """
-    values = _array(scores, "scores", 1)
-    return float(stats.sem(values)) if len(values) > 1 else float("nan")
+    values = _array(scores, "scores", 1 if axis is None else None)
+    error = stats.sem(values, axis=axis or 0) if values.shape[axis or 0] > 1 else None
+    if axis is not None:
+        return np.full_like(values.mean(axis=axis), np.nan) if error is None else error
+    return float("nan") if error is None else float(error)
 
 
 def interquartile_mean(scores: ArrayLike, axis: int | None = None) -> Any:

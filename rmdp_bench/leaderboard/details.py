@@ -5,16 +5,18 @@ Statistics are those of `rmdp_bench.scoring`; a run is a seed, and what is resam
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rmdp_bench import scoring
 from rmdp_bench.leaderboard.reading import Array, SubmittedRow
-from rmdp_bench.leaderboard.rounding import rounded, rounded_all
+from rmdp_bench.leaderboard.rounding import rounded_all
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.submission.format import without_nulls
 from rmdp_bench.tasks import Task
@@ -38,10 +40,10 @@ def describe_details(task: Task, rows: Sequence[SubmittedRow]) -> dict[str, Any]
     Raises:
         ValueError: a curve or an assignment is damaged.
     """
-    thresholds = _thresholds(task, rows)
+    thresholds, bins = _thresholds(task, rows), _target_bins(task)
     return {
         "thresholds": rounded_all(thresholds, 2),
-        "targets": _targets(task),
+        "targets": None if bins is None else rounded_all(bins[0], 4),
         "improvement": _compare(rows[:N_COMPARED]),
         "rows": {row.key: _describe_row(row, thresholds) for row in rows},
     }
@@ -98,14 +100,10 @@ def _describe_curve(row: SubmittedRow) -> dict[str, Any] | None:
     points, welfare = scoring.align_curves(curves, f"{row.key} on {row.summary.task}")
     n_points = min(len(points), MAX_CURVE_POINTS)
     places = np.round(np.linspace(0, len(points) - 1, n_points)).astype(int)
-    several = len(welfare) > 1
     return {
         "transitions": rounded_all(points[places], 0),
         "mean": rounded_all(welfare[:, places].mean(axis=0), 2),
-        "error": [
-            rounded(scoring.standard_error(welfare[:, place]), 2) if several else None
-            for place in places
-        ],
+        "error": rounded_all(scoring.standard_error(welfare[:, places], axis=0), 2),
         "seeds": len(welfare),
     }
 
@@ -123,17 +121,17 @@ def _describe_groups(assignments: Sequence[Array]) -> dict[str, Any] | None:
     }
 
 
-def _target_edges(task: Task) -> Array | None:
-    """Edges of the bins of the agents' targets; None where preferences are not targets."""
+@functools.cache
+def _target_bins(task: Task) -> tuple[Array, NDArray[np.int64], Array] | None:
+    """Edges of bins of the agents' targets, the bin of each agent, and the targets.
+
+    None where preferences are not targets.
+    """
     if task.track == "offline" or not isinstance(task.population, TargetPopulation):
         return None
     targets = task.population.targets
-    return np.linspace(math.floor(targets.min()), math.ceil(targets.max()), N_TARGET_BINS + 1)
-
-
-def _targets(task: Task) -> list[float | None] | None:
-    edges = _target_edges(task)
-    return None if edges is None else rounded_all(edges, 4)
+    edges = np.linspace(math.floor(targets.min()), math.ceil(targets.max()), N_TARGET_BINS + 1)
+    return edges, np.digitize(targets, edges[1:-1]), targets
 
 
 def _describe_targets(task: Task, assignments: Sequence[Array]) -> list[Any] | None:
@@ -142,18 +140,17 @@ def _describe_targets(task: Task, assignments: Sequence[Array]) -> list[Any] | N
     Representatives are ordered by the mean target of their agents; those without agents are left
     out.
     """
-    edges = _target_edges(task)
-    if edges is None or not assignments:
+    binned = _target_bins(task)
+    if binned is None or not assignments:
         return None
-    population, first = task.population, assignments[0]
-    assert isinstance(population, TargetPopulation)
+    _, bins, targets = binned
+    first = assignments[0]
     sizes = first.sum(axis=0)
     served = np.flatnonzero(sizes > 0.0)
-    means = (population.targets @ first)[served] / sizes[served]
-    return [
-        rounded_all(np.histogram(population.targets, edges, weights=first[:, j])[0], 2)
-        for j in served[np.argsort(means, kind="stable")]
-    ]
+    counts = np.zeros((N_TARGET_BINS, len(sizes)))
+    np.add.at(counts, bins, first)
+    means = (targets @ first)[served] / sizes[served]
+    return [rounded_all(counts[:, j], 2) for j in served[np.argsort(means, kind="stable")]]
 
 
 def _describe_origin(row: SubmittedRow) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from decimal import ROUND_HALF_EVEN, Decimal
 
 NOISE_DIGITS = 10
 """Significant digits that machines agree on: sums may differ in their last bits."""
@@ -18,9 +17,7 @@ def rounded(value: float | None, digits: int) -> float | None:
     """
     if value is None or not math.isfinite(value):
         return None
-    number = Decimal(f"{value:.{NOISE_DIGITS}g}")
-    places = number.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_EVEN)
-    return float(places) + 0.0  # without the sign of a negative zero
+    return round(float(f"{value:.{NOISE_DIGITS}g}"), digits) + 0.0  # no negative zero
 
 
 def rounded_all(values: Iterable[float | None], digits: int) -> list[float | None]:
