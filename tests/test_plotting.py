@@ -21,8 +21,8 @@ from rmdp_bench.plotting import (
 )
 from rmdp_bench.plotting.paths import LANE, _lane
 from rmdp_bench.plotting.style import PALETTE
-from rmdp_bench.scoring import align_curves
 from rmdp_bench.population import LinearPopulation, TargetPopulation
+from rmdp_bench.scoring import align_curves
 
 OUT_AND_BACK = [(4, 2), (3, 2), (2, 2), (3, 2), (4, 2)]
 ROUND = [(4, 2), (4, 1), (3, 1), (3, 2), (4, 2)]

@@ -7,7 +7,7 @@ const EMPTY = { track: "", task: "", k: "", division: "", device: "", mark: "", 
 let shownAddress = null;
 
 function readAddress() {
-  const [path, query = ""] = decodeAddress().split("?");
+  const [path, query = ""] = location.hash.slice(1).split("?");
   const given = new URLSearchParams(query);
   const state = { ...EMPTY };
   for (const name of Object.keys(EMPTY)) {
@@ -18,10 +18,6 @@ function readAddress() {
   if (!TRACKS.some(([track]) => track === state.track)) state.track = board.rows.length ? taskOf(board.rows[0]).track : "online";
   if (!VIEWS.some(([view]) => view === state.view)) state.view = "quality";
   return { path, state };
-}
-
-function decodeAddress() {
-  return location.hash.slice(1);
 }
 
 function writeAddress(path, state) {

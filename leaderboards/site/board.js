@@ -38,6 +38,11 @@ function taskOf(row) {
   return board.byTask.get(row.task).task;
 }
 
+/** Rows of a task, the best first. */
+function rowsOf(task) {
+  return board.byTask.get(task.id).rows;
+}
+
 /** Tasks of one environment, in the board's order. */
 function familyOf(task) {
   return board.tasks.filter((other) => other.environment === task.environment);

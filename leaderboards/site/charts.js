@@ -15,7 +15,7 @@ const colourOf = (index) => `var(--series-${index})`;
 
 function draw(width, height, marks, options = {}) {
   return Plot.plot({
-    width, height, marginLeft: 44, marginRight: 18, marginTop: 14, marginBottom: 38, insetTop: 4,
+    width, height, marginLeft: 44, marginRight: 18, marginTop: 24, marginBottom: 38, insetTop: 4,
     style: { fontSize: "12px", fontFamily: "inherit", background: "transparent", overflow: "visible" },
     ...options,
     marks: marks.filter(Boolean),
@@ -48,10 +48,10 @@ function intervalChart({ task, rows, detail, styleOf }) {
     }),
     Plot.text(points, {
       x: () => 0, y: "name", text: "name", frameAnchor: "left", textAnchor: "start", dy: -15,
-      dx: 4 - 4, fill: "currentColor", fontSize: 11.5, lineWidth: Math.max(10, width / 14), textOverflow: "ellipsis",
+      fill: "currentColor", fontSize: 11.5, lineWidth: Math.max(10, width / 14), textOverflow: "ellipsis",
     }),
-  ].map((mark) => mark), {
-    marginLeft: 8, marginTop: 22,
+  ], {
+    marginLeft: 8,
     x: { label: PERCENT_OF[task.track], nice: true, domain: spanOf(points.flatMap((p) => [...p.scores, p.row.low, p.row.high]), task.ceiling) },
     y: { type: "point", axis: null, domain: points.map((p) => p.name), padding: 0.5 },
   });
@@ -79,7 +79,7 @@ function familyChart({ task, chosen, styleOf }) {
   const lines = chosen.map((row) => ({
     name: rowName(row),
     style: styleOf(row),
-    points: family.flatMap((other) => board.byTask.get(other.id).rows
+    points: family.flatMap((other) => rowsOf(other)
       .filter((candidate) => alike(candidate, row))
       .map((candidate) => ({ place: budgetName(other), mean: candidate.welfare, error: candidate.error }))),
   }));
@@ -139,7 +139,7 @@ function profileChart({ task, chosen, detail, styleOf }) {
     }),
   ], {
     x: { label: task.track === "online" ? "return τ, %" : "normalised return τ" },
-    y: { label: "agents with more than τ", domain: [0, 1], tickFormat: "%" },
+    y: { label: "agents with more than τ", domain: [0, 1], tickFormat: "%", ticks: 5 },
   });
   return {
     title: "Performance profile",
@@ -195,14 +195,13 @@ function groupChart({ task, chosen, detail, styleOf }) {
   });
   if (!panels.length) return null;
   const bars = panels.flatMap((panel) => panel.bars);
-  const node = (width) => draw(width, 50 + 92 * panels.length, [
+  const node = (width) => draw(width, 62 + 88 * panels.length, [
     Plot.gridY({ strokeOpacity: 0.12, ticks: 3 }),
     ...panels.map((panel) => Plot.barY(panel.bars, { fy: "name", x: "place", y: "mean", fill: colourOf(panel.bars[0].index), fillOpacity: 0.8, title: (b) => `${b.name}\ngroup ${b.place}: ${number(b.mean, 1)} agents (${number(b.low, 0)} to ${number(b.high, 0)})`, tip: true })),
     Plot.ruleX(bars.filter((bar) => bar.low !== bar.high), { fy: "name", x: "place", y1: "low", y2: "high", stroke: "currentColor", strokeWidth: 1.2 }),
     Plot.ruleY([0]),
     Plot.text(panels, { fy: "name", text: "name", frameAnchor: "top-right", fontSize: 11.5, dy: -2 }),
   ], {
-    marginTop: 6,
     fy: { axis: null, padding: 0.22, domain: panels.map((panel) => panel.name) },
     x: { type: "band", label: "representatives, the largest group first", tickFormat: (d) => (task.k <= 12 || d % 5 === 0 || d === 1 ? String(d) : ""), tickSize: 0 },
     y: { label: "agents", ticks: 3, nice: true },
@@ -217,23 +216,32 @@ function groupChart({ task, chosen, detail, styleOf }) {
   };
 }
 
+/** Colours of ordered groups: other ones than those of the rows. */
+function groupColours(n) {
+  const between = d3.interpolateHcl("#4a6fb5", "#e8b04a");
+  return Array.from({ length: n }, (_, j) => between(n === 1 ? 0.5 : j / (n - 1)));
+}
+
 /** The agents' targets, coloured by who serves them. */
 function targetChart({ chosen, detail }) {
   const edges = detail.targets;
   if (edges === null) return null;
   const panels = chosen.filter((row) => detail.rows.get(row.key).targets !== null);
   if (!panels.length) return null;
-  const bars = panels.flatMap((row) => detail.rows.get(row.key).targets.flatMap((counts, j) => counts
-    .map((agents, bin) => ({ name: rowName(row), from: edges[bin], to: edges[bin + 1], agents, representative: j }))
-    .filter((bar) => bar.agents > 0)));
+  const bars = panels.flatMap((row) => {
+    const { targets } = detail.rows.get(row.key);
+    const colours = groupColours(targets.length);
+    return targets.flatMap((counts, j) => counts
+      .map((agents, bin) => ({ name: rowName(row), from: edges[bin], to: edges[bin + 1], agents, representative: j, colour: colours[j] }))
+      .filter((bar) => bar.agents > 0));
+  });
   const names = panels.map(rowName);
-  const node = (width) => draw(width, 50 + 92 * panels.length, [
+  const node = (width) => draw(width, 62 + 88 * panels.length, [
     Plot.gridY({ strokeOpacity: 0.12, ticks: 3 }),
-    Plot.rectY(bars, Plot.stackY({ fy: "name", x1: "from", x2: "to", y: "agents", z: "representative", fill: (bar) => colourOf(bar.representative % MAX_CHOSEN), fillOpacity: 0.8, inset: 0.5, title: (bar) => `${bar.name}\ntargets ${bar.from} to ${bar.to}: ${number(bar.agents, 0)} agents of representative ${bar.representative + 1}`, tip: true })),
+    Plot.rectY(bars, Plot.stackY({ fy: "name", x1: "from", x2: "to", y: "agents", z: "representative", fill: "colour", inset: 0.5, title: (bar) => `${bar.name}\ntargets ${bar.from} to ${bar.to}: ${number(bar.agents, 0)} agents of representative ${bar.representative + 1}`, tip: true })),
     Plot.ruleY([0]),
     Plot.text(names, { fy: (name) => name, text: (name) => name, frameAnchor: "top-right", fontSize: 11.5, dy: -2 }),
   ], {
-    marginTop: 6,
     color: { type: "identity" },
     fy: { axis: null, padding: 0.22, domain: names },
     x: { label: "the agents' targets" },
@@ -269,7 +277,7 @@ function agentChart({ task, rows, detail, styleOf }) {
     })),
     Plot.text(names, { x: () => 0, y: (name) => name, text: (name) => name, frameAnchor: "left", textAnchor: "start", dy: -15, fontSize: 11.5, lineWidth: Math.max(10, width / 14), textOverflow: "ellipsis" }),
   ], {
-    marginLeft: 8, marginTop: 22,
+    marginLeft: 8,
     color: { type: "identity" },
     x: { label: PERCENT_OF.offline, nice: true },
     y: { axis: null, type: "point", domain: names, padding: 0.5 },

@@ -6,17 +6,34 @@ const TRACKS = [["online", "Online"], ["offline", "Offline"]];
 
 function overview(state, update) {
   const submissions = new Set(board.rows.map((row) => row.submission)).size;
-  const filled = board.tasks.filter((task) => board.byTask.get(task.id).rows.length).length;
+  const filled = board.tasks.filter((task) => rowsOf(task).length).length;
   const verified = board.rows.filter((row) => row.mark === "verified").length;
   return h("div", {},
     h("h1", { tabindex: "-1" }, "Leaderboard"),
     h("p", { class: "lead" }, "Personalised decision making with a budget of policies, and offline learning for agents who differ. "
       + `${count(board.rows.length, "row")} of ${count(submissions, "submission")} on ${filled} of ${count(board.tasks.length, "task")}; ${number(verified, 0)} verified by playing the policies again.`),
-    h("section", { id: "tasks", "aria-label": "Tasks" }, TRACKS.map(([track, name]) => [
-      h("h2", {}, track === "online" ? `${name}: k policies for n agents` : `${name}: one logged trajectory of each agent`),
-      h("div", { class: "cards" }, familiesOf(track).map(familyCard)),
-    ])),
+    h("section", { id: "tasks", "aria-label": "Tasks" }, TRACKS.map(([track]) => trackSection(track))),
     rowSection(state, update));
+}
+
+const TRACK_TEXTS = {
+  online: ["Online: k policies for n agents", "The best row of each task in percent of a perfect episode, from 0 to 100. The tick is the exact ceiling: no k policies reach more."],
+  offline: ["Offline: one logged trajectory of each agent", "The best row of each task: 0 is uniform actions, 100 is planning with the true dynamics."],
+};
+
+/** A card for each environment with rows, and links to the tasks of the others. */
+function trackSection(track) {
+  const [title, note] = TRACK_TEXTS[track];
+  const families = familiesOf(track);
+  const filled = families.filter((tasks) => tasks.some((task) => rowsOf(task).length));
+  const empty = families.filter((tasks) => !filled.includes(tasks));
+  return [
+    h("h2", { tabindex: "-1" }, title),
+    filled.length ? [h("p", { class: "aside under" }, note), h("div", { class: "cards" }, filled.map(familyCard))] : null,
+    empty.length ? h("details", { class: "empty", open: !filled.length },
+      h("summary", {}, `No rows yet: ${count(empty.length, "environment")}`),
+      h("ul", {}, empty.map((tasks) => h("li", { class: "chips" }, h("span", {}, tasks[0].environment), tasks.map(taskChip))))) : null,
+  ];
 }
 
 /** Lists of the tasks of each environment. */
@@ -25,22 +42,25 @@ function familiesOf(track) {
   return [...new Set(own.map((task) => task.environment))].map((name) => own.filter((task) => task.environment === name));
 }
 
+function taskChip(task) {
+  return h("a", { class: "chip", href: `#${task.id}` }, budgetName(task));
+}
+
 function familyCard(tasks) {
-  const rows = tasks.map((task) => board.byTask.get(task.id).rows);
-  const filled = tasks.filter((_, i) => rows[i].length);
-  const empty = tasks.filter((_, i) => !rows[i].length);
-  const total = rows.flat().length;
-  return h("article", { class: `card${total ? "" : " empty"}` },
+  const filled = tasks.filter((task) => rowsOf(task).length);
+  const empty = tasks.filter((task) => !filled.includes(task));
+  const total = d3.sum(tasks, (task) => rowsOf(task).length);
+  return h("article", { class: "card" },
     h("h3", {}, tasks[0].environment),
     h("p", { class: "aside" }, `${number(tasks[0].agents, 0)} agents · ${count(total, "row")}`),
-    filled.length ? h("ul", {}, filled.map(taskLine)) : null,
-    empty.length ? h("p", { class: "chips" }, filled.length ? h("span", { class: "aside" }, "no rows yet:") : null,
-      empty.map((task) => h("a", { class: "chip", href: `#${task.id}` }, budgetName(task)))) : null);
+    h("ul", {}, filled.map(taskLine)),
+    empty.length ? h("p", { class: "chips" }, h("span", { class: "aside" }, "no rows yet"),
+      empty.map(taskChip)) : null);
 }
 
 /** A task with its best row, on a scale from 0 to 100 with a tick at the ceiling. */
 function taskLine(task) {
-  const [best] = board.byTask.get(task.id).rows;
+  const [best] = rowsOf(task);
   const bar = h("span", { class: "best", "aria-hidden": "true" }, h("span", { class: "fill" }),
     task.ceiling === null ? null : h("span", { class: "tick" }));
   bar.style.setProperty("--value", `${Math.max(0, Math.min(100, best.welfare))}%`);
@@ -49,7 +69,7 @@ function taskLine(task) {
   return h("li", {}, h("a", { href: `#${task.id}` },
     h("span", { class: "budget" }, budgetName(task)), bar,
     h("span", { class: "value" }, number(best.welfare, 1), ceiling),
-    h("span", { class: "who" }, best.solver)));
+    h("span", { class: "who" }, best.solver, best.division === "open" ? " (open)" : null)));
 }
 
 function choice(id, label, values, current, update) {
@@ -83,7 +103,7 @@ function rowSection(state, update) {
     drawRows();
   }
   function drawFilters() {
-    const tasks = board.tasks.filter((task) => task.track === state.track && board.byTask.get(task.id).rows.length);
+    const tasks = board.tasks.filter((task) => task.track === state.track && rowsOf(task).length);
     const search = h("input", { type: "search", id: "filter-q", placeholder: "solver, submission, device", input: () => change({ q: search.value }) });
     search.value = state.q;
     filters.replaceChildren(
@@ -112,6 +132,6 @@ function rowSection(state, update) {
   }
   drawFilters();
   drawRows();
-  section.append(h("h2", {}, "All rows"), filters, status, place);
+  section.append(h("h2", { tabindex: "-1" }, "All rows"), filters, status, place);
   return section;
 }

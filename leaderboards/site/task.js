@@ -30,7 +30,7 @@ function siblings(task) {
 }
 
 function taskView(task, state, update) {
-  const { rows } = board.byTask.get(task.id);
+  const rows = rowsOf(task);
   const page = h("div", {},
     h("p", { class: "crumbs" }, h("a", { href: "#" }, "All tasks"), ` / ${task.environment}`),
     h("h1", { tabindex: "-1" }, task.id),

@@ -52,11 +52,12 @@ class Built:
     n_rows: int
 
 
-def build_site(root: Path) -> Built:
+def build_site(root: Path, out: Path | None = None) -> Built:
     """Write the tables and the page of all submissions below a folder.
 
     Args:
-        root: the folder that has `submissions`; what is written stands beside it.
+        root: the folder that has `submissions`.
+        out: where to write; None: beside them, where the page's links to raw records lead to.
 
     Raises:
         ValueError: there is no such folder, a submission is damaged, or `site` is a folder of
@@ -64,7 +65,8 @@ def build_site(root: Path) -> Built:
     """
     if not (root / "submissions").is_dir():
         raise ValueError(f"there is no folder {root / 'submissions'}; --root names its parent")
-    site = root / SITE_FOLDER
+    out = root if out is None else out
+    site = out / SITE_FOLDER
     if site.is_dir() and any(site.iterdir()) and not (site / DATA_FILE).is_file():
         raise ValueError(f"{site} is not a page of the leaderboard; move it away")
     rows = read_rows(root)
@@ -82,9 +84,9 @@ def build_site(root: Path) -> Built:
             details = describe_details(task, by_task[task.id])
             contents[f"tasks/{task.id}.js"] = _task_script(task.id, details)
     write_directory(site, contents)
-    write_text(root / TABLES_FILE, format_tables(by_task))
+    write_text(out / TABLES_FILE, format_tables(by_task))
     return Built(
-        tables=root / TABLES_FILE,
+        tables=out / TABLES_FILE,
         site=site,
         n_submissions=len({row.submission.name for row in rows}),
         n_tasks=sum(bool(own) for own in by_task.values()),

@@ -15,7 +15,7 @@ const colourOf = (index) => `var(--series-${index})`;
 
 function draw(width, height, marks, options = {}) {
   return Plot.plot({
-    width, height, marginLeft: 44, marginRight: 18, marginTop: 14, marginBottom: 38, insetTop: 4,
+    width, height, marginLeft: 44, marginRight: 18, marginTop: 24, marginBottom: 38, insetTop: 4,
     style: { fontSize: "12px", fontFamily: "inherit", background: "transparent", overflow: "visible" },
     ...options,
     marks: marks.filter(Boolean),
@@ -51,7 +51,7 @@ function intervalChart({ task, rows, detail, styleOf }) {
       fill: "currentColor", fontSize: 11.5, lineWidth: Math.max(10, width / 14), textOverflow: "ellipsis",
     }),
   ], {
-    marginLeft: 8, marginTop: 22,
+    marginLeft: 8,
     x: { label: PERCENT_OF[task.track], nice: true, domain: spanOf(points.flatMap((p) => [...p.scores, p.row.low, p.row.high]), task.ceiling) },
     y: { type: "point", axis: null, domain: points.map((p) => p.name), padding: 0.5 },
   });
@@ -202,7 +202,6 @@ function groupChart({ task, chosen, detail, styleOf }) {
     Plot.ruleY([0]),
     Plot.text(panels, { fy: "name", text: "name", frameAnchor: "top-right", fontSize: 11.5, dy: -2 }),
   ], {
-    marginTop: 20,
     fy: { axis: null, padding: 0.22, domain: panels.map((panel) => panel.name) },
     x: { type: "band", label: "representatives, the largest group first", tickFormat: (d) => (task.k <= 12 || d % 5 === 0 || d === 1 ? String(d) : ""), tickSize: 0 },
     y: { label: "agents", ticks: 3, nice: true },
@@ -243,7 +242,6 @@ function targetChart({ chosen, detail }) {
     Plot.ruleY([0]),
     Plot.text(names, { fy: (name) => name, text: (name) => name, frameAnchor: "top-right", fontSize: 11.5, dy: -2 }),
   ], {
-    marginTop: 20,
     color: { type: "identity" },
     fy: { axis: null, padding: 0.22, domain: names },
     x: { label: "the agents' targets" },
@@ -279,7 +277,7 @@ function agentChart({ task, rows, detail, styleOf }) {
     })),
     Plot.text(names, { x: () => 0, y: (name) => name, text: (name) => name, frameAnchor: "left", textAnchor: "start", dy: -15, fontSize: 11.5, lineWidth: Math.max(10, width / 14), textOverflow: "ellipsis" }),
   ], {
-    marginLeft: 8, marginTop: 22,
+    marginLeft: 8,
     color: { type: "identity" },
     x: { label: PERCENT_OF.offline, nice: true },
     y: { axis: null, type: "point", domain: names, padding: 0.5 },

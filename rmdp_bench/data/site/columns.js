@@ -101,7 +101,7 @@ const SCORE_COLUMNS = {
 
 const COST_COLUMNS = [
   text("deviceName", "device", "As the record of the run names it", {
-    cell: (row) => h("span", { class: "settings" }, row.deviceName),
+    cell: (row) => h("span", { class: "device" }, row.deviceName),
   }),
   numeric("speed", "transitions/s", 0, "Of all policies and all seeds that trained together"),
   numeric("trainHours", "training h", 3, "Hours per seed", { small: true }),
@@ -128,5 +128,5 @@ function columnsFor(view, track, rows, ofOneTask) {
   }
   const budget = track === "online" ? [TRANSITIONS] : [];
   const factors = ofOneTask ? correlationColumns(rows) : [];
-  return [NAME, MARK, ...place, DIVISION, SEEDS, ...budget, ...SCORE_COLUMNS[track], ...factors];
+  return [NAME, MARK, ...place, ...SCORE_COLUMNS[track], ...factors, DIVISION, SEEDS, ...budget];
 }

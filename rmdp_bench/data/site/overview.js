@@ -69,7 +69,7 @@ function taskLine(task) {
   return h("li", {}, h("a", { href: `#${task.id}` },
     h("span", { class: "budget" }, budgetName(task)), bar,
     h("span", { class: "value" }, number(best.welfare, 1), ceiling),
-    h("span", { class: "who" }, best.solver)));
+    h("span", { class: "who" }, best.solver, best.division === "open" ? " (open)" : null)));
 }
 
 function choice(id, label, values, current, update) {
