@@ -105,7 +105,6 @@ def _base_record(
     rng: np.random.Generator, task: Task, solver: str, seed: int, settings: dict[str, Any]
 ) -> dict[str, Any]:
     """What does not depend on the track."""
-    gpu = bool(rng.random() < 0.3)
     seconds = float(rng.uniform(600, 6000))
     return {
         "schema_version": 1,
@@ -114,7 +113,7 @@ def _base_record(
         "solver_sha256": None,
         "config": settings,
         "seed": seed,
-        "device": "cuda" if gpu and solver == "oracle" else "cpu",
+        "device": "cuda" if solver == "oracle" else "cpu",
         "transitions": task.transitions,
         "transitions_reported": task.transitions,
         "wall_seconds": seconds * 1.1,

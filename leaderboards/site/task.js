@@ -45,6 +45,7 @@ function taskView(task, state, update) {
   page.append(charts, records);
   loadTask(task.id).then((detail) => {
     charts.replaceChildren(...chartSection(task, rows, detail));
+    paint(charts);
     charts.removeAttribute("aria-busy");
     records.replaceChildren(...recordSection(task, rows, detail));
   }).catch((error) => charts.replaceChildren(h("p", { class: "message" }, error.message)));
@@ -97,7 +98,6 @@ function chartSection(task, rows, detail) {
   const picker = rowPicker(task, rows, () => { const scene = redraw(); paint(grid); return scene; });
   redraw();
   picker.refresh();
-  requestAnimationFrame(() => paint(grid));
   return [h("h2", {}, "Charts"), picker.element, grid];
 }
 

@@ -1,0 +1,377 @@
+"""The page in a browser: headless Chromium, from files, with whatever it logs and asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from benchmarks.synthetic_submissions import write_submission
+from rmdp_bench.leaderboard.site import build_site
+from tests.submission_toys import ROOT
+from tests.test_leaderboard_site import MARKUP, OFFLINE, ONLINE, VELOCITY
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--disable-dev-shm-usage", "--window-size=1400,1000"),
+    "--force-prefers-reduced-motion",
+)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SECONDS = 30
+Browser = webdriver.Chrome
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A Chromium of its own; skipped where there is none, unless it must be there."""
+    binary = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    driver = shutil.which("chromedriver")
+    if binary is None or driver is None:
+        missing = "chromium and chromedriver are not installed"
+        if os.environ.get("RMDP_BENCH_REQUIRE_BROWSER"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    profile = tmp_path_factory.mktemp("profile")
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chromium = webdriver.Chrome(options=options, service=Service(driver))
+    yield chromium
+    chromium.quit()
+
+
+@pytest.fixture
+def show(browser: Browser) -> Iterator[Callable[[Path, str], None]]:
+    """Opens a page; afterwards nothing may be in the console, and nothing asked of a network."""
+    read_logs(browser)
+
+    def open_page(root: Path, address: str = "") -> None:
+        browser.get("about:blank")  # an address that differs after the # only is not loaded again
+        browser.get((root / "site" / "index.html").as_uri() + address)
+        wait(browser, "return !document.querySelector('[aria-busy]')")
+
+    yield open_page
+    messages, addresses = read_logs(browser)
+    assert messages == []
+    assert addresses
+    strange = r"(?!file:///|data:|about:blank|blob:null/)"
+    assert [address for address in addresses if re.match(strange, address)] == []
+
+
+def read_logs(browser: Browser) -> tuple[list[str], list[str]]:
+    """Messages in the console, and addresses that were asked for, since the last call."""
+    messages = [entry["message"] for entry in browser.get_log("browser")]
+    events = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
+    requests = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    return messages, [request["request"]["url"] for request in requests]
+
+
+def wait(browser: Browser, script: str) -> Any:
+    return WebDriverWait(browser, SECONDS).until(lambda b: b.execute_script(script))
+
+
+def texts(browser: Browser, selector: str) -> list[str]:
+    script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)"
+    found: list[str] = browser.execute_script(script, selector)
+    return found
+
+
+def keys(browser: Browser, table: str = "table.rows") -> list[str]:
+    """Rows of the first table, as they stand: submission/solver, or "" for the ceiling."""
+    script = (
+        "return [...document.querySelector(arguments[0]).tBodies[0].rows]"
+        ".map((row) => row.dataset.key ?? '')"
+    )
+    found: list[str] = browser.execute_script(script, table)
+    return found
+
+
+def click(browser: Browser, selector: str) -> None:
+    element = browser.find_element(By.CSS_SELECTOR, selector)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    element.click()
+
+
+def header(browser: Browser, label: str) -> Any:
+    """The button in a header of the first table."""
+    buttons = browser.find_elements(By.CSS_SELECTOR, "table.rows thead button")
+    return next(b for b in buttons if b.get_attribute("textContent") == label)
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A leaderboard with three submissions, one of them hostile, and one on one seed."""
+    root = tmp_path_factory.mktemp("board")
+    submissions = root / "submissions"
+    solvers = ("em", "end_to_end", "clustering", "conditioned", "universal", "random_assignment")
+    rows = [(VELOCITY, solver) for solver in solvers] + [(ONLINE, "em"), (OFFLINE, "cql")]
+    write_submission(submissions / "first", rows, 0)
+    gpu = {"device": "cuda", "system": {"cpu": "", "device": "cuda", "device_name": "a GPU"}}
+    hostile = dict.fromkeys(("method", "description", "licence"), MARKUP)
+    hostile |= {"authors": [MARKUP], "division": "open", "differences": [MARKUP]}
+    write_submission(
+        submissions / "hostile",
+        [(VELOCITY, "__proto__"), (VELOCITY, "constructor"), (OFFLINE, "toString")],
+        1,
+        changes=hostile | {"paper": "https://example.org/';alert(1)//"},
+        record_changes={"system": {"cpu": MARKUP, "device": "cpu"}, "git_revision": MARKUP},
+    )
+    write_submission(
+        submissions / "single",
+        [(VELOCITY, "em"), (OFFLINE, "bcq")],
+        2,
+        n_seeds=1,
+        record_changes=gpu,
+    )
+    build_site(root)
+    return root
+
+
+Show = Callable[..., None]
+
+
+def test_overview_shows_tasks_and_all_rows(browser: Browser, show: Show, board: Path) -> None:
+    show(board)
+    assert browser.title == "rmdp_bench leaderboard"
+    assert len(texts(browser, ".card")) == 3
+    assert texts(browser, "#count") == ["10 of 10 rows"]
+    shown = keys(browser)
+    assert shown.count("") == 2  # a ceiling for each of the two online tasks
+    assert {"first/em", "single/em", "hostile/__proto__"} <= set(shown)
+    assert "exact ceiling" in texts(browser, "table.rows tr.exact .solver")
+    click(browser, ".segments [data-value=offline]")
+    assert sorted(keys(browser)) == ["first/cql", "hostile/toString", "single/bcq"]
+    assert "extrapolating" in texts(browser, "table.rows thead button")
+
+
+def test_sorts_both_ways_with_missing_values_last(
+    browser: Browser, show: Show, board: Path
+) -> None:
+    show(board, f"#{VELOCITY}")
+    own = keys(browser)
+    assert own[0] == ""  # the ceiling is above all rows
+    header(browser, "IQM [95 %]").click()
+    assert keys(browser) == [*own[1:], ""]  # the ceiling has no interquartile mean
+    assert "descending" in [
+        e.get_attribute("aria-sort") for e in browser.find_elements(By.CSS_SELECTOR, "thead th")
+    ]
+    header(browser, "IQM [95 %]").click()
+    assert keys(browser) == [*own[:0:-1], ""]
+    header(browser, "seeds").click()
+    assert keys(browser) == [*[k for k in own[1:] if k != "single/em"], "single/em", ""]
+    header(browser, "mark").click()
+    assert keys(browser) == [*own[1:], ""]  # all alike: the order of the board
+    assert len(texts(browser, "table.rows [aria-sort=ascending]")) == 1
+
+
+def test_filters_and_the_address_that_brings_them_back(
+    browser: Browser, show: Show, board: Path
+) -> None:
+    show(board)
+    for name, value, expected in (
+        ("division", "open", {"hostile/__proto__", "hostile/constructor", ""}),
+        ("division", "", None),
+        ("device", "GPU", {"single/em", ""}),
+        ("device", "", None),
+        ("k", "3", {"first/em", ""}),
+        ("k", "", None),
+        ("task", ONLINE, {"first/em", ""}),
+        ("task", "", None),
+        ("mark", "verified", None),
+    ):
+        Select(browser.find_element(By.ID, f"filter-{name}")).select_by_value(value)
+        if expected is not None:
+            assert set(keys(browser)) == expected, name
+    assert "No row passes these filters." in texts(browser, "#rows .message")
+    Select(browser.find_element(By.ID, "filter-mark")).select_by_value("reported")
+    browser.find_element(By.ID, "filter-q").send_keys("single EM")
+    assert set(keys(browser)) == {"single/em", ""}
+    address = browser.current_url.partition("#")[2]
+    show(board, f"#{address}")
+    assert set(keys(browser)) == {"single/em", ""}
+    assert browser.find_element(By.ID, "filter-q").get_attribute("value") == "single EM"
+    click(browser, "#reset")
+    assert texts(browser, "#count") == ["10 of 10 rows"]
+
+
+def test_costs_are_apart_for_each_class_of_devices(
+    browser: Browser, show: Show, board: Path
+) -> None:
+    show(board)
+    click(browser, ".segments [data-value=GPU]")
+    assert keys(browser) == ["single/em"]
+    assert "transitions/s" in texts(browser, "table.rows thead button")
+    click(browser, ".segments [data-value=CPU]")
+    assert "single/em" not in keys(browser)
+    assert "" not in keys(browser)
+    show(board, f"#{VELOCITY}")
+    assert texts(browser, ".costs h3") == ["CPU", "GPU"]
+
+
+@pytest.mark.parametrize(("task", "n_charts"), [(VELOCITY, 6), (ONLINE, 5), (OFFLINE, 4)])
+def test_the_page_of_a_task_has_its_charts(
+    browser: Browser, show: Show, board: Path, task: str, n_charts: int
+) -> None:
+    show(board, f"#{task}")
+    wait(browser, "return document.querySelectorAll('.canvas > svg, .canvas > figure').length > 0")
+    charts = browser.find_elements(By.CSS_SELECTOR, ".canvas > [role=img]")
+    assert len(charts) == n_charts
+    for chart in charts:
+        name = chart.get_attribute("aria-label") or ""
+        assert not re.search(r"undefined|NaN|null|Infinity", name)
+        assert "first/" not in name
+        assert chart.find_elements(By.CSS_SELECTOR, "path, circle, rect")
+    assert not re.search(r"\bundefined\b|\bNaN\b", " ".join(texts(browser, "main")))
+    n_tables = len(browser.find_elements(By.CSS_SELECTOR, "figure details table"))
+    assert n_tables == n_charts
+    assert bool(texts(browser, "table.improvement")) == (task != ONLINE)
+
+
+def test_rows_of_the_charts_can_be_chosen(browser: Browser, show: Show, board: Path) -> None:
+    show(board, f"#{VELOCITY}")
+    boxes = browser.find_elements(By.CSS_SELECTOR, ".picker input")
+    assert [box.is_selected() for box in boxes] == [True] * 6 + [False] * 3
+    boxes[6].click()
+    boxes[7].click()
+    assert not boxes[8].is_enabled()
+    lines = "querySelectorAll('.grid figure')[2].querySelectorAll('[aria-label=line]').length"
+    profile = f"return document.{lines}"
+    assert browser.execute_script(profile) == 8
+    for box in boxes[:8]:
+        box.click()
+    assert texts(browser, ".grid .message") == ["No row is chosen."]
+    boxes[8].click()
+    assert browser.execute_script(profile) == 1
+
+
+def test_raw_records_are_linked_and_there(browser: Browser, show: Show, board: Path) -> None:
+    show(board, f"#{ONLINE}")
+    click(browser, ".record > summary")
+    wait(browser, "return document.querySelector('.files a')")
+    links = [a.get_property("href") for a in browser.find_elements(By.CSS_SELECTOR, ".files a")]
+    assert len(links) == 9  # record, curve and assignment of three seeds
+    for link in links:
+        assert Path(str(link).removeprefix("file://")).is_file()
+
+
+def test_text_of_strangers_stays_text(browser: Browser, show: Show, board: Path) -> None:
+    for address in ("", "#?view=CPU&q=hostile", f"#{VELOCITY}", f"#{OFFLINE}", f"#{MARKUP}"):
+        show(board, address)
+        for summary in browser.find_elements(By.CSS_SELECTOR, ".record > summary"):
+            summary.click()
+        assert browser.execute_script("return typeof hacked") == "undefined"
+        assert browser.find_elements(By.CSS_SELECTOR, "main img, main script") == []
+    show(board, f"#{VELOCITY}")
+    for summary in browser.find_elements(By.CSS_SELECTOR, ".record > summary"):
+        summary.click()
+    wait(browser, "return document.querySelectorAll('.about').length === 9")
+    assert MARKUP in texts(browser, ".about > p")
+    links = browser.find_elements(By.CSS_SELECTOR, ".about dd a")
+    assert {str(a.get_attribute("href"))[:8] for a in links} == {"https://"}
+    assert MARKUP[:80] in " ".join(texts(browser, ".device"))
+
+
+def test_everything_works_from_the_keyboard(browser: Browser, show: Show, board: Path) -> None:
+    show(board, f"#{VELOCITY}")
+    own = keys(browser)
+    body = browser.find_element(By.TAG_NAME, "body")
+    body.send_keys(Keys.TAB)
+    assert browser.switch_to.active_element.get_attribute("class") == "skip"
+    for _ in range(30):
+        active = browser.switch_to.active_element
+        if active.get_attribute("textContent") == "welfare":
+            break
+        active.send_keys(Keys.TAB)
+    active.send_keys(Keys.ENTER)
+    active.send_keys(Keys.ENTER)
+    assert keys(browser) == own[::-1]
+    assert browser.switch_to.active_element == active
+    browser.get(browser.current_url.partition("#")[0] + f"#{ONLINE}")
+    wait(browser, f"return document.title.startsWith('{ONLINE}')")
+    assert browser.switch_to.active_element.tag_name == "h1"
+
+
+def test_every_control_has_a_name_and_ids_are_unique(
+    browser: Browser, show: Show, board: Path
+) -> None:
+    nameless = """
+      return [...document.querySelectorAll('a, button, select, input, summary')].filter((e) =>
+        !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).length"""
+    repeated = """
+      const ids = [...document.querySelectorAll('[id]')].map((e) => e.id);
+      return ids.filter((id, i) => ids.indexOf(id) !== i)"""
+    for address in ("", f"#{VELOCITY}", f"#{OFFLINE}"):
+        show(board, address)
+        assert browser.execute_script(nameless) == 0
+        assert browser.execute_script(repeated) == []
+
+
+def test_light_and_dark(browser: Browser, show: Show, board: Path) -> None:
+    show(board)
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    emulate = "Emulation.setEmulatedMedia"
+    seen = {}
+    for system in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": system}]
+        browser.execute_cdp_cmd(emulate, {"features": features})
+        seen[system] = browser.execute_script(ground)
+    assert seen["light"] != seen["dark"]
+    click(browser, "#theme")  # light, whatever the system says
+    assert browser.execute_script(ground) == seen["light"]
+    show(board)
+    assert texts(browser, "#theme") == ["Theme: light"]
+    click(browser, "#theme")
+    browser.execute_cdp_cmd(emulate, {"features": []})
+    assert browser.execute_script(ground) == seen["dark"]
+    click(browser, "#theme")
+
+
+def test_a_board_without_rows_and_a_task_without_rows(
+    browser: Browser, show: Show, tmp_path: Path, board: Path
+) -> None:
+    (tmp_path / "submissions").mkdir()
+    build_site(tmp_path)
+    show(tmp_path)
+    assert texts(browser, "#count") == ["0 of 0 rows"]
+    show(board, "#AntVel-n100-k5-v0")
+    assert texts(browser, "main .message") == ["Nobody has submitted a row for this task yet."]
+    show(board, "#no-such-task")
+    assert texts(browser, "h1") == ["No such task"]
+
+
+def test_a_narrow_window_does_not_scroll_sideways(
+    browser: Browser, show: Show, board: Path
+) -> None:
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        for address in ("", f"#{VELOCITY}", f"#{OFFLINE}"):
+            show(board, address)
+            assert browser.execute_script("return document.documentElement.scrollWidth") == 360
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_committed_page_opens_every_task(browser: Browser, show: Show) -> None:
+    root = ROOT / "leaderboards"
+    show(root)
+    tasks = sorted(path.stem for path in (root / "site" / "tasks").iterdir())
+    assert tasks
+    for task in tasks:
+        show(root, f"#{task}")
+        assert texts(browser, "h1") == [task]
+        assert browser.find_elements(By.CSS_SELECTOR, ".canvas > [role=img]")
