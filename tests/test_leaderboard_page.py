@@ -5,30 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from benchmarks.browser import open_browser
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.leaderboard.site import build_site
 from tests.submission_toys import ROOT
 from tests.test_leaderboard_site import MARKUP, OFFLINE, ONLINE, VELOCITY
 
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--disable-dev-shm-usage", "--window-size=1400,1000"),
-    "--force-prefers-reduced-motion",
-)
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 30
 Browser = webdriver.Chrome
 
@@ -36,20 +28,12 @@ Browser = webdriver.Chrome
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A Chromium of its own; skipped where there is none, unless it must be there."""
-    binary = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
+    chromium = open_browser(tmp_path_factory.mktemp("profile"))
+    if chromium is None:
         missing = "chromium and chromedriver are not installed"
         if os.environ.get("RMDP_BENCH_REQUIRE_BROWSER"):
             pytest.fail(missing)
         pytest.skip(missing)
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chromium = webdriver.Chrome(options=options, service=Service(driver))
     yield chromium
     chromium.quit()
 

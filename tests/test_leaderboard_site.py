@@ -127,7 +127,7 @@ def test_text_of_strangers_is_no_markup(tmp_path: Path) -> None:
     assert rows["hostile/em"]["about"]["description"] == MARKUP
     costs = built.tables.read_text(encoding="utf-8").split("## Cost on CPU")[1]
     (line,) = [line for line in costs.splitlines() if "hostile" in line]
-    assert len(re.findall(r"(?<!\\)\|", line)) == 9  # no cell more than columns
+    assert len(re.findall(r"(?<!\\)\|", line)) == 10  # no cell more than columns
     assert "<" not in re.sub(r"`[^`]*`", "", line)
     assert "](" not in re.sub(r"`[^`]*`", "", line)
 

@@ -165,7 +165,7 @@ def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
     if rows:
         columns = ["task", "solver", "from", "device", *COSTS]
         bold = [place for place, entry in enumerate(entries) if entry.is_new]
-        optional = ("peak MiB", "device")
+        optional = ("Wh/seed", "peak MiB", "device")
         title = f"Cost on {device_class}"
         print_table(title, columns, rows, n_left=4, optional=optional, highlight=bold)
 

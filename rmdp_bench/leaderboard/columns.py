@@ -16,7 +16,7 @@ SCORES = {
     ),
 }
 """Track -> columns of quality."""
-COSTS = ("transitions/s", "training h", "hours/seed", "peak MiB")
+COSTS = ("transitions/s", "training h", "hours/seed", "peak MiB", "Wh/seed")
 """Columns of cost."""
 _IQM = "IQM: interquartile mean over seeds with its bootstrap interval."
 NOTES = {
@@ -81,4 +81,5 @@ def cost_cells(summary: Summary) -> list[str]:
         number(summary.train_hours, 3),
         number(summary.wall_hours, 3),
         number(summary.peak_memory_mib, 0),
+        number(summary.watt_hours, 1),
     ]

@@ -71,5 +71,6 @@ def describe_row(row: SubmittedRow) -> dict[str, Any]:
         "trainHours": rounded(summary.train_hours, 5),
         "wallHours": rounded(summary.wall_hours, 5),
         "scoringSeconds": rounded(offline.get("evaluation_seconds"), 1),
+        "energy": rounded(summary.watt_hours, 2),
         "memory": rounded(summary.peak_memory_mib, 1),
     }

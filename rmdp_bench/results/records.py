@@ -120,6 +120,9 @@ class Result(BaseModel):
     """Seeds trained as one batch in these seconds."""
     peak_memory_mib: float
     peak_device_memory_mib: float | None
+    energy_joules: float | None = Field(default=None, ge=0)
+    """That the device used in wall_seconds, whatever else ran on it: the processors' packages, or
+    the GPU. None: it has no counter that can be read, or the run was interrupted."""
     evaluation: EvaluationSettings
     system: dict[str, Any]
     versions: dict[str, str]

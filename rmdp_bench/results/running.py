@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 
 from rmdp_bench import scoring
+from rmdp_bench.energy import EnergyMeter, find_counters
 from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import Evaluation, evaluate_all
 from rmdp_bench.files import locked, remove_temporaries, replacing, write_json, write_text
@@ -135,7 +136,8 @@ def _run_group(
         tensorboard=request.tensorboard,
         stop=stop,
     )
-    with contextlib.closing(log), _failures_recorded(request, directories, log):
+    meter = EnergyMeter(find_counters(request.device))
+    with meter, contextlib.closing(log), _failures_recorded(request, directories, log):
         solutions = _checked_solutions(
             request,
             request.solver.module.solve(task, request.config, list(seeds), request.device, log),
@@ -164,6 +166,7 @@ def _run_group(
             "seeds_together": len(seeds),
             "peak_memory_mib": peak_memory_mib(),
             "peak_device_memory_mib": peak_device_memory_mib(request.device),
+            "energy_joules": meter.joules if resume_at is None else None,
         }
         _record(request, directory, solution, evaluations[r], facts)
     _remove_leftovers(directories)

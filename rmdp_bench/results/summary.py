@@ -44,6 +44,8 @@ class Summary:
         train_hours: per seed.
         wall_hours: per seed, scoring included.
         peak_memory_mib: greatest over seeds.
+        watt_hours: energy that the device used, per seed, scoring included; None where a seed's is
+            not known.
         git_revisions: of the code that made the seeds, each once; None among them if unknown.
         offline: means over seeds of the numbers in `OfflineScores`, by name; None online, and for
             what the solver does not have.
@@ -71,6 +73,7 @@ class Summary:
     train_hours: float
     wall_hours: float
     peak_memory_mib: float
+    watt_hours: float | None
     git_revisions: list[str | None]
     offline: dict[str, float | None] | None
 
@@ -156,6 +159,10 @@ def summarise_group(settings: str, members: Sequence[Result]) -> Summary:
         wall_hours=_mean(result.wall_seconds / result.seeds_together / 3600 for result in members),
         peak_memory_mib=max(
             result.peak_device_memory_mib or result.peak_memory_mib for result in members
+        ),
+        watt_hours=_mean_of_known(
+            None if r.energy_joules is None else r.energy_joules / r.seeds_together / 3600
+            for r in members
         ),
         git_revisions=list(dict.fromkeys(result.git_revision for result in members)),
         offline=_summarise_offline([r.offline for r in members if r.offline is not None]),

@@ -151,6 +151,7 @@ def _check_costs(result: Result) -> None:
         "wall_seconds": result.wall_seconds,
         "peak_memory_mib": result.peak_memory_mib,
         "peak_device_memory_mib": result.peak_device_memory_mib or 1.0,
+        "energy_joules": 1.0 if result.energy_joules is None else result.energy_joules,
     }
     for name, value in positive.items():
         if not 0.0 < value < MAX_SECONDS:

@@ -108,6 +108,7 @@ const COST_COLUMNS = [
   numeric("wallHours", "wall h", 3, "Hours per seed, start and scoring included", { small: true }),
   numeric("scoringSeconds", "scoring s", 0, "That the scoring episodes took; for a planner, most of its work", { small: true }),
   numeric("memory", "peak MiB", 0, "Greatest over seeds; of the GPU where there is one", { small: true }),
+  numeric("energy", "Wh", 1, "Watt-hours per seed that the device used, whatever else ran on it; where it has a counter that can be read", { small: true }),
 ];
 
 /** Rank correlations of learned factors with hidden parameters: a column for each parameter. */

@@ -1,0 +1,133 @@
+"""How long the leaderboard takes: to be built, and to be opened.
+
+    build    `leaderboard build` of made-up submissions of one row and three seeds each
+    parse    its floor: json.loads of the same records
+    page     the overview with all rows, from the start of the navigation to the first paint, in
+             headless Chromium
+    static   its floor: the cells of the same table as plain HTML, without scripts or style
+
+Seconds are medians over repetitions; the two of a pair are measured in turn.
+
+    python -m benchmarks.leaderboard [--quick] [--submissions 1000] [--out DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from selenium import webdriver
+
+from benchmarks.browser import open_browser
+from benchmarks.common import describe_machine, write_results
+from benchmarks.synthetic_submissions import write_many
+from rmdp_bench.leaderboard.site import build_site
+
+HEADER = ("what", "submissions", "seconds", "floor", "floor seconds", "of the floor")
+_PAINTED = """
+const [navigation] = performance.getEntriesByType("navigation");
+const [paint] = performance.getEntriesByName("first-contentful-paint");
+return paint && navigation.loadEventEnd ? Math.max(navigation.loadEventEnd, paint.startTime) : 0;
+"""
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure_build(root: Path, repetitions: int) -> dict[str, list[float]]:
+    """Seconds of each way."""
+    records = sorted((root / "submissions").rglob("result.json"))
+
+    def parse() -> None:
+        for path in records:
+            json.loads(path.read_text(encoding="utf-8"))
+
+    build_site(root)  # ceilings and modules are there, and files in the page cache
+    seconds: dict[str, list[float]] = {"build": [], "parse": []}
+    for _ in range(repetitions):
+        seconds["build"].append(timed(lambda: build_site(root)))
+        seconds["parse"].append(timed(parse))
+    return seconds
+
+
+def measure_page(browser: webdriver.Chrome, root: Path, repetitions: int) -> dict[str, list[float]]:
+    """Seconds of each way, as the browser itself counts them."""
+    address = (root / "site" / "index.html").as_uri()
+    browser.get(address)
+    script = """return [...document.querySelectorAll("table.rows tr")].map(
+        (row) => [...row.cells].map((cell) => cell.textContent))"""
+    cells = browser.execute_script(script)
+    lines = ("".join(f"<td>{escape(cell)}" for cell in row) for row in cells)
+    static = root / "static.html"
+    static.write_text("<!doctype html><table><tr>" + "<tr>".join(lines), encoding="utf-8")
+    seconds: dict[str, list[float]] = {"page": [], "static": []}
+    for _ in range(repetitions):
+        for name, shown in (("page", address), ("static", static.as_uri())):
+            browser.get("about:blank")
+            browser.get(shown)
+            while not (painted := browser.execute_script(_PAINTED)):
+                time.sleep(0.02)
+            seconds[name].append(painted / 1000.0)
+    return seconds
+
+
+def format_row(result: dict[str, Any]) -> list[str]:
+    """One line of the table; dashes where there is no browser."""
+    (name, own), (floor, least) = result["seconds"].items()
+    names = [name, str(result["submissions"])]
+    if not own:
+        return [*names, "–", floor, "–", "–"]
+    seconds, floor_seconds = median(own), median(least)
+    ratio = f"{seconds / floor_seconds:.1f} x"
+    return [*names, f"{seconds:.3f}", floor, f"{floor_seconds:.3f}", ratio]
+
+
+def measure(n_submissions: int, repetitions: int) -> list[dict[str, Any]]:
+    """Build and page of as many submissions."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "leaderboards"
+        write_many(root, n_submissions)
+        build = measure_build(root, repetitions)
+        page: dict[str, list[float]] = {"page": [], "static": []}
+        browser = open_browser(Path(folder) / "profile")
+        if browser is not None:
+            try:
+                page = measure_page(browser, root, repetitions)
+            finally:
+                browser.quit()
+    return [{"submissions": n_submissions, "seconds": seconds} for seconds in (build, page)]
+
+
+def main() -> None:
+    """Measure, print, and write the files."""
+    parser = argparse.ArgumentParser(description="Speed of the leaderboard.")
+    parser.add_argument("--submissions", type=int, default=1000)
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one repetition of 30 submissions")
+    parser.add_argument("--out", type=Path, help="also write leaderboard.json and .md there")
+    arguments = parser.parse_args()
+    if min(arguments.submissions, arguments.repetitions) < 1:
+        parser.error("--submissions and --repetitions are integers >= 1")
+    machine = describe_machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    size = (30, 1) if arguments.quick else (arguments.submissions, arguments.repetitions)
+    results = measure(*size)
+    rows = [format_row(result) for result in results]
+    print("\n".join(" | ".join(row) for row in (HEADER, *rows)))
+    if arguments.out:
+        write_results(arguments.out, "leaderboard", machine, results, HEADER, rows)
+
+
+if __name__ == "__main__":
+    main()
