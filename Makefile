@@ -2,7 +2,8 @@
 #   make demo      train, score and plot one small task
 #   make test      the tests and the checks of `make lint`
 #   make lint      ruff and mypy
-#   make bench     speed of the environments, of training and of planning
+#   make bench     speed of the environments, of training, of planning and of the leaderboard
+#   make site      tables and page of the leaderboard, from its submissions
 #   make datasets  build all datasets into Minari's folder
 
 PYTHON ?= python3
@@ -16,10 +17,10 @@ DEMO_OUT := runs/demo
 BENCH_OUT := build/benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench datasets venv constraints clean
+.PHONY: help demo test lint bench site datasets venv constraints clean
 
 help:
-	@sed -n '2,6s/^# *//p' Makefile
+	@sed -n '2,7s/^# *//p' Makefile
 
 demo: venv
 	$(BIN)/rmdp-bench run em $(DEMO_TASK) --seeds 0 --transitions $(DEMO_TRANSITIONS) --out $(DEMO_OUT)
@@ -39,6 +40,10 @@ bench: venv
 	$(BIN)/python -m benchmarks.environments --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.training --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.planning --out $(BENCH_OUT)
+	$(BIN)/python -m benchmarks.leaderboard --out $(BENCH_OUT)
+
+site: venv
+	$(BIN)/rmdp-bench leaderboard build
 
 datasets: venv
 	$(BIN)/rmdp-bench datasets build --all
