@@ -2,11 +2,12 @@
 
     build    `leaderboard build` of made-up submissions of one row and three seeds each
     parse    its floor: json.loads of the same records
-    page     the overview with all rows, from the start of the navigation to the first paint, in
-             headless Chromium
-    static   its floor: the cells of the same table as plain HTML, without scripts or style
+    page     the overview, from the start of the navigation until it is painted, in headless
+             Chromium
+    rows     until the last row of its table is there as well
+    static   their floor: the cells of the same table as plain HTML, without scripts or style
 
-Seconds are medians over repetitions; the two of a pair are measured in turn.
+Seconds are medians over repetitions; what is compared is measured in turn.
 
     python -m benchmarks.leaderboard [--quick] [--submissions 1000] [--out DIR]
 """
@@ -35,6 +36,16 @@ _PAINTED = """
 const [navigation] = performance.getEntriesByType("navigation");
 const [paint] = performance.getEntriesByName("first-contentful-paint");
 return paint && navigation.loadEventEnd ? Math.max(navigation.loadEventEnd, paint.startTime) : 0;
+"""
+_COMPLETE = """
+const table = document.querySelector("table.rows");
+if (!table || table.hasAttribute("data-unfinished")) return 0;
+table.getBoundingClientRect();
+return performance.now();
+"""
+_CELLS = """
+return [...document.querySelectorAll("table.rows tr")].map(
+  (row) => [...row.cells].map((cell) => cell.textContent));
 """
 
 
@@ -65,32 +76,37 @@ def measure_page(browser: webdriver.Chrome, root: Path, repetitions: int) -> dic
     """Seconds of each way, as the browser itself counts them."""
     address = (root / "site" / "index.html").as_uri()
     browser.get(address)
-    script = """return [...document.querySelectorAll("table.rows tr")].map(
-        (row) => [...row.cells].map((cell) => cell.textContent))"""
-    cells = browser.execute_script(script)
+    _wait(browser, _COMPLETE)
+    cells = browser.execute_script(_CELLS)
     lines = ("".join(f"<td>{escape(cell)}" for cell in row) for row in cells)
     static = root / "static.html"
     static.write_text("<!doctype html><table><tr>" + "<tr>".join(lines), encoding="utf-8")
-    seconds: dict[str, list[float]] = {"page": [], "static": []}
+    seconds: dict[str, list[float]] = {"page": [], "rows": [], "static": []}
     for _ in range(repetitions):
-        for name, shown in (("page", address), ("static", static.as_uri())):
-            browser.get("about:blank")
-            browser.get(shown)
-            while not (painted := browser.execute_script(_PAINTED)):
-                time.sleep(0.02)
-            seconds[name].append(painted / 1000.0)
+        browser.get("about:blank")
+        browser.get(address)
+        seconds["rows"].append(_wait(browser, _COMPLETE))
+        seconds["page"].append(_wait(browser, _PAINTED))
+        browser.get("about:blank")
+        browser.get(static.as_uri())
+        seconds["static"].append(_wait(browser, _PAINTED))
     return seconds
+
+
+def _wait(browser: webdriver.Chrome, script: str) -> float:
+    """Ask until the answer is not 0; milliseconds of the page's clock, as seconds."""
+    while not (answer := browser.execute_script(script)):
+        time.sleep(0.01)
+    return float(answer) / 1000.0
 
 
 def format_row(result: dict[str, Any]) -> list[str]:
     """One line of the table; dashes where there is no browser."""
-    (name, own), (floor, least) = result["seconds"].items()
-    names = [name, str(result["submissions"])]
-    if not own:
-        return [*names, "–", floor, "–", "–"]
-    seconds, floor_seconds = median(own), median(least)
-    ratio = f"{seconds / floor_seconds:.1f} x"
-    return [*names, f"{seconds:.3f}", floor, f"{floor_seconds:.3f}", ratio]
+    names = [result["what"], str(result["submissions"])]
+    if not result["seconds"]:
+        return [*names, "–", result["floor"], "–", "–"]
+    seconds, floor = median(result["seconds"]), median(result["floor_seconds"])
+    return [*names, f"{seconds:.3f}", result["floor"], f"{floor:.3f}", f"{seconds / floor:.1f} x"]
 
 
 def measure(n_submissions: int, repetitions: int) -> list[dict[str, Any]]:
@@ -98,15 +114,23 @@ def measure(n_submissions: int, repetitions: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "leaderboards"
         write_many(root, n_submissions)
-        build = measure_build(root, repetitions)
-        page: dict[str, list[float]] = {"page": [], "static": []}
+        seconds = measure_build(root, repetitions) | {"page": [], "rows": [], "static": []}
         browser = open_browser(Path(folder) / "profile")
         if browser is not None:
             try:
-                page = measure_page(browser, root, repetitions)
+                seconds |= measure_page(browser, root, repetitions)
             finally:
                 browser.quit()
-    return [{"submissions": n_submissions, "seconds": seconds} for seconds in (build, page)]
+    return [
+        {
+            "what": what,
+            "submissions": n_submissions,
+            "seconds": seconds[what],
+            "floor": floor,
+            "floor_seconds": seconds[floor],
+        }
+        for what, floor in (("build", "parse"), ("page", "static"), ("rows", "static"))
+    ]
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from benchmarks.browser import open_browser
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.leaderboard.site import build_site
 from tests.submission_toys import ROOT
-from tests.test_leaderboard_site import MARKUP, OFFLINE, ONLINE, VELOCITY
+from tests.test_leaderboard_site import MARKUP, OFFLINE, ONLINE, VELOCITY, read_script
 
 SECONDS = 30
 Browser = webdriver.Chrome
@@ -348,6 +349,22 @@ def test_a_narrow_window_does_not_scroll_sideways(
             assert browser.execute_script("return document.documentElement.scrollWidth") == 360
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_long_table_is_complete_in_the_end_and_sorts_meanwhile(
+    browser: Browser, show: Show, tmp_path: Path, board: Path
+) -> None:
+    shutil.copytree(board / "site", tmp_path / "site")
+    data = tmp_path / "site" / "data.js"
+    (content,) = read_script(data)
+    row = content["rows"][0]
+    content["rows"] = [row | {"key": f"made-up/{i}", "welfare": i * 7 % 500} for i in range(500)]
+    data.write_text(f"receiveBoard({json.dumps(content)});\n")
+    show(tmp_path)
+    header(browser, "welfare").click()
+    wait(browser, "return !document.querySelector('[data-unfinished]')")
+    assert keys(browser)[:3] == ["made-up/357", "made-up/214", "made-up/71"]
+    assert sorted(filter(None, keys(browser))) == sorted(f"made-up/{i}" for i in range(500))
 
 
 def test_the_committed_page_opens_every_task(browser: Browser, show: Show) -> None:

@@ -4,7 +4,6 @@
 
 const board = { tasks: [], rows: [], byTask: new Map() };
 const details = new Map(); // task id -> what tasks/TASK.js holds
-const waiting = new Map(); // task id -> promise of that
 
 function receiveBoard(content) {
   board.tasks = content.tasks;
@@ -17,21 +16,28 @@ function receiveTask(id, content, rows) {
   details.set(id, { ...content, rows: new Map(Object.entries(rows)) });
 }
 
-/** The promise of a task's details; the task must be one of the board's. */
-function loadTask(id) {
-  if (!waiting.has(id)) {
-    waiting.set(id, new Promise((resolve, reject) => {
-      const script = document.createElement("script");
-      script.src = `tasks/${encodeURIComponent(id)}.js`;
-      script.onload = () => (details.has(id) ? resolve(details.get(id)) : script.onerror());
-      script.onerror = () => {
-        waiting.delete(id);
-        reject(new Error(`tasks/${id}.js is missing or damaged`));
-      };
+const loading = new Map(); // address -> promise
+
+/** The promise that a script of this folder has run. */
+function loadScript(address) {
+  if (!loading.has(address)) {
+    loading.set(address, new Promise((resolve, reject) => {
+      const script = h("script", { src: address, load: resolve, error: () => {
+        loading.delete(address);
+        reject(new Error(`${address} is missing or damaged`));
+      } });
       document.head.append(script);
     }));
   }
-  return waiting.get(id);
+  return loading.get(address);
+}
+
+/** The promise of a task's details and of what draws them; the task must be one of the board's. */
+async function loadTask(id) {
+  const library = loadScript("vendor/d3.min.js").then(() => loadScript("vendor/plot.umd.min.js"));
+  await Promise.all([loadScript(`tasks/${encodeURIComponent(id)}.js`), library]);
+  if (!details.has(id)) throw new Error(`tasks/${id}.js is damaged`);
+  return details.get(id);
 }
 
 function taskOf(row) {

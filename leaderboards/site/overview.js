@@ -49,7 +49,7 @@ function taskChip(task) {
 function familyCard(tasks) {
   const filled = tasks.filter((task) => rowsOf(task).length);
   const empty = tasks.filter((task) => !filled.includes(task));
-  const total = d3.sum(tasks, (task) => rowsOf(task).length);
+  const total = tasks.flatMap(rowsOf).length;
   return h("article", { class: "card" },
     h("h3", {}, tasks[0].environment),
     h("p", { class: "aside" }, `${number(tasks[0].agents, 0)} agents · ${count(total, "row")}`),

@@ -1,6 +1,8 @@
 "use strict";
 // Tables that sort. Missing values stay last in both directions, and ties keep the board's order.
 
+const AT_ONCE = 150; // rows; a long table is shown before all of it is made
+
 /** Rows in the order of a column; `sort` is {id, down} or null for the board's own order. */
 function sortRows(rows, columns, sort) {
   const column = sort && columns.find((other) => other.id === sort.id);
@@ -56,16 +58,26 @@ function sortableTable({ caption, columns, rows, sort = null, onSort = () => {} 
     });
     return head;
   });
+  let drawing = 0;
   function draw() {
     columns.forEach((column, place) => {
       const own = sort !== null && sort.id === column.id;
       heads[place].setAttribute("aria-sort", own ? (sort.down ? "descending" : "ascending") : "none");
     });
-    body.replaceChildren(...sortRows(rows, columns, sort).map((row) => tableRow(row, columns)));
+    const sorted = sortRows(rows, columns, sort);
+    const add = (from) => {
+      body.append(...sorted.slice(from, from + AT_ONCE).map((row) => tableRow(row, columns)));
+      const more = from + AT_ONCE < sorted.length;
+      table.toggleAttribute("data-unfinished", more);
+      if (more) drawing = setTimeout(add, 0, from + AT_ONCE);
+    };
+    clearTimeout(drawing);
+    body.replaceChildren();
+    add(0);
   }
-  draw();
   const table = h("table", { class: "rows" },
     h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, heads)), body);
+  draw();
   return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, table);
 }
 

@@ -36,6 +36,8 @@ def check_text(text: str) -> str:
     """
     if len(text) > MAX_TEXT:
         raise ValueError(f"a text has {len(text)} characters, at most {MAX_TEXT} are allowed")
+    if text.isascii() and text.isprintable():
+        return text  # most texts, and nothing below refuses one
     for place, character in enumerate(text):
         kind = _REFUSED_CATEGORIES.get(unicodedata.category(character))
         if kind is not None:
@@ -65,7 +67,9 @@ def check_texts(document: Any, where: str) -> None:
         elif isinstance(value, dict):
             pending += [(part, depth + 1) for part in (*value.keys(), *value.values())]
         elif isinstance(value, list):
-            pending += [(part, depth + 1) for part in value]
+            # Numbers hold no text, and there are long lists of them.
+            parts = [part for part in value if isinstance(part, str | dict | list)]
+            pending += [(part, depth + 1) for part in parts]
 
 
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(check_text)]
