@@ -216,6 +216,18 @@ def test_bad_scores_and_settings_are_one_clear_error() -> None:
         (lambda: scoring.stratified_bootstrap_interval([[1.0]], n_resamples=0), "n_resamples is 0"),
         (lambda: scoring.probability_of_improvement([[1.0]], [[1.0, 2.0]]), "1 and 2 tasks"),
         (lambda: scoring.probability_of_improvement([1.0], [1.0]), "scores_x has shape"),
+        (lambda: scoring.probability_of_improvement_interval([[1.0]], [[1.0, 2.0]]), "2 tasks"),
+        (lambda: scoring.performance_profile([1.0], [1.0]), "scores has shape"),
+        (lambda: scoring.performance_profile([[1.0]], []), "thresholds has shape"),
+        (
+            lambda: scoring.performance_profile_interval([[1.0]], [0.5], confidence=1.0),
+            "confidence is 1.0",
+        ),
+        (
+            lambda: scoring.performance_profile_interval([[1.0]], [0.5], n_resamples=0),
+            "n_resamples is 0",
+        ),
+        (lambda: scoring.align_curves([], "em"), "the curves of em are empty"),
     ]
     for call, message in calls:
         with pytest.raises(ValueError, match=message):
