@@ -20,7 +20,7 @@ def open_browser(profile: Path) -> webdriver.Chrome | None:
     """Start it, with logs of its console and of what it asks for.
 
     Args:
-        profile: an empty folder.
+        profile: an empty folder; downloads go there too.
 
     Returns:
         The browser; None where Chromium or its driver is not installed.
@@ -33,5 +33,6 @@ def open_browser(profile: Path) -> webdriver.Chrome | None:
     options.binary_location = binary
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
+    options.add_experimental_option("prefs", {"download.default_directory": str(profile)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     return webdriver.Chrome(options=options, service=Service(driver))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -106,7 +107,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [(VELOCITY, solver) for solver in solvers] + [(ONLINE, "em"), (OFFLINE, "cql")]
     write_submission(submissions / "first", rows, 0)
     gpu = {"device": "cuda", "system": {"cpu": "", "device": "cuda", "device_name": "a GPU"}}
-    hostile = dict.fromkeys(("method", "description", "licence"), MARKUP)
+    hostile: dict[str, Any] = dict.fromkeys(("method", "description", "licence"), MARKUP)
     hostile |= {"authors": [MARKUP], "division": "open", "differences": [MARKUP]}
     write_submission(
         submissions / "hostile",
@@ -251,6 +252,22 @@ def test_raw_records_are_linked_and_there(browser: Browser, show: Show, board: P
     assert len(links) == 9  # record, curve and assignment of three seeds
     for link in links:
         assert Path(str(link).removeprefix("file://")).is_file()
+
+
+def test_downloads_are_made_here_and_hold_no_formula(
+    browser: Browser, show: Show, board: Path
+) -> None:
+    show(board, f"#{VELOCITY}")
+    for button in browser.find_elements(By.CSS_SELECTOR, ".tools button"):
+        button.click()
+    cells = browser.execute_script("return toCsv(['a'], [['=1+1'], [-2.5], [null], ['x, \"y\"']])")
+    assert cells == 'a\n\'=1+1\n-2.5\n\n"x, ""y"""\n'
+    script = "const r = rowsOf(board.byTask.get(arguments[0]).task);"
+    script += "return csvOf(columnsFor('quality', 'online', r, true), r)"
+    lines = list(csv.reader(browser.execute_script(script, VELOCITY).splitlines()))
+    assert lines[0][:3] == ["key", "solver, submission", "mark"]
+    assert len(lines) == 10
+    assert len({len(line) for line in lines}) == 1
 
 
 def test_text_of_strangers_stays_text(browser: Browser, show: Show, board: Path) -> None:

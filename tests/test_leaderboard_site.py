@@ -15,6 +15,7 @@ from rmdp_bench.cli import main
 from rmdp_bench.files import write_text
 from rmdp_bench.leaderboard.rounding import rounded
 from rmdp_bench.leaderboard.site import build_site
+from rmdp_bench.submission.verification import row_sha256
 from scripts.vendor_charts import COPIED, RECORD, VENDOR, describe
 from tests.submission_toys import ROOT, refused
 
@@ -130,6 +131,26 @@ def test_text_of_strangers_is_no_markup(tmp_path: Path) -> None:
     assert len(re.findall(r"(?<!\\)\|", line)) == 10  # no cell more than columns
     assert "<" not in re.sub(r"`[^`]*`", "", line)
     assert "](" not in re.sub(r"`[^`]*`", "", line)
+
+
+def test_a_mark_holds_for_the_files_it_was_found_for(tmp_path: Path) -> None:
+    folder = write_submission(tmp_path / "submissions" / "one", [(ONLINE, "em")], 0)
+    row = {"task": ONLINE, "solver": "em", "status": "recipe"}
+    row["sha256"] = row_sha256(folder, ONLINE, "em")
+    document = {"schema_version": 1, "name": "one", "rows": [row]}
+    write_text(folder / "verification.json", json.dumps(document))
+
+    def mark() -> str:
+        built = build_site(tmp_path)
+        (board,) = read_script(built.site / "data.js")
+        (found,) = {row["mark"] for row in board["rows"]}
+        assert f"| `em` | one | {found} |" in built.tables.read_text(encoding="utf-8")
+        return str(found)
+
+    assert mark() == "recipe"
+    with (folder / ONLINE / "em" / "seed-0" / "curve.csv").open("a") as file:
+        file.write("99999999,1.0,1.0,\n")
+    assert mark() == "reported"
 
 
 def test_rows_of_different_devices_have_keys_of_their_own(tmp_path: Path) -> None:

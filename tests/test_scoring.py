@@ -154,6 +154,52 @@ def test_bootstrap_interval_covers_about_as_often_as_it_says() -> None:
     assert 176 <= covered <= 199
 
 
+def test_standard_error_along_an_axis() -> None:
+    scores = np.random.default_rng(0).random((4, 3))
+    expected = [scoring.standard_error(column) for column in scores.T]
+    np.testing.assert_allclose(scoring.standard_error(scores, axis=0), expected)
+    assert np.isnan(scoring.standard_error(scores[:1], axis=0)).tolist() == [True] * 3
+
+
+def test_interval_of_the_probability_of_improvement_against_a_plain_loop() -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(0.5, 1.0, (6, 2)), rng.normal(0.0, 1.0, (5, 2))
+    drawn = [
+        scoring.probability_of_improvement(x[rng.integers(6, size=6)], y[rng.integers(5, size=5)])
+        for _ in range(4000)
+    ]
+    interval = scoring.probability_of_improvement_interval(x, y, n_resamples=4000)
+    np.testing.assert_allclose(interval, np.percentile(drawn, [2.5, 97.5]), atol=0.05)
+    assert interval == scoring.probability_of_improvement_interval(x, y, n_resamples=4000)
+    assert interval[0] < scoring.probability_of_improvement(x, y) < interval[1]
+    mirrored = scoring.probability_of_improvement_interval(y, x, n_resamples=4000)
+    np.testing.assert_allclose(mirrored, [1 - interval[1], 1 - interval[0]], atol=0.05)
+    assert np.isnan(scoring.probability_of_improvement_interval(x[:1], y)).all()
+
+
+def test_performance_profile_is_the_share_above() -> None:
+    scores = [[0.0, 10.0], [20.0, 30.0]]
+    profile = scoring.performance_profile(scores, [-1.0, 0.0, 15.0, 30.0])
+    np.testing.assert_array_equal(profile, [1.0, 0.75, 0.5, 0.0])
+
+
+def test_interval_of_a_profile_resamples_whole_runs() -> None:
+    # The agents of a run are alike: two runs are two draws, however many agents they have.
+    low, high = scoring.performance_profile_interval([[0.0] * 50, [1.0] * 50], [0.5])
+    assert (low[0], high[0]) == (0.0, 1.0)
+    rng = np.random.default_rng(2)
+    scores = rng.random((8, 30)) + rng.random((8, 1))
+    thresholds = np.linspace(0.0, 2.0, 9)
+    drawn = [
+        scoring.performance_profile(scores[rng.integers(8, size=8)], thresholds)
+        for _ in range(3000)
+    ]
+    expected = np.percentile(drawn, [5.0, 95.0], axis=0)
+    found = scoring.performance_profile_interval(scores, thresholds, confidence=0.9)
+    np.testing.assert_allclose(found, expected, atol=0.03)
+    assert np.isnan(scoring.performance_profile_interval(scores[:1], thresholds)).all()
+
+
 def test_probability_of_improvement() -> None:
     generator = np.random.default_rng(8)
     x = generator.integers(0, 6, (7, 3)).astype(float)  # with ties

@@ -6,6 +6,7 @@
 const SYMBOLS = ["circle", "square", "triangle", "diamond", "star", "cross", "wye", "times"];
 const DASHES = [null, "6 3", "2 2", "8 3 2 3", null, "6 3", "2 2", "8 3 2 3"];
 const MAX_CHOSEN = SYMBOLS.length;
+const MOST_SHOWN = 30; // rows that need not be chosen
 const PERCENT_OF = {
   online: "social welfare, % of a perfect episode",
   offline: "normalised return: 0 uniform actions, 100 planning",
@@ -31,7 +32,7 @@ function ceilingAcross(ceiling, vertical) {
 
 /** Scores of the seeds, interquartile mean and its interval, for every row of the task. */
 function intervalChart({ task, rows, detail, styleOf }) {
-  const shown = rows.slice(0, 30);
+  const shown = rows.filter((row, place) => place < MOST_SHOWN || styleOf(row));
   const points = shown.map((row) => ({
     row, name: rowName(row), scores: detail.rows.get(row.key).scores, style: styleOf(row),
   }));
@@ -260,7 +261,7 @@ function targetChart({ chosen, detail }) {
 /** Offline: each scored agent, and the means of agents who are not in the data. */
 function agentChart({ task, rows, detail, styleOf }) {
   if (task.track !== "offline") return null;
-  const shown = rows.slice(0, 30);
+  const shown = rows.filter((row, place) => place < MOST_SHOWN || styleOf(row));
   const points = shown.flatMap((row) => [
     ...detail.rows.get(row.key).agents.map((value) => ({ row, kind: "scored agent", value })),
     { row, kind: "unseen agents", value: row.unseen },

@@ -142,7 +142,7 @@ function swatchOf(index) {
 /** All figures; they are painted once their width is known. */
 function figures(scene) {
   if (!scene.chosen.length) return [h("p", { class: "message" }, "No row is chosen.")];
-  const charts = [intervalChart, familyChart, profileChart, curveChart, groupChart, targetChart, agentChart]
+  const charts = [intervalChart, agentChart, familyChart, profileChart, curveChart, groupChart, targetChart]
     .map((make) => make(scene)).filter(Boolean);
   const elements = charts.map((chart) => {
     const canvas = h("div", { class: "canvas" });
@@ -153,9 +153,9 @@ function figures(scene) {
   });
   const improvement = improvementTable(scene);
   if (improvement) {
-    elements.splice(3, 0, h("figure", {},
+    elements.push(h("figure", { class: "wide" },
       h("figcaption", {}, h("h3", {}, "Probability of improvement"),
-        h("p", {}, "Chance that a seed of the row beats a seed of the column, with its 95 % bootstrap interval. One half: alike.")),
+        h("p", {}, "Chance that a seed of the row beats a seed of the column, with its 95 % bootstrap interval. One half: alike. The best rows of a task are compared.")),
       improvement));
   }
   return elements;
