@@ -1,7 +1,8 @@
 "use strict";
 // Tables that sort. Missing values stay last in both directions, and ties keep the board's order.
 
-const AT_ONCE = 150; // rows; a long table is shown before all of it is made
+const FIRST = 150; // rows that are made before a long table is shown
+const AT_ONCE = 1000; // and then; the browser measures all columns anew each time
 
 /** Rows in the order of a column; `sort` is {id, down} or null for the board's own order. */
 function sortRows(rows, columns, sort) {
@@ -61,19 +62,20 @@ function sortableTable({ caption, columns, rows, sort = null, onSort = () => {} 
   let drawing = 0;
   function draw() {
     columns.forEach((column, place) => {
-      const own = sort !== null && sort.id === column.id;
-      heads[place].setAttribute("aria-sort", own ? (sort.down ? "descending" : "ascending") : "none");
+      const sorts = sort !== null && sort.id === column.id;
+      heads[place].setAttribute("aria-sort", sorts ? (sort.down ? "descending" : "ascending") : "none");
     });
     const sorted = sortRows(rows, columns, sort);
-    const add = (from) => {
-      body.append(...sorted.slice(from, from + AT_ONCE).map((row) => tableRow(row, columns)));
-      const more = from + AT_ONCE < sorted.length;
-      table.toggleAttribute("data-unfinished", more);
-      if (more) drawing = setTimeout(add, 0, from + AT_ONCE);
+    const own = ++drawing;
+    const add = (from, to) => {
+      if (own !== drawing) return; // it has been sorted anew meanwhile
+      body.append(...sorted.slice(from, to).map((row) => tableRow(row, columns)));
+      table.toggleAttribute("data-unfinished", to < sorted.length);
+      // A frame first, so that what is there is painted.
+      if (to < sorted.length) requestAnimationFrame(() => setTimeout(add, 0, to, to + AT_ONCE));
     };
-    clearTimeout(drawing);
     body.replaceChildren();
-    add(0);
+    add(0, FIRST);
   }
   const table = h("table", { class: "rows" },
     h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, heads)), body);
