@@ -83,15 +83,21 @@ function sortableTable({ caption, columns, rows, sort = null, onSort = () => {} 
   return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, table);
 }
 
-/** A table of plain values, beside a chart. */
+/** A table of plain values, beside a chart; numbers of a column have the same decimals. */
 function plainTable(caption, header, rows) {
-  const cell = (value) => h("td", { class: typeof value === "number" ? "number" : null },
-    value === null || value === undefined ? "–" : typeof value === "number" ? String(value) : value);
+  const decimals = (value) => String(value).split(".")[1]?.length ?? 0;
+  const columns = header.map((name, place) => {
+    const numbers = rows.map((row) => row[place]).filter((value) => typeof value === "number");
+    const digits = Math.min(4, numbers.reduce((most, value) => Math.max(most, decimals(value)), 0));
+    return { name, digits, attributes: { class: numbers.length ? "number" : null } };
+  });
+  const cell = (value, { digits, attributes }) => h("td", attributes,
+    typeof value === "string" ? value : number(value, digits));
   return h("div", { class: "scroll small", role: "region", "aria-label": caption, tabindex: "0" },
     h("table", {},
       h("caption", { class: "hidden" }, caption),
-      h("thead", {}, h("tr", {}, header.map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell))))));
+      h("thead", {}, h("tr", {}, columns.map((column) => h("th", { scope: "col", ...column.attributes }, column.name)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, columns.map((column, place) => cell(row[place], column)))))));
 }
 
 function csvOf(columns, rows) {
