@@ -153,6 +153,15 @@ def test_a_mark_holds_for_the_files_it_was_found_for(tmp_path: Path) -> None:
     assert mark() == "reported"
 
 
+def test_seeds_whose_curves_do_not_meet_have_no_curve_together(tmp_path: Path) -> None:
+    folder = write_submission(tmp_path / "submissions" / "one", [(ONLINE, "em")], 0, n_seeds=2)
+    path = folder / ONLINE / "em" / "seed-0" / "curve.csv"
+    head = path.read_text().splitlines()[0]
+    path.write_text(f"{head}\n1,1.0,1.0,\n2,1.0,,\n")
+    _, _, rows = read_script(build_site(tmp_path).site / "tasks" / f"{ONLINE}.js")
+    assert rows["one/em"]["curve"] is None
+
+
 def test_rows_of_different_devices_have_keys_of_their_own(tmp_path: Path) -> None:
     folder = write_submission(tmp_path / "submissions" / "one", [(ONLINE, "em")], 0)
     path = folder / ONLINE / "em" / "seed-1" / "result.json"

@@ -93,9 +93,14 @@ def _compare(rows: Sequence[SubmittedRow]) -> dict[str, Any]:
 
 
 def _describe_curve(row: SubmittedRow) -> dict[str, Any] | None:
-    """Mean and standard error over seeds at some points; None where no seed has a curve."""
+    """Mean and standard error over seeds at some points.
+
+    None where no seed has a curve, or those of the seeds have no stretch in common.
+    """
     curves = row.curves()
-    if not curves:
+    first = max((transitions[0] for transitions, _ in curves), default=0.0)
+    last = min((transitions[-1] for transitions, _ in curves), default=0.0)
+    if not curves or first > last:
         return None
     points, welfare = scoring.align_curves(curves, f"{row.key} on {row.summary.task}")
     n_points = min(len(points), MAX_CURVE_POINTS)
@@ -149,7 +154,7 @@ def _describe_targets(task: Task, assignments: Sequence[Array]) -> list[Any] | N
     served = np.flatnonzero(sizes > 0.0)
     counts = np.zeros((N_TARGET_BINS, len(sizes)))
     np.add.at(counts, bins, first)
-    means = (targets @ first)[served] / sizes[served]
+    means = np.round((targets @ first)[served] / sizes[served], 9)  # as on any other machine
     return [rounded_all(counts[:, j], 2) for j in served[np.argsort(means, kind="stable")]]
 
 
