@@ -20,8 +20,9 @@ def random_even_assignment(
 
 def one_hot(representatives: npt.NDArray[np.intp], n_representatives: int, device: str) -> Tensor:
     """The hard assignment (R, n, k) to representatives (R, n)."""
-    matrix = np.eye(n_representatives, dtype=np.float32)[representatives]
-    return torch.from_numpy(matrix).to(device)
+    columns = torch.from_numpy(representatives.astype(np.int64)).to(device).unsqueeze(-1)
+    zeros = torch.zeros(*representatives.shape, n_representatives, device=device)
+    return zeros.scatter_(-1, columns, 1.0)
 
 
 class AssignmentRule(Protocol):

@@ -98,6 +98,7 @@ class Collector:
             num_envs=self.n_seeds * n_rows,
             autoreset_mode="SameStep",
             agent_rewards=False,
+            **task.env_kwargs,
         )
         self.nodes, self.envs = make_nodes(envs.population, config.critic), envs
         self.actions = make_actions(envs.single_action_space)

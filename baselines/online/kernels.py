@@ -139,6 +139,20 @@ def act(
                         actions[p, e, 0] = c
 
 
+@outer("f8[:,:], i8[::1]")
+def choose_best(table: Array, chosen: Array) -> None:
+    """Replaces `chosen` (n,) by the columns of the rows' greatest numbers, of `table` (n, k).
+
+    A choice that is among the greatest stays; of several others the first is taken.
+    """
+    for i in range(table.shape[0]):
+        best = chosen[i]
+        for j in range(table.shape[1]):
+            if table[i, j] > table[i, best]:
+                best = j
+        chosen[i] = best
+
+
 @inner
 def gather(observations: Array, rows: Array, inputs: Array) -> None:
     """Writes rows (B,) of every representative's observations (k, M, d) into (k B, d)."""

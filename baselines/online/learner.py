@@ -122,7 +122,9 @@ class Learner:
 
     def train_social_welfare(self, assignment: Tensor) -> list[float]:
         """Each seed's welfare by the moving averages of training returns, the paper's measure."""
-        table = np.nan_to_num(self.collector.average_returns)
+        table = self.collector.average_returns
+        if np.isnan(self.collector.node_returns).any():
+            table = np.nan_to_num(table)
         totals = np.einsum("rik,rik->r", assignment.cpu().numpy(), table)
         return [float(total) / self.n_agents for total in totals]
 
