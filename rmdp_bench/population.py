@@ -119,7 +119,8 @@ class TargetPopulation:
         """
         if "sums" not in self._cache:
             self._cache["sums"] = _sort_and_sum(self.targets)
-        total = _sum_of_tents(*self._cache["sums"], outcomes[..., 0], self.width)
+        targets, sums = self._cache["sums"]
+        total = _sum_of_tents(targets, sums, outcomes[..., 0], self.width)
         return np.asarray(self.peak / self.n_agents * total)
 
     def total_rewards(self, outcomes: FloatArray) -> FloatArray:
@@ -133,8 +134,8 @@ class TargetPopulation:
             return np.full(self.n_agents, np.nan)
         beyond = 2 * self.width  # from there on nobody gains anything
         low, high = self.targets.min() - beyond, self.targets.max() + beyond
-        sums = _sort_and_sum(np.clip(outcomes[:, 0], low, high))
-        return np.asarray(self.peak * _sum_of_tents(*sums, self.targets, self.width))
+        ascending, sums = _sort_and_sum(np.clip(outcomes[:, 0], low, high))
+        return np.asarray(self.peak * _sum_of_tents(ascending, sums, self.targets, self.width))
 
     def reward_bounds(
         self, outcome_low: ArrayLike = -np.inf, outcome_high: ArrayLike = np.inf

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 import rmdp_bench
-from baselines.online.assignments import random_even_assignment
-from baselines.online.em import Config, EMRule, e_step
+from baselines.online.assignments import e_step, random_even_assignment
+from baselines.online.em import Config, EMRule
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.learner import Learner
 from baselines.online.nodes import NODES_PER_WIDTH, Nodes, make_nodes

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.online import kernels
+
 
 def random_even_assignment(
     n_agents: int, n_representatives: int, generator: np.random.Generator
@@ -23,6 +25,23 @@ def one_hot(representatives: npt.NDArray[np.intp], n_representatives: int, devic
     columns = torch.from_numpy(representatives.astype(np.int64)).to(device).unsqueeze(-1)
     zeros = torch.zeros(*representatives.shape, n_representatives, device=device)
     return zeros.scatter_(-1, columns, 1.0)
+
+
+def e_step(
+    q_table: npt.NDArray[np.floating[Any]], current: npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
+    """Assigns every agent to its best representative (equation 11).
+
+    Args:
+        q_table: (n, k) estimated returns.
+        current: (n,) representative of each agent, kept where it is among the best.
+
+    Returns:
+        (n,) representatives; no agent's entry of `q_table` is lower than before.
+    """
+    chosen = current.astype(np.int64)
+    kernels.choose_best(q_table.astype(np.float64, copy=False), chosen)
+    return chosen.astype(np.intp, copy=False)
 
 
 class AssignmentRule(Protocol):

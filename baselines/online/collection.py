@@ -275,9 +275,10 @@ class Collector:
         self._set_node_returns(table.reshape(shape).transpose(0, 2, 1).copy())
 
     def _set_node_returns(self, node_returns: FloatArray) -> None:
-        """Keeps the table (R, B, k), and that of the agents, which follows from it."""
-        self.node_returns = node_returns
-        self.average_returns = np.stack([self.nodes.of_agents(own) for own in node_returns])
+        """Keeps the table (R, B, k), and that of the agents, which follows from it or is it."""
+        self.node_returns = self.average_returns = node_returns
+        if self.nodes.weights is not None:
+            self.average_returns = np.stack([self.nodes.of_agents(own) for own in node_returns])
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
         """Everything that acting on needs to continue bit for bit: arrays (R, ...), and JSON."""
