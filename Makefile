@@ -39,6 +39,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.environments --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.training --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.planning --out $(BENCH_OUT)
+	$(BIN)/python -m benchmarks.agents --out $(BENCH_OUT)
 
 datasets: venv
 	$(BIN)/rmdp-bench datasets build --all

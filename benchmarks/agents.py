@@ -32,7 +32,7 @@ import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -46,7 +46,7 @@ from rmdp_bench.system import peak_memory_mib
 from rmdp_bench.tasks import get_task
 
 MANY = 1_000_000
-CRITICS = ("outcome", "agents")
+Critic = Literal["outcome", "agents"]
 PHASES = ("collection", "E-step", "update")
 HEADER = (
     *("agents", "critic", "collection s", "E-step s", "update s", "iteration s", "of the least"),
@@ -57,7 +57,7 @@ _worker: dict[str, Any] = {}
 """Learner and rule of this process."""
 
 
-def start(task_id: str, n_agents: int, critic: str, transitions: int, seed: int) -> None:
+def start(task_id: str, n_agents: int, critic: Critic, transitions: int, seed: int) -> None:
     """Makes the learner, and one iteration for everything that happens once."""
     task = get_task(task_id)
     if n_agents != task.n_agents:
@@ -139,7 +139,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     results, pools = [], []
     spawn = multiprocessing.get_context("spawn")
     for n_agents in sorted(arguments.agents):
-        for critic in CRITICS:
+        for critic in get_args(Critic):
             result: dict[str, Any] = {"n_agents": n_agents, "critic": critic, "seconds": []}
             results.append(result)
             needed = memory_needed(arguments.task, n_agents)

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
         ("training", ["--tasks", "ResourceGathering-n25-k5-v0", "--seeds", "1"], 2),
         ("planning", ["--num-envs", "2"], 2),
         ("persim", [], 2),
+        ("agents", ["--task", "HopperVel-n100-k2-v0"], 4),
     ],
 )
 def test_benchmark_writes_its_table(

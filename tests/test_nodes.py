@@ -272,7 +272,7 @@ def test_environments_take_a_number_of_agents() -> None:
     _, info = few.reset(seed=0)
     assert info["agent_rewards"].shape == (7,)
     vector: Any = gym.make_vec("rmdp/HopperVel-n100-v0", num_envs=2, n_agents=2000)
-    usual = rmdp_bench.get_population("rmdp/HopperVel-n100-v0")
+    usual = get_task(HOPPER).population
     assert vector.population.n_agents == 2000
     np.testing.assert_array_equal(vector.population.targets[:100], usual.preferences[:, 0])
     assert rmdp_bench.get_population("rmdp/HopperVel-n100-v0", n_agents=2000) == vector.population

@@ -100,7 +100,7 @@ def agent_rewards(
     """
     if nodes.weights is None:
         return rewards
-    return nodes.of_agents(np.linalg.qr(rewards, mode="r").T).T
+    return nodes.of_agents(np.asarray(np.linalg.qr(rewards, mode="r")).T).T
 
 
 def solve(
