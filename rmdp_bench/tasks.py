@@ -74,8 +74,9 @@ class Task:
     def with_agents(self, n_agents: int) -> Task:
         """The task with another number of agents, of the same seed, under an id of its own.
 
-        It is for experiments and is not in the table: `solve` and `evaluate` take it, `get_task`
-        does not know it. So far the velocity environments have such a keyword.
+        It is for experiments and is not in the table: the suite's solvers and `evaluate` take it,
+        since they make environments with `**task.env_kwargs`; `get_task`, and so the command line,
+        does not know it. The velocity environments have such a keyword.
 
         Args:
             n_agents: n >= k, up to millions with solvers whose cost does not depend on it.

@@ -18,19 +18,22 @@ The basis is a small population, the nodes:
     agent's weights are its own. Exact.
   - `TargetPopulation`: nodes want evenly spaced targets, `NODES_PER_WIDTH` to a width (102 in the
     velocity environments), and an agent's weights interpolate linearly between the two nodes
-    beside its target. (Not hats around the nodes: they interpolate in the velocity what this
-    interpolates in the target, with the same error, for the reward depends on the difference only;
-    but a fifth as wide, they are harder to predict. Here each output is what it is for the
-    agents' critic: the value of somebody who wants that speed.)
+    beside its target. The basis functions are the nodes' rewards, not narrow hats around them.
+    Hats would interpolate in the velocity what this interpolates in the target: the same error,
+    for a reward depends on the difference only. But so an agent has two weights instead of one for
+    every node within its width, and each output is what it is for the agents' critic, the value of
+    somebody who wants that speed.
 
 What is lost. The reward of an agent is a mean of those of two nodes at a width's fifth from each
 other: it differs from its own by at most peak / (2 NODES_PER_WIDTH), a tenth of the peak, where the
-velocity is exactly on a target between two nodes, and not at all where both nodes and the target
-are on one side of the velocity and within the width. Returns, sums over velocities that spread
-more than nodes do, differ by far less, and a group's by less still, as its members lie differently
-between nodes; the number and the first moment of a group's targets are kept. `benchmarks.agents`
-measures both. The actors are trained on the same rewards as the critics, so that advantages and
-values agree; evaluation, and so every score, is with each agent's own.
+velocity is exactly on a target half-way between nodes, and not at all where both nodes and the
+target are on one side of the velocity and within the width, or all beyond it. Returns differ by
+less, the more the velocity varies within an episode (`benchmarks.agents` measures it on what was
+learned), and a group's by less still, as its members lie differently between nodes: its number of
+agents and their mean target are kept. The actors are trained on these rewards too, so that
+advantages and values agree: exact rewards would differ in the corners of single agents only, which
+matters, by up to half the distance of nodes in the best speed, for groups of one or two.
+Evaluation, and so every score, is with each agent's own rewards.
 """
 
 from __future__ import annotations
