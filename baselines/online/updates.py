@@ -155,9 +155,8 @@ class Updates:
 
     def marginal_advantages(self, agent_advantages: Tensor, assignment: Tensor) -> Tensor:
         """A^j = sum_i alpha^i(j) A^ij, below equation 8, divided by n: (R k, B)."""
-        return torch.bmm(agent_advantages, self.nodes.of_groups(assignment).unsqueeze(-1)).squeeze(
-            -1
-        )
+        weights = self.nodes.of_groups(assignment).unsqueeze(-1)
+        return torch.bmm(agent_advantages, weights).squeeze(-1)
 
     def _mean_and_scale(self, advantages: Tensor) -> tuple[Tensor, Tensor]:
         """What normalises each representative's advantages (R k, B): two tensors (R k, 1)."""
