@@ -9,17 +9,20 @@ that they share what else the machine does. Seconds are means over iterations, s
 no episode ends and the E-step finds nothing new; "of the least" is the ratio to the row of the
 same critic with the fewest agents, "of agents" to that of the agents' critic with the same number.
 Then each row goes on training, to `--transitions` per policy, and is scored by the episodes of a
-learning curve:
+learning curve, of which the mean over `--seeds` and its standard error are shown:
 
+    training    welfare by the moving averages of training returns
     welfare     of its own agents, as assigned, beside the exact ceiling of that population
     of a million  of a million agents, the first of whom are its own, each with the best of the
                 same policies: what can be compared between rows
     error       by how much returns that follow from the nodes differ from the agents' own: root
-                of the mean square over agents, policies and episodes, and the greatest, in percent
-                of a perfect episode
+                of the mean square over agents, policies and episodes of the first seed, and the
+                greatest, in percent of a perfect episode
 
-A row whose critic has no nodes has no error, and one with many agents and their own critic is not
-trained on (`--train-agents`), but timed. Memory is the peak of the process up to the scores.
+Seeds differ by several percent in welfare, early in training most of all: a comparison of rows
+needs several of them. A row whose critic has no nodes has no error, and one with many agents and
+their own critic is not trained on (`--train-agents`), but timed. Memory is the peak of the process
+up to the scores.
 
     python -m benchmarks.agents [--quick] [--task ID] [--agents N ...] [--out DIR]
 """
@@ -41,7 +44,7 @@ from baselines.online.learner import Learner
 from benchmarks.common import describe_machine, write_results
 from rmdp_bench.evaluation import evaluate, roll_out
 from rmdp_bench.results.run_log import CURVE_EPISODES, CURVE_SEED
-from rmdp_bench.scoring import agent_returns, social_welfare
+from rmdp_bench.scoring import agent_returns, social_welfare, standard_error
 from rmdp_bench.system import peak_memory_mib
 from rmdp_bench.tasks import get_task
 
@@ -50,22 +53,26 @@ Critic = Literal["outcome", "agents"]
 PHASES = ("collection", "E-step", "update")
 HEADER = (
     *("agents", "critic", "collection s", "E-step s", "update s", "iteration s", "of the least"),
-    *("of agents", "memory GiB", "welfare", "ceiling", "of a million", "error rms", "error max"),
+    *("of agents", "memory GiB", "training", "welfare", "ceiling", "of a million"),
+    *("error rms", "error max"),
 )
+
+SCORES = ("training", "welfare", "ceiling", "of a million", "error_rms", "error_max")
 
 _worker: dict[str, Any] = {}
 """Learner and rule of this process."""
 
 
-def start(task_id: str, n_agents: int, critic: Critic, transitions: int, seed: int) -> None:
+def start(task_id: str, n_agents: int, critic: Critic, transitions: int, n_seeds: int) -> None:
     """Makes the learner, and one iteration for everything that happens once."""
     task = get_task(task_id)
     if n_agents != task.n_agents:
         task = task.with_agents(n_agents)
     task = dataclasses.replace(task, transitions=transitions)
     config = dataclasses.replace(config_for(task), critic=critic)
-    learner = Learner(task, config, [seed], "cpu")
-    _worker.update(task=task, learner=learner, rule=EMRule(task, config, [seed], "cpu"))
+    seeds = range(n_seeds)
+    learner = Learner(task, config, seeds, "cpu")
+    _worker.update(task=task, learner=learner, rule=EMRule(task, config, seeds, "cpu"))
     iterate()
 
 
@@ -90,17 +97,23 @@ def finish(is_trained: bool) -> dict[str, Any]:
     if is_trained:
         while learner.transitions + learner.config.batch_size <= task.transitions:
             iterate()
-        (solution,) = learner.solutions(rule.served)
+        solutions = learner.solutions(rule.served)
         how: dict[str, Any] = {"n_episodes": CURVE_EPISODES, "seed": CURVE_SEED}
-        matrix = evaluate(task, solution, **how).welfare_matrix
-        scores["welfare"] = social_welfare(agent_returns(matrix, solution.assignment))
+        scores["training"] = learner.train_social_welfare(rule.served)
+        scores["welfare"] = []
+        for solution in solutions:
+            matrix = evaluate(task, solution, **how).welfare_matrix
+            welfare = social_welfare(agent_returns(matrix, solution.assignment))
+            scores["welfare"].append(welfare)
         scores["ceiling"] = task.ceiling
         if learner.collector.nodes.weights is not None:
             scores |= node_errors(**how)
         peak = peak_memory_mib()
         many = task if task.n_agents == MANY else task.with_agents(MANY)
-        rollout = roll_out(many, solution.policies, **how)
-        scores["of a million"] = float(rollout.returns.mean(axis=2).max(axis=1).mean())
+        scores["of a million"] = [
+            float(roll_out(many, own.policies, **how).returns.mean(axis=2).max(axis=1).mean())
+            for own in solutions
+        ]
     else:
         peak = peak_memory_mib()
     learner.close()
@@ -111,7 +124,7 @@ def node_errors(**how: Any) -> dict[str, float]:
     """How far returns by the nodes are from the agents' own, on the same episodes."""
     task, learner, rule = _worker["task"], _worker["learner"], _worker["rule"]
     nodes = learner.collector.nodes
-    (solution,) = learner.solutions(rule.served)
+    solution = learner.solutions(rule.served)[0]
     rollout = roll_out(task, solution.policies, record=True, **how)
     assert rollout.outcomes is not None
     rewards = nodes.population.rewards(rollout.outcomes)  # (T, P, E, B)
@@ -142,12 +155,12 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         for critic in get_args(Critic):
             result: dict[str, Any] = {"n_agents": n_agents, "critic": critic, "seconds": []}
             results.append(result)
-            needed = memory_needed(arguments.task, n_agents)
+            needed = memory_needed(arguments.task, n_agents) * arguments.seeds
             if critic == "agents" and needed > arguments.memory:
                 result["needed_gib"] = needed
                 continue
             pool = ProcessPoolExecutor(1, mp_context=spawn)
-            setting = (arguments.task, n_agents, critic, arguments.transitions, arguments.seed)
+            setting = (arguments.task, n_agents, critic, arguments.transitions, arguments.seeds)
             pool.submit(start, *setting).result()
             pools.append((pool, result))
     for _ in range(arguments.repetitions):
@@ -173,7 +186,7 @@ def format_rows(results: list[dict[str, Any]]) -> list[list[str]]:
         cells = [f"{n_agents:,}", critic]
         if not result["seconds"]:
             needed = f"does not fit: {result['needed_gib']:,.1f}"
-            rows.append([*cells, *["-"] * 6, needed, *["-"] * 5])
+            rows.append([*cells, *["-"] * 6, needed, *["-"] * 6])
             continue
         total = totals[n_agents, critic]
         least = min(n for n, own in totals if own == critic)
@@ -186,16 +199,20 @@ def format_rows(results: list[dict[str, Any]]) -> list[list[str]]:
                 f"{total / totals[least, critic]:.2f} x",
                 f"{total / alternative:.2f} x" if alternative else "-",
                 f"{result['peak_memory_mib'] / 1024:.2f}",
-                *(
-                    f"{result[name]:.{digits}f}" if result.get(name) is not None else "-"
-                    for name, digits in (
-                        *(("welfare", 2), ("ceiling", 2), ("of a million", 2)),
-                        *(("error_rms", 3), ("error_max", 2)),
-                    )
-                ),
+                *(format_scores(result.get(name)) for name in SCORES),
             ]
         )
     return rows
+
+
+def format_scores(values: list[float] | float | None) -> str:
+    """One number, or the mean over seeds with its standard error."""
+    if values is None:
+        return "-"
+    if not isinstance(values, list):
+        return f"{values:.3f}"
+    error = f" ± {standard_error(values):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{error}"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -205,7 +222,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--agents", nargs="+", type=int, default=[100, 10_000, 1_000_000])
     parser.add_argument("--repetitions", type=int, default=12, help="timed iterations")
     parser.add_argument("--transitions", type=int, default=200_000, help="of training, per policy")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="how many, trained as one batch")
     parser.add_argument("--memory", type=float, default=3.0, help="GiB for the agents' critic")
     parser.add_argument("--train-agents", type=int, default=100, help="most with their own critic")
     parser.add_argument("--quick", action="store_true", help="two small rows and two iterations")
@@ -213,9 +230,9 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.agents, arguments.repetitions = [100, 20_000], 1
-        arguments.transitions, arguments.memory = 2 * 2048, 0.5
-    if min(arguments.repetitions, *arguments.agents) < 1:
-        parser.error("--repetitions and --agents are integers >= 1")
+        arguments.transitions, arguments.memory = 2 * 2048, 0.2
+    if min(arguments.repetitions, arguments.seeds, *arguments.agents) < 1:
+        parser.error("--repetitions, --seeds and --agents are integers >= 1")
     return arguments
 
 
