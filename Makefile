@@ -2,7 +2,7 @@
 #   make demo      train, score and plot one small task
 #   make test      the tests and the checks of `make lint`
 #   make lint      ruff and mypy
-#   make bench     speed of the environments, of training and of planning
+#   make bench     speed of the environments, of training, of planning and with many agents
 #   make datasets  build all datasets into Minari's folder
 
 PYTHON ?= python3

@@ -22,9 +22,10 @@ def random_even_assignment(
 
 def one_hot(representatives: npt.NDArray[np.intp], n_representatives: int, device: str) -> Tensor:
     """The hard assignment (R, n, k) to representatives (R, n)."""
-    columns = torch.from_numpy(representatives.astype(np.int64)).to(device).unsqueeze(-1)
-    zeros = torch.zeros(*representatives.shape, n_representatives, device=device)
-    return zeros.scatter_(-1, columns, 1.0)
+    matrix = np.zeros((*representatives.shape, n_representatives), np.float32)
+    rows = np.arange(0, matrix.size, n_representatives)
+    matrix.reshape(-1)[rows + representatives.reshape(-1)] = 1.0
+    return torch.from_numpy(matrix).to(device)
 
 
 def e_step(

@@ -147,9 +147,11 @@ def choose_best(table: Array, chosen: Array) -> None:
     """
     for i in range(table.shape[0]):
         best = chosen[i]
-        for j in range(table.shape[1]):
-            if table[i, j] > table[i, best]:
-                best = j
+        greatest = table[i, best]
+        for j in range(table.shape[1]):  # without a branch that nobody can predict
+            is_greater = table[i, j] > greatest
+            greatest = table[i, j] if is_greater else greatest
+            best = j if is_greater else best
         chosen[i] = best
 
 
