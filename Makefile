@@ -40,6 +40,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.environments --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.training --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.planning --out $(BENCH_OUT)
+	$(BIN)/python -m benchmarks.persim --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.agents --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.leaderboard --out $(BENCH_OUT)
 
