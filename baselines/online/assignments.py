@@ -24,6 +24,24 @@ def one_hot(representatives: npt.NDArray[np.intp], n_representatives: int, devic
     return torch.from_numpy(matrix).to(device)
 
 
+def e_step(
+    q_table: npt.NDArray[np.floating[Any]], current: npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
+    """Assigns every agent to its best representative (equation 11).
+
+    Args:
+        q_table: (n, k) estimated returns.
+        current: (n,) representative of each agent, kept where it is among the best.
+
+    Returns:
+        (n,) representatives; no agent's entry of `q_table` is lower than before.
+    """
+    chosen: npt.NDArray[np.intp] = q_table.argmax(1)
+    content = q_table[np.arange(len(current)), current] >= q_table.max(1)
+    chosen[content] = current[content]
+    return chosen
+
+
 class AssignmentRule(Protocol):
     """How the assignment moves; the learner knows no more of a solver than this."""
 

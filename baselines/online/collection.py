@@ -81,6 +81,9 @@ class Collector:
         statistics: of the raw observations of each seed.
         average_returns: (R, n, k) moving average of each agent's return with each representative
             (equation 10), in percent; nan where no episode has ended yet.
+        rewards: (R k, T, E, n) of the last batch, times reward_scale, until an update uses them up.
+        finished: the episodes that ended in the last batch: the representative, out of R k, of each
+            (F,), and all agents' returns (F, n) in percent.
     """
 
     def __init__(self, task: Task, config: PPOConfig, seeds: Sequence[int], device: str) -> None:
@@ -111,8 +114,9 @@ class Collector:
         rows, n = (self.n_policies, config.n_envs), task.n_agents
         self.episode_returns = torch.zeros(*rows, n, device=device)
         self.average_returns = np.full((self.n_seeds, n, self.n_representatives), np.nan)
+        self.finished = np.empty(0, np.intp), np.empty((0, n))
         # The only array of its size, written anew by each `collect`: fresh memory is slower.
-        self._rewards = torch.empty(rows[0], self.n_steps, rows[1], n, device=device)
+        self.rewards = torch.empty(rows[0], self.n_steps, rows[1], n, device=device)
 
     def collect(self, actor: HeadedNetwork) -> Batch:
         """Acts for T steps in every copy of the world, and updates `average_returns`."""
@@ -150,9 +154,9 @@ class Collector:
 
         for policy, own in enumerate(tensor(outcomes)):
             torch.mul(
-                self.population.rewards(own), self.config.reward_scale, out=self._rewards[policy]
+                self.population.rewards(own), self.config.reward_scale, out=self.rewards[policy]
             )
-        self._average_returns(self._rewards, ended)
+        self._average_returns(self.rewards, ended)
         return Batch(
             observations=tensor(observations),
             last_observations=tensor(last),
@@ -160,7 +164,7 @@ class Collector:
             log_probs=self.actions.log_probs_of_samples(
                 actor, tensor(outputs), tensor(actions), tensor(noise)
             ),
-            rewards=self._rewards,
+            rewards=self.rewards,
             ended=tensor(ended),
             truncations=where,
             final_observations=tensor(final_observations),
@@ -255,14 +259,17 @@ class Collector:
                 returns.append(self.episode_returns[policy, copy].cpu().numpy())
                 self.episode_returns[policy, copy] = 0.0
         if not policies:
+            self.finished = np.empty(0, np.intp), np.empty((0, rewards.shape[-1]))
             return
         policy, values = np.concatenate(policies), np.concatenate(returns)
         by_policy = np.argsort(policy, kind="stable")
         policy, values = policy[by_policy], values[by_policy].astype(np.float64)
+        values /= self.config.reward_scale
+        self.finished = policy, values
         mixing = self.config.mixing
         table = self.average_returns.transpose(0, 2, 1).reshape(self.n_policies, -1)
         for p in np.unique(policy):
-            returns_of_p = values[policy == p] / self.config.reward_scale
+            returns_of_p = values[policy == p]
             weights = mixing * (1 - mixing) ** np.arange(len(returns_of_p))[::-1]
             if np.isnan(table[p, 0]):
                 weights[0] /= mixing

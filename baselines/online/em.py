@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from baselines.online.assignments import one_hot, random_even_assignment
+from baselines.online.assignments import e_step, one_hot, random_even_assignment
 from baselines.online.learner import solve_with_rule
 from baselines.online.settings import PPOConfig, check, task_settings
 from baselines.settings import check_range
@@ -61,24 +61,6 @@ class Config(PPOConfig):
 def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**task_settings(task))
-
-
-def e_step(
-    q_table: npt.NDArray[np.floating[Any]], current: npt.NDArray[np.intp]
-) -> npt.NDArray[np.intp]:
-    """Assigns every agent to its best representative (equation 11).
-
-    Args:
-        q_table: (n, k) estimated returns.
-        current: (n,) representative of each agent, kept where it is among the best.
-
-    Returns:
-        (n,) representatives; no agent's entry of `q_table` is lower than before.
-    """
-    chosen: npt.NDArray[np.intp] = q_table.argmax(1)
-    content = q_table[np.arange(len(current)), current] >= q_table.max(1)
-    chosen[content] = current[content]
-    return chosen
 
 
 class EMRule:
