@@ -43,7 +43,7 @@ class Config(PPOConfig):
     """Whether representatives are split and merged."""
     scout: bool = True
     """Whether one more representative explores at first, for agents to whom nobody gave much."""
-    exploration: float = 0.3
+    exploration: float = 0.2
     """Share of all transitions in which there are a scout and several starts, if at all."""
     temperature: float = 0.0
     """Percent of return: softness of the assignment at the start; 0 for hard ones throughout."""
@@ -101,6 +101,14 @@ class PlusRule:
 
     moves_within_update = False
     normalizes_minibatches = False
+    _STATE = (
+        "representatives",
+        "settling_until",
+        "scouting_until",
+        "promised",
+        "greatest",
+        "tables",
+    )
 
     def __init__(
         self, task: Task, config: Config, collector: Collector, seeds: Sequence[int], device: str
@@ -125,6 +133,7 @@ class PlusRule:
         ]
         self.representatives = np.stack(first)
         self.settling_until = np.zeros((n_seeds, self.k), np.intp)
+        self.scouting_until = np.zeros_like(self.settling_until)
         self.promised = np.zeros((n_seeds, self.k, n))
         self.greatest = np.zeros((n_seeds, n))
         self.tables = np.full((n_seeds, n, self.k), np.nan)
@@ -154,13 +163,12 @@ class PlusRule:
 
     def get_state(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays (R, ...)."""
-        names = ("representatives", "settling_until", "promised", "greatest", "tables")
         steps = np.full(len(self.seeds), self.n_steps)
-        return {name: getattr(self, name) for name in names} | {"n_steps": steps}
+        return {name: getattr(self, name) for name in self._STATE} | {"n_steps": steps}
 
     def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
         """Restores what `get_state` returned."""
-        for name in ("representatives", "settling_until", "promised", "greatest", "tables"):
+        for name in self._STATE:
             setattr(self, name, state[name].copy())
         self.n_steps = int(state["n_steps"][0])
         self._set_assignments()
@@ -207,13 +215,15 @@ class PlusRule:
     def _review(self, r: int, given: FloatArray) -> None:
         """Splits and merges representatives of seed r, if that gains something."""
         candidates = self._candidates(r)
-        places = np.zeros((self.k, given.shape[1]))
-        for j in range(self.k):
-            if self.settling_until[r, j] > self.n_steps:
-                places[j] = self.promised[r, j]
-            elif len(candidates[j]):
-                own = self.representatives[r] == j
-                places[j] = candidates[j][candidates[j][:, own].sum(1).argmax()]
+        places = given[: self.k].copy()
+        settling = self.settling_until[r] > self.n_steps
+        places[settling] = self.promised[r, settling]
+        lost = np.flatnonzero(~settling)
+        for j in lost:
+            own = self.representatives[r] == j
+            totals = candidates[j][:, own].sum(1)
+            if len(totals) and 0 < self.config.least_given * totals.max() <= given[j, own].sum():
+                places[j], lost = candidates[j][totals.argmax()], lost[lost != j]
         move = best_move(
             places,
             np.concatenate(candidates),
@@ -224,6 +234,20 @@ class PlusRule:
         if move is not None:
             self._promise(r, move.target, move.promised)
             self.moves.append((r, move))
+            self.scouting_until[r, move.target] = 0
+        self._send_scouts(r, lost, given)
+
+    def _send_scouts(self, r: int, lost: npt.NDArray[np.intp], given: FloatArray) -> None:
+        """Makes scouts of representatives that hold no place: copies of ones that do."""
+        holding = np.setdiff1d(np.arange(self.k), lost)
+        for j in lost:
+            busy_until = max(self.scouting_until[r, j], self.settling_until[r, j])
+            if len(holding) and busy_until <= self.n_steps:
+                generator = np.random.default_rng([self.seeds[r], 8, self.n_steps, int(j)])
+                source = int(generator.choice(holding))
+                self.moves.append((r, Move(int(j), source, given[source])))
+                self.scouting_until[r, j] = self.n_steps + 2 * self.config.patience
+                self.greatest[r] = given[holding].max(0)
 
     def _promise(self, r: int, j: int, promised: FloatArray) -> None:
         self.promised[r, j] = promised
@@ -252,7 +276,9 @@ class PlusRule:
                 if not np.isnan(table).any():
                     weights = np.exp((table - table.max(1, keepdims=True)) / temperature)
                     training[r, :, : self.k] = weights / weights.sum(1, keepdims=True)
-        for r, head in np.argwhere(training.sum(1) == 0):
+        scouts = training.sum(1) == 0
+        scouts[:, : self.k] |= self.scouting_until > self.n_steps
+        for r, head in np.argwhere(scouts):
             training[r, :, head] = self.greatest[r] < self.config.reached
         self.assignment = torch.from_numpy(training).to(self.device)
 
