@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.online.em_plus import Config, PlusRule, Training, make_stages, solve
+from baselines.online.em_plus import Config, PlusRule, solve
 from baselines.online.learner import Learner
-from baselines.online.narrowing import narrow
 from baselines.online.restructuring import best_move, seed_candidates
+from baselines.online.staging import make_stages, narrow
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.results.checkpoints import list_checkpoints
 from rmdp_bench.tasks import get_task
@@ -83,11 +83,12 @@ def test_narrowed_learner_goes_on_with_the_same_policies(task_id: str) -> None:
     arrays, states = wide.get_state()
     chosen = np.array([2, 0])
     after = Learner(task, config, [5, 6], "cpu")
-    after.set_state(narrow(arrays, chosen, k + 1, k), [states[row] for row in chosen])
+    narrowed = {name: narrow(name, array[chosen], k + 1, k) for name, array in arrays.items()}
+    after.set_state(narrowed, [states[row] for row in chosen])
     observations = np.random.default_rng(0).normal(size=(5, wide.observation_size))
     solutions = wide.solutions(torch.full((3, task.n_agents, k + 1), 1 / (k + 1)))
-    narrowed = after.solutions(torch.full((2, task.n_agents, k), 1 / k))
-    for row, solution in zip(chosen, narrowed, strict=True):
+    solutions_after = after.solutions(torch.full((2, task.n_agents, k), 1 / k))
+    for row, solution in zip(chosen, solutions_after, strict=True):
         for j in range(k):
             expected = solutions[row].policies[j].act(observations)
             np.testing.assert_array_equal(solution.policies[j].act(observations), expected)
@@ -97,21 +98,20 @@ def test_narrowed_learner_goes_on_with_the_same_policies(task_id: str) -> None:
 @pytest.mark.parametrize("n_starts", [1, 3])
 def test_scout_and_starts_are_paid_for(n_starts: int) -> None:
     task = point_task(100 * 64)
-    config = Config(**SMALL, n_starts=n_starts)
-    first, rest = make_stages(task, config)
+    first, rest = make_stages(task, 64, 1, n_starts, 0.3)
     assert (first.n_heads, rest.n_heads) == (3, 2)
     made = first.length * first.n_heads * n_starts + rest.length * 2
     assert 2 * 100 - 2 <= made <= 2 * 100
     assert rest.first + rest.length == 100
-    (only,) = make_stages(task, dataclasses.replace(config, n_starts=1, scout=False))
+    (only,) = make_stages(task, 64, 0, 1, 0.3)
     assert (only.n_heads, only.length) == (2, 100)
 
 
 def test_the_scout_trains_for_agents_to_whom_nobody_gave_much() -> None:
     task = point_task(100 * 64)
     config = Config(**SMALL)
-    training = Training(task, config, make_stages(task, config)[0], [0], "cpu")
-    rule = training.rule
+    learner = Learner(dataclasses.replace(task, n_representatives=3), config, [0], "cpu")
+    rule = PlusRule(task, config, learner.collector, [0], "cpu")
     rule.greatest[0] = [50, 50, 50, 50, 1, 2, 3, 50]
     rule._set_assignments()
     assert rule.assignment[0, :, 2].tolist() == [0, 0, 0, 0, 1, 1, 1, 0]
@@ -122,8 +122,7 @@ def test_the_scout_trains_for_agents_to_whom_nobody_gave_much() -> None:
 def test_assignments_harden_as_the_temperature_falls() -> None:
     task = point_task(100 * 64)
     config = Config(**SMALL, temperature=10.0, scout=False, seeding=False)
-    training = Training(task, config, make_stages(task, config)[0], [0], "cpu")
-    rule = training.rule
+    rule = PlusRule(task, config, Learner(task, config, [0], "cpu").collector, [0], "cpu")
     table = np.full((1, 8, 2), 40.0)
     table[0, :, 1] = 45.0
     softness = []
@@ -153,7 +152,7 @@ def test_stopped_with_several_starts_it_continues_to_the_same_solution(tmp_path:
             break
         except Interrupted:
             stops += 1
-    assert stops == sum(stage.length for stage in make_stages(task, config))
+    assert stops == sum(stage.length for stage in make_stages(task, 64, 1, 2, 0.6))
     assert log.transitions == task.transitions
     observations = np.linspace(-1, 1, 9)[:, None]
     for a, b in zip(whole, parts, strict=True):

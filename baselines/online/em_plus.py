@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from torch import Tensor
 from baselines.online.assignments import e_step, random_even_assignment
 from baselines.online.collection import Collector
 from baselines.online.learner import Learner
-from baselines.online.narrowing import narrow
-from baselines.online.policies import RepresentativePolicy, export_onnx
 from baselines.online.restructuring import Move, best_move, seed_candidates
 from baselines.online.settings import PPOConfig, check, task_settings
+from baselines.online.staging import make_stages, solve_in_stages
 from baselines.settings import check_range
-from rmdp_bench.results import Interrupted, RunLog
+from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
@@ -95,8 +93,8 @@ class PlusRule:
     """EM's E-step and what is added to it, for each of the R seeds (or starts).
 
     Attributes:
-        fraction: share of all transitions made so far, set from outside.
-        moves: the seeds and moves of the last review, to be carried out after the update.
+        fraction: share of all transitions made so far.
+        moves: rows and moves that were decided on, to be carried out after the update.
     """
 
     moves_within_update = False
@@ -157,6 +155,13 @@ class PlusRule:
             if (self.greatest[r] >= config.reached).all():
                 self.greatest[r] = given[r, : self.k].max(0)
         self._set_assignments()
+
+    def after_update(self, learner: Learner) -> None:
+        """Carries out the moves that were decided on before the update."""
+        for r, move in self.moves:
+            if move.source != move.target:
+                learner.updates.copy_representative(r, move.source, move.target)
+                learner.collector.average_returns[r, :, move.target] = np.nan
 
     def minibatch(self, objective: Tensor, agent_advantages: Tensor) -> None:
         """Does nothing: the assignment is fixed during the M-step."""
@@ -283,140 +288,6 @@ class PlusRule:
         self.assignment = torch.from_numpy(training).to(self.device)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A part of the training with one learner."""
-
-    n_heads: int
-    """Representatives, the scout among them."""
-    n_starts: int
-    first: int
-    """Iterations of k representatives that all transitions before amount to."""
-    length: int
-    """Own iterations."""
-
-    def spent(self, iteration: int, k: int) -> float:
-        """The same for all transitions up to an iteration of this stage."""
-        return self.first + iteration * self.n_heads * self.n_starts / k
-
-
-def make_stages(task: Task, config: Config) -> list[Stage]:
-    """The exploration, if there is any, and the rest."""
-    k, total = task.n_representatives, task.transitions // config.batch_size
-    n_heads = k + (config.scout and k < task.n_agents)
-    cost = n_heads * config.n_starts / k
-    length = int(config.exploration * total / cost)
-    if cost == 1 or length == 0:
-        return [Stage(k, 1, 0, total)]
-    first = math.ceil(length * cost)
-    stages = [Stage(n_heads, config.n_starts, 0, length), Stage(k, 1, first, total - first)]
-    return stages
-
-
-def start_seeds(seeds: Sequence[int], n_starts: int) -> list[int]:
-    """The seeds of every start, those of one seed side by side; the first is the seed itself."""
-    return [
-        seed if start == 0 else int(np.random.SeedSequence([seed, 7, start]).generate_state(1)[0])
-        for seed in seeds
-        for start in range(n_starts)
-    ]
-
-
-class Training:
-    """The learner of one stage and its rule."""
-
-    def __init__(
-        self, task: Task, config: Config, stage: Stage, seeds: Sequence[int], device: str
-    ) -> None:
-        self.task, self.config, self.stage, self.seeds = task, config, stage, seeds
-        self.k = task.n_representatives
-        own = start_seeds(seeds, stage.n_starts)
-        heads = dataclasses.replace(task, n_representatives=stage.n_heads)
-        self.learner = Learner(heads, config, own, device)
-        self.rule = PlusRule(task, config, self.learner.collector, own, device)
-
-    @property
-    def transitions(self) -> int:
-        """Transitions so far, all together, per policy of the k."""
-        spent = self.stage.spent(self.learner.iteration - self.stage.first, self.k)
-        return math.ceil(spent) * self.config.batch_size
-
-    def step(self) -> None:
-        learner, rule = self.learner, self.rule
-        rule.fraction = self.transitions / self.task.transitions
-        batch = learner.collect()
-        rule.after_collection(learner.collector.average_returns)
-        learner.update(batch, rule)
-        for r, move in rule.moves:
-            if move.source != move.target:
-                learner.updates.copy_representative(r, move.source, move.target)
-                learner.collector.average_returns[r, :, move.target] = np.nan
-
-    def welfare(self) -> FloatArray:
-        """(R, starts)"""
-        welfare = np.array(self.learner.train_social_welfare(self.rule.served))
-        return welfare.reshape(len(self.seeds), -1)
-
-    def best(self) -> npt.NDArray[np.intp]:
-        """Row of each seed's best start."""
-        first = np.arange(len(self.seeds)) * self.stage.n_starts
-        return first + self.welfare().argmax(1)
-
-    def solutions(self) -> list[Solution]:
-        everything = self.learner.solutions(self.rule.served)
-        return [without_scout(everything[row], self.k) for row in self.best()]
-
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[Any]]:
-        arrays, states = self.learner.get_state()
-        arrays |= {f"rule.{name}": array for name, array in self.rule.get_state().items()}
-        return arrays, states
-
-    def set_state(self, arrays: Mapping[str, npt.NDArray[Any]], states: Sequence[Any]) -> None:
-        self.learner.set_state(arrays, states)
-        own = {n.removeprefix("rule."): a for n, a in arrays.items() if n.startswith("rule.")}
-        self.rule.set_state(own)
-
-
-def without_scout(solution: Solution, k: int) -> Solution:
-    """The first k policies of a solution."""
-    if len(solution.policies) == k:
-        return solution
-    policy = solution.policies[0]
-    assert isinstance(policy, RepresentativePolicy)
-    actors = policy.actors
-    actors = dataclasses.replace(
-        actors, head_weight=actors.head_weight[:k], head_bias=actors.head_bias[:k]
-    )
-    policies = [RepresentativePolicy(actors, j) for j in range(k)]
-    return Solution(policies, solution.assignment[:, :k], lambda: export_onnx(actors))
-
-
-def go_on(before: Training, stage: Stage, device: str) -> Training:
-    """The next stage with the best start of each seed, without the scout."""
-    after = Training(before.task, before.config, stage, before.seeds, device)
-    chosen = before.best()
-    arrays, states = before.learner.get_state()
-    arrays = narrow(arrays, chosen, before.stage.n_heads, stage.n_heads)
-    arrays |= {f"rule.{n}": a[chosen] for n, a in before.rule.get_state().items()}
-    before.learner.close()
-    after.set_state(arrays, [states[row] | {"iteration": stage.first} for row in chosen])
-    return after
-
-
-def save(training: Training, number: int, log: RunLog) -> None:
-    arrays, states = training.get_state()
-    n_starts = training.stage.n_starts
-    by_seed = {n: a.reshape(len(training.seeds), n_starts, *a.shape[1:]) for n, a in arrays.items()}
-    log.save_checkpoint(
-        training.transitions,
-        by_seed,
-        [
-            {"preparation": False, "stage": number, "starts": states[first : first + n_starts]}
-            for first in range(0, len(states), n_starts)
-        ],
-    )
-
-
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
@@ -425,31 +296,15 @@ def solve(
     Returns:
         One solution for each seed.
     """
-    stages = make_stages(task, config)
-    checkpoint = log.load_checkpoint()
-    number = 0 if checkpoint is None else checkpoint[1][0]["stage"]
-    training = Training(task, config, stages[number], seeds, device)
-    if checkpoint is not None:
-        arrays, states = checkpoint
-        training.set_state(
-            {n: a.reshape(-1, *a.shape[2:]) for n, a in arrays.items()},
-            [own for state in states for own in state["starts"]],
-        )
-    while True:
-        end = training.stage.first + training.stage.length
-        while training.learner.iteration < end:
-            training.step()
-            welfare = [float(w) for w in training.welfare().max(1)]
-            log.progress(training.transitions, {"train_social_welfare": welfare})
-            if log.evaluation_due(training.transitions):
-                log.evaluate(training.transitions, training.solutions())
-            if log.checkpoint_due():
-                save(training, number, log)
-                if log.stop_requested:
-                    raise Interrupted
-        number += 1
-        if number == len(stages):
-            break
-        training = go_on(training, stages[number], device)
-    training.learner.close()
-    return training.solutions()
+    stages = make_stages(
+        task,
+        config.batch_size,
+        int(config.scout and task.n_representatives < task.n_agents),
+        config.n_starts,
+        config.exploration,
+    )
+
+    def make_rule(collector: Collector, starts: Sequence[int]) -> PlusRule:
+        return PlusRule(task, config, collector, starts, device)
+
+    return solve_in_stages(task, config, seeds, device, log, stages, make_rule)
