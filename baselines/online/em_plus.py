@@ -1,4 +1,40 @@
-"""placeholder docstring (to be written once the measurements decide)."""
+"""EM, and what keeps it from the local optimum of its split of the agents.
+
+The rules are the paper's (`em`): k policies of the same networks and learner, and of the agents
+only their rewards along the transitions made. All transitions count: where there are more
+representatives or several starts, training is shorter. EM alternates between whom each serves and
+how it acts, as Lloyd's algorithm does, and ends like it where the start leads: in HalfCheetah one
+representative keeps half of the agents and gives most of them nothing. What is added, each with a
+switch:
+
+  - Seeding (`seeding`). Welfare is Sum-of-Minimum optimisation, sum_i max_j of a reward, for which
+    Ding, Chen, Wang and Yin (ICML 2024, arXiv 2402.07070) seed Lloyd's algorithm as k-means++ does:
+    an agent is drawn in proportion to what it loses with the places chosen so far, and its own best
+    is the next place. Their algorithm 1 minimises the drawn agent's function; here its best is the
+    best that was SEEN in the first batch, as one reward of a transition of any representative tells
+    what all agents would receive from repeating it (`restructuring`).
+  - Split and merge (`split_merge`), every `review_interval` updates. Each representative stands for
+    the best place seen in its own batch; a place seen in anybody's batch is a candidate. If one in
+    the place of representative j would raise sum_i max_j by the share `least_gain`, then j leaves
+    its agents to the others (merge) and becomes a copy of the representative that is nearest to
+    the candidate (split): actor head, critic head, moments of Adam. Until it has had `patience`
+    updates the E-step takes what the candidate promises for its returns. A representative that
+    gives its agents less than the share `least_given` of its place does not count as being there;
+    where nothing better is found for it, it becomes a copy of one that does, and a scout.
+  - A scout (`scout`), one representative more in the first stage, `exploration` of all transitions.
+    Nobody is served by it. It trains for the agents to whom nobody has given `reached` percent
+    yet: as soon as it serves some, they are dropped, and it moves on along the range of
+    preferences. So places beyond the next local optimum are seen, and splits happen on its way.
+  - Soft assignments (`temperature` > 0): the softmax of returns, hardened geometrically, as in
+    deterministic annealing. A solution is always hard.
+  - Several starts (`n_starts`) as further seeds of the batch, in the first stage; the one with the
+    best training returns goes on.
+
+Choices: a representative without agents trains as a scout does, where EM lends it an agent.
+`candidates` says what can be repeated: a transition where rewards come all the time, a whole
+episode where they come at its end. The first places a bound on what moves can know: a speed seen in
+one step of a stride may not be one that a robot can hold.
+"""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ class Stage:
         return self.first + math.ceil(iteration * self.n_heads * self.n_starts / n_representatives)
 
 
-def make_stages(task: Task, batch_size: int, n_extra: int, n_starts: int, share: float) -> list[Stage]:
+def make_stages(
+    task: Task, batch_size: int, n_extra: int, n_starts: int, share: float
+) -> list[Stage]:
     """A first stage for a share of all transitions, if it differs from the rest, and the rest.
 
     Args:
@@ -144,7 +146,8 @@ class StagedTraining:
 
     def best_starts(self) -> npt.NDArray[np.intp]:
         """Each seed's best start, (R,) rows of the learner."""
-        return np.arange(len(self.seeds)) * self.stage.n_starts + self.welfare().argmax(1)
+        first = np.arange(len(self.seeds)) * self.stage.n_starts
+        return np.asarray(first + self.welfare().argmax(1), np.intp)
 
     def solutions(self) -> list[Solution]:
         """The first k representatives of each seed's best start."""
