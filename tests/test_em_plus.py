@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from baselines.online.em_plus import Config, PlusRule, solve
 from baselines.online.learner import Learner
-from baselines.online.restructuring import best_move, seed_candidates
+from baselines.online.restructuring import best_move, remember, seed_candidates, seed_places
 from baselines.online.staging import make_stages, narrow
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.results.checkpoints import list_checkpoints
@@ -37,6 +38,27 @@ def test_seeding_finds_every_group_of_agents() -> None:
         assert {int(groups[candidates[row] > 0][0]) for row in chosen} == {0, 1, 2}
     assert len(seed_candidates(np.zeros((4, 6)), 3, np.random.default_rng(0))) == 0
     assert len(seed_candidates(np.ones((4, 6)), 3, np.random.default_rng(0))) == 1
+
+
+def test_seeded_places_are_the_best_ones() -> None:
+    """Against all choices of three, on candidates where greedy choices go wrong."""
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        candidates = generator.integers(0, 9, (9, 6)).astype(np.float64)
+        places = seed_places(candidates, 3, generator)
+        best = max(candidates[list(c)].max(0).sum() for c in itertools.combinations(range(9), 3))
+        assert places.max(0).sum() == best
+    assert len(seed_places(np.zeros((4, 6)), 3, generator)) == 0
+    assert len(seed_places(np.zeros((0, 6)), 3, generator)) == 0
+
+
+def test_memory_keeps_what_nothing_else_is_better_than() -> None:
+    memory = np.zeros((4, 3), np.float32)
+    memory = remember(memory, np.array([[1, 0, 0], [2, 0, 0], [0, 0, 0], [2, 0, 0], [1, 3, 0]]))
+    assert sorted(map(tuple, memory.tolist())) == [(0, 0, 0), (0, 0, 0), (1, 3, 0), (2, 0, 0)]
+    memory = remember(memory, np.array([[2.5, 2.5, 0], [0, 0, 1], [1.5, 2.7, 0], [2.2, 2.6, 0]]))
+    assert sorted(map(tuple, memory.tolist()))[:2] == [(0, 0, 1), (1, 3, 0)]  # best for someone
+    assert memory.any(1).all()
 
 
 def test_a_representative_that_is_worth_little_moves_where_agents_have_nothing() -> None:
@@ -122,9 +144,11 @@ def test_the_scout_trains_for_agents_to_whom_nobody_gave_much() -> None:
 def test_assignments_harden_as_the_temperature_falls() -> None:
     task = point_task(100 * 64)
     config = Config(**SMALL, temperature=10.0, scout=False, seeding=False)
-    rule = PlusRule(task, config, Learner(task, config, [0], "cpu").collector, [0], "cpu")
+    learner = Learner(task, config, [0], "cpu")
+    learner.collect()
+    rule = PlusRule(task, config, learner.collector, [0], "cpu")
     table = np.full((1, 8, 2), 40.0)
-    table[0, :, 1] = 45.0
+    table[0, :7, 1] = table[0, 7, 0] = 45.0
     softness = []
     for rule.fraction in (0.0, 0.25, 0.49, 0.5):
         rule.after_collection(table)
@@ -136,7 +160,7 @@ def test_assignments_harden_as_the_temperature_falls() -> None:
 
 def test_stopped_with_several_starts_it_continues_to_the_same_solution(tmp_path: Path) -> None:
     task = point_task(20 * 64)
-    config = Config(**SMALL, n_starts=2, exploration=0.6, review_interval=1, seeding=True)
+    config = Config(**SMALL, n_starts=2, exploration=0.6, review_interval=1, memory=8)
     whole = solve(task, config, [3, 4], "cpu", RunLog(task, [3, 4]))
     folders = [tmp_path / "3", tmp_path / "4"]
     for folder in folders:

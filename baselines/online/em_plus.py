@@ -11,8 +11,10 @@ switch:
     Ding, Chen, Wang and Yin (ICML 2024, arXiv 2402.07070) seed Lloyd's algorithm as k-means++ does:
     an agent is drawn in proportion to what it loses with the places chosen so far, and its own best
     is the next place. Their algorithm 1 minimises the drawn agent's function; here its best is the
-    best that was SEEN in the first batch, as one reward of a transition of any representative tells
-    what all agents would receive from repeating it (`restructuring`).
+    best that was SEEN so far, as the reward of a transition of any representative tells what all
+    agents would receive from repeating it (`restructuring`). And the best of several draws is
+    taken, each improved by exchanging places. Representatives then train for the agents of their
+    places for `patience` updates.
   - Split and merge (`split_merge`), every `review_interval` updates. Each representative stands for
     the best place seen in its own batch; a place seen in anybody's batch is a candidate. If one in
     the place of representative j would raise sum_i max_j by the share `least_gain`, then j leaves
@@ -46,12 +48,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from baselines.online.assignments import e_step, random_even_assignment
 from baselines.online.collection import Collector
 from baselines.online.learner import Learner
-from baselines.online.restructuring import Move, best_move, seed_candidates
+from baselines.online.restructuring import Move, best_move, remember, seed_places
 from baselines.online.settings import PPOConfig, check, task_settings
 from baselines.online.staging import make_stages, solve_in_stages
 from baselines.settings import check_range
@@ -72,7 +75,10 @@ class Config(PPOConfig):
     """The learner's settings and what is added to EM; each addition has a switch."""
 
     seeding: bool = True
-    """Whether the first groups come from `seed_candidates`, or are random and even."""
+    """Whether places for all are chosen among the candidates; else only the first groups are, which
+    are random and even."""
+    seeding_at: float = 0.0
+    """Share of all transitions after which they are; 0 for the first batch."""
     split_merge: bool = True
     """Whether representatives are split and merged."""
     scout: bool = True
@@ -89,6 +95,9 @@ class Config(PPOConfig):
     """Independent starts; the best goes on after the exploration."""
     candidates: Literal["steps", "episodes"] = "steps"
     """What a representative could repeat: one transition, or a whole episode."""
+    memory: int = 0
+    """Candidates that are remembered, of those that no other is better than for all agents; else
+    they are those of the last batch."""
     review_interval: int = 10
     """Updates between two reviews of where the representatives are."""
     review_until: float = 0.75
@@ -112,17 +121,31 @@ class Config(PPOConfig):
             ValueError: if a number is out of its range.
         """
         super().__post_init__()
-        shares = ("exploration", "annealing", "review_until", "least_gain", "least_given")
-        check_range(self, 0.0, 1.0, *shares)
+        shares = ("exploration", "annealing", "seeding_at", "review_until")
+        check_range(self, 0.0, 1.0, *shares, "least_gain", "least_given")
+        check_range(self, 0, math.inf, "memory")
         check_range(self, 0.0, 100.0, "temperature", "reached")
         check_range(self, 1e-6, 100.0, "final_temperature")
         counts = ("n_starts", "review_interval", "patience", "n_candidates")
         check_range(self, 1, math.inf, *counts)
 
 
+TASK_SETTINGS: dict[str, dict[str, Any]] = {
+    "rmdp/ResourceGathering-n25-v0": {
+        "candidates": "episodes",
+        "memory": 2048,
+        "seeding_at": 0.25,
+        "patience": 100,
+        "least_gain": 0.001,
+        "scout": False,
+    }
+}
+"""Settings that a task replaces. Rewards come at the end of an episode in Resource Gathering."""
+
+
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(**task_settings(task))
+    return Config(**task_settings(task) | TASK_SETTINGS.get(task.env_id, {}))
 
 
 class PlusRule:
@@ -142,6 +165,8 @@ class PlusRule:
         "promised",
         "greatest",
         "tables",
+        "memory",
+        "is_seeded",
     )
 
     def __init__(
@@ -170,6 +195,8 @@ class PlusRule:
         self.scouting_until = np.zeros_like(self.settling_until)
         self.promised = np.zeros((n_seeds, self.k, n))
         self.greatest = np.zeros((n_seeds, n))
+        self.memory = np.zeros((n_seeds, config.memory, n), np.float32)
+        self.is_seeded = np.full(n_seeds, not config.seeding)
         self.tables = np.full((n_seeds, n, self.k), np.nan)
         self._set_assignments()
 
@@ -183,9 +210,12 @@ class PlusRule:
         self.greatest = np.maximum(self.greatest, given.max(1))
         is_due = self.n_steps % config.review_interval == 0 and self.fraction < config.review_until
         for r in range(len(self.seeds)):
-            if config.seeding and self.n_steps == 1:
-                self._seed(r)
-            if config.split_merge and is_due:
+            if config.memory:
+                seen = np.concatenate(self._candidates(r))
+                self.memory[r] = remember(self.memory[r], seen)
+            if self.fraction >= config.seeding_at and not self.is_seeded[r]:
+                self._seed(r, given[r])
+            elif config.split_merge and is_due:
                 self._review(r, given[r])
             self._assign(r, average_returns[r, :, : self.k])
             if (self.greatest[r] >= config.reached).all():
@@ -245,13 +275,14 @@ class PlusRule:
 
     # How the representatives change places.
 
-    def _seed(self, r: int) -> None:
-        """Promises every representative of seed r a candidate drawn as by k-means++."""
-        candidates = np.concatenate(self._candidates(r))
-        generator = np.random.default_rng([self.seeds[r], 6])
-        if len(candidates):
-            for j, row in enumerate(seed_candidates(candidates, self.k, generator)):
-                self._promise(r, j, candidates[row])
+    def _seed(self, r: int, given: FloatArray) -> None:
+        """Promises candidates to all representatives of seed r, each to one that is near."""
+        candidates = np.concatenate([*self._candidates(r), self.memory[r]])
+        places = seed_places(candidates, self.k, np.random.default_rng([self.seeds[r], 6]))
+        near = (places == places.max(0)) @ given[: self.k].T
+        for place, j in zip(*linear_sum_assignment(near, maximize=True), strict=True):
+            self._promise(r, j, places[place])
+        self.is_seeded[r] = True
 
     def _review(self, r: int, given: FloatArray) -> None:
         """Splits and merges representatives of seed r, if that gains something."""
@@ -267,7 +298,7 @@ class PlusRule:
                 places[j], lost = candidates[j][totals.argmax()], lost[lost != j]
         move = best_move(
             places,
-            np.concatenate(candidates),
+            np.concatenate([*candidates, self.memory[r]]),
             given,
             least_gain=self.config.least_gain,
             least_given=self.config.least_given,

@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
+N_DRAWS = 10
+"""Draws of places for all, of which the best is taken."""
+
 
 def seed_candidates(
     candidates: FloatArray, n_chosen: int, generator: np.random.Generator
@@ -42,6 +45,58 @@ def seed_candidates(
         chosen.append(int(equal[candidates[equal].sum(1).argmax()]))
         lost = np.minimum(lost, best - candidates[chosen[-1]])
     return np.array(chosen, np.intp)
+
+
+def seed_places(
+    candidates: FloatArray, n_places: int, generator: np.random.Generator
+) -> FloatArray:
+    """The best of several draws of `seed_candidates`, each improved by exchanges.
+
+    Args:
+        candidates: (m, n) what each gives to every agent, none negative.
+        n_places: how many.
+        generator: draws.
+
+    Returns:
+        (n_places, n) chosen candidates; fewer when no agent loses anything any more.
+    """
+    nothing = np.zeros((1, candidates.shape[1]))
+    best = candidates[:0]
+    for _ in range(N_DRAWS if len(candidates) else 0):
+        places = candidates[seed_candidates(candidates, n_places, generator)]
+        while True:
+            move = best_move(places, candidates, nothing, least_gain=0.0, least_given=0.0)
+            if move is None:
+                break
+            places[move.target] = move.promised
+        if places.max(0, initial=0.0).sum() > best.max(0, initial=0.0).sum():
+            best = places
+    return best
+
+
+def remember(memory: FloatArray, seen: FloatArray) -> FloatArray:
+    """Adds what was seen to a memory of fixed size, without what something else is better than.
+
+    Args:
+        memory: (m, n); rows of zeros are free.
+        seen: (b, n) what each new candidate gives to every agent, none negative.
+
+    Returns:
+        (m, n) rows of both that no other row equals or exceeds for all agents. Where there are
+        more than m of them, each agent's best and then those that give most in all.
+    """
+    rows = np.unique(seen.astype(memory.dtype), axis=0)
+    rows = np.concatenate([memory[memory.any(1)], rows[rows.any(1)]])
+    rows = rows[np.argsort(-rows.sum(1), kind="stable")]  # none is exceeded by a later one
+    kept = np.ones(len(rows), bool)
+    for i in range(len(rows)):
+        if kept[i]:
+            kept[i + 1 :] &= (rows[i + 1 :] > rows[i]).any(1)
+    rows = rows[kept]
+    best = np.unique(rows.argmax(0)) if len(rows) else np.empty(0, np.intp)
+    rest = np.setdiff1d(np.arange(len(rows)), best)
+    rows = rows[np.concatenate([best, rest])[: len(memory)]]
+    return np.concatenate([rows, np.zeros_like(memory[len(rows) :])])
 
 
 class Move(NamedTuple):
@@ -81,7 +136,7 @@ def best_move(
     Returns:
         The move, or none that gains as much.
     """
-    now = places.max(0).sum()
+    now = places.max(0, initial=0.0).sum()
     best, least = None, max(least_gain * now, 1e-9)
     for target in range(len(places)):
         others = np.delete(places, target, axis=0).max(0, initial=0.0)
