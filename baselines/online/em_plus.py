@@ -51,7 +51,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from baselines.online.assignments import e_step, random_even_assignment
+from baselines.online.assignments import e_step, one_hot, random_even_assignment
 from baselines.online.collection import Collector
 from baselines.online.learner import Learner
 from baselines.online.restructuring import Move, best_move, remember, seed_places
@@ -160,6 +160,7 @@ class PlusRule:
     normalizes_minibatches = False
     _STATE = (
         "representatives",
+        "served_by",
         "settling_until",
         "scouting_until",
         "promised",
@@ -191,6 +192,7 @@ class PlusRule:
             random_even_assignment(n, self.k, np.random.default_rng([seed, 4])) for seed in seeds
         ]
         self.representatives = np.stack(first)
+        self.served_by = self.representatives.copy()
         self.settling_until = np.zeros((n_seeds, self.k), np.intp)
         self.scouting_until = np.zeros_like(self.settling_until)
         self.promised = np.zeros((n_seeds, self.k, n))
@@ -327,6 +329,7 @@ class PlusRule:
 
     def _assign(self, r: int, average_returns: FloatArray) -> None:
         """The E-step of seed r, on returns (n, k) and on what was promised."""
+        self.served_by[r] = e_step(np.nan_to_num(average_returns), self.representatives[r])
         settling = self.settling_until[r] > self.n_steps
         table = np.where(settling, self.promised[r].T, average_returns)
         if not np.isnan(table).any():
@@ -336,9 +339,9 @@ class PlusRule:
     def _set_assignments(self) -> None:
         """Derives the assignment for training and that of a solution, (R, n, heads) each."""
         n_seeds, n = self.representatives.shape
+        self.served = one_hot(self.served_by, self.n_heads, self.device)
         training = np.zeros((n_seeds, n, self.n_heads), np.float32)
         training[:, :, : self.k] = np.eye(self.k)[self.representatives]
-        self.served = torch.from_numpy(training.copy()).to(self.device)
         config = self.config
         if config.temperature > 0 and self.fraction < config.annealing:
             progress = self.fraction / config.annealing

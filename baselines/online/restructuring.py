@@ -60,12 +60,13 @@ def seed_places(
     Returns:
         (n_places, n) chosen candidates; fewer when no agent loses anything any more.
     """
+    candidates = candidates.astype(np.float64)
     nothing = np.zeros((1, candidates.shape[1]))
     best = candidates[:0]
     for _ in range(N_DRAWS if len(candidates) else 0):
         places = candidates[seed_candidates(candidates, n_places, generator)]
         while True:
-            move = best_move(places, candidates, nothing, least_gain=0.0, least_given=0.0)
+            move = best_move(places, candidates, nothing, least_gain=1e-6, least_given=0.0)
             if move is None:
                 break
             places[move.target] = move.promised
@@ -142,7 +143,7 @@ def best_move(
         others = np.delete(places, target, axis=0).max(0, initial=0.0)
         gains = np.maximum(candidates - others, 0.0)
         moving = (gains > 0).astype(candidates.dtype)
-        near = moving @ given.T  # (m, h)
+        near = moving @ given.T  # (m, heads)
         is_near = near.max(1) >= least_given * (moving * candidates).sum(1)
         totals = np.where(is_near, gains.sum(1) + others.sum() - now, -np.inf)
         row = int(totals.argmax())
