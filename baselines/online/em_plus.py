@@ -134,7 +134,9 @@ TASK_SETTINGS: dict[str, dict[str, Any]] = {
     "rmdp/ResourceGathering-n25-v0": {
         "candidates": "episodes",
         "memory": 2048,
-        "seeding_at": 0.25,
+        "seeding_at": 0.2,
+        "exploration": 0.6,
+        "n_starts": 3,
         "patience": 100,
         "least_gain": 0.001,
         "scout": False,
