@@ -141,6 +141,34 @@ def test_the_scout_trains_for_agents_to_whom_nobody_gave_much() -> None:
     assert rule.assignment[0, :, :2].sum(1).tolist() == [1.0] * 8
 
 
+def test_a_lost_representative_becomes_a_copy_of_another_and_a_scout() -> None:
+    task = point_task(100 * 64, n_representatives=3)
+    config = Config(**SMALL, review_interval=1, seeding=False)
+    learner = Learner(task, config, [0], "cpu")
+    rule = PlusRule(task, config, learner.collector, [0], "cpu")
+    rule.representatives[0] = [0, 0, 0, 0, 1, 1, 1, 2]
+    learner.collect()
+    rewards = learner.collector.rewards
+    rewards.zero_()
+    rewards[0, ..., :4] = rewards[1, ..., 4:7] = 4.5  # of at most 5; nobody serves agent 7
+    returns = 20 * rewards.mean((1, 2)).numpy().T[None]
+    rule.after_collection(returns)
+    ((seed, move),) = rule.moves
+    assert (seed, move.target) == (0, 2) and move.source in (0, 1)
+    assert rule.assignment[0, :, 2].tolist() == [0, 0, 0, 0, 0, 0, 0, 1]
+    rule.after_update(learner)
+    heads = learner.get_state()[0]["actor.parameters.head_weight"][0]
+    np.testing.assert_array_equal(heads[2], heads[move.source])
+    # Once a place is seen that agent 7 gains from, it goes there.
+    rewards[2, 0, 0, 7] = 5.0
+    rewards[2, 1:, :, 7] = 1.0
+    rule.config = dataclasses.replace(config, n_candidates=2048)
+    rule.after_collection(20 * rewards.mean((1, 2)).numpy().T[None])
+    ((_, move),) = rule.moves
+    assert move.target == 2 and move.promised[7] == 100.0
+    assert rule.settling_until[0, 2] == 2 + config.patience and rule.scouting_until[0, 2] == 0
+
+
 def test_assignments_harden_as_the_temperature_falls() -> None:
     task = point_task(100 * 64)
     config = Config(**SMALL, temperature=10.0, scout=False, seeding=False)

@@ -20,9 +20,10 @@ switch:
     the place of representative j would raise sum_i max_j by the share `least_gain`, then j leaves
     its agents to the others (merge) and becomes a copy of the representative that is nearest to
     the candidate (split): actor head, critic head, moments of Adam. Until it has had `patience`
-    updates the E-step takes what the candidate promises for its returns. A representative that
-    gives its agents less than the share `least_given` of its place does not count as being there;
-    where nothing better is found for it, it becomes a copy of one that does, and a scout.
+    updates the E-step takes what the candidate promises for its returns. A representative whose
+    agents receive less than the share `least_share` of what agents of others do is lost: it stands
+    for what it gives, no more, and where nothing better is found for it, it becomes a copy of one
+    that is not, and a scout.
   - A scout (`scout`), one representative more in the first stage, `exploration` of all transitions.
     Nobody is served by it. It trains for the agents to whom nobody has given `reached` percent
     yet: as soon as it serves some, they are dropped, and it moves on along the range of
@@ -108,6 +109,9 @@ class Config(PPOConfig):
     """Smallest gain of welfare, as a share, for which a representative moves."""
     least_given: float = 0.1
     """Share of what a candidate promises that a representative must give already."""
+    least_share: float = 0.25
+    """What a representative must give to its agents, as a share of what one gives on average; one
+    that gives less is lost."""
     reached: float = 10.0
     """Percent of return that an agent has to have received from someone, to be of no interest to
     the scout."""
@@ -122,7 +126,7 @@ class Config(PPOConfig):
         """
         super().__post_init__()
         shares = ("exploration", "annealing", "seeding_at", "review_until")
-        check_range(self, 0.0, 1.0, *shares, "least_gain", "least_given")
+        check_range(self, 0.0, 1.0, *shares, "least_gain", "least_given", "least_share")
         check_range(self, 0, math.inf, "memory")
         check_range(self, 0.0, 100.0, "temperature", "reached")
         check_range(self, 1e-6, 100.0, "final_temperature")
@@ -291,15 +295,15 @@ class PlusRule:
     def _review(self, r: int, given: FloatArray) -> None:
         """Splits and merges representatives of seed r, if that gains something."""
         candidates = self._candidates(r)
-        places = given[: self.k].copy()
+        own = self.representatives[r] == np.arange(self.k)[:, None]  # (k, n)
         settling = self.settling_until[r] > self.n_steps
+        shares = (given[: self.k] * own).sum(1)
+        lost = ~settling & (shares < self.config.least_share * shares.mean())
+        places = given[: self.k].copy()
         places[settling] = self.promised[r, settling]
-        lost = np.flatnonzero(~settling)
-        for j in lost:
-            own = self.representatives[r] == j
-            totals = candidates[j][:, own].sum(1)
-            if len(totals) and 0 < self.config.least_given * totals.max() <= given[j, own].sum():
-                places[j], lost = candidates[j][totals.argmax()], lost[lost != j]
+        for j in np.flatnonzero(~settling & ~lost):
+            if len(candidates[j]):
+                places[j] = candidates[j][candidates[j][:, own[j]].sum(1).argmax()]
         move = best_move(
             places,
             np.concatenate([*candidates, self.memory[r]]),
@@ -311,7 +315,7 @@ class PlusRule:
             self._promise(r, move.target, move.promised)
             self.moves.append((r, move))
             self.scouting_until[r, move.target] = 0
-        self._send_scouts(r, lost, given)
+        self._send_scouts(r, np.flatnonzero(lost), given)
 
     def _send_scouts(self, r: int, lost: npt.NDArray[np.intp], given: FloatArray) -> None:
         """Makes scouts of representatives that hold no place: copies of ones that do."""

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from baselines.online.selection import local_search
+
 FloatArray = npt.NDArray[np.floating[Any]]
 
 N_DRAWS = 10
@@ -61,15 +63,10 @@ def seed_places(
         (n_places, n) chosen candidates; fewer when no agent loses anything any more.
     """
     candidates = candidates.astype(np.float64)
-    nothing = np.zeros((1, candidates.shape[1]))
     best = candidates[:0]
     for _ in range(N_DRAWS if len(candidates) else 0):
-        places = candidates[seed_candidates(candidates, n_places, generator)]
-        while True:
-            move = best_move(places, candidates, nothing, least_gain=1e-6, least_given=0.0)
-            if move is None:
-                break
-            places[move.target] = move.promised
+        start = seed_candidates(candidates, n_places, generator)
+        places = candidates[local_search(candidates.T, len(start), start.tolist())]
         if places.max(0, initial=0.0).sum() > best.max(0, initial=0.0).sum():
             best = places
     return best
