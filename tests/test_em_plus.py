@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.online import em
 from baselines.online.em_plus import Config, PlusRule, solve
 from baselines.online.learner import Learner
 from baselines.online.restructuring import best_move, remember, seed_candidates, seed_places
@@ -172,6 +173,18 @@ def test_a_lost_representative_becomes_a_copy_of_another_and_a_scout() -> None:
     assert rule.settling_until[0, 2] == 2 + config.patience and rule.scouting_until[0, 2] == 0
 
 
+def test_with_everything_off_it_is_em() -> None:
+    task, settings = point_task(20 * 64), {"n_envs": 2, "batch_size": 64, "minibatch_size": 16}
+    off = Config(**settings, seeding=False, split_merge=False, scout=False)
+    (plus,) = solve(task, off, [0], "cpu", RunLog(task, [0]))
+    (plain,) = em.solve(task, em.Config(**settings), [0], "cpu", RunLog(task, [0]))
+    np.testing.assert_array_equal(plus.assignment, plain.assignment)
+    assert (plus.assignment.sum(0) > 0).all()  # EM lends agents where em_plus sends scouts
+    observations = np.linspace(-1, 1, 9)[:, None]
+    for p, q in zip(plus.policies, plain.policies, strict=True):
+        np.testing.assert_array_equal(p.act(observations), q.act(observations))
+
+
 def test_assignments_harden_as_the_temperature_falls() -> None:
     task = point_task(100 * 64)
     config = Config(**SMALL, temperature=10.0, scout=False, seeding=False)
@@ -201,9 +214,12 @@ def test_ablation_switches_every_part_once(task_id: str) -> None:
         make_config(load_solver("em_plus"), task, settings)
 
 
-def test_stopped_with_several_starts_it_continues_to_the_same_solution(tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", [0, 8])
+def test_stopped_with_several_starts_it_continues_to_the_same_solution(
+    tmp_path: Path, memory: int
+) -> None:
     task = point_task(20 * 64)
-    config = Config(**SMALL, n_starts=2, exploration=0.6, review_interval=1, memory=8)
+    config = Config(**SMALL, n_starts=2, exploration=0.6, review_interval=1, memory=memory)
     whole = solve(task, config, [3, 4], "cpu", RunLog(task, [3, 4]))
     folders = [tmp_path / "3", tmp_path / "4"]
     for folder in folders:

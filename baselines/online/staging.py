@@ -231,7 +231,10 @@ def solve_in_stages(
     number = 0 if checkpoint is None else int(checkpoint[1][0]["stage"])
     training = StagedTraining(task, config, seeds, device, stages[number], make_rule)
     if checkpoint is not None:
-        arrays = {name: a.reshape(-1, *a.shape[2:]) for name, a in checkpoint[0].items()}
+        arrays = {
+            name: array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
+            for name, array in checkpoint[0].items()
+        }
         training.set_state(arrays, [own for state in checkpoint[1] for own in state["starts"]])
     while not (training.is_over and number + 1 == len(stages)):
         if training.is_over:
