@@ -76,6 +76,7 @@ def test_a_representative_that_is_worth_little_moves_where_agents_have_nothing()
     assert best_move(places, candidates, places, least_gain=0.01, least_given=0.1) is None
     assert best_move(places, candidates, given, least_gain=0.9, least_given=0.1) is None
     assert best_move(places, places, given, least_gain=0.0, least_given=0.0) is None
+    assert best_move(places, places[:0], given, least_gain=0.0, least_given=0.0) is None
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -174,7 +175,7 @@ def test_a_lost_representative_becomes_a_copy_of_another_and_a_scout() -> None:
 
 
 def test_with_everything_off_it_is_em() -> None:
-    task, settings = point_task(20 * 64), {"n_envs": 2, "batch_size": 64, "minibatch_size": 16}
+    task, settings = point_task(20 * 64), SMALL | {"n_epochs": 10}
     off = Config(**settings, seeding=False, split_merge=False, scout=False)
     (plus,) = solve(task, off, [0], "cpu", RunLog(task, [0]))
     (plain,) = em.solve(task, em.Config(**settings), [0], "cpu", RunLog(task, [0]))

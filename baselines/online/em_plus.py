@@ -35,8 +35,8 @@ switch:
 
 Choices: a representative without agents trains as a scout does, where EM lends it an agent.
 `candidates` says what can be repeated: a transition where rewards come all the time, a whole
-episode where they come at its end. The first places a bound on what moves can know: a speed seen in
-one step of a stride may not be one that a robot can hold.
+episode where they come at its end. The first may promise too much: a speed seen in one step of a
+stride may not be one that a robot can hold.
 """
 
 from __future__ import annotations
@@ -207,10 +207,10 @@ class PlusRule:
         """Promises candidates to all representatives of seed r, each to one that is near."""
         candidates = np.concatenate([*self._candidates(r), self.memory[r]])
         places = seed_places(candidates, self.k, np.random.default_rng([self.seeds[r], 6]))
-        near = (places == places.max(0)) @ given[: self.k].T
+        near = (places == places.max(0, initial=0.0)) @ given[: self.k].T
         for place, j in zip(*linear_sum_assignment(near, maximize=True), strict=True):
             self._promise(r, j, places[place])
-        self.is_seeded[r] = True
+        self.is_seeded[r] = len(places) > 0
 
     def _review(self, r: int, given: FloatArray) -> None:
         """Splits and merges representatives of seed r, if that gains something."""

@@ -136,7 +136,7 @@ def best_move(
     """
     now = places.max(0, initial=0.0).sum()
     best, least = None, max(least_gain * now, 1e-9)
-    for target in range(len(places)):
+    for target in range(len(places) if len(candidates) else 0):
         others = np.delete(places, target, axis=0).max(0, initial=0.0)
         gains = np.maximum(candidates - others, 0.0)
         moving = (gains > 0).astype(candidates.dtype)
