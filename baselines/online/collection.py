@@ -84,6 +84,9 @@ class Collector:
         node_returns: (R, B, k) moving average of each node's return with each representative
             (equation 10), in percent; nan where no episode has ended yet.
         average_returns: (R, n, k) the same of each agent.
+        rewards: (R k, T, E, B) of the last batch, times reward_scale, until an update uses them up.
+        finished: the episodes that ended in the last batch: the representative, out of R k, of each
+            (F,), and all nodes' returns (F, B) in percent.
     """
 
     def __init__(self, task: Task, config: PPOConfig, seeds: Sequence[int], device: str) -> None:
@@ -114,8 +117,9 @@ class Collector:
         rows, n = (self.n_policies, config.n_envs), self.nodes.size
         self.episode_returns = torch.zeros(*rows, n, device=device)
         self._set_node_returns(np.full((self.n_seeds, n, self.n_representatives), np.nan))
+        self.finished = np.empty(0, np.intp), np.empty((0, n))
         # The only array of its size, written anew by each `collect`: fresh memory is slower.
-        self._rewards = torch.empty(rows[0], self.n_steps, rows[1], n, device=device)
+        self.rewards = torch.empty(rows[0], self.n_steps, rows[1], n, device=device)
 
     def collect(self, actor: HeadedNetwork) -> Batch:
         """Acts for T steps in every copy of the world, and updates `average_returns`."""
@@ -153,8 +157,8 @@ class Collector:
 
         for policy, own in enumerate(tensor(outcomes)):
             rewards = self.nodes.population.rewards(own)
-            torch.mul(rewards, self.config.reward_scale, out=self._rewards[policy])
-        self._average_returns(self._rewards, ended)
+            torch.mul(rewards, self.config.reward_scale, out=self.rewards[policy])
+        self._average_returns(self.rewards, ended)
         return Batch(
             observations=tensor(observations),
             last_observations=tensor(last),
@@ -162,7 +166,7 @@ class Collector:
             log_probs=self.actions.log_probs_of_samples(
                 actor, tensor(outputs), tensor(actions), tensor(noise)
             ),
-            rewards=self._rewards,
+            rewards=self.rewards,
             ended=tensor(ended),
             truncations=where,
             final_observations=tensor(final_observations),
@@ -257,14 +261,17 @@ class Collector:
                 returns.append(self.episode_returns[policy, copy].cpu().numpy())
                 self.episode_returns[policy, copy] = 0.0
         if not policies:
+            self.finished = np.empty(0, np.intp), np.empty((0, rewards.shape[-1]))
             return
         policy, values = np.concatenate(policies), np.concatenate(returns)
         by_policy = np.argsort(policy, kind="stable")
         policy, values = policy[by_policy], values[by_policy].astype(np.float64)
+        values /= self.config.reward_scale
+        self.finished = policy, values
         mixing = self.config.mixing
         table = self.node_returns.transpose(0, 2, 1).reshape(self.n_policies, -1)
         for p in np.unique(policy):
-            returns_of_p = values[policy == p] / self.config.reward_scale
+            returns_of_p = values[policy == p]
             weights = mixing * (1 - mixing) ** np.arange(len(returns_of_p))[::-1]
             if np.isnan(table[p, 0]):
                 weights[0] /= mixing

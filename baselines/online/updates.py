@@ -202,6 +202,13 @@ class Updates:
         self.critic.clip_gradient(self.config.max_gradient_norm)
         self._optimizers["critic"].step()
 
+    def copy_representative(self, seed: int, source: int, target: int) -> None:
+        """Makes a seed's representative `target` a copy of `source`: heads and Adam's moments."""
+        first = seed * self.n_representatives
+        for name, network in self._networks.items():
+            for flat in self._flat_tensors(name).values():
+                network.copy_head(flat, first + source, first + target)
+
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
         """Networks, Adam's moments and generators: arrays (R, ...), and JSON for each seed."""
         arrays = {
