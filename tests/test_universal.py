@@ -16,7 +16,7 @@ from baselines.online.conditioned import Learner
 from baselines.online.conditioned_network import TwoLayerNetwork
 from baselines.online.conditioned_policies import make_solution
 from baselines.online.preferences import TargetConditions, WeightConditions, make_conditions
-from baselines.online.selection import local_search, select
+from baselines.online.selection import best_on_a_line, local_search, select
 from rmdp_bench import LinearPopulation, TargetPopulation, load_solution, save_solution
 from rmdp_bench.ceilings import constant_speed_optimum
 from rmdp_bench.evaluation import evaluate
@@ -74,6 +74,29 @@ def test_selection_proves_what_swaps_do_not_find() -> None:
 
 
 @pytest.mark.parametrize("case", range(30))
+def test_a_line_is_solved_by_dynamic_programming(case: int) -> None:
+    """Rows that rise and then fall, with ties and zeros: no start and no programme is needed."""
+    generator = np.random.default_rng(case)
+    n, m = generator.integers(2, 12), generator.integers(2, 10)
+    places = generator.uniform(0, 1, (n, 1))
+    welfare = np.maximum(generator.uniform(0.5, 2) - 4 * np.abs(places - np.linspace(0, 1, m)), 0)
+    k = int(generator.integers(1, m + 1))
+    chosen = best_on_a_line(welfare, k)
+    assert len(set(chosen.tolist())) == k
+    assert welfare[:, chosen].max(1).mean() == pytest.approx(brute_force(welfare, k))
+
+
+def test_a_choice_on_a_line_that_is_not_quite_one_is_exact_too() -> None:
+    beaten = 0
+    for case in range(60):
+        welfare, k = random_welfare(case)
+        best = brute_force(welfare, k)
+        assert select(welfare, k, on_a_line=True).welfare == pytest.approx(best)
+        beaten += welfare[:, best_on_a_line(welfare, k)].max(1).mean() < best - 1e-9
+    assert beaten > 0
+
+
+@pytest.mark.parametrize("case", range(30))
 def test_selection_too_large_for_a_proof_has_a_valid_bound(case: int) -> None:
     welfare, k = random_welfare(case)
     found = select(welfare, k, max_variables=0)
@@ -116,6 +139,28 @@ def test_gradients_are_those_of_autograd() -> None:
     for name, value in p.items():
         assert value.grad is not None
         torch.testing.assert_close(network.gradients[name], value.grad)
+
+
+@pytest.mark.parametrize("task", [point_task(2_048), get_task("ResourceGathering-n25-k5-v0")])
+def test_compiled_updates_are_those_of_torch(task: Task) -> None:
+    # Sizes that no power of two divides, and steps that leave the clipping range.
+    odd = {"hidden_size": 13, "n_envs": 3, "batch_size": 210, "minibatch_size": 35}
+    config = universal.Config(**odd, learning_rate=5e-3, entropy_coefficient=0.1)
+    learners = [Learner(task, config, 2_100, 0, "cpu") for _ in range(2)]
+    learners[1].compiled = False
+    batch = [learner.collect() for learner in learners][0]
+    batch.advantages = torch.randn(210, generator=torch.Generator().manual_seed(0))
+    for learner in learners:
+        learner.random = np.random.default_rng(1)
+        for _ in range(2):
+            learner.update(batch)
+        learner.worlds.envs.close()
+    compiled, plain = (learner.get_state()[0] for learner in learners)
+    assert set(compiled) == set(plain)
+    for name, array in compiled.items():
+        if name.startswith(("actor", "critic")):
+            tolerance = 2e-5 * float(np.abs(array).max())
+            np.testing.assert_allclose(plain[name], array, rtol=0, atol=tolerance, err_msg=name)
 
 
 def test_frozen_policies_act_as_the_conditioned_one(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ One seed is one `Learner`: it gets the same numbers whichever seeds are trained 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from baselines.online.actions import clipped_surrogate, make_actions
+from baselines.online.conditioned_compiled import ADAM_EPSILON, Batch, train
 from baselines.online.conditioned_network import TwoLayerNetwork
 from baselines.online.conditioned_policies import FrozenActor
 from baselines.online.conditioned_settings import TrainingConfig
@@ -30,22 +30,6 @@ from rmdp_bench import Task
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
-@dataclass
-class Batch:
-    """Transitions of one iteration, M = T E of them."""
-
-    inputs: Tensor
-    """(M, d + f) normalised observations and features."""
-    actions: Tensor
-    """(M, a)"""
-    log_probs: Tensor
-    """(M,) when the actions were taken."""
-    advantages: Tensor
-    """(M,) standardised."""
-    targets: Tensor
-    """(M,) of the critic."""
-
-
 class Learner:
     """A conditioned policy in training, for one seed.
 
@@ -53,6 +37,7 @@ class Learner:
         worlds: in which it acts.
         actor, critic: the networks.
         transitions: made so far, in all copies of the world.
+        compiled: whether updates run in compiled loops, which a CPU does; the same to rounding.
         mean_reward: training reward per step of the last batch.
     """
 
@@ -86,8 +71,9 @@ class Learner:
             (inputs, hidden, 1), head_gain=1.0, generator=generator, device=device
         )
         self.networks = {"actor": self.actor, "critic": self.critic}
+        self.compiled = device == "cpu"
         self.optimizers = {
-            name: torch.optim.Adam([network.flat], eps=1e-5, fused=True)
+            name: torch.optim.Adam([network.flat], eps=ADAM_EPSILON, fused=True)
             for name, network in self.networks.items()
         }
 
@@ -154,13 +140,24 @@ class Learner:
         config = self.config
         rate = self._anneal(config.learning_rate, config.final_learning_rate)
         entropy = self._anneal(config.entropy_coefficient, config.final_entropy_coefficient)
+        n_rows = len(batch.targets)
+        order = np.stack([self.random.permutation(n_rows) for _ in range(config.n_epochs)])
+        order = order.reshape(-1, config.minibatch_size)
+        if self.compiled:
+            train(
+                self._tensors(),
+                batch,
+                order,
+                config,
+                self.actions,
+                learning_rate=rate,
+                entropy=entropy,
+            )
+            return
         for optimizer in self.optimizers.values():
             optimizer.param_groups[0]["lr"] = rate
-        n_rows = len(batch.targets)
-        for _ in range(config.n_epochs):
-            order = torch.from_numpy(self.random.permutation(n_rows)).to(self.device)
-            for rows in order.split(config.minibatch_size):
-                self._step(batch, rows, entropy)
+        for rows in torch.from_numpy(order).to(self.device):
+            self._step(batch, rows, entropy)
 
     def _step(self, batch: Batch, rows: Tensor, entropy: float) -> None:
         """One gradient step of actor and critic."""
