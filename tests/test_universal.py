@@ -149,7 +149,7 @@ def test_compiled_updates_are_those_of_torch(task: Task) -> None:
     learners = [Learner(task, config, 2_100, 0, "cpu") for _ in range(2)]
     learners[1].compiled = False
     batch = [learner.collect() for learner in learners][0]
-    batch.advantages = torch.randn(210, generator=torch.Generator().manual_seed(0))
+    batch = batch._replace(advantages=torch.linspace(-2, 2, len(batch.targets)))
     for learner in learners:
         learner.random = np.random.default_rng(1)
         for _ in range(2):
@@ -273,7 +273,7 @@ def test_stopped_it_continues_to_the_same_solution(tmp_path: Path) -> None:
 
 def test_target_rewards() -> None:
     config = universal.Config(shaping_reach=2.0)
-    conditions = make_conditions(POPULATION, config)
+    conditions = make_conditions(POPULATION, config, (2,))
     assert isinstance(conditions, TargetConditions)
     speeds = np.array([[0.0], [0.3], [0.9], [1.2]])
     zero = np.zeros((4, 1))
@@ -288,7 +288,7 @@ def test_target_rewards() -> None:
 
 def test_weight_conditions_are_mean_weights_of_groups() -> None:
     weights = np.random.default_rng(0).normal(size=(6, 4))
-    conditions = WeightConditions(LinearPopulation(weights))
+    conditions = WeightConditions(LinearPopulation(weights), universal.Config(), (3,))
     served_by = np.array([0, 2, 2, 0, 2, 2])
     proposed = conditions.proposals(served_by, 3)
     expected = [weights[[0, 3]].mean(0), weights[[1, 2, 4, 5]].mean(0)]

@@ -11,7 +11,7 @@ One seed is one `Learner`: it gets the same numbers whichever seeds are trained 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from baselines.online.conditioned_network import TwoLayerNetwork
 from baselines.online.conditioned_policies import FrozenActor
 from baselines.online.conditioned_settings import TrainingConfig
 from baselines.online.conditioned_worlds import ConditionedWorlds
+from baselines.online.elites import Elites
 from rmdp_bench import Task
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -42,7 +43,13 @@ class Learner:
     """
 
     def __init__(
-        self, task: Task, config: TrainingConfig, total: int, seed: int, device: str
+        self,
+        task: Task,
+        config: TrainingConfig,
+        total: int,
+        seed: int,
+        device: str,
+        budgets: Sequence[int] = (),
     ) -> None:
         """Makes the worlds, the networks and the random generators.
 
@@ -52,10 +59,11 @@ class Learner:
             total: transitions over which the schedules run.
             seed: 0 to 2**31 - 1.
             device: "cpu" or "cuda"; the worlds and all random numbers stay on the CPU.
+            budgets: numbers of conditions that will be chosen; none: the task's.
         """
         self.task, self.config, self.total, self.device = task, config, total, device
         self.transitions, self.mean_reward = 0, 0.0
-        self.worlds = ConditionedWorlds(task, config, seed)
+        self.worlds = ConditionedWorlds(task, config, seed, budgets or (task.n_representatives,))
         self.random = self.worlds.random
         self.actions = make_actions(self.worlds.envs.single_action_space)
         generator = torch.Generator().manual_seed(seed)
@@ -90,6 +98,7 @@ class Learner:
         log_std = self.actor.parameters.get("log_std")
         std = None if log_std is None else log_std.exp().cpu().numpy()
         shaping = self._anneal(config.shaping, config.final_shaping, linear=True)
+        outcomes: list[FloatArray] = []
         total = 0.0
         for t in range(n_steps):
             raw[t] = worlds.observations
@@ -99,6 +108,7 @@ class Learner:
             step = worlds.step(self.actions.for_envs(actions[t]), shaping)
             rewards[t], ended[t] = step.rewards * config.reward_scale, step.ended
             total += step.rewards.sum()
+            outcomes.append(step.outcomes)
             if step.cut.size:
                 values = self.critic.evaluate(self._tensor(step.cut_inputs))[:, 0]
                 rewards[t, step.cut] += self.task.gamma * values
@@ -113,13 +123,45 @@ class Learner:
             self.actor, *(self._tensor(array[None]) for array in (outputs, actions, noise))
         )
         spread = advantages.std() + config.advantage_offset
-        return Batch(
+        batch = Batch(
             inputs=self._tensor(inputs).flatten(0, 1),
             actions=self._tensor(actions).flatten(0, 1),
             log_probs=log_probs.flatten(),
             advantages=self._tensor((advantages - advantages.mean()) / spread).flatten(),
             targets=self._tensor(advantages + values[:-1]).flatten(),
         )
+        elites = worlds.conditions.elites
+        if elites is None or config.focus + config.imitation == 0:
+            return batch
+        elites.record(raw, actions, np.stack(outcomes), ended)
+        elites.plan(self.random)
+        return self._with_elites(batch, elites, spread) if elites.conditions else batch
+
+    def _with_elites(self, batch: Batch, elites: Elites, spread: float) -> Batch:
+        """Adds steps of the best episodes for planned conditions, as if they were made just now."""
+        config = self.config
+        n_rows = int(config.imitation * config.batch_size) // config.minibatch_size
+        n_rows *= config.minibatch_size
+        if n_rows == 0:
+            return batch
+        parts, found = [], 0
+        while found < n_rows:
+            for condition in elites.draw(config.n_envs, self.random):
+                episode = elites.best(condition)
+                rows = np.repeat(condition[None], len(episode.actions), axis=0)
+                inputs = self.worlds.inputs(episode.observations, rows)
+                returns = elites.returns_to_go(episode, condition, self.task.gamma)
+                parts.append((inputs, episode.actions, returns * config.reward_scale))
+                found += len(rows)
+        inputs, actions, returns = (
+            self._tensor(np.concatenate(part)[:n_rows]) for part in zip(*parts, strict=True)
+        )
+        values = self._tensor(self.critic.evaluate(inputs)[:, 0])
+        outputs = self.actor.forward(inputs)[0]
+        log_probs, _ = self.actions.log_probs(self.actor, outputs[None], actions[None])
+        gains = (returns - values).clamp(min=0.0)
+        own = Batch(inputs, actions, log_probs[0], gains / spread, values + gains)
+        return Batch(*(torch.cat(pair) for pair in zip(batch, own, strict=True)))
 
     def _advantages(
         self, rewards: FloatArray, ended: npt.NDArray[np.bool_], values: FloatArray

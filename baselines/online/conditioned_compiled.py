@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +26,8 @@ _LIBRARIES = ThreadpoolController()
 ADAM_EPSILON = 1e-5
 
 
-@dataclass
-class Batch:
-    """Transitions of one iteration, M = T E of them."""
+class Batch(NamedTuple):
+    """Transitions of one iteration, M = T E of them and those that are imitated."""
 
     inputs: Tensor
     """(M, d + f) normalised observations and features."""

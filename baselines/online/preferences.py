@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from baselines.online.conditioned_settings import TrainingConfig
+from baselines.online.elites import Elites
 from rmdp_bench import LinearPopulation, Population, TargetPopulation, constant_speed_optimum
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -24,10 +26,14 @@ class Conditions(Protocol):
         n_features: f, numbers that the networks read of a condition.
         segment: steps after which a copy of the world gets a new condition in training; 0: at the
             end of an episode only.
+        on_a_line: whether candidates come in the order of agents' preferences (`select`).
+        elites: training episodes to learn from again, if there are.
     """
 
     n_features: int
     segment: int
+    on_a_line: bool
+    elites: Elites | None
 
     def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
         """Conditions (size, p) to train on."""
@@ -67,6 +73,9 @@ class TargetConditions:
     The training reward is, next to the agent's own (1 on the target, 0 beyond the width), a dense
     term that falls linearly over `reach`: most conditions never see the first one by chance.
     """
+
+    on_a_line = True
+    elites = None
 
     def __init__(self, population: TargetPopulation, config: TrainingConfig) -> None:
         """Covers the range of the population's targets.
@@ -125,11 +134,21 @@ class WeightConditions:
     """A condition is the mean of a group's weights; it is read relative to its greatest."""
 
     segment = 0
+    on_a_line = False
 
-    def __init__(self, population: LinearPopulation) -> None:
-        """Groups of the population's agents."""
-        self.weights = population.weights
+    def __init__(
+        self, population: LinearPopulation, config: TrainingConfig, budgets: Sequence[int]
+    ) -> None:
+        """Groups of the population's agents.
+
+        Args:
+            population: the agents.
+            config: says how often the planned groups are drawn.
+            budgets: numbers of groups to plan for.
+        """
+        self.weights, self.focus = population.weights, config.focus
         self.n_agents, self.n_features = self.weights.shape
+        self.elites = Elites(self.weights, budgets)
 
     def _means(self, members: npt.NDArray[np.bool_]) -> FloatArray:
         """Mean weights (B, m) of groups (B, n)."""
@@ -137,6 +156,14 @@ class WeightConditions:
         return means
 
     def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
+        """Random groups, and those that `elites` planned."""
+        conditions = self._draw_groups(size, generator)
+        if self.focus > 0 and self.elites.conditions:
+            planned = generator.random(size) < self.focus
+            conditions[planned] = self.elites.draw(int(planned.sum()), generator)
+        return conditions
+
+    def _draw_groups(self, size: int, generator: np.random.Generator) -> FloatArray:
         """Random groups: half of any size alike often, half as often of 1 or 2 as of 4 to 8."""
         n = self.n_agents
         sizes = generator.integers(1, n + 1, size)
@@ -165,9 +192,10 @@ class WeightConditions:
         return rewards
 
     def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
-        """Everybody, each agent alone, and random groups."""
-        known = np.concatenate([self.weights.mean(0, keepdims=True), self.weights])[:size]
-        return np.concatenate([known, self.draw(size - len(known), generator)])
+        """The planned groups, everybody, each agent alone, and random groups."""
+        everybody = self.weights.mean(0, keepdims=True)
+        known = np.concatenate([*self.elites.conditions, everybody, self.weights])[:size]
+        return np.concatenate([known, self._draw_groups(size - len(known), generator)])
 
     def proposals(self, served_by: IntArray, n_groups: int) -> FloatArray:
         """Each group's own mean weights."""
@@ -180,8 +208,10 @@ class WeightConditions:
         return self._means(served_by == np.arange(n_groups)[:, None]), served_by
 
 
-def make_conditions(population: Population, config: TrainingConfig) -> Conditions:
-    """The conditions of a population."""
+def make_conditions(
+    population: Population, config: TrainingConfig, budgets: Sequence[int]
+) -> Conditions:
+    """The conditions of a population, of which so many will be chosen."""
     if isinstance(population, TargetPopulation):
         return TargetConditions(population, config)
-    return WeightConditions(population)
+    return WeightConditions(population, config, budgets)

@@ -15,11 +15,13 @@ nothing. Here the acting is learned once:
 
 The budget is that of ALL policies together: `total_transitions`, of which steps 2 and 4 take their
 part, and never more than k times the task's transitions per policy. What is reported "per policy"
-is all that was made divided by k. Training does not depend on k, but for that limit.
+is all that was made divided by k. Nothing else in training depends on k: tasks that differ in k
+and have the same total (`family`) are solved by one training, which hands in solutions for all.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +37,7 @@ from baselines.online.conditioned_settings import TASK_SETTINGS, TrainingConfig
 from baselines.online.selection import select
 from baselines.online.trials import try_conditions
 from baselines.settings import check_range
-from rmdp_bench import Interrupted, RunLog, Solution, Task
+from rmdp_bench import Interrupted, RunLog, Solution, Task, list_tasks
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -72,14 +74,36 @@ def config_for(task: Task) -> Config:
     return Config(**TASK_SETTINGS.get(task.env_id, {}))
 
 
+def total_transitions(task: Task, config: Config) -> int:
+    """Transitions of everything, all policies together."""
+    return min(config.total_transitions, task.transitions * task.n_representatives)
+
+
 def budget(task: Task, config: Config) -> tuple[int, int]:
     """Transitions for training, in whole batches, and number of candidates that the rest allows."""
-    total = min(config.total_transitions, task.transitions * task.n_representatives)
-    per_candidate = config.n_episodes * task.max_episode_steps
+    total, per_candidate = (
+        total_transitions(task, config),
+        config.n_episodes * task.max_episode_steps,
+    )
     n_candidates = min(config.n_candidates, max(total // (4 * per_candidate), 1))
     n_candidates = max(n_candidates, task.n_representatives)
     left = total - n_candidates * per_candidate
     return left // config.batch_size * config.batch_size, n_candidates
+
+
+def family(task: Task, config: Config) -> list[Task]:
+    """The task, and the others that the same training serves; ascending in k.
+
+    They are those of the same environment that would train and try conditions alike.
+    """
+    changed = {"transitions": task.transitions, "n_eval_episodes": task.n_eval_episodes}
+    others = [
+        dataclasses.replace(other, **changed)
+        for other in list_tasks()
+        if (other.env_id, other.track) == (task.env_id, task.track) and other.id != task.id
+    ]
+    alike = [other for other in others if budget(other, config) == budget(task, config)]
+    return sorted([task, *alike], key=lambda member: member.n_representatives)
 
 
 def check(task: Task, config: Config) -> None:
@@ -105,7 +129,8 @@ class Run:
         """Makes the worlds and the networks."""
         self.task, self.config, self.seed = task, config, seed
         self.training, self.n_candidates = budget(task, config)
-        self.learner = Learner(task, config, self.training, seed, device)
+        self.budgets = [member.n_representatives for member in family(task, config)]
+        self.learner = Learner(task, config, self.training, seed, device, self.budgets)
         self.conditions = self.learner.worlds.conditions
         self.tried = 0
         """Transitions of the roll-outs that conditions were chosen by."""
@@ -121,27 +146,47 @@ class Run:
         self.tried += trial.transitions
         return trial.welfare
 
-    def choose(self) -> Solution:
-        """Tries the candidates, chooses k of them, and searches on from their groups."""
-        k = self.task.n_representatives
+    def choose(self) -> dict[int, Solution]:
+        """Tries the candidates, chooses k of them for every budget k, and searches on from there.
+
+        A choice of conditions splits the agents into groups; where a condition of a group's own can
+        be made, it is tried too, until no budget gains or the transitions are used up.
+        """
         candidates = self.conditions.candidates(
             self.n_candidates, np.random.default_rng([self.seed, 6])
         )
         welfare = self.welfare(candidates)
-        chosen = select(welfare, k).chosen
-        best = welfare[:, chosen].max(1).mean()
+        chosen = {k: self.select(welfare, k) for k in self.budgets}
+        improving = self.budgets
         for _ in range(self.config.n_rounds):
-            served_by = welfare[:, chosen].argmax(1)
-            proposed = self.conditions.proposals(served_by, k)
+            groups = [
+                self.conditions.proposals(welfare[:, chosen[k]].argmax(1), k) for k in improving
+            ]
+            proposed = np.unique(np.concatenate([candidates[:0], *groups]), axis=0)
+            new = ~(proposed[:, None] == candidates).all(2).any(1)
+            proposed = proposed[new][: self.n_affordable()]
             if len(proposed) == 0:
                 break
             candidates = np.concatenate([candidates, proposed])
             welfare = np.concatenate([welfare, self.welfare(proposed)], axis=1)
-            chosen = select(welfare, k).chosen
-            before, best = best, welfare[:, chosen].max(1).mean()
-            if best <= before + 1e-9:
-                break
-        return self.solution(candidates[chosen], welfare[:, chosen].argmax(1))
+            before = {k: welfare[:, chosen[k]].max(1).mean() for k in self.budgets}
+            chosen = {k: self.select(welfare, k) for k in self.budgets}
+            after = {k: welfare[:, chosen[k]].max(1).mean() for k in self.budgets}
+            improving = [k for k in self.budgets if after[k] > before[k] + 1e-9]
+        return {
+            k: self.solution(candidates[own], welfare[:, own].argmax(1))
+            for k, own in chosen.items()
+        }
+
+    def select(self, welfare: FloatArray, k: int) -> npt.NDArray[np.intp]:
+        """The best k candidates."""
+        return select(welfare, k, on_a_line=self.conditions.on_a_line).chosen
+
+    def n_affordable(self) -> int:
+        """Conditions that can be tried with the transitions that are left."""
+        used = self.learner.transitions + self.tried
+        left = total_transitions(self.task, self.config) - used
+        return max(left // (self.config.n_episodes * self.task.max_episode_steps), 0)
 
     def planned(self) -> Solution:
         """The solution that would be best if every condition were followed perfectly."""
@@ -177,21 +222,38 @@ def solve(
             save(runs, log)
             if log.stop_requested:
                 raise Interrupted
-    solutions = [run.choose() for run in runs]
+    chosen = [run.choose() for run in runs]
     total = max(run.learner.transitions + run.tried for run in runs)
     log.progress(-(-total // k), {"reward": [run.learner.mean_reward for run in runs]})
     for run in runs:
         run.learner.worlds.envs.close()
-    return solutions
+    for member in family(task, config):
+        if member.id != task.id:
+            own = member.n_representatives
+            log.add_solutions(member, [by_k[own] for by_k in chosen], -(-total // own))
+    return [by_k[k] for by_k in chosen]
 
 
 def save(runs: Sequence[Run], log: RunLog) -> None:
     """Saves a checkpoint of all seeds."""
     states = [run.learner.get_state() for run in runs]
-    names = states[0][0]
-    arrays = {name: np.stack([own[name] for own, _ in states]) for name in names}
+    names = {name: array for own, _ in states for name, array in own.items()}
+    arrays = {
+        name: stack([own[name] if name in own else array[:0] for own, _ in states])
+        for name, array in names.items()
+    }
     per_policy = runs[0].learner.transitions // runs[0].task.n_representatives
     log.save_checkpoint(per_policy, arrays, [state for _, state in states])
+
+
+def stack(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Arrays with the seeds as a new first axis, zeros after the end of those that are shorter."""
+    if arrays[0].ndim == 0:
+        return np.stack(arrays)
+    stacked = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
+    for row, array in zip(stacked, arrays, strict=True):
+        row[: len(array)] = array
+    return stacked
 
 
 def resume(runs: Sequence[Run], log: RunLog) -> None:

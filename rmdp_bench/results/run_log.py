@@ -27,6 +27,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ CHECKPOINT_SECONDS = 180.0
 
 class Interrupted(Exception):
     """A solver raises it after it saved a checkpoint because a stop was requested."""
+
+
+@dataclass(frozen=True)
+class OtherTask:
+    """What a run gives for another task than its own.
+
+    Attributes:
+        task: it; of the same environment.
+        solutions: one for each seed.
+        transitions: per policy, that these policies took.
+    """
+
+    task: Task
+    solutions: Sequence[Solution]
+    transitions: int
 
 
 class RunLog:
@@ -92,6 +108,8 @@ class RunLog:
         self.curves: list[list[dict[str, float | None]]] = [[] for _ in self.seeds]
         self.transitions = 0
         """Transitions per policy that the solver has reported."""
+        self.others: list[OtherTask] = []
+        """Solutions of other tasks that the solver has handed in."""
         self._directories = None if directories is None else tuple(directories)
         self._resume_at = resume_at
         self._n_checkpoints = resume_at or 0
@@ -251,6 +269,27 @@ class RunLog:
         self._write_curves()  # without the rows after the checkpoint
         self._report(self.transitions)
         return stack_arrays(saved), [checkpoint.state["solver"] for checkpoint in saved]
+
+    def add_solutions(self, task: Task, solutions: Sequence[Solution], transitions: int) -> None:
+        """Hand in solutions of another task, which the same training gives.
+
+        They are scored and recorded in that task's run directories, unless something is there.
+
+        Args:
+            task: another budget of the same environment, with the transitions and the evaluation
+                episodes of this run's task.
+            solutions: one per seed, as `solve` returns them.
+            transitions: per policy of that task, of everything that they took.
+
+        Raises:
+            ValueError: not one per seed, the environment is another, or the task has a solution.
+        """
+        self._check_one_per_seed(solutions, f"solutions of {task.id}")
+        if task.env_id != self.task.env_id or task.track != self.task.track:
+            raise ValueError(f"{task.id} is of another environment than {self.task.id}")
+        if task.id in {self.task.id, *(other.task.id for other in self.others)}:
+            raise ValueError(f"{task.id} has a solution from this run already")
+        self.others.append(OtherTask(task, tuple(solutions), transitions))
 
     def complete_curve(self, solutions: Sequence[Solution]) -> None:
         """End a curve, if there is one, with the final solutions; the harness calls it."""
