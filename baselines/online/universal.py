@@ -230,7 +230,7 @@ def solve(
     for member in family(task, config):
         if member.id != task.id:
             own = member.n_representatives
-            log.add_solutions(member, [by_k[own] for by_k in chosen], -(-total // own))
+            log.add_solutions(member.id, [by_k[own] for by_k in chosen], -(-total // own))
     return [by_k[k] for by_k in chosen]
 
 
