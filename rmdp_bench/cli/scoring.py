@@ -29,14 +29,15 @@ _SCORES = {
 }
 """Track -> columns."""
 _OPTIONAL = (
-    *("Nash", "Gini", "transitions", "10th pct.", "scoring s", "IQM [95 %]", "regret"),
-    *("worst agent", "extrapolating", "unseen", "RMSE", "seeds"),
+    *("Nash", "Gini", "10th pct.", "scoring s", "IQM [95 %]", "regret"),
+    *("transitions", "worst agent", "extrapolating", "unseen", "RMSE", "seeds"),
 )
 _IQM = "IQM: interquartile mean over seeds with its bootstrap interval."
 _NOTE = {
     "online": (
         "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
-        f"error. {_IQM} regret: welfare lost against the greedy assignment."
+        f"error. {_IQM} regret: welfare lost against the greedy assignment. transitions: budget "
+        "per policy; used: of it, by the solver's count."
     ),
     "offline": (
         "normalised: return of the test agents, 0 for uniform actions and 100 for planning with "
@@ -123,19 +124,20 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
     for task in dict.fromkeys(summary.task for summary in summaries):
         own = [summary for summary in summaries if summary.task == task]
         track = get_task(task).track
-        columns = ["solver", "seeds", "transitions", *_SCORES[track], "transitions/s"]
+        columns = ["solver", "seeds", "transitions", "used", *_SCORES[track], "transitions/s"]
         rows = [
             [
                 _name(summary),
                 str(len(summary.seeds)),
                 number(summary.transitions or None, 0),
+                number(summary.transitions_used, 0),
                 *_scores(summary),
                 number(summary.transitions_per_second, 0),
             ]
             for summary in own
         ]
         if track == "offline":
-            columns, rows = columns[:2] + columns[3:-1], [row[:2] + row[3:-1] for row in rows]
+            columns, rows = columns[:2] + columns[4:-1], [row[:2] + row[4:-1] for row in rows]
         note = _revisions(own)
         note += _NOTE[track] if task == summaries[-1].task else ""
         print_table(task, columns, rows, optional=("transitions/s", *_OPTIONAL), note=note)
@@ -149,15 +151,15 @@ def _print_quality(table: Table) -> None:
             "welfare": number(ceiling, 2),
             "of ceiling": "100.0 %",
         }
-        rows.append(["exact ceiling", "computed", "–", "–", *exact.values()])
+        rows.append(["exact ceiling", "computed", "–", "–", "–", *exact.values()])
     n_exact = len(rows)
     for entry in table.entries:
         own = entry.summary
-        transitions = number(own.transitions or None, 0)
-        rows.append([_name(own), entry.source, str(len(own.seeds)), transitions, *_scores(own)])
+        transitions = [number(own.transitions or None, 0), number(own.transitions_used, 0)]
+        rows.append([_name(own), entry.source, str(len(own.seeds)), *transitions, *_scores(own)])
     print_table(
         f"{table.task.id}: quality",
-        ["solver", "from", "seeds", "transitions", *scores],
+        ["solver", "from", "seeds", "transitions", "used", *scores],
         rows,
         n_left=2,
         optional=_OPTIONAL,
