@@ -33,6 +33,7 @@ SMALL: dict[str, Any] = {
     "learning_rate": 3e-3,
     "segment": 10,
     "n_candidates": 21,
+    "n_proposals": 10,
     "n_episodes": 2,
 }
 POPULATION = TargetPopulation(TARGETS, width=0.6, peak=100 / N_STEPS)
@@ -282,6 +283,14 @@ def test_target_rewards() -> None:
     np.testing.assert_allclose(rewards, 0.75 * own + 0.25 * dense)
     draws = conditions.draw(1000, np.random.default_rng(0))
     assert TARGETS.min() <= draws.min() < -0.6 and 0.6 < draws.max() <= TARGETS.max()
+    candidates = conditions.candidates(5, np.random.default_rng(0))
+    np.testing.assert_allclose(candidates[:, 0], np.linspace(-0.62, 0.62, 5))
+    chosen = np.array([[0.0], [TARGETS.max()]])
+    for number, step in enumerate((0.155, 0.0775, 0.03875, 0.019375)):
+        expected = [-step, TARGETS.max() - step, step, TARGETS.max()]
+        proposed = conditions.proposals(chosen, np.zeros(len(TARGETS)), number)
+        np.testing.assert_allclose(proposed[:, 0], expected)
+    assert conditions.proposals(chosen, np.zeros(len(TARGETS)), 4).shape == (0, 1)
     served, groups = conditions.plan(2)
     np.testing.assert_allclose(served[groups][:, 0], np.where(TARGETS < 0, -0.6, 0.6))
 
@@ -290,7 +299,7 @@ def test_weight_conditions_are_mean_weights_of_groups() -> None:
     weights = np.random.default_rng(0).normal(size=(6, 4))
     conditions = WeightConditions(LinearPopulation(weights), universal.Config(), (3,))
     served_by = np.array([0, 2, 2, 0, 2, 2])
-    proposed = conditions.proposals(served_by, 3)
+    proposed = conditions.proposals(np.zeros((3, 4)), served_by, 0)
     expected = [weights[[0, 3]].mean(0), weights[[1, 2, 4, 5]].mean(0)]
     np.testing.assert_allclose(proposed, expected)
     outcomes = np.random.default_rng(1).normal(size=(2, 4))

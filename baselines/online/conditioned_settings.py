@@ -109,6 +109,7 @@ events, so that one episode says little."""
 _RESOURCE_GATHERING: dict[str, Any] = {
     "total_transitions": 1_000_000,
     "n_candidates": 501,
+    "n_proposals": 460,
     "hidden_size": 64,
     "learning_rate": 1e-3,
     "focus": 0.5,
@@ -121,12 +122,13 @@ _RESOURCE_GATHERING: dict[str, Any] = {
 }
 """Those of the other solvers where they have them: its limit of 40 steps is a rule of the game."""
 
-_CHEETAH = {100: {"total_transitions": 2_000_000}, 1000: {"n_candidates": 401}}
+_MANY_AGENTS: dict[str, Any] = {"n_candidates": 401, "n_proposals": 0}
+_CHEETAH = {100: {"total_transitions": 2_000_000}, 1000: _MANY_AGENTS}
 
 TASK_SETTINGS: dict[str, dict[str, Any]] = {
     **{f"rmdp/HalfCheetahVel-n{n}-v0": _SPEEDS | own for n, own in _CHEETAH.items()},
     **{
-        f"rmdp/{robot}Vel-n{n}-v0": _LEGGED | ({"n_candidates": 401} if n == 1000 else {})
+        f"rmdp/{robot}Vel-n{n}-v0": _LEGGED | (_MANY_AGENTS if n == 1000 else {})
         for robot in ("Hopper", "Walker2d", "Ant")
         for n in (100, 1000)
     },

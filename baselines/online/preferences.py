@@ -60,8 +60,14 @@ class Conditions(Protocol):
     def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
         """Conditions (size, p) to choose from."""
 
-    def proposals(self, served_by: IntArray, n_groups: int) -> FloatArray:
-        """Conditions for the groups of a choice, (m, p); none where they bring nothing new."""
+    def proposals(self, chosen: FloatArray, served_by: IntArray, number: int) -> FloatArray:
+        """Conditions (m, p) that a choice suggests.
+
+        Args:
+            chosen: (k, p) conditions.
+            served_by: (n,) the one that serves each agent best.
+            number: of earlier rounds of proposals.
+        """
 
     def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
         """Conditions (k, p), and the one of each agent (n,), before anything is known."""
@@ -90,6 +96,7 @@ class TargetConditions:
         self.centres = np.linspace(self.low, self.high, N_CENTRES)
         self.spacing = max(self.high - self.low, 1e-6) / (N_CENTRES - 1)
         self.n_features = N_CENTRES + 1
+        self.distance = self.high - self.low  # between candidates
 
     def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
         """Uniform over the range: (size, 1)."""
@@ -118,11 +125,18 @@ class TargetConditions:
 
     def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
         """Evenly spaced over the range."""
+        self.distance = (self.high - self.low) / max(size - 1, 1)
         return np.linspace(self.low, self.high, size)[:, None]
 
-    def proposals(self, served_by: IntArray, n_groups: int) -> FloatArray:
-        """None: the candidates lie closer than any two agents can tell."""
-        return np.empty((0, 1))
+    def proposals(self, chosen: FloatArray, served_by: IntArray, number: int) -> FloatArray:
+        """Half way to the neighbours on either side, as long as an agent can tell the difference.
+
+        An evenly spaced candidate costs a group whose targets lie to one side of it its distance.
+        """
+        step = self.distance / 2 ** (number + 1)
+        if step < self.width / 32:
+            return np.empty((0, 1))
+        return np.concatenate([chosen - step, chosen + step]).clip(self.low, self.high)
 
     def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
         """The best targets if each were held perfectly."""
@@ -197,9 +211,9 @@ class WeightConditions:
         known = np.concatenate([*self.elites.conditions, everybody, self.weights])[:size]
         return np.concatenate([known, self._draw_groups(size - len(known), generator)])
 
-    def proposals(self, served_by: IntArray, n_groups: int) -> FloatArray:
+    def proposals(self, chosen: FloatArray, served_by: IntArray, number: int) -> FloatArray:
         """Each group's own mean weights."""
-        members = served_by == np.arange(n_groups)[:, None]
+        members = served_by == np.arange(len(chosen))[:, None]
         return self._means(members[members.any(1)])
 
     def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:

@@ -8,8 +8,9 @@ nothing. Here the acting is learned once:
   2. Candidate conditions are rolled out without noise, from training seeds. The dynamics are
      shared, so each episode gives every agent's return: a welfare matrix (n agents, m candidates).
   3. The best k candidates for the n agents are chosen exactly (`selection`).
-  4. For linear preferences the groups of that choice give new candidates, their mean weights, until
-     nothing improves: the E-step and the M-step of EM without any training.
+  4. The choice suggests new candidates, until none is new: between targets and their neighbours,
+     or for linear preferences the mean weights of the groups that the choice splits the agents
+     into, which is the E-step and the M-step of EM without any training.
   5. Each chosen condition is frozen into a policy of its own, and each agent is assigned to the
      policy that served it best in step 2.
 
@@ -25,7 +26,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -50,13 +51,15 @@ class Config(TrainingConfig):
 
     total_transitions: int = 10_000_000
     """Transitions of everything, all k policies together; at most k times the task's."""
-    n_candidates: int = 101
+    n_candidates: int = 81
     """Conditions that are rolled out to choose from; fewer if they would take a quarter of all
     transitions."""
     n_episodes: int = 1
     """Episodes for each of them."""
+    n_proposals: int = 80
+    """Most further conditions that the local search tries; fewer if they would take an eighth."""
     n_rounds: int = 10
-    """Most rounds of local search (linear preferences)."""
+    """Most rounds of local search."""
 
     def __post_init__(self) -> None:
         """Checks the settings.
@@ -66,7 +69,7 @@ class Config(TrainingConfig):
         """
         super().__post_init__()
         check_range(self, 1, math.inf, "total_transitions", "n_candidates", "n_episodes")
-        check_range(self, 0, math.inf, "n_rounds")
+        check_range(self, 0, math.inf, "n_rounds", "n_proposals")
 
 
 def config_for(task: Task) -> Config:
@@ -79,16 +82,24 @@ def total_transitions(task: Task, config: Config) -> int:
     return min(config.total_transitions, task.transitions * task.n_representatives)
 
 
-def budget(task: Task, config: Config) -> tuple[int, int]:
-    """Transitions for training, in whole batches, and number of candidates that the rest allows."""
-    total, per_candidate = (
-        total_transitions(task, config),
-        config.n_episodes * task.max_episode_steps,
-    )
-    n_candidates = min(config.n_candidates, max(total // (4 * per_candidate), 1))
+class Budget(NamedTuple):
+    """What the transitions are for."""
+
+    training: int
+    """Transitions, in whole batches."""
+    n_candidates: int
+    n_proposals: int
+
+
+def budget(task: Task, config: Config) -> Budget:
+    """Shares out the transitions; the trials are counted as if no episode ended early."""
+    total = total_transitions(task, config)
+    per_condition = config.n_episodes * task.max_episode_steps
+    n_candidates = min(config.n_candidates, max(total // (4 * per_condition), 1))
     n_candidates = max(n_candidates, task.n_representatives)
-    left = total - n_candidates * per_candidate
-    return left // config.batch_size * config.batch_size, n_candidates
+    n_proposals = min(config.n_proposals, total // (8 * per_condition))
+    left = total - (n_candidates + n_proposals) * per_condition
+    return Budget(left // config.batch_size * config.batch_size, n_candidates, n_proposals)
 
 
 def family(task: Task, config: Config) -> list[Task]:
@@ -112,13 +123,14 @@ def check(task: Task, config: Config) -> None:
     Raises:
         ValueError: if nothing is left for training once the conditions have been tried.
     """
-    training, n_candidates = budget(task, config)
-    if training < config.batch_size:
-        steps = n_candidates * config.n_episodes * task.max_episode_steps
+    own = budget(task, config)
+    if own.training < config.batch_size:
+        n_conditions = own.n_candidates + own.n_proposals
+        steps = n_conditions * config.n_episodes * task.max_episode_steps
         least = -(-(steps + config.batch_size) // task.n_representatives)
         raise ValueError(
             f"{task.transitions} transitions per policy are too few to train on and to try "
-            f"{n_candidates} conditions; expected at least {least}"
+            f"{n_conditions} conditions; expected at least {least}"
         )
 
 
@@ -128,7 +140,7 @@ class Run:
     def __init__(self, task: Task, config: Config, seed: int, device: str) -> None:
         """Makes the worlds and the networks."""
         self.task, self.config, self.seed = task, config, seed
-        self.training, self.n_candidates = budget(task, config)
+        self.training, self.n_candidates, _ = budget(task, config)
         self.budgets = [member.n_representatives for member in family(task, config)]
         self.learner = Learner(task, config, self.training, seed, device, self.budgets)
         self.conditions = self.learner.worlds.conditions
@@ -147,32 +159,29 @@ class Run:
         return trial.welfare
 
     def choose(self) -> dict[int, Solution]:
-        """Tries the candidates, chooses k of them for every budget k, and searches on from there.
+        """Tries candidates, chooses k of them for every budget k, and searches on from there.
 
-        A choice of conditions splits the agents into groups; where a condition of a group's own can
-        be made, it is tried too, until no budget gains or the transitions are used up.
+        Conditions that the chosen ones suggest are tried as well, until there are none that are
+        new or the transitions are used up.
         """
-        candidates = self.conditions.candidates(
-            self.n_candidates, np.random.default_rng([self.seed, 6])
-        )
+        generator = np.random.default_rng([self.seed, 6])
+        candidates = self.conditions.candidates(self.n_candidates, generator)
         welfare = self.welfare(candidates)
         chosen = {k: self.select(welfare, k) for k in self.budgets}
-        improving = self.budgets
-        for _ in range(self.config.n_rounds):
-            groups = [
-                self.conditions.proposals(welfare[:, chosen[k]].argmax(1), k) for k in improving
-            ]
-            proposed = np.unique(np.concatenate([candidates[:0], *groups]), axis=0)
-            new = ~(proposed[:, None] == candidates).all(2).any(1)
-            proposed = proposed[new][: self.n_affordable()]
-            if len(proposed) == 0:
+        for number in range(self.config.n_rounds):
+            proposed = [candidates[:0]]
+            for own in chosen.values():
+                served_by = welfare[:, own].argmax(1)
+                proposed.append(self.conditions.proposals(candidates[own], served_by, number))
+            new = np.unique(np.concatenate(proposed), axis=0)
+            new = new[~(new[:, None] == candidates).all(2).any(1)][: self.n_affordable()]
+            if len(new) == 0:
                 break
-            candidates = np.concatenate([candidates, proposed])
-            welfare = np.concatenate([welfare, self.welfare(proposed)], axis=1)
-            before = {k: welfare[:, chosen[k]].max(1).mean() for k in self.budgets}
+            candidates = np.concatenate([candidates, new])
+            order = np.lexsort(candidates.T[:1]) if self.conditions.on_a_line else slice(None)
+            welfare = np.concatenate([welfare, self.welfare(new)], axis=1)[:, order]
+            candidates = candidates[order]
             chosen = {k: self.select(welfare, k) for k in self.budgets}
-            after = {k: welfare[:, chosen[k]].max(1).mean() for k in self.budgets}
-            improving = [k for k in self.budgets if after[k] > before[k] + 1e-9]
         return {
             k: self.solution(candidates[own], welfare[:, own].argmax(1))
             for k, own in chosen.items()
