@@ -46,12 +46,12 @@ def test_the_oldest_are_forgotten() -> None:
 
 
 def test_groups_are_those_of_the_best_choice() -> None:
-    weights = [[1, 0], [0.8, 0], [0, 1], [0.5, 0.5]]
+    weights = np.array([[1, 0], [0.8, 0], [0, 1], [0.5, 0.5]])
     elites = elites_of([6, 1], [1, 6], [4, 4], weights=weights)
     elites.plan(np.random.default_rng(0))
     one, two = elites.conditions
-    np.testing.assert_allclose(one, [np.mean(weights, axis=0)])
-    groups = [np.mean([weights[0], weights[1]], axis=0), np.mean([weights[2], weights[3]], axis=0)]
+    np.testing.assert_allclose(one, [weights.mean(0)])
+    groups = [weights[:2].mean(0), weights[2:].mean(0)]
     found = two[np.argsort(-two[:, 0])]
     # The fourth agent gets 3.5 of either: it is with one group or the other.
     assert np.allclose(found[0], groups[0]) or np.allclose(found[1], weights[2])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from baselines.online import universal
-from rmdp_bench.files import locked
+from rmdp_bench.evaluation import evaluate_all
+from rmdp_bench.files import locked, write_json
 from rmdp_bench.results import Request, RunLog, make_request, read_result, run, running
 from rmdp_bench.results.checkpoints import Checkpoint, write_checkpoints
 from rmdp_bench.results.progress import NoDisplay
@@ -81,7 +82,7 @@ def test_a_run_killed_before_its_own_record_completes_both(
     class Killed(BaseException):
         pass
 
-    evaluate_all, calls = running.evaluate_all, []
+    calls: list[int] = []
 
     def dies_at_second(*arguments: Any, **keywords: Any) -> Any:
         calls.append(1)
@@ -115,7 +116,7 @@ def test_what_others_made_is_left_alone(request_both: Request) -> None:
     other = other_request(request_both)
     other.directory(0).mkdir(parents=True)
     changed = dataclasses.replace(request_both.config, noise=0.125)
-    running.write_json(
+    write_json(
         other.directory(0) / "run.json", other_request(request_both, config=changed).document(0)
     )
     display = Listening()
@@ -130,7 +131,7 @@ def test_what_others_made_is_left_alone(request_both: Request) -> None:
 def test_an_interrupted_run_of_the_other_task_is_completed(request_both: Request) -> None:
     other = other_request(request_both)
     other.directory(0).mkdir(parents=True)
-    running.write_json(other.directory(0) / "run.json", other.document(0))
+    write_json(other.directory(0) / "run.json", other.document(0))
     write_checkpoints([other.directory(0)], 1, [Checkpoint({}, {})])
     run(request_both)
     assert read_result(other.directory(0) / "result.json").trained_for == TASK

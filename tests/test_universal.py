@@ -145,7 +145,7 @@ def test_gradients_are_those_of_autograd() -> None:
 @pytest.mark.parametrize("task", [point_task(2_048), get_task("ResourceGathering-n25-k5-v0")])
 def test_compiled_updates_are_those_of_torch(task: Task) -> None:
     # Sizes that no power of two divides, and steps that leave the clipping range.
-    odd = {"hidden_size": 13, "n_envs": 3, "batch_size": 210, "minibatch_size": 35}
+    odd: dict[str, Any] = {"hidden_size": 13, "n_envs": 3, "batch_size": 210, "minibatch_size": 35}
     config = universal.Config(**odd, learning_rate=5e-3, entropy_coefficient=0.1)
     learners = [Learner(task, config, 2_100, 0, "cpu") for _ in range(2)]
     learners[1].compiled = False

@@ -148,14 +148,13 @@ class Learner:
         while found < n_rows:
             for condition in elites.draw(config.n_envs, self.random):
                 episode = elites.best(condition)
-                rows = np.repeat(condition[None], len(episode.actions), axis=0)
-                inputs = self.worlds.inputs(episode.observations, rows)
-                returns = elites.returns_to_go(episode, condition, self.task.gamma)
-                parts.append((inputs, episode.actions, returns * config.reward_scale))
-                found += len(rows)
-        inputs, actions, returns = (
-            self._tensor(np.concatenate(part)[:n_rows]) for part in zip(*parts, strict=True)
-        )
+                repeated = np.repeat(condition[None], len(episode.actions), axis=0)
+                own_inputs = self.worlds.inputs(episode.observations, repeated)
+                own_returns = elites.returns_to_go(episode, condition, self.task.gamma)
+                parts.append((own_inputs, episode.actions, own_returns * config.reward_scale))
+                found += len(repeated)
+        rows_of = (np.concatenate(part)[:n_rows] for part in zip(*parts, strict=True))
+        inputs, actions, returns = map(self._tensor, rows_of)
         values = self._tensor(self.critic.evaluate(inputs)[:, 0])
         outputs = self.actor.forward(inputs)[0]
         log_probs, _ = self.actions.log_probs(self.actor, outputs[None], actions[None])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -63,9 +63,6 @@ def train(
         entropy: weight of the entropy bonus.
     """
 
-    def parts(name: str) -> list[npt.NDArray[Any]]:
-        return [tensors[name + part].numpy() for part in ("", ".exp_avg", ".exp_avg_sq")]
-
     inputs, actions = batch.inputs.numpy(), batch.actions.numpy()
     advantages, log_probs = batch.advantages.numpy(), batch.log_probs.numpy()
     n_steps = int(tensors["actor.step"])
@@ -73,11 +70,22 @@ def train(
 
     def train_critic() -> None:
         targets = batch.targets.numpy()
-        kernels.train_critic(*parts("critic"), config.hidden_size, inputs, targets, order, *shared)
+        kernels.train_critic(
+            tensors["critic"].numpy(),
+            tensors["critic.exp_avg"].numpy(),
+            tensors["critic.exp_avg_sq"].numpy(),
+            config.hidden_size,
+            inputs,
+            targets,
+            order,
+            *shared,
+        )
 
     def train_actor() -> None:
         kernels.train_actor(
-            *parts("actor"),
+            tensors["actor"].numpy(),
+            tensors["actor.exp_avg"].numpy(),
+            tensors["actor.exp_avg_sq"].numpy(),
             config.hidden_size,
             kind.n_outputs,
             kind.has_log_std,

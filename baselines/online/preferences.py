@@ -27,13 +27,15 @@ class Conditions(Protocol):
         segment: steps after which a copy of the world gets a new condition in training; 0: at the
             end of an episode only.
         on_a_line: whether candidates come in the order of agents' preferences (`select`).
-        elites: training episodes to learn from again, if there are.
     """
 
     n_features: int
     segment: int
     on_a_line: bool
-    elites: Elites | None
+
+    @property
+    def elites(self) -> Elites | None:
+        """Training episodes to learn from again, if there are."""
 
     def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
         """Conditions (size, p) to train on."""

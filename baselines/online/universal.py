@@ -97,8 +97,10 @@ def budget(task: Task, config: Config) -> Budget:
     per_condition = config.n_episodes * task.max_episode_steps
     n_candidates = min(config.n_candidates, max(total // (4 * per_condition), 1))
     n_candidates = max(n_candidates, task.n_representatives)
-    n_proposals = min(config.n_proposals, total // (8 * per_condition))
-    left = total - (n_candidates + n_proposals) * per_condition
+    left = total - n_candidates * per_condition
+    spare = max(left - config.batch_size, 0)
+    n_proposals = min(config.n_proposals, total // (8 * per_condition), spare // per_condition)
+    left -= n_proposals * per_condition
     return Budget(left // config.batch_size * config.batch_size, n_candidates, n_proposals)
 
 
@@ -107,9 +109,10 @@ def family(task: Task, config: Config) -> list[Task]:
 
     They are those of the same environment that would train and try conditions alike.
     """
-    changed = {"transitions": task.transitions, "n_eval_episodes": task.n_eval_episodes}
     others = [
-        dataclasses.replace(other, **changed)
+        dataclasses.replace(
+            other, transitions=task.transitions, n_eval_episodes=task.n_eval_episodes
+        )
         for other in list_tasks()
         if (other.env_id, other.track) == (task.env_id, task.track) and other.id != task.id
     ]
@@ -123,14 +126,13 @@ def check(task: Task, config: Config) -> None:
     Raises:
         ValueError: if nothing is left for training once the conditions have been tried.
     """
-    own = budget(task, config)
-    if own.training < config.batch_size:
-        n_conditions = own.n_candidates + own.n_proposals
-        steps = n_conditions * config.n_episodes * task.max_episode_steps
+    training, n_candidates, _ = budget(task, config)
+    if training < config.batch_size:
+        steps = n_candidates * config.n_episodes * task.max_episode_steps
         least = -(-(steps + config.batch_size) // task.n_representatives)
         raise ValueError(
             f"{task.transitions} transitions per policy are too few to train on and to try "
-            f"{n_conditions} conditions; expected at least {least}"
+            f"{n_candidates} conditions; expected at least {least}"
         )
 
 
