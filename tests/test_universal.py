@@ -288,9 +288,9 @@ def test_target_rewards() -> None:
     chosen = np.array([[0.0], [TARGETS.max()]])
     for number, step in enumerate((0.155, 0.0775, 0.03875, 0.019375)):
         expected = [-step, TARGETS.max() - step, step, TARGETS.max()]
-        proposed = conditions.proposals(chosen, np.zeros(len(TARGETS)), number)
+        proposed = conditions.proposals(chosen, np.zeros(len(TARGETS), int), number)
         np.testing.assert_allclose(proposed[:, 0], expected)
-    assert conditions.proposals(chosen, np.zeros(len(TARGETS)), 4).shape == (0, 1)
+    assert conditions.proposals(chosen, np.zeros(len(TARGETS), int), 4).shape == (0, 1)
     served, groups = conditions.plan(2)
     np.testing.assert_allclose(served[groups][:, 0], np.where(TARGETS < 0, -0.6, 0.6))
 

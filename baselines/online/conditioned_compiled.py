@@ -62,7 +62,6 @@ def train(
         learning_rate: Adam's step size.
         entropy: weight of the entropy bonus.
     """
-
     inputs, actions = batch.inputs.numpy(), batch.actions.numpy()
     advantages, log_probs = batch.advantages.numpy(), batch.log_probs.numpy()
     n_steps = int(tensors["actor.step"])
