@@ -98,11 +98,12 @@ class Elites:
     def plan(self, generator: np.random.Generator) -> None:
         """Splits the agents among the kept episodes, for every budget that there are enough for."""
         self.conditions = []
+        gains = (self.returns - self.returns.min(0)).T  # (n, A)
         for k in self.budgets:
             if k <= len(self.episodes):
                 n_starts = -(-N_STARTS // k)
                 starts = [[], *generator.integers(len(self.episodes), size=(n_starts, 1))]
-                choices = [local_search(self.returns.T, k, start) for start in starts]
+                choices = [local_search(gains, k, start) for start in starts]
                 chosen = max(choices, key=lambda own: self.returns[own].max(0).sum())
                 members = self.returns[chosen].argmax(0) == np.arange(k)[:, None]
                 members = members[members.any(1)]

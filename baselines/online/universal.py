@@ -190,8 +190,9 @@ class Run:
         }
 
     def select(self, welfare: FloatArray, k: int) -> npt.NDArray[np.intp]:
-        """The best k candidates."""
-        return select(welfare, k, on_a_line=self.conditions.on_a_line).chosen
+        """The best k candidates; what an agent has in any case does not matter."""
+        gains = welfare - welfare.min(1, keepdims=True)
+        return select(gains, k, on_a_line=self.conditions.on_a_line).chosen
 
     def n_affordable(self) -> int:
         """Conditions that can be tried with the transitions that are left."""
