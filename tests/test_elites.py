@@ -10,6 +10,8 @@ import pytest
 from baselines.online import universal
 from baselines.online.conditioned import Learner
 from baselines.online.elites import Elites
+from baselines.online.preferences import WeightConditions
+from rmdp_bench import LinearPopulation
 from rmdp_bench.tasks import get_task
 
 TASK = get_task("ResourceGathering-n25-k2-v0")
@@ -50,6 +52,9 @@ def test_groups_are_those_of_the_best_choice() -> None:
     elites = elites_of([6, 1], [1, 6], [4, 4], weights=weights)
     elites.plan(np.random.default_rng(0))
     one, two = elites.conditions
+    assert elites.served_by[0].tolist() == [0] * 4
+    for j, condition in enumerate(two):
+        np.testing.assert_allclose(condition, weights[elites.served_by[1] == j].mean(0))
     np.testing.assert_allclose(one, [weights.mean(0)])
     groups = [weights[:2].mean(0), weights[2:].mean(0)]
     found = two[np.argsort(-two[:, 0])]
@@ -61,6 +66,26 @@ def test_groups_are_those_of_the_best_choice() -> None:
     assert (drawn[:, None] == known).all(2).any(1).all()
     share = (drawn == one[0]).all(1).mean()
     assert 0.35 < share < 0.65  # a budget as often as the other
+
+
+def test_a_curve_shows_the_planned_groups() -> None:
+    """The last one is repeated where the best choice needs fewer policies."""
+    config = universal.Config(focus=0.5)
+    conditions = WeightConditions(LinearPopulation(np.eye(3)), config, (1, 2, 3))
+    before, in_turn = conditions.plan(2)
+    np.testing.assert_allclose(before, np.array([[0.5, 0, 0.5], [0, 1, 0]]))
+    assert in_turn.tolist() == [0, 1, 0]
+    outcomes = np.zeros((5, 1, 3))
+    outcomes[1::2, 0] = [[9, 9, 0], [0, 0, 9]]
+    conditions.elites.record(outcomes, outcomes, outcomes, np.arange(5)[:, None] % 2 == 0)
+    outcomes[1, 0] = [9, 0, 0]
+    conditions.elites.record(outcomes, outcomes, outcomes, np.arange(5)[:, None] % 2 == 0)
+    conditions.elites.plan(np.random.default_rng(0))
+    assert len(conditions.elites.conditions) == 2  # too few episodes for three
+    planned, served_by = conditions.plan(2)
+    expected = np.array([[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
+    np.testing.assert_allclose(planned[served_by], expected)
+    assert conditions.plan(3)[1].tolist() == [0, 1, 2]
 
 
 def test_returns_to_go_are_discounted() -> None:

@@ -46,6 +46,7 @@ class Elites:
 
     Attributes:
         conditions: for each budget the conditions (k, m) of its groups; none before the first plan.
+        served_by: for each budget the group of every agent (n,).
     """
 
     def __init__(self, weights: FloatArray, budgets: Sequence[int], capacity: int = 4000) -> None:
@@ -61,6 +62,7 @@ class Elites:
         self.returns = np.empty((0, len(weights)))
         self.totals = np.empty((0, weights.shape[1]))
         self.conditions: list[FloatArray] = []
+        self.served_by: list[IntArray] = []
 
     def record(
         self, observations: FloatArray, actions: FloatArray, outcomes: FloatArray, over: BoolArray
@@ -97,7 +99,7 @@ class Elites:
 
     def plan(self, generator: np.random.Generator) -> None:
         """Splits the agents among the kept episodes, for every budget that there are enough for."""
-        self.conditions = []
+        self.conditions, self.served_by = [], []
         gains = (self.returns - self.returns.min(0)).T  # (n, A)
         for k in self.budgets:
             if k <= len(self.episodes):
@@ -105,9 +107,10 @@ class Elites:
                 starts = [[], *generator.integers(len(self.episodes), size=(n_starts, 1))]
                 choices = [local_search(gains, k, start) for start in starts]
                 chosen = max(choices, key=lambda own: self.returns[own].max(0).sum())
-                members = self.returns[chosen].argmax(0) == np.arange(k)[:, None]
-                members = members[members.any(1)]
+                found, served_by = np.unique(self.returns[chosen].argmax(0), return_inverse=True)
+                members = served_by == np.arange(len(found))[:, None]
                 self.conditions.append(members @ self.weights / members.sum(1, keepdims=True))
+                self.served_by.append(served_by)
 
     def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
         """Planned conditions (size, m): of every budget alike often, of every group in it too."""
@@ -141,6 +144,7 @@ class Elites:
         arrays["lengths"] = np.array([len(episode.actions) for episode in self.episodes])
         arrays["groups"] = np.array([len(own) for own in self.conditions], np.int64)
         arrays["conditions"] = np.concatenate([self.totals[:0], *self.conditions])
+        arrays["served_by"] = np.array(self.served_by, np.int64).reshape(-1, len(self.weights))
         return {f"elites.{name}": array for name, array in arrays.items()}
 
     def set_state(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -159,3 +163,4 @@ class Elites:
         self.totals = np.array([episode.outcomes.sum(0) for episode in self.episodes])
         self.returns = self.totals @ self.weights.T
         self.conditions = cut("conditions", groups[groups > 0])
+        self.served_by = list(arrays["elites.served_by"][: len(self.conditions)])

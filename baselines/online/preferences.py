@@ -72,7 +72,7 @@ class Conditions(Protocol):
         """
 
     def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
-        """Conditions (k, p), and the one of each agent (n,), before anything is known."""
+        """Conditions (k, p), and the one of each agent (n,), by what is known in training."""
 
 
 class TargetConditions:
@@ -219,7 +219,13 @@ class WeightConditions:
         return self._means(members[members.any(1)])
 
     def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
-        """Agents dealt out in turn."""
+        """The planned groups, the last one repeated if they are fewer; else agents in turn."""
+        elites = self.elites
+        plans = dict(zip(elites.budgets, range(len(elites.conditions)), strict=False))
+        if n_groups in plans:
+            conditions = elites.conditions[plans[n_groups]]
+            rows = np.minimum(np.arange(n_groups), len(conditions) - 1)
+            return conditions[rows], elites.served_by[plans[n_groups]]
         served_by = np.arange(self.n_agents) % n_groups
         return self._means(served_by == np.arange(n_groups)[:, None]), served_by
 

@@ -201,7 +201,7 @@ class Run:
         return max(left // (self.config.n_episodes * self.task.max_episode_steps), 0)
 
     def planned(self) -> Solution:
-        """The solution that would be best if every condition were followed perfectly."""
+        """The solution that seems best without trials: the one that the curve is drawn for."""
         return self.solution(*self.conditions.plan(self.task.n_representatives))
 
     def solution(self, conditions: FloatArray, served_by: npt.NDArray[np.intp]) -> Solution:
