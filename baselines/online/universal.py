@@ -4,7 +4,8 @@ EM's split of the agents is a local optimum, and every one of its k policies lea
 nothing. Here the acting is learned once:
 
   1. One policy that reads a preference beside the state is trained over the population's range
-     (`conditioned`; universal policies are Schaul et al.'s, ICML 2015).
+     (`conditioned`; universal policies are Schaul et al.'s, ICML 2015). For linear preferences the
+     training episodes already split the agents into groups, which are trained for most (`elites`).
   2. Candidate conditions are rolled out without noise, from training seeds. The dynamics are
      shared, so each episode gives every agent's return: a welfare matrix (n agents, m candidates).
   3. The best k candidates for the n agents are chosen exactly (`selection`).
@@ -146,6 +147,8 @@ class Run:
         self.budgets = [member.n_representatives for member in family(task, config)]
         self.learner = Learner(task, config, self.training, seed, device, self.budgets)
         self.conditions = self.learner.worlds.conditions
+        self.gap = 0.0
+        """By how much another choice for the task could be better on the welfare matrix."""
         self.tried = 0
         """Transitions of the roll-outs that conditions were chosen by."""
 
@@ -192,7 +195,10 @@ class Run:
     def select(self, welfare: FloatArray, k: int) -> npt.NDArray[np.intp]:
         """The best k candidates; what an agent has in any case does not matter."""
         gains = welfare - welfare.min(1, keepdims=True)
-        return select(gains, k, on_a_line=self.conditions.on_a_line).chosen
+        selection = select(gains, k, on_a_line=self.conditions.on_a_line)
+        if k == self.task.n_representatives:
+            self.gap = selection.bound - selection.welfare
+        return selection.chosen
 
     def n_affordable(self) -> int:
         """Conditions that can be tried with the transitions that are left."""
@@ -236,7 +242,7 @@ def solve(
                 raise Interrupted
     chosen = [run.choose() for run in runs]
     total = max(run.learner.transitions + run.tried for run in runs)
-    log.progress(-(-total // k), {"reward": [run.learner.mean_reward for run in runs]})
+    log.progress(-(-total // k), {"selection_gap": [run.gap for run in runs]})
     for run in runs:
         run.learner.worlds.envs.close()
     for member in family(task, config):
