@@ -113,8 +113,13 @@ class Elites:
                 self.served_by.append(served_by)
 
     def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
-        """Planned conditions (size, m): of every budget alike often, of every group in it too."""
-        budgets = generator.integers(len(self.conditions), size=size)
+        """Planned conditions (size, m), those of k groups in proportion to k^(-1/4).
+
+        Few policies serve large groups, which take longest to learn; of many small ones each needs
+        its share.
+        """
+        weights = np.array([len(own) for own in self.conditions]) ** -0.25
+        budgets = generator.choice(len(weights), size, p=weights / weights.sum())
         drawn = np.empty((size, self.totals.shape[1]))
         for row, budget in enumerate(budgets):
             own = self.conditions[budget]
