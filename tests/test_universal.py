@@ -16,7 +16,7 @@ from baselines.online.conditioned import Learner
 from baselines.online.conditioned_network import TwoLayerNetwork
 from baselines.online.conditioned_policies import make_solution
 from baselines.online.preferences import TargetConditions, WeightConditions, make_conditions
-from baselines.online.selection import local_search, select
+from baselines.online.selection import best_on_a_line, local_search, select
 from rmdp_bench import LinearPopulation, TargetPopulation, load_solution, save_solution
 from rmdp_bench.ceilings import constant_speed_optimum
 from rmdp_bench.evaluation import evaluate
@@ -33,6 +33,7 @@ SMALL: dict[str, Any] = {
     "learning_rate": 3e-3,
     "segment": 10,
     "n_candidates": 21,
+    "n_proposals": 10,
     "n_episodes": 2,
 }
 POPULATION = TargetPopulation(TARGETS, width=0.6, peak=100 / N_STEPS)
@@ -70,6 +71,29 @@ def test_selection_proves_what_swaps_do_not_find() -> None:
         welfare, k = random_welfare(case)
         served = welfare[:, local_search(welfare, k)].max(1).mean()
         beaten += served < brute_force(welfare, k) - 1e-9
+    assert beaten > 0
+
+
+@pytest.mark.parametrize("case", range(30))
+def test_a_line_is_solved_by_dynamic_programming(case: int) -> None:
+    """Rows that rise and then fall, with ties and zeros: no start and no programme is needed."""
+    generator = np.random.default_rng(case)
+    n, m = generator.integers(2, 12), generator.integers(2, 10)
+    places = generator.uniform(0, 1, (n, 1))
+    welfare = np.maximum(generator.uniform(0.5, 2) - 4 * np.abs(places - np.linspace(0, 1, m)), 0)
+    k = int(generator.integers(1, m + 1))
+    chosen = best_on_a_line(welfare, k)
+    assert len(set(chosen.tolist())) == k
+    assert welfare[:, chosen].max(1).mean() == pytest.approx(brute_force(welfare, k))
+
+
+def test_a_choice_on_a_line_that_is_not_quite_one_is_exact_too() -> None:
+    beaten = 0
+    for case in range(60):
+        welfare, k = random_welfare(case)
+        best = brute_force(welfare, k)
+        assert select(welfare, k, on_a_line=True).welfare == pytest.approx(best)
+        beaten += welfare[:, best_on_a_line(welfare, k)].max(1).mean() < best - 1e-9
     assert beaten > 0
 
 
@@ -116,6 +140,28 @@ def test_gradients_are_those_of_autograd() -> None:
     for name, value in p.items():
         assert value.grad is not None
         torch.testing.assert_close(network.gradients[name], value.grad)
+
+
+@pytest.mark.parametrize("task", [point_task(2_048), get_task("ResourceGathering-n25-k5-v0")])
+def test_compiled_updates_are_those_of_torch(task: Task) -> None:
+    # Sizes that no power of two divides, and steps that leave the clipping range.
+    odd: dict[str, Any] = {"hidden_size": 13, "n_envs": 3, "batch_size": 210, "minibatch_size": 35}
+    config = universal.Config(**odd, learning_rate=5e-3, entropy_coefficient=0.1)
+    learners = [Learner(task, config, 2_100, 0, "cpu") for _ in range(2)]
+    learners[1].compiled = False
+    batch = [learner.collect() for learner in learners][0]
+    batch = batch._replace(advantages=torch.linspace(-2, 2, len(batch.targets)))
+    for learner in learners:
+        learner.random = np.random.default_rng(1)
+        for _ in range(2):
+            learner.update(batch)
+        learner.worlds.envs.close()
+    compiled, plain = (learner.get_state()[0] for learner in learners)
+    assert set(compiled) == set(plain)
+    for name, array in compiled.items():
+        if name.startswith(("actor", "critic")):
+            tolerance = 2e-5 * float(np.abs(array).max())
+            np.testing.assert_allclose(plain[name], array, rtol=0, atol=tolerance, err_msg=name)
 
 
 def test_frozen_policies_act_as_the_conditioned_one(tmp_path: Path) -> None:
@@ -228,7 +274,7 @@ def test_stopped_it_continues_to_the_same_solution(tmp_path: Path) -> None:
 
 def test_target_rewards() -> None:
     config = universal.Config(shaping_reach=2.0)
-    conditions = make_conditions(POPULATION, config)
+    conditions = make_conditions(POPULATION, config, (2,))
     assert isinstance(conditions, TargetConditions)
     speeds = np.array([[0.0], [0.3], [0.9], [1.2]])
     zero = np.zeros((4, 1))
@@ -237,15 +283,23 @@ def test_target_rewards() -> None:
     np.testing.assert_allclose(rewards, 0.75 * own + 0.25 * dense)
     draws = conditions.draw(1000, np.random.default_rng(0))
     assert TARGETS.min() <= draws.min() < -0.6 and 0.6 < draws.max() <= TARGETS.max()
+    candidates = conditions.candidates(5, np.random.default_rng(0))
+    np.testing.assert_allclose(candidates[:, 0], np.linspace(-0.62, 0.62, 5))
+    chosen = np.array([[0.0], [TARGETS.max()]])
+    for number, step in enumerate((0.155, 0.0775, 0.03875, 0.019375)):
+        expected = [-step, TARGETS.max() - step, step, TARGETS.max()]
+        proposed = conditions.proposals(chosen, np.zeros(len(TARGETS), int), number)
+        np.testing.assert_allclose(proposed[:, 0], expected)
+    assert conditions.proposals(chosen, np.zeros(len(TARGETS), int), 4).shape == (0, 1)
     served, groups = conditions.plan(2)
     np.testing.assert_allclose(served[groups][:, 0], np.where(TARGETS < 0, -0.6, 0.6))
 
 
 def test_weight_conditions_are_mean_weights_of_groups() -> None:
     weights = np.random.default_rng(0).normal(size=(6, 4))
-    conditions = WeightConditions(LinearPopulation(weights))
+    conditions = WeightConditions(LinearPopulation(weights), universal.Config(), (3,))
     served_by = np.array([0, 2, 2, 0, 2, 2])
-    proposed = conditions.proposals(served_by, 3)
+    proposed = conditions.proposals(np.zeros((3, 4)), served_by, 0)
     expected = [weights[[0, 3]].mean(0), weights[[1, 2, 4, 5]].mean(0)]
     np.testing.assert_allclose(proposed, expected)
     outcomes = np.random.default_rng(1).normal(size=(2, 4))

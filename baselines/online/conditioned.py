@@ -11,8 +11,7 @@ One seed is one `Learner`: it gets the same numbers whichever seeds are trained 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,29 +20,15 @@ import torch
 from torch import Tensor
 
 from baselines.online.actions import clipped_surrogate, make_actions
+from baselines.online.conditioned_compiled import ADAM_EPSILON, Batch, train
 from baselines.online.conditioned_network import TwoLayerNetwork
 from baselines.online.conditioned_policies import FrozenActor
 from baselines.online.conditioned_settings import TrainingConfig
 from baselines.online.conditioned_worlds import ConditionedWorlds
+from baselines.online.elites import Elites
 from rmdp_bench import Task
 
 FloatArray = npt.NDArray[np.floating[Any]]
-
-
-@dataclass
-class Batch:
-    """Transitions of one iteration, M = T E of them."""
-
-    inputs: Tensor
-    """(M, d + f) normalised observations and features."""
-    actions: Tensor
-    """(M, a)"""
-    log_probs: Tensor
-    """(M,) when the actions were taken."""
-    advantages: Tensor
-    """(M,) standardised."""
-    targets: Tensor
-    """(M,) of the critic."""
 
 
 class Learner:
@@ -53,11 +38,18 @@ class Learner:
         worlds: in which it acts.
         actor, critic: the networks.
         transitions: made so far, in all copies of the world.
+        compiled: whether updates run in compiled loops, which a CPU does; the same to rounding.
         mean_reward: training reward per step of the last batch.
     """
 
     def __init__(
-        self, task: Task, config: TrainingConfig, total: int, seed: int, device: str
+        self,
+        task: Task,
+        config: TrainingConfig,
+        total: int,
+        seed: int,
+        device: str,
+        budgets: Sequence[int] = (),
     ) -> None:
         """Makes the worlds, the networks and the random generators.
 
@@ -67,10 +59,11 @@ class Learner:
             total: transitions over which the schedules run.
             seed: 0 to 2**31 - 1.
             device: "cpu" or "cuda"; the worlds and all random numbers stay on the CPU.
+            budgets: numbers of conditions that will be chosen; none: the task's.
         """
         self.task, self.config, self.total, self.device = task, config, total, device
         self.transitions, self.mean_reward = 0, 0.0
-        self.worlds = ConditionedWorlds(task, config, seed)
+        self.worlds = ConditionedWorlds(task, config, seed, budgets or (task.n_representatives,))
         self.random = self.worlds.random
         self.actions = make_actions(self.worlds.envs.single_action_space)
         generator = torch.Generator().manual_seed(seed)
@@ -86,8 +79,9 @@ class Learner:
             (inputs, hidden, 1), head_gain=1.0, generator=generator, device=device
         )
         self.networks = {"actor": self.actor, "critic": self.critic}
+        self.compiled = device == "cpu"
         self.optimizers = {
-            name: torch.optim.Adam([network.flat], eps=1e-5, fused=True)
+            name: torch.optim.Adam([network.flat], eps=ADAM_EPSILON, fused=True)
             for name, network in self.networks.items()
         }
 
@@ -104,6 +98,7 @@ class Learner:
         log_std = self.actor.parameters.get("log_std")
         std = None if log_std is None else log_std.exp().cpu().numpy()
         shaping = self._anneal(config.shaping, config.final_shaping, linear=True)
+        outcomes: list[FloatArray] = []
         total = 0.0
         for t in range(n_steps):
             raw[t] = worlds.observations
@@ -113,6 +108,7 @@ class Learner:
             step = worlds.step(self.actions.for_envs(actions[t]), shaping)
             rewards[t], ended[t] = step.rewards * config.reward_scale, step.ended
             total += step.rewards.sum()
+            outcomes.append(step.outcomes)
             if step.cut.size:
                 values = self.critic.evaluate(self._tensor(step.cut_inputs))[:, 0]
                 rewards[t, step.cut] += self.task.gamma * values
@@ -127,13 +123,44 @@ class Learner:
             self.actor, *(self._tensor(array[None]) for array in (outputs, actions, noise))
         )
         spread = advantages.std() + config.advantage_offset
-        return Batch(
+        batch = Batch(
             inputs=self._tensor(inputs).flatten(0, 1),
             actions=self._tensor(actions).flatten(0, 1),
             log_probs=log_probs.flatten(),
             advantages=self._tensor((advantages - advantages.mean()) / spread).flatten(),
             targets=self._tensor(advantages + values[:-1]).flatten(),
         )
+        elites = worlds.conditions.elites
+        if elites is None or config.focus + config.imitation == 0:
+            return batch
+        elites.record(raw, actions, np.stack(outcomes), ended)
+        elites.plan(self.random)
+        return self._with_elites(batch, elites, spread) if elites.conditions else batch
+
+    def _with_elites(self, batch: Batch, elites: Elites, spread: float) -> Batch:
+        """Adds steps of the best episodes for planned conditions, as if they were made just now."""
+        config = self.config
+        n_rows = int(config.imitation * config.batch_size) // config.minibatch_size
+        n_rows *= config.minibatch_size
+        if n_rows == 0:
+            return batch
+        parts, found = [], 0
+        while found < n_rows:
+            for condition in elites.draw(config.n_envs, self.random):
+                episode = elites.best(condition)
+                repeated = np.repeat(condition[None], len(episode.actions), axis=0)
+                own_inputs = self.worlds.inputs(episode.observations, repeated)
+                own_returns = elites.returns_to_go(episode, condition, self.task.gamma)
+                parts.append((own_inputs, episode.actions, own_returns * config.reward_scale))
+                found += len(repeated)
+        rows_of = (np.concatenate(part)[:n_rows] for part in zip(*parts, strict=True))
+        inputs, actions, returns = map(self._tensor, rows_of)
+        values = self._tensor(self.critic.evaluate(inputs)[:, 0])
+        outputs = self.actor.forward(inputs)[0]
+        log_probs, _ = self.actions.log_probs(self.actor, outputs[None], actions[None])
+        gains = (returns - values).clamp(min=0.0)
+        own = Batch(inputs, actions, log_probs[0], gains / spread, values + gains)
+        return Batch(*(torch.cat(pair) for pair in zip(batch, own, strict=True)))
 
     def _advantages(
         self, rewards: FloatArray, ended: npt.NDArray[np.bool_], values: FloatArray
@@ -154,13 +181,24 @@ class Learner:
         config = self.config
         rate = self._anneal(config.learning_rate, config.final_learning_rate)
         entropy = self._anneal(config.entropy_coefficient, config.final_entropy_coefficient)
+        n_rows = len(batch.targets)
+        order = np.stack([self.random.permutation(n_rows) for _ in range(config.n_epochs)])
+        order = order.reshape(-1, config.minibatch_size)
+        if self.compiled:
+            train(
+                self._tensors(),
+                batch,
+                order,
+                config,
+                self.actions,
+                learning_rate=rate,
+                entropy=entropy,
+            )
+            return
         for optimizer in self.optimizers.values():
             optimizer.param_groups[0]["lr"] = rate
-        n_rows = len(batch.targets)
-        for _ in range(config.n_epochs):
-            order = torch.from_numpy(self.random.permutation(n_rows)).to(self.device)
-            for rows in order.split(config.minibatch_size):
-                self._step(batch, rows, entropy)
+        for rows in torch.from_numpy(order).to(self.device):
+            self._step(batch, rows, entropy)
 
     def _step(self, batch: Batch, rows: Tensor, entropy: float) -> None:
         """One gradient step of actor and critic."""

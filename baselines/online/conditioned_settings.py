@@ -59,6 +59,11 @@ class TrainingConfig:
     """Steps over which the dense term averages the outcome: a gait's speed oscillates."""
     shaping_reach: float = 20.0
     """Distance from the target at which the dense term is zero, in widths of the reward."""
+    focus: float = 0.0
+    """Share of the conditions in training that are those of groups which the best episodes so far
+    would serve, a group for each policy of each budget (linear preferences)."""
+    imitation: float = 0.0
+    """Steps of such episodes that join a batch, as a share of it; only where nothing is random."""
 
     def __post_init__(self) -> None:
         """Checks the settings.
@@ -73,7 +78,7 @@ class TrainingConfig:
         check_range(self, 0.0, math.inf, "advantage_offset", "segment")
         check_range(self, 1e-12, math.inf, "max_gradient_norm", "observation_clip")
         check_range(self, 1e-12, math.inf, "reward_scale", "shaping_reach")
-        check_range(self, 0.0, 1.0, "shaping", "final_shaping")
+        check_range(self, 0.0, 1.0, "shaping", "final_shaping", "focus", "imitation")
         check_range(self, 1.0, math.inf, "smoothing")
         check_range(self, -10.0, 2.0, "log_std")
         for unit in ("n_envs", "minibatch_size"):
@@ -103,9 +108,12 @@ events, so that one episode says little."""
 
 _RESOURCE_GATHERING: dict[str, Any] = {
     "total_transitions": 1_000_000,
-    "n_candidates": 2001,
-    "batch_size": 8192,
-    "learning_rate": 5e-4,
+    "n_candidates": 501,
+    "n_proposals": 460,
+    "hidden_size": 64,
+    "learning_rate": 1e-3,
+    "focus": 0.5,
+    "imitation": 0.25,
     "entropy_coefficient": 0.05,
     "normalize_observations": False,
     "reward_scale": 0.01,
@@ -114,12 +122,13 @@ _RESOURCE_GATHERING: dict[str, Any] = {
 }
 """Those of the other solvers where they have them: its limit of 40 steps is a rule of the game."""
 
-_CHEETAH = {100: {"total_transitions": 2_000_000}, 1000: {"n_candidates": 401}}
+_MANY_AGENTS: dict[str, Any] = {"n_candidates": 401, "n_proposals": 0}
+_CHEETAH = {100: {"total_transitions": 2_000_000}, 1000: _MANY_AGENTS}
 
 TASK_SETTINGS: dict[str, dict[str, Any]] = {
     **{f"rmdp/HalfCheetahVel-n{n}-v0": _SPEEDS | own for n, own in _CHEETAH.items()},
     **{
-        f"rmdp/{robot}Vel-n{n}-v0": _LEGGED | ({"n_candidates": 401} if n == 1000 else {})
+        f"rmdp/{robot}Vel-n{n}-v0": _LEGGED | (_MANY_AGENTS if n == 1000 else {})
         for robot in ("Hopper", "Walker2d", "Ant")
         for n in (100, 1000)
     },

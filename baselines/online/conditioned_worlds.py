@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -31,6 +31,8 @@ class Step(NamedTuple):
     """(B,) rows that ended but would have gone on: their value follows."""
     cut_inputs: npt.NDArray[np.float32]
     """(B, d + f) what the networks read there, of the condition that ended."""
+    outcomes: FloatArray
+    """(E, m)"""
 
 
 class ConditionedWorlds:
@@ -45,8 +47,17 @@ class ConditionedWorlds:
         random: draws conditions, and what else training needs.
     """
 
-    def __init__(self, task: Task, config: TrainingConfig, seed: int) -> None:
-        """Starts every copy, from seeds below those that are kept for evaluation."""
+    def __init__(
+        self, task: Task, config: TrainingConfig, seed: int, budgets: Sequence[int]
+    ) -> None:
+        """Starts every copy, from seeds below those that are kept for evaluation.
+
+        Args:
+            task: names the world.
+            config: settings.
+            seed: of everything random.
+            budgets: numbers of conditions that will be chosen.
+        """
         self.config, n_envs = config, config.n_envs
         envs: Any = gym.make_vec(
             task.env_id,
@@ -56,7 +67,7 @@ class ConditionedWorlds:
             **task.env_kwargs,
         )
         self.envs = envs
-        self.conditions = make_conditions(envs.population, config)
+        self.conditions = make_conditions(envs.population, config, budgets)
         self.random = np.random.default_rng([seed, 1])
         env_seeds = np.random.SeedSequence([seed, 3]).generate_state(n_envs) >> 1
         self.observations = np.asarray(envs.reset(seed=[int(s) for s in env_seeds])[0])
@@ -101,12 +112,14 @@ class ConditionedWorlds:
         if new.size:
             self.current[new] = self.conditions.draw(new.size, self.random)
             self.left[new] = self.segment
-        return Step(rewards, ended, cut, cut_inputs)
+        return Step(rewards, ended, cut, cut_inputs, outcome)
 
     def get_state(self) -> dict[str, npt.NDArray[Any]]:
         """Everything but `random` that acting on needs to continue bit for bit."""
         arrays = {f"env.{name}": array for name, array in self.envs.get_state().items()}
         arrays |= {name: getattr(self.statistics, name)[0] for name in _STATISTICS}
+        if self.conditions.elites is not None:
+            arrays |= self.conditions.elites.get_state()
         return arrays | {name: getattr(self, name).copy() for name in _ROWS}
 
     def set_state(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -114,5 +127,7 @@ class ConditionedWorlds:
         self.envs.set_state({name: arrays[f"env.{name}"] for name in self.envs.get_state()})
         for name in _STATISTICS:
             setattr(self.statistics, name, arrays[name][None].copy())
+        if self.conditions.elites is not None:
+            self.conditions.elites.set_state(arrays)
         for name in _ROWS:
             setattr(self, name, arrays[name].copy())

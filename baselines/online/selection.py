@@ -7,10 +7,11 @@ For any multipliers u (n,) no choice exceeds the Lagrangian bound
     L(u) = sum_i u_i + (the k greatest of  sum_i max(0, welfare[i, j] - u_i)  over j),
 
 the value if agent i were paid u_i and could then gain on every chosen candidate (Cornuejols,
-Fisher & Nemhauser 1977). `select` takes the best of several greedy starts improved by swaps,
-lowers L(u) by subgradient steps, and drops the candidates that no better choice can contain; a
-mixed-integer programme (HiGHS) decides among the rest, if it is not too large. The result says how
-far the optimum can be away; zero where it is proven.
+Fisher & Nemhauser 1977). `select` starts with a greedy choice improved by swaps and, on a line,
+with the choice of a dynamic programme; it drops candidates that serve nobody better than another
+one does, lowers L(u) by subgradient steps, and drops the candidates that no better choice can
+contain. A mixed-integer programme (HiGHS) decides among the rest, if it is not too large. The
+result says how far the optimum can be away; zero where it is proven.
 """
 
 from __future__ import annotations
@@ -41,13 +42,21 @@ class Selection(NamedTuple):
 
 
 def select(
-    welfare: FloatArray, n_chosen: int, *, max_variables: int = 50_000, seconds: float = 60.0
+    welfare: FloatArray,
+    n_chosen: int,
+    *,
+    on_a_line: bool = False,
+    max_variables: int = 200_000,
+    seconds: float = 60.0,
 ) -> Selection:
     """Chooses candidates (columns) for agents (rows), exactly where the problem is small enough.
 
     Args:
         welfare: (n, m) finite entries, none negative.
         n_chosen: k, 1 to m.
+        on_a_line: whether the candidates are in an order in which an agent's welfare tends to rise
+            up to its best one and to fall after it. It changes how fast the optimum is found, not
+            what is found.
         max_variables: greatest number of agent-candidate pairs in the mixed-integer programme;
             above it the greedy choice with swaps is kept.
         seconds: limit of the programme; an unfinished one still gives a bound.
@@ -61,23 +70,89 @@ def select(
         raise ValueError(f"n_chosen is {n_chosen}, expected 1 to {m}, the number of candidates")
     if not (welfare >= 0).all() or np.isinf(welfare).any():
         raise ValueError("welfare has an entry that is negative or not finite, expected [0, inf)")
-    chosen = local_search(welfare, n_chosen)
-    total = welfare[:, chosen].max(1).sum()
+    undominated = _undominated(welfare, n_chosen)
+    chosen, total, bound = _search(
+        welfare[:, undominated], n_chosen, on_a_line, max_variables, seconds
+    )
+    return Selection(np.sort(undominated[chosen]), total / n, max(bound, total) / n)
+
+
+def _search(
+    welfare: FloatArray, n_chosen: int, on_a_line: bool, max_variables: int, seconds: float
+) -> tuple[IntArray, float, float]:
+    """What `select` finds: columns, their total over agents, and the bound of that."""
+
+    def total_of(columns: IntArray) -> float:
+        return float(welfare[:, columns].max(1).sum())
+
+    starts = [local_search(welfare, n_chosen)]
+    if on_a_line:
+        starts.append(best_on_a_line(welfare, n_chosen))
+    chosen = max(starts, key=total_of)
+    total = total_of(chosen)
     bound, gains = _lagrangian_bound(welfare, n_chosen, total)
     tolerance = 1e-9 * max(total, 1.0)
     if bound - total > tolerance:
         # With a candidate below the k-th greatest gain, the bound falls by the difference.
-        threshold = np.partition(gains, m - n_chosen)[m - n_chosen]
+        threshold = -np.partition(-gains, n_chosen - 1)[n_chosen - 1]
         kept = np.flatnonzero(bound - np.maximum(threshold - gains, 0.0) > total + tolerance)
         kept = np.union1d(kept, chosen)
         useful = welfare[:, kept]
         if np.count_nonzero(useful) <= max_variables:
             found, bound = _integer_programme(useful, n_chosen, seconds)
-            if found is not None and useful[:, found].max(1).sum() > total:
-                chosen = kept[found]
-                total = welfare[:, chosen].max(1).sum()
+            if found is not None and total_of(kept[found]) > total:
+                chosen, total = kept[found], total_of(kept[found])
             bound = total if bound - total <= 1e-6 * max(total, 1.0) else bound
-    return Selection(np.sort(chosen), total / n, max(bound, total) / n)
+    return chosen, total, bound
+
+
+def _undominated(welfare: FloatArray, n_chosen: int) -> IntArray:
+    """Columns, ascending, without those that are nowhere above another one; at least k."""
+    n, m = welfare.shape
+    order = np.argsort(-welfare.sum(0), kind="stable")  # a column is dominated by one before it
+    columns, kept = np.ascontiguousarray(welfare[:, order].T), np.zeros(m, bool)
+    best = np.empty_like(columns)
+    n_kept = 0
+    for j, column in enumerate(columns):
+        if not (best[:n_kept] >= column).all(1).any():
+            best[n_kept], kept[j] = column, True
+            n_kept += 1
+    kept[np.flatnonzero(~kept)[: max(n_chosen - n_kept, 0)]] = True
+    return np.sort(order[kept])
+
+
+def best_on_a_line(welfare: FloatArray, n_chosen: int) -> IntArray:
+    """Best k columns if each agent may only use the two next to its own best column.
+
+    They are the optimum if every row rises up to its greatest entry and falls after it, and it
+    takes O(n m^2 + k m^2) then. With q chosen columns, the last of them j,
+
+        best_1(j) = sum of welfare[i, j] over agents i whose best column is at most j,
+        best_q(j) = max_{c < j} best_{q-1}(c) + gain(c, j),
+
+    where gain(c, j) sums the greater of welfare[i, c] and welfare[i, j] over agents whose best
+    column is after c and at most j; agents beyond the last column use it.
+
+    Returns:
+        (k,) columns, ascending.
+    """
+    n, m = welfare.shape
+    peaks = welfare.argmax(1)
+    gain, first, last = np.zeros((m, m)), np.zeros(m), np.zeros(m)
+    for row, peak in zip(welfare, peaks, strict=True):
+        gain[:peak, peak:] += np.maximum(row[:peak, None], row[peak:])
+        first[peak:] += row[peak:]
+        last[:peak] += row[:peak]
+    gain[np.tril_indices(m)] = -np.inf
+    best, before = first, []
+    for _ in range(n_chosen - 1):
+        totals = best[:, None] + gain
+        before.append(totals.argmax(0))
+        best = totals.max(0)
+    chosen = [int((best + last).argmax())]
+    for links in reversed(before):
+        chosen.append(int(links[chosen[-1]]))
+    return np.array(chosen[::-1], dtype=np.intp)
 
 
 def local_search(welfare: FloatArray, n_chosen: int, start: Sequence[int] = ()) -> IntArray:

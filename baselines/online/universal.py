@@ -4,26 +4,30 @@ EM's split of the agents is a local optimum, and every one of its k policies lea
 nothing. Here the acting is learned once:
 
   1. One policy that reads a preference beside the state is trained over the population's range
-     (`conditioned`; universal policies are Schaul et al.'s, ICML 2015).
+     (`conditioned`; universal policies are Schaul et al.'s, ICML 2015). For linear preferences the
+     training episodes already split the agents into groups, which are trained for most (`elites`).
   2. Candidate conditions are rolled out without noise, from training seeds. The dynamics are
      shared, so each episode gives every agent's return: a welfare matrix (n agents, m candidates).
   3. The best k candidates for the n agents are chosen exactly (`selection`).
-  4. For linear preferences the groups of that choice give new candidates, their mean weights, until
-     nothing improves: the E-step and the M-step of EM without any training.
+  4. The choice suggests new candidates, until none is new: between targets and their neighbours,
+     or for linear preferences the mean weights of the groups that the choice splits the agents
+     into, which is the E-step and the M-step of EM without any training.
   5. Each chosen condition is frozen into a policy of its own, and each agent is assigned to the
      policy that served it best in step 2.
 
 The budget is that of ALL policies together: `total_transitions`, of which steps 2 and 4 take their
 part, and never more than k times the task's transitions per policy. What is reported "per policy"
-is all that was made divided by k. Training does not depend on k, but for that limit.
+is all that was made divided by k. Nothing else in training depends on k: tasks that differ in k
+and have the same total (`family`) are solved by one training, which hands in solutions for all.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +39,7 @@ from baselines.online.conditioned_settings import TASK_SETTINGS, TrainingConfig
 from baselines.online.selection import select
 from baselines.online.trials import try_conditions
 from baselines.settings import check_range
-from rmdp_bench import Interrupted, RunLog, Solution, Task
+from rmdp_bench import Interrupted, RunLog, Solution, Task, list_tasks
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -48,13 +52,15 @@ class Config(TrainingConfig):
 
     total_transitions: int = 10_000_000
     """Transitions of everything, all k policies together; at most k times the task's."""
-    n_candidates: int = 101
+    n_candidates: int = 81
     """Conditions that are rolled out to choose from; fewer if they would take a quarter of all
     transitions."""
     n_episodes: int = 1
     """Episodes for each of them."""
+    n_proposals: int = 80
+    """Most further conditions that the local search tries; fewer if they would take an eighth."""
     n_rounds: int = 10
-    """Most rounds of local search (linear preferences)."""
+    """Most rounds of local search."""
 
     def __post_init__(self) -> None:
         """Checks the settings.
@@ -64,7 +70,7 @@ class Config(TrainingConfig):
         """
         super().__post_init__()
         check_range(self, 1, math.inf, "total_transitions", "n_candidates", "n_episodes")
-        check_range(self, 0, math.inf, "n_rounds")
+        check_range(self, 0, math.inf, "n_rounds", "n_proposals")
 
 
 def config_for(task: Task) -> Config:
@@ -72,14 +78,47 @@ def config_for(task: Task) -> Config:
     return Config(**TASK_SETTINGS.get(task.env_id, {}))
 
 
-def budget(task: Task, config: Config) -> tuple[int, int]:
-    """Transitions for training, in whole batches, and number of candidates that the rest allows."""
-    total = min(config.total_transitions, task.transitions * task.n_representatives)
-    per_candidate = config.n_episodes * task.max_episode_steps
-    n_candidates = min(config.n_candidates, max(total // (4 * per_candidate), 1))
+def total_transitions(task: Task, config: Config) -> int:
+    """Transitions of everything, all policies together."""
+    return min(config.total_transitions, task.transitions * task.n_representatives)
+
+
+class Budget(NamedTuple):
+    """What the transitions are for."""
+
+    training: int
+    """Transitions, in whole batches."""
+    n_candidates: int
+    n_proposals: int
+
+
+def budget(task: Task, config: Config) -> Budget:
+    """Shares out the transitions; the trials are counted as if no episode ended early."""
+    total = total_transitions(task, config)
+    per_condition = config.n_episodes * task.max_episode_steps
+    n_candidates = min(config.n_candidates, max(total // (4 * per_condition), 1))
     n_candidates = max(n_candidates, task.n_representatives)
-    left = total - n_candidates * per_candidate
-    return left // config.batch_size * config.batch_size, n_candidates
+    left = total - n_candidates * per_condition
+    spare = max(left - config.batch_size, 0)
+    n_proposals = min(config.n_proposals, total // (8 * per_condition), spare // per_condition)
+    left -= n_proposals * per_condition
+    return Budget(left // config.batch_size * config.batch_size, n_candidates, n_proposals)
+
+
+def family(task: Task, config: Config) -> list[Task]:
+    """The task, and the others that the same training serves; ascending in k.
+
+    They are those of the same environment that would train and try conditions alike.
+    """
+    others = [
+        dataclasses.replace(
+            other, transitions=task.transitions, n_eval_episodes=task.n_eval_episodes
+        )
+        for other in list_tasks()
+        if (other.env_id, other.track) == (task.env_id, task.track) and other.id != task.id
+    ]
+    alike = [other for other in others if budget(other, config) == budget(task, config)]
+    return sorted([task, *alike], key=lambda member: member.n_representatives)
 
 
 def check(task: Task, config: Config) -> None:
@@ -88,7 +127,7 @@ def check(task: Task, config: Config) -> None:
     Raises:
         ValueError: if nothing is left for training once the conditions have been tried.
     """
-    training, n_candidates = budget(task, config)
+    training, n_candidates, _ = budget(task, config)
     if training < config.batch_size:
         steps = n_candidates * config.n_episodes * task.max_episode_steps
         least = -(-(steps + config.batch_size) // task.n_representatives)
@@ -104,9 +143,12 @@ class Run:
     def __init__(self, task: Task, config: Config, seed: int, device: str) -> None:
         """Makes the worlds and the networks."""
         self.task, self.config, self.seed = task, config, seed
-        self.training, self.n_candidates = budget(task, config)
-        self.learner = Learner(task, config, self.training, seed, device)
+        self.training, self.n_candidates, _ = budget(task, config)
+        self.budgets = [member.n_representatives for member in family(task, config)]
+        self.learner = Learner(task, config, self.training, seed, device, self.budgets)
         self.conditions = self.learner.worlds.conditions
+        self.gap = 0.0
+        """By how much another choice for the task could be better on the welfare matrix."""
         self.tried = 0
         """Transitions of the roll-outs that conditions were chosen by."""
 
@@ -121,30 +163,51 @@ class Run:
         self.tried += trial.transitions
         return trial.welfare
 
-    def choose(self) -> Solution:
-        """Tries the candidates, chooses k of them, and searches on from their groups."""
-        k = self.task.n_representatives
-        candidates = self.conditions.candidates(
-            self.n_candidates, np.random.default_rng([self.seed, 6])
-        )
+    def choose(self) -> dict[int, Solution]:
+        """Tries candidates, chooses k of them for every budget k, and searches on from there.
+
+        Conditions that the chosen ones suggest are tried as well, until there are none that are
+        new or the transitions are used up.
+        """
+        generator = np.random.default_rng([self.seed, 6])
+        candidates = self.conditions.candidates(self.n_candidates, generator)
         welfare = self.welfare(candidates)
-        chosen = select(welfare, k).chosen
-        best = welfare[:, chosen].max(1).mean()
-        for _ in range(self.config.n_rounds):
-            served_by = welfare[:, chosen].argmax(1)
-            proposed = self.conditions.proposals(served_by, k)
-            if len(proposed) == 0:
+        chosen = {k: self.select(welfare, k) for k in self.budgets}
+        for number in range(self.config.n_rounds):
+            proposed = [candidates[:0]]
+            for own in chosen.values():
+                served_by = welfare[:, own].argmax(1)
+                proposed.append(self.conditions.proposals(candidates[own], served_by, number))
+            new = np.unique(np.concatenate(proposed), axis=0)
+            new = new[~(new[:, None] == candidates).all(2).any(1)][: self.n_affordable()]
+            if len(new) == 0:
                 break
-            candidates = np.concatenate([candidates, proposed])
-            welfare = np.concatenate([welfare, self.welfare(proposed)], axis=1)
-            chosen = select(welfare, k).chosen
-            before, best = best, welfare[:, chosen].max(1).mean()
-            if best <= before + 1e-9:
-                break
-        return self.solution(candidates[chosen], welfare[:, chosen].argmax(1))
+            candidates = np.concatenate([candidates, new])
+            order = np.lexsort(candidates.T[:1]) if self.conditions.on_a_line else slice(None)
+            welfare = np.concatenate([welfare, self.welfare(new)], axis=1)[:, order]
+            candidates = candidates[order]
+            chosen = {k: self.select(welfare, k) for k in self.budgets}
+        return {
+            k: self.solution(candidates[own], welfare[:, own].argmax(1))
+            for k, own in chosen.items()
+        }
+
+    def select(self, welfare: FloatArray, k: int) -> npt.NDArray[np.intp]:
+        """The best k candidates; what an agent has in any case does not matter."""
+        gains = welfare - welfare.min(1, keepdims=True)
+        selection = select(gains, k, on_a_line=self.conditions.on_a_line)
+        if k == self.task.n_representatives:
+            self.gap = selection.bound - selection.welfare
+        return selection.chosen
+
+    def n_affordable(self) -> int:
+        """Conditions that can be tried with the transitions that are left."""
+        used = self.learner.transitions + self.tried
+        left = total_transitions(self.task, self.config) - used
+        return max(left // (self.config.n_episodes * self.task.max_episode_steps), 0)
 
     def planned(self) -> Solution:
-        """The solution that would be best if every condition were followed perfectly."""
+        """The solution that seems best without trials: the one that the curve is drawn for."""
         return self.solution(*self.conditions.plan(self.task.n_representatives))
 
     def solution(self, conditions: FloatArray, served_by: npt.NDArray[np.intp]) -> Solution:
@@ -177,21 +240,38 @@ def solve(
             save(runs, log)
             if log.stop_requested:
                 raise Interrupted
-    solutions = [run.choose() for run in runs]
+    chosen = [run.choose() for run in runs]
     total = max(run.learner.transitions + run.tried for run in runs)
-    log.progress(-(-total // k), {"reward": [run.learner.mean_reward for run in runs]})
+    log.progress(-(-total // k), {"selection_gap": [run.gap for run in runs]})
     for run in runs:
         run.learner.worlds.envs.close()
-    return solutions
+    for member in family(task, config):
+        if member.id != task.id:
+            own = member.n_representatives
+            log.add_solutions(member.id, [by_k[own] for by_k in chosen], -(-total // own))
+    return [by_k[k] for by_k in chosen]
 
 
 def save(runs: Sequence[Run], log: RunLog) -> None:
     """Saves a checkpoint of all seeds."""
     states = [run.learner.get_state() for run in runs]
-    names = states[0][0]
-    arrays = {name: np.stack([own[name] for own, _ in states]) for name in names}
+    names = {name: array for own, _ in states for name, array in own.items()}
+    arrays = {
+        name: stack([own[name] if name in own else array[:0] for own, _ in states])
+        for name, array in names.items()
+    }
     per_policy = runs[0].learner.transitions // runs[0].task.n_representatives
     log.save_checkpoint(per_policy, arrays, [state for _, state in states])
+
+
+def stack(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Arrays with the seeds as a new first axis, zeros after the end of those that are shorter."""
+    if arrays[0].ndim == 0:
+        return np.stack(arrays)
+    stacked = np.zeros((len(arrays), max(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
+    for row, array in zip(stacked, arrays, strict=True):
+        row[: len(array)] = array
+    return stacked
 
 
 def resume(runs: Sequence[Run], log: RunLog) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any depth.")]
 
 _OPTIONAL = (
-    *("Nash", "Gini", "transitions", "10th pct.", "scoring s", "IQM [95 %]", "regret"),
-    *("worst agent", "extrapolating", "unseen", "RMSE", "seeds"),
+    *("Nash", "Gini", "10th pct.", "scoring s", "IQM [95 %]", "regret"),
+    *("transitions", "worst agent", "extrapolating", "unseen", "RMSE", "seeds"),
 )
 
 
@@ -101,19 +101,20 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
     for task in dict.fromkeys(summary.task for summary in summaries):
         own = [summary for summary in summaries if summary.task == task]
         track = get_task(task).track
-        columns = ["solver", "seeds", "transitions", *SCORES[track], "transitions/s"]
+        columns = ["solver", "seeds", "transitions", "used", *SCORES[track], "transitions/s"]
         rows = [
             [
                 row_name(summary),
                 str(len(summary.seeds)),
                 number(summary.transitions or None, 0),
+                number(summary.transitions_used, 0),
                 *score_cells(summary),
                 number(summary.transitions_per_second, 0),
             ]
             for summary in own
         ]
         if track == "offline":
-            columns, rows = columns[:2] + columns[3:-1], [row[:2] + row[3:-1] for row in rows]
+            columns, rows = columns[:2] + columns[4:-1], [row[:2] + row[4:-1] for row in rows]
         note = _revisions(own)
         note += NOTES[track] if task == summaries[-1].task else ""
         print_table(task, columns, rows, optional=("transitions/s", *_OPTIONAL), note=note)
@@ -129,17 +130,17 @@ def _print_quality(table: Table) -> None:
             "welfare": number(ceiling, 2),
             "of ceiling": "100.0 %",
         }
-        rows.append(["exact ceiling", "computed", "–", "–", *exact.values()])
+        rows.append(["exact ceiling", "computed", "–", "–", "–", *exact.values()])
     n_exact = len(rows)
     for entry in table.entries:
         own = entry.summary
-        transitions = number(own.transitions or None, 0)
+        transitions = [number(own.transitions or None, 0), number(own.transitions_used, 0)]
         rows.append(
-            [row_name(own), entry.source, str(len(own.seeds)), transitions, *score_cells(own)]
+            [row_name(own), entry.source, str(len(own.seeds)), *transitions, *score_cells(own)]
         )
     print_table(
         f"{table.task.id}: quality",
-        ["solver", "from", "seeds", "transitions", *scores],
+        ["solver", "from", "seeds", "transitions", "used", *scores],
         rows,
         n_left=2,
         optional=_OPTIONAL,

@@ -22,7 +22,8 @@ _IQM = "IQM: interquartile mean over seeds with its bootstrap interval."
 NOTES = {
     "online": (
         "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
-        f"error. {_IQM} regret: welfare lost against the greedy assignment."
+        f"error. {_IQM} regret: welfare lost against the greedy assignment. transitions: budget "
+        "per policy; used: of it, by the solver's count."
     ),
     "offline": (
         "normalised: return of the test agents, 0 for uniform actions and 100 for planning with "

@@ -58,7 +58,7 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
 
 def _quality(task: Task, rows: Sequence[SubmittedRow]) -> str:
     scores = SCORES[task.track]
-    columns = ["solver", "from", "mark", "division", "seeds", "transitions", *scores]
+    columns = ["solver", "from", "mark", "division", "seeds", "transitions", "used", *scores]
     cells = []
     if task.ceiling is not None:
         exact = dict.fromkeys(columns, "–") | {
@@ -78,6 +78,7 @@ def _quality(task: Task, rows: Sequence[SubmittedRow]) -> str:
                 row.submission.division,
                 str(len(summary.seeds)),
                 number(summary.transitions or None, 0),
+                number(summary.transitions_used, 0),
                 *score_cells(summary),
             ]
         )

@@ -116,6 +116,9 @@ class Result(BaseModel):
     """Per policy, as the solver counted them; 0 if it did not, and offline."""
     wall_seconds: float = Field(ge=0)
     train_seconds: float = Field(ge=0)
+    trained_for: str | None = None
+    """Task whose run made this record beside its own, from one training, whose transitions and
+    seconds these are; None: the run was for this task."""
     seeds_together: int = Field(ge=1)
     """Seeds trained as one batch in these seconds."""
     peak_memory_mib: float

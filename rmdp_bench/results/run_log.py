@@ -16,7 +16,9 @@ uses it like this:
             if log.stop_requested:
                 raise Interrupted
 
-A solver may use none of it; then there is no curve, and an interrupted run starts again.
+If the training also solves the environment's tasks with other budgets, `log.add_solutions` takes
+their solutions. A solver may use none of it; then there is no curve, and an interrupted run starts
+again.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,7 @@ from rmdp_bench.results.progress import Display, NoDisplay
 from rmdp_bench.results.tensorboard import ScalarWriter
 from rmdp_bench.scoring import agent_returns, social_welfare
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import Task, get_task
 
 CURVE_POINTS = 20
 CURVE_EPISODES = 4
@@ -58,6 +61,21 @@ CHECKPOINT_SECONDS = 180.0
 
 class Interrupted(Exception):
     """A solver raises it after it saved a checkpoint because a stop was requested."""
+
+
+@dataclass(frozen=True)
+class OtherTask:
+    """What a run gives for another task than its own.
+
+    Attributes:
+        task: it, with the transitions and evaluation episodes of the run's own.
+        solutions: one for each seed.
+        transitions: per policy, that these policies took.
+    """
+
+    task: Task
+    solutions: Sequence[Solution]
+    transitions: int
 
 
 class RunLog:
@@ -92,6 +110,8 @@ class RunLog:
         self.curves: list[list[dict[str, float | None]]] = [[] for _ in self.seeds]
         self.transitions = 0
         """Transitions per policy that the solver has reported."""
+        self.others: list[OtherTask] = []
+        """Solutions of other tasks that the solver has handed in."""
         self._directories = None if directories is None else tuple(directories)
         self._resume_at = resume_at
         self._n_checkpoints = resume_at or 0
@@ -251,6 +271,28 @@ class RunLog:
         self._write_curves()  # without the rows after the checkpoint
         self._report(self.transitions)
         return stack_arrays(saved), [checkpoint.state["solver"] for checkpoint in saved]
+
+    def add_solutions(self, task_id: str, solutions: Sequence[Solution], transitions: int) -> None:
+        """Hand in solutions of another task, which the same training gives.
+
+        They are scored and recorded in that task's run directories, if nothing else is there.
+
+        Args:
+            task_id: another budget of this run's environment.
+            solutions: one per seed, as `solve` returns them.
+            transitions: per policy of that task, of all that these policies took.
+
+        Raises:
+            ValueError: not one per seed, the environment is another, or the task has a solution.
+        """
+        self._check_one_per_seed(solutions, f"solutions of {task_id}")
+        alike = {name: getattr(self.task, name) for name in ("transitions", "n_eval_episodes")}
+        task = replace(get_task(task_id), **alike)
+        if task.env_id != self.task.env_id or task.track != self.task.track:
+            raise ValueError(f"{task_id} is of another environment than {self.task.id}")
+        if task_id in {self.task.id, *(other.task.id for other in self.others)}:
+            raise ValueError(f"{task_id} has a solution from this run already")
+        self.others.append(OtherTask(task, tuple(solutions), transitions))
 
     def complete_curve(self, solutions: Sequence[Solution]) -> None:
         """End a curve, if there is one, with the final solutions; the harness calls it."""

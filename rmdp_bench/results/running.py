@@ -3,6 +3,9 @@
 Policies are scored from the files that were saved, not from memory, so that a record says what
 anybody gets who loads the folder.
 
+A solver may give solutions of other tasks from the same training (`RunLog.add_solutions`): they are
+recorded as runs of those tasks, beside its own.
+
 Seeds that train as one batch are recorded together: their checkpoints go when all have a record, so
 that a batch that is killed in between is continued with the same seeds, if it has a checkpoint.
 """
@@ -43,7 +46,7 @@ from rmdp_bench.results.records import (
     write_result,
 )
 from rmdp_bench.results.requests import REQUEST_FILE, Request, check_same_request
-from rmdp_bench.results.run_log import Interrupted, RunLog
+from rmdp_bench.results.run_log import Interrupted, OtherTask, RunLog
 from rmdp_bench.solution import Solution, load_solution, save_solution
 from rmdp_bench.system import (
     git_revision,
@@ -144,6 +147,8 @@ def _run_group(
             len(seeds),
         )
         train_seconds = log.train_seconds
+        for other in log.others:
+            _finish_other(request, other, log, train_seconds, display)
         saved = [
             _save_and_load(solution, directory, display)
             for solution, directory in zip(solutions, directories, strict=True)
@@ -154,22 +159,62 @@ def _run_group(
             evaluations: Sequence[Evaluation | OfflineEvaluation] = evaluate_all(task, final)
         else:
             evaluations = [evaluate_offline(task, solution) for solution in final]
+    reported = log.transitions if task.track == "online" else 0
     for r, directory in enumerate(directories):
         solution, folder = saved[r]
-        facts = {
-            "seed": seeds[r],
-            "solution": folder,
-            "curve": "curve.csv" if log.curves[r] else None,
-            "transitions_reported": log.transitions if task.track == "online" else 0,
-            "train_seconds": train_seconds[r],
-            "wall_seconds": log.wall_seconds[r],
-            "seeds_together": len(seeds),
-            "peak_memory_mib": peak_memory_mib(),
-            "peak_device_memory_mib": peak_device_memory_mib(request.device),
-            "energy_joules": meter.joules if resume_at is None else None,
-        }
+        facts = _facts(request, log, r, train_seconds, reported)
+        facts |= {"solution": folder, "curve": "curve.csv" if log.curves[r] else None}
+        facts["energy_joules"] = meter.joules if resume_at is None else None
         _record(request, directory, solution, evaluations[r], facts)
     _remove_leftovers(directories)
+
+
+def _facts(
+    request: Request, log: RunLog, r: int, train_seconds: Sequence[float], transitions: int
+) -> dict[str, Any]:
+    """What a record says about the training of the r-th seed."""
+    return {
+        "seed": log.seeds[r],
+        "transitions_reported": transitions,
+        "train_seconds": train_seconds[r],
+        "wall_seconds": log.wall_seconds[r],
+        "seeds_together": len(log.seeds),
+        "peak_memory_mib": peak_memory_mib(),
+        "peak_device_memory_mib": peak_device_memory_mib(request.device),
+    }
+
+
+def _finish_other(
+    request: Request,
+    other: OtherTask,
+    log: RunLog,
+    train_seconds: Sequence[float],
+    display: Display,
+) -> None:
+    """Save, score and record what a run gives for another task, where nothing else is there.
+
+    The task of the run is recorded last, so that a run that is killed in between repeats this.
+    """
+    own = replace(request, task=other.task)
+    solutions = _checked_solutions(own, other.solutions, len(log.seeds))
+    for r, seed in enumerate(log.seeds):
+        directory = own.directory(seed)
+        if _is_finished(directory):
+            continue
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(directory, "another process runs it"))
+                check_same_request(replace(own, seeds=(seed,)))
+            except ValueError as error:
+                display.message(f"warning: {directory} is left as it is: {error}")
+                continue
+            write_json(directory / REQUEST_FILE, own.document(seed))
+            solution, folder = _save_and_load(solutions[r], directory, display)
+            (evaluation,) = evaluate_all(own.task, [solution])
+            facts = _facts(own, log, r, train_seconds, other.transitions)
+            facts |= {"solution": folder, "curve": None, "trained_for": request.task.id}
+            _record(own, directory, solution, evaluation, facts)
+            _remove_leftovers([directory])
 
 
 @contextlib.contextmanager

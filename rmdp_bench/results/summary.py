@@ -30,6 +30,8 @@ class Summary:
         device: "cpu" or "cuda".
         device_name: processor or GPU.
         transitions: budget per policy.
+        transitions_used: per policy, mean over seeds, as the solver counted them; None if it did
+            not, and offline.
         social_welfare: mean over seeds.
         standard_error: of that mean; None with a single seed.
         interquartile_mean: over seeds.
@@ -59,6 +61,7 @@ class Summary:
     device: str
     device_name: str
     transitions: int
+    transitions_used: float | None
     social_welfare: float
     standard_error: float | None
     interquartile_mean: float
@@ -140,6 +143,7 @@ def summarise_group(settings: str, members: Sequence[Result]) -> Summary:
         device=first.device,
         device_name=str(first.system.get("device_name") or first.system.get("cpu") or "unknown"),
         transitions=first.transitions,
+        transitions_used=_mean_of_known(result.transitions_reported or None for result in members),
         social_welfare=float(scoring.mean(welfare)),
         standard_error=float(scoring.standard_error(welfare)) if several else None,
         interquartile_mean=float(scoring.interquartile_mean(welfare)),
