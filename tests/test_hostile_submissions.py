@@ -112,6 +112,14 @@ TEXTS: dict[str, tuple[Damage, str]] = {
     "division of its own": (toml('division = "gold"'), "division: Input should be"),
     "open without differences": (toml("differences = []"), "names at least one"),
     "infinite evaluations": (toml("n_online_evaluations = inf"), "n_online_evaluations"),
+    "evaluations without end": (
+        toml(f"n_online_evaluations = 0x{'f' * 20_000}"),
+        "n_online_evaluations: Input should be less",
+    ),
+    "task that leaves the folder": (
+        replace("submission.toml", TASK, f"../{TASK}"),
+        "task: String should match",
+    ),
     "unknown task": (replace("submission.toml", TASK, "NoSuchTask-v0"), "unknown task"),
     "settings of another run": (replace("submission.toml", "= 8", "= 9"), "is not the settings"),
     "seeds with a gap": (replace("submission.toml", "[0, 1]", "[0, 2]"), "without a gap"),
@@ -140,6 +148,7 @@ RECORDS: dict[str, tuple[Damage, str]] = {
     "record of another seed": (field(seed=7), "seed is 7, expected 0"),
     "record of another solver": (field(solver="em"), "solver is 'em'"),
     "path as array file": (field(welfare_matrix="../../welfare.npz"), "welfare_matrix"),
+    "transitions beyond any float": (field(transitions=10**400), "transitions: Input should be"),
     "negative time": (field(wall_seconds=-1.0), "wall_seconds"),
     "no memory": (field(peak_memory_mib=0.0), "peak_memory_mib"),
     "less than all seconds": (field(train_seconds=1e8), "train_seconds"),

@@ -79,6 +79,7 @@ Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_
 SUBMISSION_NAME = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=SUBMISSION_NAME)]
 """Lower-case ASCII letters, digits and hyphens."""
+TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,79}$")]
 SolverName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
 Link = Annotated[str, Field(pattern=r"^https://[!#-;=?-Z_a-z~]{3,300}$")]
 """Web address, ASCII, without quotes, angle brackets or spaces."""

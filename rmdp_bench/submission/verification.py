@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rmdp_bench.submission.bounded import read_object, sha256_of
 from rmdp_bench.submission.format import Seed, read_submission, validated
-from rmdp_bench.submission.texts import Line, Name, SolverName
+from rmdp_bench.submission.texts import Name, SolverName, TaskName
 
 VERIFICATION_FILE = "verification.json"
 MAX_FILE_BYTES = 64 * 2**20
@@ -54,7 +54,7 @@ class RowFinding(BaseModel):
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    task: Line
+    task: TaskName
     solver: SolverName
     status: Status
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
