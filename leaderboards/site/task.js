@@ -64,8 +64,9 @@ function taskTables(task, rows, state, update) {
   const costs = h("section", { class: "costs" }, h("h2", {}, "Cost"));
   for (const device of [...new Set(rows.map((row) => row.device))].sort()) {
     const own = rows.filter((row) => row.device === device);
+    const ofCost = columnsFor(device, task.track, own, true);
     costs.append(h("h3", {}, device),
-      sortableTable({ caption: `Cost on ${device} of ${task.id}`, columns: columnsFor(device, task.track, own, true), rows: own }));
+      sortableTable({ caption: `Cost on ${device} of ${task.id}`, columns: ofCost, rows: own }), tableHelp(ofCost));
   }
   return [quality, costs];
 }
