@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.cli import main
-from rmdp_bench.files import write_text
+from rmdp_bench.files import TEMPORARY_PREFIX, write_text
 from rmdp_bench.leaderboard.rounding import rounded
 from rmdp_bench.leaderboard.site import build_site
 from rmdp_bench.submission.verification import row_sha256
@@ -207,6 +207,12 @@ def test_a_folder_of_something_else_is_not_replaced(
     (tmp_path / "site" / "thesis.txt").write_text("mine")
     assert "move it away" in refused(capsys, "leaderboard", "build", "--root", str(tmp_path))
     assert (tmp_path / "site" / "thesis.txt").read_text() == "mine"
+
+
+def test_what_a_killed_submit_left_is_not_a_submission(tmp_path: Path) -> None:
+    write_submission(tmp_path / "submissions" / "one", [(ONLINE, "em")], 0)
+    (tmp_path / "submissions" / f"{TEMPORARY_PREFIX}x" / "new" / "two").mkdir(parents=True)
+    assert build_site(tmp_path).n_submissions == 1
 
 
 def test_links_are_not_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
