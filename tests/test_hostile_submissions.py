@@ -94,6 +94,14 @@ TEXTS: dict[str, tuple[Damage, str]] = {
     "deep TOML": (put("submission.toml", "a = " + "[" * 50_000), "nested too deeply"),
     "deep TOML on many lines": (put("submission.toml", "a = " + "[\n" * 50_000), "is not TOML"),
     "long dotted key": (put("submission.toml", "a." * 50_000 + "a = 1"), "nested too deeply"),
+    "long dotted key in a table": (
+        put("submission.toml", "a = { " + "a." * 100_000 + "a = 1 }"),
+        "nested too deeply",
+    ),
+    "long dotted key of line separators": (
+        put("submission.toml", "['='" + ".'\u2028'" * 40_000 + "]"),
+        "nested too deeply",
+    ),
     "huge TOML": (put("submission.toml", "#" * 2**20), "are allowed"),
     "unknown field": (toml("<b>x</b> = 1"), "is not TOML"),
     "field of another version": (toml("schema_version = 2"), "schema_version"),
