@@ -139,6 +139,10 @@ TEXTS: dict[str, tuple[Damage, str]] = {
 
 RECORDS: dict[str, tuple[Damage, str]] = {
     "key twice in JSON": (replace(RESULT, '"seed": 0', '"seed": 0, "seed": 0'), "is there twice"),
+    "the last of 200,000 keys twice": (
+        put(RESULT, "{" + "".join(f'"{i}":0,' for i in range(200_000)) + '"199999":0}'),
+        "'199999' is there twice",
+    ),
     "NaN in JSON": (replace(RESULT, '"gini": ', '"gini": NaN, "_": '), "NaN is not a number"),
     "infinity in JSON": (replace(RESULT, '"gini": ', '"gini": -Infinity, "_": '), "Infinity"),
     "number beyond a float": (replace(RESULT, '"gini": ', '"gini": 1e999, "_": '), "too large"),
@@ -206,6 +210,10 @@ ARRAYS: dict[str, tuple[Damage, str]] = {
     "episodes without end": (put(WELFARE, welfare(ZEROS, np.full((3, 3), 10**9))), "1000000000"),
     "one array more": (put(WELFARE, zipped({"x.npy": array(ZEROS)})), "has no"),
     "zip bomb": (put(WELFARE, zipped({"welfare_matrix.npy": bytes(2**27)})), "unpacks to"),
+    "a million entries": (
+        put(WELFARE, b"PK\x01\x02" * 10**6 + zipped({"x.npy": array(ZEROS)})),
+        "at most 16 arrays",
+    ),
     "path in an archive": (put(WELFARE, zipped({"../../x.npy": array(ZEROS)})), "has no"),
     "compressed in another way": (
         put(WELFARE, zipped({"welfare_matrix.npy": array(ZEROS)}, zipfile.ZIP_LZMA)),
