@@ -205,7 +205,7 @@ def test_an_address_that_asks_for_what_is_not_there_shows_all_rows(
 def test_what_is_only_claimed_is_called_so(browser: Browser, show: Show, board: Path) -> None:
     show(board)
     claims = [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".card .who")]
-    assert claims and all("reported" in claim for claim in claims)
+    assert claims and all(re.match(r"(open, )?reported: ", claim) for claim in claims)
     # A recipe is one only if somebody has run it.
     row = "{exact: false, mark: 'recipe', repeated: %s}"
     chip = "const c = markChip(" + row + "); return [c.textContent.trim(), c.className]"

@@ -66,11 +66,12 @@ function taskLine(task) {
   bar.style.setProperty("--value", `${Math.max(0, Math.min(100, best.welfare))}%`);
   if (task.ceiling !== null) bar.style.setProperty("--ceiling", `${task.ceiling}%`);
   const ceiling = task.ceiling === null ? null : h("span", { class: "hidden" }, `, ceiling ${number(task.ceiling, 1)}`);
+  // Before the name: a long one is cut at its end.
   const doubts = [best.division === "open" ? "open" : null, best.mark === "verified" ? null : markText(best)].filter(Boolean);
   return h("li", {}, h("a", { href: `#${task.id}` },
     h("span", { class: "budget" }, budgetName(task)), bar,
     h("span", { class: "value" }, number(best.welfare, 1), ceiling),
-    h("span", { class: "who" }, best.solver, doubts.length ? ` (${doubts.join("; ")})` : null)));
+    h("span", { class: "who" }, doubts.length ? `${doubts.join(", ")}: ` : null, best.solver)));
 }
 
 function choice(id, label, values, current, update) {
