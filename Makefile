@@ -2,7 +2,7 @@
 #   make demo      train, score and plot one small task
 #   make test      the tests and the checks of `make lint`
 #   make lint      ruff and mypy
-#   make bench     speed of the environments, of training, of planning and of the leaderboard
+#   make bench     speed of environments, training, planning, many agents and the leaderboard
 #   make site      tables and page of the leaderboard, from its submissions
 #   make datasets  build all datasets into Minari's folder
 
@@ -40,6 +40,8 @@ bench: venv
 	$(BIN)/python -m benchmarks.environments --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.training --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.planning --out $(BENCH_OUT)
+	$(BIN)/python -m benchmarks.persim --out $(BENCH_OUT)
+	$(BIN)/python -m benchmarks.agents --out $(BENCH_OUT)
 	$(BIN)/python -m benchmarks.leaderboard --out $(BENCH_OUT)
 
 site: venv

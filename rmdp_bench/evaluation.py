@@ -7,6 +7,10 @@ The dynamics are shared, so one episode gives the return of all n agents:
 
 Episode e starts from seed EVALUATION_SEED + e for every policy. Evaluation seeds are 2**31 and
 above, training seeds below, so that no solver trains on an evaluation episode.
+
+Above `MANY_AGENTS`, returns are not summed up step by step, which would take n rewards for each
+episode and step, but follow from the outcomes of a whole episode (`Population.total_rewards`): the
+same to rounding.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ from rmdp_bench.tasks import Task
 
 EVALUATION_SEED = 2**31
 """Seed of the first evaluation episode; all smaller seeds are for training."""
+
+MANY_AGENTS = 10_000
+"""Number of agents, more than any task of the table has, above which none is stepped through."""
 
 
 @dataclass(frozen=True)
@@ -189,13 +196,17 @@ def play(
     names = names or [f"policy {j}" for j in range(len(policies))]
     ends = np.cumsum(n_rows).tolist()
     rows_of = [slice(end - size, end) for end, size in zip(ends, n_rows, strict=True)]
-    envs: Any = gym.make_vec(task.env_id, num_envs=ends[-1])
+    many = agents is None and task.n_agents > MANY_AGENTS
+    keywords = task.env_kwargs | ({"agent_rewards": False} if many else {})
+    envs: Any = gym.make_vec(task.env_id, num_envs=ends[-1], **keywords)
     try:
         options = None if agents is None else {"agent": np.asarray(agents)}
         observations, _ = envs.reset(seed=list(seeds), options=options)
         for policy, name, size in zip(policies, names, n_rows, strict=True):
             _call(name, "reset", policy.reset, size)
-        returns = np.zeros((ends[-1], 1 if agents is not None else task.n_agents))
+        # With many agents in the order that `roll_out` gives them, so that nothing is copied.
+        size = 1 if agents is not None else task.n_agents
+        returns = np.zeros((size, ends[-1])).T if many else np.zeros((ends[-1], size))
         lengths = np.zeros(ends[-1], np.int64)
         running = np.ones(ends[-1], np.bool_)
         seen, taken, outcomes = [observations], [], []
@@ -204,18 +215,23 @@ def play(
                 envs.single_action_space, policies, names, rows_of, observations, running
             )
             observations, scalars, terminated, truncated, infos = envs.step(actions)
-            rewards = infos["agent_rewards"] if agents is None else scalars[:, np.newaxis]
-            if running.all():
-                returns += rewards
-            else:
-                returns[running] += rewards[running]
+            if not many:
+                rewards = infos["agent_rewards"] if agents is None else scalars[:, np.newaxis]
+                if running.all():
+                    returns += rewards
+                else:
+                    returns[running] += rewards[running]
             lengths += running
             if record:
                 seen.append(np.where(running[:, None], observations, 0))
                 taken.append(actions)
-                if "outcome" in infos:
-                    outcomes.append(np.where(running[:, None], infos["outcome"], 0.0))
+            if (record or many) and "outcome" in infos:
+                outcomes.append(np.where(running[:, None], infos["outcome"], 0.0))
             running &= ~(terminated | truncated)
+        if many:
+            for row, n_steps in enumerate(lengths):
+                episode = np.stack([step[row] for step in outcomes[:n_steps]])
+                returns[row] = envs.population.total_rewards(episode)
     finally:
         envs.close()
     kept = [

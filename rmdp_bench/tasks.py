@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import gymnasium as gym
+
 from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.envs import ENVIRONMENTS, get_population
 from rmdp_bench.population import DynamicsPopulation, Population, TargetPopulation
@@ -61,7 +63,36 @@ class Task:
         """
         if self.track == "offline":
             raise ValueError(f"{self.id} is offline: see rmdp_bench.get_population for its agents")
-        return cast(Population, get_population(self.env_id))
+        return cast(Population, get_population(self.env_id, **self.env_kwargs))
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Keywords of `gym.make` and `gym.make_vec`: n_agents, if it is not the one of the id."""
+        own = gym.spec(self.env_id).kwargs.get("n_agents", self.n_agents)
+        return {} if own == self.n_agents else {"n_agents": self.n_agents}
+
+    def with_agents(self, n_agents: int) -> Task:
+        """The task with another number of agents, of the same seed, under an id of its own.
+
+        It is for experiments and is not in the table: the suite's solvers and `evaluate` take it,
+        since they make environments with `**task.env_kwargs`; `get_task`, and so the command line,
+        does not know it. The velocity environments have such a keyword.
+
+        Args:
+            n_agents: n >= k, up to millions with solvers whose cost does not depend on it.
+
+        Raises:
+            ValueError: not such an integer, or the number of agents is part of the environment.
+        """
+        is_integer = isinstance(n_agents, int) and not isinstance(n_agents, bool)
+        if not is_integer or n_agents < self.n_representatives:
+            raise ValueError(
+                f"n_agents is {n_agents!r}, expected an integer >= {self.n_representatives}, the "
+                "number of representatives"
+            )
+        task = dataclasses.replace(self, id=f"{self.id}-agents{n_agents}", n_agents=n_agents)
+        get_population(self.env_id, n_agents=n_agents)  # refuses environments without the keyword
+        return task
 
     @property
     def ceiling(self) -> float | None:
@@ -69,7 +100,7 @@ class Task:
 
         Exact for this population and budget; see `rmdp_bench.ceilings` for what it bounds.
         """
-        return _ceiling(self.env_id, self.n_representatives)
+        return _ceiling(self.env_id, self.n_representatives, self.env_kwargs.get("n_agents"))
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and the ceiling, ready for JSON."""
@@ -205,9 +236,9 @@ def _tasks() -> dict[str, Task]:
 
 
 @functools.cache
-def _ceiling(env_id: str, n_representatives: int) -> float | None:
+def _ceiling(env_id: str, n_representatives: int, n_agents: int | None) -> float | None:
     for family in _FAMILIES:
         if family.env_id == env_id and family.ceiling is not None:
-            population = cast(Population, get_population(env_id))
+            population = cast(Population, get_population(env_id, n_agents=n_agents))
             return family.ceiling(population, n_representatives)
     return None

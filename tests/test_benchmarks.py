@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
         ("planning", ["--num-envs", "2"], 2),
         ("persim", [], 2),
         ("leaderboard", [], 3),
+        ("agents", ["--task", "HopperVel-n100-k2-v0"], 4),
     ],
 )
 def test_benchmark_writes_its_table(

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.online.assignments import FixedRule, one_hot, random_even_assignment
+from baselines.online.assignments import FixedRule, e_step, one_hot, random_even_assignment
 from baselines.online.clustering import Config as ClusteringConfig
 from baselines.online.collection import Batch, RunningStatistics
-from baselines.online.em import Config, EMRule, e_step
+from baselines.online.em import Config, EMRule
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
 from baselines.online.learner import Learner

@@ -27,6 +27,7 @@ from tests.point_world import TARGETS, point_task
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "em": {},
+    "em_plus": {},
     "end_to_end": {"assignment_learning_rate": 0.02},
     "clustering": {},
     "random_assignment": {},

@@ -59,7 +59,7 @@ def test_rewards_follow_the_formula(population: Population) -> None:
     np.testing.assert_allclose(rewards, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_mean_rewards_are_the_mean_of_the_rewards(population: Population) -> None:
+def test_means_and_totals_are_those_of_the_rewards(population: Population) -> None:
     """Also on the corners of the reward function, far away, and for no number."""
     outcomes = make_outcomes(population, 6, 50)
     if isinstance(population, TargetPopulation):
@@ -69,6 +69,10 @@ def test_mean_rewards_are_the_mean_of_the_rewards(population: Population) -> Non
     means = population.mean_rewards(outcomes)
     np.testing.assert_allclose(means, population.rewards(outcomes).mean(-1), rtol=0.0, atol=1e-12)
     assert np.isnan(population.mean_rewards(np.full(population.outcome_size, np.nan)))
+    totals = population.total_rewards(outcomes.reshape(-1, population.outcome_size))
+    expected = population.rewards(outcomes).reshape(-1, population.n_agents).sum(0)
+    np.testing.assert_allclose(totals, expected, rtol=1e-12, atol=1e-9)
+    assert np.isnan(population.total_rewards(np.full((3, population.outcome_size), np.nan))).all()
 
 
 def test_thousand_perfect_steps_are_100_percent() -> None:

@@ -218,6 +218,7 @@ def test_readme_names_existing_files() -> None:
     [
         (0, ["(100,)", "(8,) (8, 100)"]),
         (2, ["17 (", ", 4) "]),
+        (3, ["(1000000, 5) "]),
         (1, ["[  0  17 600]", "('force', 'half_length') [", "600)", "[ True  True  True]"]),
     ],
 )

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.online import kernels
+
 
 def random_even_assignment(
     n_agents: int, n_representatives: int, generator: np.random.Generator
@@ -20,8 +22,27 @@ def random_even_assignment(
 
 def one_hot(representatives: npt.NDArray[np.intp], n_representatives: int, device: str) -> Tensor:
     """The hard assignment (R, n, k) to representatives (R, n)."""
-    matrix = np.eye(n_representatives, dtype=np.float32)[representatives]
+    matrix = np.zeros((*representatives.shape, n_representatives), np.float32)
+    rows = np.arange(0, matrix.size, n_representatives)
+    matrix.reshape(-1)[rows + representatives.reshape(-1)] = 1.0
     return torch.from_numpy(matrix).to(device)
+
+
+def e_step(
+    q_table: npt.NDArray[np.floating[Any]], current: npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
+    """Assigns every agent to its best representative (equation 11).
+
+    Args:
+        q_table: (n, k) estimated returns.
+        current: (n,) representative of each agent, kept where it is among the best.
+
+    Returns:
+        (n,) representatives; no agent's entry of `q_table` is lower than before.
+    """
+    chosen = current.astype(np.int64)
+    kernels.choose_best(q_table.astype(np.float64, copy=False), chosen)
+    return chosen.astype(np.intp, copy=False)
 
 
 class AssignmentRule(Protocol):

@@ -27,6 +27,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from baselines.online.assignments import FixedRule, one_hot
 from baselines.online.learner import Learner, resume, solve_with_rule, train
+from baselines.online.nodes import Nodes
 from baselines.online.settings import PPOConfig, check, task_settings
 from baselines.settings import check_range
 from rmdp_bench.results import RunLog
@@ -79,9 +80,27 @@ def clusters(
     train(learner, everyone, log, preparation=True)
     batch = learner.collect()
     learner.close()
-    rewards = batch.rewards.reshape(len(seeds), -1, universal.n_agents).cpu().numpy()
-    labels = [cluster_agents(r, n_clusters, seed) for r, seed in zip(rewards, seeds, strict=True)]
+    nodes = learner.collector.nodes
+    rewards = batch.rewards.reshape(len(seeds), -1, nodes.size).cpu().numpy()
+    labels = [
+        cluster_agents(agent_rewards(nodes, own), n_clusters, seed)
+        for own, seed in zip(rewards, seeds, strict=True)
+    ]
     return one_hot(np.stack(labels), n_clusters, device)
+
+
+def agent_rewards(
+    nodes: Nodes, rewards: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.floating[Any]]:
+    """Rewards (steps, n) of the agents from those of the nodes (steps, B).
+
+    Where nodes stand for agents, these are (B, n): the triangular factor of the nodes' rewards in
+    the place of the steps, between whose rows agents have the distances that they have between
+    steps. K-means asks for no more, and a million agents fit.
+    """
+    if nodes.weights is None:
+        return rewards
+    return nodes.of_agents(np.asarray(np.linalg.qr(rewards, mode="r")).T).T
 
 
 def solve(

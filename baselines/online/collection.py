@@ -16,6 +16,7 @@ from torch import Tensor
 from baselines.online import kernels
 from baselines.online.actions import make_actions
 from baselines.online.networks import HeadedNetwork
+from baselines.online.nodes import make_nodes
 from baselines.online.settings import PPOConfig
 from rmdp_bench.tasks import Task
 
@@ -39,7 +40,8 @@ class Batch:
     log_probs: Tensor
     """(R k, T, E) of the actions when they were taken."""
     rewards: Tensor
-    """(R k, T, E, n) of every agent; the next batch takes their place."""
+    """(R k, T, E, n) of every agent, or of every node with the outcome critic; the next batch
+    takes their place."""
     ended: Tensor
     """(R k, T, E) whether the episode terminated or was truncated at this step."""
     truncations: tuple[npt.NDArray[np.intp], ...]
@@ -75,12 +77,16 @@ class Collector:
     """The worlds of R k representatives, E copies for each, and what is known of their returns.
 
     Attributes:
-        population: the agents.
+        nodes: whose rewards are collected, and how those of the agents follow.
         actions: discrete or continuous.
         observation_size: d.
         statistics: of the raw observations of each seed.
-        average_returns: (R, n, k) moving average of each agent's return with each representative
+        node_returns: (R, B, k) moving average of each node's return with each representative
             (equation 10), in percent; nan where no episode has ended yet.
+        average_returns: (R, n, k) the same of each agent.
+        rewards: (R k, T, E, B) of the last batch, times reward_scale, until an update uses them up.
+        finished: the episodes that ended in the last batch: the representative, out of R k, of each
+            (F,), and all nodes' returns (F, B) in percent.
     """
 
     def __init__(self, task: Task, config: PPOConfig, seeds: Sequence[int], device: str) -> None:
@@ -95,9 +101,9 @@ class Collector:
             num_envs=self.n_seeds * n_rows,
             autoreset_mode="SameStep",
             agent_rewards=False,
+            **task.env_kwargs,
         )
-        self.population = envs.population
-        self.envs = envs
+        self.nodes, self.envs = make_nodes(envs.population, config.critic), envs
         self.actions = make_actions(envs.single_action_space)
         self.observation_size = int(envs.single_observation_space.shape[0])
         self.noise = [np.random.default_rng([seed, 1]) for seed in seeds]
@@ -108,11 +114,12 @@ class Collector:
         observations, _ = envs.reset(seed=[int(s) for s in np.concatenate(env_seeds)])
         self.observations = np.asarray(observations)
         self.statistics = RunningStatistics(self.n_seeds, self.observation_size)
-        rows, n = (self.n_policies, config.n_envs), task.n_agents
+        rows, n = (self.n_policies, config.n_envs), self.nodes.size
         self.episode_returns = torch.zeros(*rows, n, device=device)
-        self.average_returns = np.full((self.n_seeds, n, self.n_representatives), np.nan)
+        self._set_node_returns(np.full((self.n_seeds, n, self.n_representatives), np.nan))
+        self.finished = np.empty(0, np.intp), np.empty((0, n))
         # The only array of its size, written anew by each `collect`: fresh memory is slower.
-        self._rewards = torch.empty(rows[0], self.n_steps, rows[1], n, device=device)
+        self.rewards = torch.empty(rows[0], self.n_steps, rows[1], n, device=device)
 
     def collect(self, actor: HeadedNetwork) -> Batch:
         """Acts for T steps in every copy of the world, and updates `average_returns`."""
@@ -121,7 +128,7 @@ class Collector:
         observations = np.empty((*shape, self.observation_size), np.float32)
         outputs = np.empty((*shape, self.actions.n_outputs), np.float32)
         actions = np.empty((*shape, self.actions.width), np.float32)
-        outcomes = np.empty((*shape, self.population.outcome_size), np.float32)
+        outcomes = np.empty((*shape, self.nodes.population.outcome_size), np.float32)
         ended = np.empty(shape, bool)
         truncations = Truncations(shape[2])
         size = (self.n_representatives, *shape[1:])
@@ -149,10 +156,9 @@ class Collector:
             return torch.from_numpy(array).to(self.device)
 
         for policy, own in enumerate(tensor(outcomes)):
-            torch.mul(
-                self.population.rewards(own), self.config.reward_scale, out=self._rewards[policy]
-            )
-        self._average_returns(self._rewards, ended)
+            rewards = self.nodes.population.rewards(own)
+            torch.mul(rewards, self.config.reward_scale, out=self.rewards[policy])
+        self._average_returns(self.rewards, ended)
         return Batch(
             observations=tensor(observations),
             last_observations=tensor(last),
@@ -160,7 +166,7 @@ class Collector:
             log_probs=self.actions.log_probs_of_samples(
                 actor, tensor(outputs), tensor(actions), tensor(noise)
             ),
-            rewards=self._rewards,
+            rewards=self.rewards,
             ended=tensor(ended),
             truncations=where,
             final_observations=tensor(final_observations),
@@ -255,14 +261,17 @@ class Collector:
                 returns.append(self.episode_returns[policy, copy].cpu().numpy())
                 self.episode_returns[policy, copy] = 0.0
         if not policies:
+            self.finished = np.empty(0, np.intp), np.empty((0, rewards.shape[-1]))
             return
         policy, values = np.concatenate(policies), np.concatenate(returns)
         by_policy = np.argsort(policy, kind="stable")
         policy, values = policy[by_policy], values[by_policy].astype(np.float64)
+        values /= self.config.reward_scale
+        self.finished = policy, values
         mixing = self.config.mixing
-        table = self.average_returns.transpose(0, 2, 1).reshape(self.n_policies, -1)
+        table = self.node_returns.transpose(0, 2, 1).reshape(self.n_policies, -1)
         for p in np.unique(policy):
-            returns_of_p = values[policy == p] / self.config.reward_scale
+            returns_of_p = values[policy == p]
             weights = mixing * (1 - mixing) ** np.arange(len(returns_of_p))[::-1]
             if np.isnan(table[p, 0]):
                 weights[0] /= mixing
@@ -270,7 +279,13 @@ class Collector:
             else:
                 table[p] = (1 - mixing) ** len(returns_of_p) * table[p] + weights @ returns_of_p
         shape = (self.n_seeds, self.n_representatives, -1)
-        self.average_returns = table.reshape(shape).transpose(0, 2, 1).copy()
+        self._set_node_returns(table.reshape(shape).transpose(0, 2, 1).copy())
+
+    def _set_node_returns(self, node_returns: FloatArray) -> None:
+        """Keeps the table (R, B, k), and that of the agents, which follows from it or is it."""
+        self.node_returns = self.average_returns = node_returns
+        if self.nodes.weights is not None:
+            self.average_returns = np.stack([self.nodes.of_agents(own) for own in node_returns])
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
         """Everything that acting on needs to continue bit for bit: arrays (R, ...), and JSON."""
@@ -281,7 +296,7 @@ class Collector:
         by_row |= {f"env.{name}": array for name, array in self.envs.get_state().items()}
         arrays = {name: a.reshape(self.n_seeds, -1, *a.shape[1:]) for name, a in by_row.items()}
         arrays |= {name: getattr(self.statistics, name) for name in ("mean", "variance", "count")}
-        arrays["average_returns"] = self.average_returns
+        arrays["average_returns"] = self.node_returns
         return arrays, [{"noise": noise.bit_generator.state} for noise in self.noise]
 
     def set_state(
@@ -295,7 +310,7 @@ class Collector:
             setattr(self.statistics, name, arrays[name].copy())
         returns = torch.from_numpy(arrays["episode_returns"]).view(self.episode_returns.shape)
         self.episode_returns.copy_(returns)
-        self.average_returns = arrays["average_returns"].copy()
+        self._set_node_returns(arrays["average_returns"].copy())
         for noise, state in zip(self.noise, states, strict=True):
             noise.bit_generator.state = state["noise"]
 

@@ -54,7 +54,7 @@ class CompiledUpdates(Updates):
         """Marginal advantages (R k, M) normalised; batch.rewards become the critics' targets."""
         k = self.n_representatives
         critics = self.critic.rows(self.critic.flat)
-        weights = assignment.transpose(1, 2).reshape(self.n_policies, -1).numpy() / self.n_agents
+        weights = self.nodes.of_groups(assignment).numpy()
         advantages = np.empty(batch.ended.shape, np.float32)
         truncated, *where = batch.truncations
         final_rows, finals = np.stack(where, axis=1), batch.final_observations.numpy()

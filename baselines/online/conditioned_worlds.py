@@ -49,7 +49,11 @@ class ConditionedWorlds:
         """Starts every copy, from seeds below those that are kept for evaluation."""
         self.config, n_envs = config, config.n_envs
         envs: Any = gym.make_vec(
-            task.env_id, num_envs=n_envs, autoreset_mode="SameStep", agent_rewards=False
+            task.env_id,
+            num_envs=n_envs,
+            autoreset_mode="SameStep",
+            agent_rewards=False,
+            **task.env_kwargs,
         )
         self.envs = envs
         self.conditions = make_conditions(envs.population, config)

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from baselines.online.assignments import one_hot, random_even_assignment
+from baselines.online.assignments import e_step, one_hot, random_even_assignment
 from baselines.online.learner import solve_with_rule
 from baselines.online.settings import PPOConfig, check, task_settings
 from baselines.settings import check_range
@@ -63,24 +63,6 @@ def config_for(task: Task) -> Config:
     return Config(**task_settings(task))
 
 
-def e_step(
-    q_table: npt.NDArray[np.floating[Any]], current: npt.NDArray[np.intp]
-) -> npt.NDArray[np.intp]:
-    """Assigns every agent to its best representative (equation 11).
-
-    Args:
-        q_table: (n, k) estimated returns.
-        current: (n,) representative of each agent, kept where it is among the best.
-
-    Returns:
-        (n,) representatives; no agent's entry of `q_table` is lower than before.
-    """
-    chosen: npt.NDArray[np.intp] = q_table.argmax(1)
-    content = q_table[np.arange(len(current)), current] >= q_table.max(1)
-    chosen[content] = current[content]
-    return chosen
-
-
 class EMRule:
     """The E-step before every update."""
 
@@ -106,11 +88,14 @@ class EMRule:
 
     def _set_assignments(self) -> None:
         """Derives the assignment for training, with loans, and the one of a solution."""
-        with_loans = self.representatives.copy()
-        for r, j in np.argwhere(self.lent_until > self.n_steps):
-            with_loans[r, self.lent_agent[r, j]] = j
-        self.assignment = one_hot(with_loans, self.n_representatives, self.device)
         self.served = one_hot(self.representatives, self.n_representatives, self.device)
+        self.assignment = self.served
+        loans = np.argwhere(self.lent_until > self.n_steps)
+        if len(loans):
+            self.assignment = self.served.clone()
+        for r, j in loans:
+            self.assignment[r, self.lent_agent[r, j]] = 0.0
+            self.assignment[r, self.lent_agent[r, j], j] = 1.0
 
     def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
         """The E-step for each seed whose representatives have all finished an episode."""
@@ -124,10 +109,9 @@ class EMRule:
     def _lend_agents(self, r: int) -> None:
         """Lends each representative of seed r that has no agents one, for some time."""
         chosen = self.representatives[r]
-        everybody = np.arange(self.n_representatives)
-        self.lent_until[r, np.isin(everybody, chosen)] = 0
         staying = np.bincount(chosen, minlength=self.n_representatives)
-        for j in np.setdiff1d(everybody, chosen):
+        self.lent_until[r, staying > 0] = 0
+        for j in np.flatnonzero(staying == 0):
             lender = chosen[self.lent_agent[r, j]]
             if self.lent_until[r, j] <= self.n_steps or staying[lender] == 1:
                 # Nobody is lent out twice, and no lender is left without agents.

@@ -64,6 +64,11 @@ class Config(PPOConfig):
                 "normalization is 'minibatch', which signal 'return' does not use; expected "
                 "signal 'advantage' with it"
             )
+        if self.signal == "advantage" and self.critic == "outcome":
+            raise ValueError(
+                "signal is 'advantage', which needs every agent's own advantages; expected critic "
+                "'agents' with it, or signal 'return'"
+            )
 
 
 def config_for(task: Task) -> Config:

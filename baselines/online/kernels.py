@@ -139,6 +139,22 @@ def act(
                         actions[p, e, 0] = c
 
 
+@outer("f8[:,:], i8[::1]")
+def choose_best(table: Array, chosen: Array) -> None:
+    """Replaces `chosen` (n,) by the columns of the rows' greatest numbers, of `table` (n, k).
+
+    A choice that is among the greatest stays; of several others the first is taken.
+    """
+    for i in range(table.shape[0]):
+        best = chosen[i]
+        greatest = table[i, best]
+        for j in range(table.shape[1]):  # without a branch that nobody can predict
+            is_greater = table[i, j] > greatest
+            greatest = table[i, j] if is_greater else greatest
+            best = j if is_greater else best
+        chosen[i] = best
+
+
 @inner
 def gather(observations: Array, rows: Array, inputs: Array) -> None:
     """Writes rows (B,) of every representative's observations (k, M, d) into (k B, d)."""

@@ -2,7 +2,8 @@
 
 One iteration collects 2048 transitions with every representative (`collection`), turns them into
 advantages and targets for all n agents (`agent_advantages`: dynamics are shared, so a transition
-of one representative is a sample of everybody's reward), lets the assignment rule move
+of one representative is a sample of everybody's reward; `nodes`: for about 100 who stand for any
+number of agents, if the critic is that of the outcome), lets the assignment rule move
 (`AssignmentRule`), and makes 10 epochs of mini-batch updates (`Updates.apply`, equations 8 and 9).
 Several seeds are trained as one batch: they are the leading axis R of every tensor, and share
 nothing. The same seeds repeat bit for bit on one machine. On a CPU all of it but the returns and
@@ -84,7 +85,13 @@ class Learner:
         self.observation_size = self.collector.observation_size
         kind = CompiledUpdates if config.is_compiled(device) else Updates
         self.updates = kind(
-            task, config, seeds, device, self.collector.actions, self.observation_size
+            task,
+            config,
+            seeds,
+            device,
+            self.collector.actions,
+            self.observation_size,
+            self.collector.nodes,
         )
         self.actor, self.critic = self.updates.actor, self.updates.critic
         self.iteration = 0
@@ -115,8 +122,11 @@ class Learner:
 
     def train_social_welfare(self, assignment: Tensor) -> list[float]:
         """Each seed's welfare by the moving averages of training returns, the paper's measure."""
-        table = np.nan_to_num(self.collector.average_returns)
-        return [float(w) for w in (assignment.cpu().numpy() * table).sum(2).mean(1)]
+        table = self.collector.average_returns
+        if np.isnan(self.collector.node_returns).any():
+            table = np.nan_to_num(table)
+        totals = np.einsum("rik,rik->r", assignment.cpu().numpy(), table)
+        return [float(total) / self.n_agents for total in totals]
 
     def solutions(self, assignment: Tensor) -> list[Solution]:
         """The representatives as they are, one solution for each seed."""

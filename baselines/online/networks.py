@@ -126,6 +126,13 @@ class HeadedNetwork:
         for gradient in by_seed:
             gradient.mul_(scale)
 
+    def copy_head(self, flat: Tensor, source: int, target: int) -> None:
+        """Copies one head's part of such a tensor as `split` takes; heads are out of R k."""
+        shapes = {name: tuple(view.shape) for name, view in self.parameters.items()}
+        for name, view in _views(flat, shapes).items():
+            if not name.startswith("hidden_"):
+                view[target] = view[source]
+
     def split(self, flat: Tensor) -> dict[str, npt.NDArray[np.float32]]:
         """Arrays of a flat tensor such as `flat` or a moment of Adam's, seeds leading (R, ...)."""
         shapes = {name: tuple(view.shape) for name, view in self.parameters.items()}

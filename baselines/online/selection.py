@@ -15,6 +15,7 @@ far the optimum can be away; zero where it is proven.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,11 +80,17 @@ def select(
     return Selection(np.sort(chosen), total / n, max(bound, total) / n)
 
 
-def local_search(welfare: FloatArray, n_chosen: int) -> IntArray:
-    """Greedy choice of k columns, then swaps of one column as long as one gains: (k,)."""
-    chosen: list[int] = []
-    served = np.zeros(len(welfare))
-    for _ in range(n_chosen):
+def local_search(welfare: FloatArray, n_chosen: int, start: Sequence[int] = ()) -> IntArray:
+    """Greedy choice of k columns, then swaps of one column as long as one gains: (k,).
+
+    Args:
+        welfare: (n, m)
+        n_chosen: k, 1 to m.
+        start: columns to begin with, at most k.
+    """
+    chosen = [int(column) for column in start]
+    served = welfare[:, chosen].max(1, initial=0.0)
+    for _ in range(n_chosen - len(chosen)):
         totals = np.maximum(welfare, served[:, None]).sum(0)
         totals[chosen] = -np.inf
         chosen.append(int(totals.argmax()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from baselines.settings import check_range
 from rmdp_bench.tasks import Task
@@ -55,6 +55,9 @@ class PPOConfig:
     """Factor on the rewards, which are in percent of a perfect episode."""
     mixing: float = 0.05
     """Lambda of equation 10: weight of a new return in the moving average of returns."""
+    critic: Literal["agents", "outcome"] = "agents"
+    """What critics predict: every agent's value, or the occupancy of the outcome, on a basis of
+    about 100 nodes, from which any number of agents' values follow (see `nodes`)."""
     compiled: bool = True
     """Whether a CPU runs the compiled loops, on all its cores, or torch as a GPU does: the same
     numbers, to rounding."""
@@ -72,8 +75,11 @@ class PPOConfig:
         """Checks the settings.
 
         Raises:
-            ValueError: if a number is out of its range, or the sizes do not divide.
+            ValueError: if a number is out of its range, the sizes do not divide, or the critic is
+                unknown.
         """
+        if self.critic not in ("agents", "outcome"):
+            raise ValueError(f"critic is {self.critic!r}; expected 'agents' or 'outcome'")
         check_range(self, 1, math.inf, "hidden_size", "n_envs", "minibatch_size", "n_epochs")
         positive = ("learning_rate", "final_learning_rate", "adam_epsilon", "clip")
         check_range(self, 1e-12, 1.0, *positive)

@@ -51,7 +51,7 @@ def _play(
 ) -> tuple[npt.NDArray[np.float64], int]:
     """Returns (E, n) of one episode in each of E copies, and the steps of all."""
     n_rows = len(biases)
-    envs: Any = gym.make_vec(task.env_id, num_envs=n_rows, agent_rewards=False)
+    envs: Any = gym.make_vec(task.env_id, num_envs=n_rows, agent_rewards=False, **task.env_kwargs)
     observations, _ = envs.reset(seed=seeds * (n_rows // len(seeds)))
     returns = np.zeros((n_rows, task.n_agents))
     running, steps = np.ones(n_rows, bool), 0

@@ -18,6 +18,7 @@ from baselines.online.actions import Actions, clipped_surrogate
 from baselines.online.assignments import AssignmentRule
 from baselines.online.collection import Batch
 from baselines.online.networks import HeadedNetwork
+from baselines.online.nodes import Nodes
 from baselines.online.settings import PPOConfig
 from rmdp_bench.tasks import Task
 
@@ -37,12 +38,13 @@ class Updates:
         device: str,
         actions: Actions,
         observation_size: int,
+        nodes: Nodes,
     ) -> None:
         """Makes the networks, Adam, and every seed's random generators."""
         self.config, self.device, self.gamma, self.actions = config, device, task.gamma, actions
         self.n_seeds, self.n_representatives = len(seeds), task.n_representatives
-        self.n_policies, self.n_agents = self.n_seeds * task.n_representatives, task.n_agents
-        self.observation_size = observation_size
+        self.n_policies = self.n_seeds * task.n_representatives
+        self.nodes, self.observation_size = nodes, observation_size
         # A stream for each purpose, so that a wider network does not change the action noise.
         self._order = [np.random.default_rng([seed, 2]) for seed in seeds]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -56,7 +58,7 @@ class Updates:
             log_std=config.log_std if actions.has_log_std else None,
         )
         self.critic = HeadedNetwork(
-            *sizes, task.n_agents, head_gain=1.0, generators=generators, device=device
+            *sizes, nodes.size, head_gain=1.0, generators=generators, device=device
         )
         self._networks = {"actor": self.actor, "critic": self.critic}
         self._optimizers = {
@@ -65,7 +67,7 @@ class Updates:
         }
 
     def agent_advantages(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Generalised advantage estimates and critic targets of every agent.
+        """Generalised advantage estimates and critic targets of every agent (or node).
 
         Returns:
             Advantages and targets, each (R k, T, E, n). The advantages overwrite batch.rewards:
@@ -114,7 +116,7 @@ class Updates:
             learning_rate: Adam's step size.
             entropy: weight of the entropy bonus.
         """
-        config, n_policies, n = self.config, self.n_policies, self.n_agents
+        config, n_policies, n = self.config, self.n_policies, self.nodes.size
         agent_advantages, targets = self.agent_advantages(batch)
         agent_advantages = agent_advantages.view(n_policies, -1, n)
         advantages = self.marginal_advantages(agent_advantages, rule.assignment)  # (R k, M)
@@ -153,7 +155,7 @@ class Updates:
 
     def marginal_advantages(self, agent_advantages: Tensor, assignment: Tensor) -> Tensor:
         """A^j = sum_i alpha^i(j) A^ij, below equation 8, divided by n: (R k, B)."""
-        weights = assignment.transpose(1, 2).reshape(self.n_policies, -1, 1) / self.n_agents
+        weights = self.nodes.of_groups(assignment).unsqueeze(-1)
         return torch.bmm(agent_advantages, weights).squeeze(-1)
 
     def _mean_and_scale(self, advantages: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,10 +197,17 @@ class Updates:
     def _update_critic(self, inputs: Tensor, targets: Tensor) -> None:
         """A step on equation 8."""
         values, hidden = self.critic.forward(inputs)
-        gradient = values.sub_(targets).mul_(2.0 / (targets.shape[1] * self.n_agents))
+        gradient = values.sub_(targets).mul_(2.0 / (targets.shape[1] * self.nodes.size))
         self.critic.backward(inputs, hidden, gradient)
         self.critic.clip_gradient(self.config.max_gradient_norm)
         self._optimizers["critic"].step()
+
+    def copy_representative(self, seed: int, source: int, target: int) -> None:
+        """Makes a seed's representative `target` a copy of `source`: heads and Adam's moments."""
+        first = seed * self.n_representatives
+        for name, network in self._networks.items():
+            for flat in self._flat_tensors(name).values():
+                network.copy_head(flat, first + source, first + target)
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
         """Networks, Adam's moments and generators: arrays (R, ...), and JSON for each seed."""

@@ -38,7 +38,8 @@ class EnvironmentEntry:
         vector_entry_point: "module:attribute" of the vector form.
         max_episode_steps: steps after which an episode is truncated.
         n_agents: number of agents n of the population.
-        make_population: population_seed -> the population, without a simulator.
+        make_population: population_seed -> the population, without a simulator; with the keyword
+            n_agents too where `kwargs` has it.
         kwargs: keywords of both forms that make the id what it is; JSON-able.
         reward_function: reward of a transition, where it is the same for all agents because they
             differ in dynamics; None where they differ in what they want.
@@ -50,7 +51,7 @@ class EnvironmentEntry:
     vector_entry_point: str
     max_episode_steps: int
     n_agents: int
-    make_population: Callable[[int], Population | DynamicsPopulation]
+    make_population: Callable[..., Population | DynamicsPopulation]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     reward_function: TransitionFunction | None = None
     termination_function: TransitionFunction | None = None
@@ -61,7 +62,7 @@ class EnvironmentEntry:
         return self.reward_function is not None
 
 
-def _uniform_targets(n_agents: int, bound: float, population_seed: int) -> TargetPopulation:
+def _uniform_targets(population_seed: int, *, n_agents: int, bound: float) -> TargetPopulation:
     return TargetPopulation.uniform(n_agents, bound, seed=population_seed)
 
 
@@ -76,7 +77,7 @@ def _velocity(name: str, robot: str, n_agents: int, target_bound: float) -> Envi
         vector_entry_point="rmdp_bench.envs.velocity:VelocityVectorEnv",
         max_episode_steps=1000,
         n_agents=n_agents,
-        make_population=partial(_uniform_targets, n_agents, target_bound),
+        make_population=partial(_uniform_targets, n_agents=n_agents, bound=target_bound),
         kwargs={"robot": robot, "n_agents": n_agents, "target_bound": target_bound},
     )
 
@@ -161,16 +162,26 @@ def get_environment(env_id: str) -> EnvironmentEntry:
 
 
 def get_population(
-    env_id: str, population_seed: int | None = None
+    env_id: str, population_seed: int | None = None, *, n_agents: int | None = None
 ) -> Population | DynamicsPopulation:
     """Give the population of an environment without building its simulator.
 
     Args:
         env_id: a registered id.
         population_seed: the environment's keyword; None: its default, 0.
+        n_agents: the keyword of the velocity environments; None: as the id says.
 
     Raises:
-        ValueError: no such id, or a seed that is not an integer from 0 to 2**32 - 1.
+        ValueError: no such id, a seed that is not an integer from 0 to 2**32 - 1, a number of
+            agents that is not an integer >= 1, or one where the environment has no such keyword.
     """
     entry = get_environment(env_id)
-    return entry.make_population(0 if population_seed is None else population_seed)
+    seed = 0 if population_seed is None else population_seed
+    if n_agents is None:
+        return entry.make_population(seed)
+    if "n_agents" not in entry.kwargs:
+        raise ValueError(
+            f"n_agents is {n_agents!r}, but {env_id} has {entry.n_agents} agents and no others; "
+            "expected None"
+        )
+    return entry.make_population(seed, n_agents=n_agents)

@@ -210,8 +210,9 @@ class RepresentativesEnv(CopiesEnv):
                 f"the agents of {env_id!r} differ in dynamics and are not represented: "
                 "use heterogeneous_parallel_env"
             )
-        k = _check_n_representatives(n_representatives, entry.n_agents)
-        self.assignment = _check_assignment(assignment, entry.n_agents, k)
+        n_agents = get_population(env_id, n_agents=kwargs.get("n_agents")).n_agents
+        k = _check_n_representatives(n_representatives, n_agents)
+        self.assignment = _check_assignment(assignment, n_agents, k)
         super().__init__(env_id, [f"representative_{j}" for j in range(k)], render_mode, **kwargs)
         totals = self.assignment.sum(axis=0)
         self._weights = (self.assignment / np.where(totals > 0.0, totals, 1.0)).T.copy()  # (k, n)

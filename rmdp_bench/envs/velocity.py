@@ -8,7 +8,8 @@ Description:
 
 Population:
     `TargetPopulation.uniform(n_agents, b)`: agent i wants the velocity v_i ~ U[0, b], with b = 4
-    (HalfCheetah), 3 (Ant), 2.5 (Hopper, Walker2d) m/s; n_agents is 100 or 1000.
+    (HalfCheetah), 3 (Ant), 2.5 (Hopper, Walker2d) m/s. The id sets n_agents to 100 or 1000; the
+    keyword changes it. Agents of the same seed are the same, however many there are.
 
 Observation:
     float64, joint positions without the horizontal ones, then joint velocities: HalfCheetah (17,),
@@ -31,6 +32,8 @@ Episode end:
 
 Arguments:
     population_seed: seed of the targets (0: the paper's code's).
+    n_agents: number of agents n >= 1. With many, a step of the single form takes as long as n
+    rewards; the vector form with agent_rewards=False hardly depends on n.
     render_mode: "rgb_array" (480 x 480), "human" (single form only) or None.
     reset_noise_scale: >= 0; 0.1 (HalfCheetah, Ant), 0.005 (Hopper, Walker2d).
     terminate_when_unhealthy: bool, True; not HalfCheetah.
@@ -40,7 +43,7 @@ Arguments:
     n_threads: threads of the vector form; default: the available cores, at most num_envs. Results
     do not depend on it.
     agent_rewards: False leaves `info["agent_rewards"]` out; vector form, True.
-    robot, n_agents, target_bound: set by the id.
+    robot, target_bound: set by the id.
 
 Version history:
     v0: first version.
@@ -262,7 +265,7 @@ class VelocityEnv(RepresentedEnv):
         Raises:
             ValueError: a value is wrong or a keyword unknown.
         """
-        accepted = ("population_seed", "render_mode", *get_robot(robot).settings)
+        accepted = ("population_seed", "n_agents", "render_mode", *get_robot(robot).settings)
         check_keywords(settings, accepted)
         population = _make_population(n_agents, target_bound, population_seed)
         world = VelocityWorld(robot, population, 1, settings=settings)
@@ -295,7 +298,7 @@ class VelocityVectorEnv(RepresentedVectorEnv):
             ValueError: a value is wrong or a keyword unknown.
         """
         own = ("n_threads", "agent_rewards", "autoreset_mode", "max_episode_steps")
-        common = ("population_seed", "render_mode")
+        common = ("population_seed", "n_agents", "render_mode")
         check_keywords(settings, (*common, *own, *get_robot(robot).settings))
         population = _make_population(n_agents, target_bound, population_seed)
         world = VelocityWorld(robot, population, num_envs, n_threads=n_threads, settings=settings)

@@ -31,6 +31,7 @@ from rmdp_bench.tasks import Task
 
 SOLVERS: Mapping[str, str] = {
     "em": "baselines.online.em",
+    "em_plus": "baselines.online.em_plus",
     "end_to_end": "baselines.online.end_to_end",
     "clustering": "baselines.online.clustering",
     "random_assignment": "baselines.online.random_assignment",
