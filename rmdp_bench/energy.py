@@ -124,13 +124,18 @@ def _file_reader(path: Path) -> Callable[[], float]:
 
 
 def _gpu_counters() -> list[Counter]:
-    """That of the first GPU, through NVIDIA's library."""
+    """That of the only GPU, through NVIDIA's library.
+
+    None of several: which of them a run uses, the library does not know.
+    """
     try:
         library = ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:
         return []
-    handle = ctypes.c_void_p()
-    if library.nvmlInit_v2() or library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)):
+    n_gpus, handle = ctypes.c_uint(), ctypes.c_void_p()
+    if library.nvmlInit_v2() or library.nvmlDeviceGetCount_v2(ctypes.byref(n_gpus)):
+        return []
+    if n_gpus.value != 1 or library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)):
         return []
 
     def read() -> float:

@@ -32,11 +32,14 @@ def changed_submissions(repository: Path, base: str, head: str) -> list[str]:
     for commit in (base, head):
         if not re.fullmatch(r"[0-9a-f]{40}", commit):
             raise ValueError(f"{commit!r} is not the hash of a commit")
-    changed = _git(repository, "diff", "--name-only", "-z", f"{base}...{head}", "--", FOLDER)
+    # Without renames: of a file that is moved git would name the new place only, and a submission
+    # that has lost it would not be checked.
+    options = ("--name-only", "--no-renames", "-z")
+    changed = _git(repository, "diff", *options, f"{base}...{head}", "--", FOLDER)
     names = set()
     for path in changed.split("\0")[:-1]:
         name, _, rest = path.removeprefix(f"{FOLDER}/").partition("/")
-        if not re.fullmatch(SUBMISSION_NAME, name) or not rest:
+        if path == FOLDER or not re.fullmatch(SUBMISSION_NAME, name) or not rest:
             raise ValueError(f"{path!r} is not in the folder of a submission")
         if rest == VERIFICATION_FILE:
             raise ValueError(f"{path}: the maintainers write this file when they check a round")

@@ -412,7 +412,10 @@ def test_different_revisions_are_shown(finished: str, capfd: pytest.CaptureFixtu
 
 
 def test_leaderboard(finished: str, capfd: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree("runs", "leaderboards/submissions/first-try/results")
+    about = ["--author", "A", "--method", "m", "--licence", "MIT", "--online-evaluations", "0"]
+    packed = ["--name", "first-try", "--out", "leaderboards/submissions", "--difference", "short"]
+    assert main(["submit", "runs", *packed, *about]) == 0
+    capfd.readouterr()
     board = printed_json(["leaderboard", "show", "--runs", "runs", "--json"], capfd)
     (table,) = board["tasks"]
     exact, *rows = table["rows"]
@@ -421,15 +424,22 @@ def test_leaderboard(finished: str, capfd: pytest.CaptureFixture[str]) -> None:
         "exact": True,
         "social_welfare": table["ceiling"],
     }
-    assert [(row["source"], row["new"]) for row in rows] == [
-        ("first-try", False),
-        ("this machine", True),
+    assert [(row["source"], row["new"], row["mark"]) for row in rows] == [
+        ("first-try", False, "reported"),
+        ("this machine", True, None),
     ]
     assert len(board["costs"]["CPU"]) == 2
     assert board["costs"]["GPU"] == []
     assert main(["leaderboard", "show", "--task", TASK, "--runs", "runs"]) == 0
     output = capfd.readouterr().out
-    for text in ("exact ceiling", "first-try", "this machine", "Cost on CPU", "100.0 %"):
+    for text in (
+        "exact ceiling",
+        "first-try",
+        "reported",
+        "this machine",
+        "Cost on CPU",
+        "100.0 %",
+    ):
         assert text in output
     assert "Cost on GPU" not in output
     other = "ResourceGathering-n25-k1-v0"

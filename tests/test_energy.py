@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,3 +61,31 @@ def test_a_counter_that_starts_anew_is_read_in_time(monkeypatch: pytest.MonkeyPa
         while (meter.joules or 0.0) < 60.0:
             pass
     assert (meter.joules or 0.0) % 6 == 0.0
+
+
+class _Driver:
+    """Stands for NVIDIA's library; every call answers 0, for success."""
+
+    def __init__(self, n_gpus: int) -> None:
+        self.n_gpus = n_gpus
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802
+        return 0
+
+    def nvmlDeviceGetCount_v2(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = self.n_gpus
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: int, handle: Any) -> int:  # noqa: N802
+        return 0
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: Any, energy: Any) -> int:  # noqa: N802
+        energy._obj.value = 2500
+        return 0
+
+
+def test_a_gpu_is_read_if_it_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: _Driver(1))
+    assert [counter.read() for counter in find_counters("cuda")] == [2.5]
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: _Driver(2))
+    assert find_counters("cuda") == []

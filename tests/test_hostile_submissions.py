@@ -94,6 +94,14 @@ TEXTS: dict[str, tuple[Damage, str]] = {
     "deep TOML": (put("submission.toml", "a = " + "[" * 50_000), "nested too deeply"),
     "deep TOML on many lines": (put("submission.toml", "a = " + "[\n" * 50_000), "is not TOML"),
     "long dotted key": (put("submission.toml", "a." * 50_000 + "a = 1"), "nested too deeply"),
+    "long dotted key in a table": (
+        put("submission.toml", "a = { " + "a." * 100_000 + "a = 1 }"),
+        "nested too deeply",
+    ),
+    "long dotted key of line separators": (
+        put("submission.toml", "['='" + ".'\u2028'" * 40_000 + "]"),
+        "nested too deeply",
+    ),
     "huge TOML": (put("submission.toml", "#" * 2**20), "are allowed"),
     "unknown field": (toml("<b>x</b> = 1"), "is not TOML"),
     "field of another version": (toml("schema_version = 2"), "schema_version"),
@@ -104,6 +112,10 @@ TEXTS: dict[str, tuple[Damage, str]] = {
     "no authors": (toml("authors = []"), "authors"),
     "direction marks": (toml('authors = ["\u202ekcah"]'), "U+202E"),
     "invisible characters": (toml('method = "a\u200bb"'), "U+200B"),
+    "invisible letters": (toml('authors = ["\u3164"]'), "U+3164"),
+    "selectors of variants": (toml('method = "a\ufe0fb"'), "U+FE0F"),
+    "accents over other lines": (toml(f'method = "a{chr(0x335) * 9}"'), "one accent more"),
+    "blank author": (toml('authors = ["  "]'), "blank"),
     "control characters": (toml('method = "a\\u001b[2Jb"'), "U+001B"),
     "decomposed letters": (toml('method = "A\u030angstro\u0308m"'), "normal form C"),
     "a very long text": (toml(f'description = "{"x" * 5000}"'), "5000 characters"),
@@ -112,6 +124,14 @@ TEXTS: dict[str, tuple[Damage, str]] = {
     "division of its own": (toml('division = "gold"'), "division: Input should be"),
     "open without differences": (toml("differences = []"), "names at least one"),
     "infinite evaluations": (toml("n_online_evaluations = inf"), "n_online_evaluations"),
+    "evaluations without end": (
+        toml(f"n_online_evaluations = 0x{'f' * 20_000}"),
+        "n_online_evaluations: Input should be less",
+    ),
+    "task that leaves the folder": (
+        replace("submission.toml", TASK, f"../{TASK}"),
+        "task: String should match",
+    ),
     "unknown task": (replace("submission.toml", TASK, "NoSuchTask-v0"), "unknown task"),
     "settings of another run": (replace("submission.toml", "= 8", "= 9"), "is not the settings"),
     "seeds with a gap": (replace("submission.toml", "[0, 1]", "[0, 2]"), "without a gap"),
@@ -119,6 +139,10 @@ TEXTS: dict[str, tuple[Damage, str]] = {
 
 RECORDS: dict[str, tuple[Damage, str]] = {
     "key twice in JSON": (replace(RESULT, '"seed": 0', '"seed": 0, "seed": 0'), "is there twice"),
+    "the last of 200,000 keys twice": (
+        put(RESULT, "{" + "".join(f'"{i}":0,' for i in range(200_000)) + '"199999":0}'),
+        "'199999' is there twice",
+    ),
     "NaN in JSON": (replace(RESULT, '"gini": ', '"gini": NaN, "_": '), "NaN is not a number"),
     "infinity in JSON": (replace(RESULT, '"gini": ', '"gini": -Infinity, "_": '), "Infinity"),
     "number beyond a float": (replace(RESULT, '"gini": ', '"gini": 1e999, "_": '), "too large"),
@@ -140,6 +164,7 @@ RECORDS: dict[str, tuple[Damage, str]] = {
     "record of another seed": (field(seed=7), "seed is 7, expected 0"),
     "record of another solver": (field(solver="em"), "solver is 'em'"),
     "path as array file": (field(welfare_matrix="../../welfare.npz"), "welfare_matrix"),
+    "transitions beyond any float": (field(transitions=10**400), "transitions: Input should be"),
     "negative time": (field(wall_seconds=-1.0), "wall_seconds"),
     "no memory": (field(peak_memory_mib=0.0), "peak_memory_mib"),
     "less than all seconds": (field(train_seconds=1e8), "train_seconds"),
@@ -185,6 +210,10 @@ ARRAYS: dict[str, tuple[Damage, str]] = {
     "episodes without end": (put(WELFARE, welfare(ZEROS, np.full((3, 3), 10**9))), "1000000000"),
     "one array more": (put(WELFARE, zipped({"x.npy": array(ZEROS)})), "has no"),
     "zip bomb": (put(WELFARE, zipped({"welfare_matrix.npy": bytes(2**27)})), "unpacks to"),
+    "a million entries": (
+        put(WELFARE, b"PK\x01\x02" * 10**6 + zipped({"x.npy": array(ZEROS)})),
+        "at most 16 arrays",
+    ),
     "path in an archive": (put(WELFARE, zipped({"../../x.npy": array(ZEROS)})), "has no"),
     "compressed in another way": (
         put(WELFARE, zipped({"welfare_matrix.npy": array(ZEROS)}, zipfile.ZIP_LZMA)),

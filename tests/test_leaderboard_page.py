@@ -194,6 +194,35 @@ def test_filters_and_the_address_that_brings_them_back(
     assert texts(browser, "#count") == ["10 of 10 rows"]
 
 
+def test_an_address_that_asks_for_what_is_not_there_shows_all_rows(
+    browser: Browser, show: Show, board: Path
+) -> None:
+    show(board, "#?track=offline&k=5&task=NoSuchTask&mark=%22gold&device=TPU&view=quality")
+    assert len(keys(browser)) == 3
+    assert browser.find_element(By.ID, "count").text == "3 of 3 rows"
+
+
+def test_what_is_only_claimed_is_called_so(browser: Browser, show: Show, board: Path) -> None:
+    show(board)
+    claims = [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".card .who")]
+    assert claims and all(re.match(r"(open, )?reported: ", claim) for claim in claims)
+    # A recipe is one only if somebody has run it.
+    row = "{exact: false, mark: 'recipe', repeated: %s}"
+    chip = "const c = markChip(" + row + "); return [c.textContent.trim(), c.className]"
+    assert browser.execute_script(chip % "false") == ["↻ recipe, not run", "mark reported"]
+    assert browser.execute_script(chip % "true") == ["↻ recipe", "mark recipe"]
+
+
+def test_columns_and_marks_are_explained_in_text(browser: Browser, show: Show, board: Path) -> None:
+    show(board)
+    browser.find_element(By.CSS_SELECTOR, "details.help summary").click()
+    shown = browser.find_element(By.CSS_SELECTOR, "details.help dl").text
+    for name in ("Gini", "regret", "✓ verified", "↻ recipe", "○ reported"):
+        assert name in shown
+    link = browser.find_element(By.CSS_SELECTOR, "footer a[href='../SUBMITTING.md']")
+    assert link.is_displayed() and (ROOT / "leaderboards" / "SUBMITTING.md").is_file()
+
+
 def test_costs_are_apart_for_each_class_of_devices(
     browser: Browser, show: Show, board: Path
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.cli import main
-from rmdp_bench.files import write_text
+from rmdp_bench.files import TEMPORARY_PREFIX, write_text
 from rmdp_bench.leaderboard.rounding import rounded
 from rmdp_bench.leaderboard.site import build_site
 from rmdp_bench.submission.verification import row_sha256
@@ -137,20 +137,27 @@ def test_a_mark_holds_for_the_files_it_was_found_for(tmp_path: Path) -> None:
     folder = write_submission(tmp_path / "submissions" / "one", [(ONLINE, "em")], 0)
     row = {"task": ONLINE, "solver": "em", "status": "recipe"}
     row["sha256"] = row_sha256(folder, ONLINE, "em")
-    document = {"schema_version": 1, "name": "one", "rows": [row]}
-    write_text(folder / "verification.json", json.dumps(document))
 
-    def mark() -> str:
+    def record(**changes: Any) -> None:
+        document = {"schema_version": 1, "name": "one", "rows": [row | changes]}
+        write_text(folder / "verification.json", json.dumps(document))
+
+    def mark() -> tuple[str, bool, str]:
         built = build_site(tmp_path)
         (board,) = read_script(built.site / "data.js")
-        (found,) = {row["mark"] for row in board["rows"]}
-        assert f"| `em` | one | {found} |" in built.tables.read_text(encoding="utf-8")
-        return str(found)
+        ((found, repeated),) = {(row["mark"], row["repeated"]) for row in board["rows"]}
+        cells = re.search(r"\| `em` \| one \| ([^|]+) \|", built.tables.read_text(encoding="utf-8"))
+        assert cells is not None
+        return found, repeated, cells[1]
 
-    assert mark() == "recipe"
+    record()
+    assert mark() == ("recipe", False, "recipe, not run")
+    seed = {"seed": 0, "claimed": 1.0, "replayed": 1.0, "measured": 1.0, "interval": [0.0, 2.0]}
+    record(seeds=[seed])
+    assert mark() == ("recipe", True, "recipe")
     with (folder / ONLINE / "em" / "seed-0" / "curve.csv").open("a") as file:
         file.write("99999999,1.0,1.0,\n")
-    assert mark() == "reported"
+    assert mark() == ("reported", False, "reported")
 
 
 def test_seeds_whose_curves_do_not_meet_have_no_curve_together(tmp_path: Path) -> None:
@@ -200,6 +207,12 @@ def test_a_folder_of_something_else_is_not_replaced(
     (tmp_path / "site" / "thesis.txt").write_text("mine")
     assert "move it away" in refused(capsys, "leaderboard", "build", "--root", str(tmp_path))
     assert (tmp_path / "site" / "thesis.txt").read_text() == "mine"
+
+
+def test_what_a_killed_submit_left_is_not_a_submission(tmp_path: Path) -> None:
+    write_submission(tmp_path / "submissions" / "one", [(ONLINE, "em")], 0)
+    (tmp_path / "submissions" / f"{TEMPORARY_PREFIX}x" / "new" / "two").mkdir(parents=True)
+    assert build_site(tmp_path).n_submissions == 1
 
 
 def test_links_are_not_followed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

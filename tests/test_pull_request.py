@@ -71,6 +71,25 @@ def test_refused_requests(
     assert len(error.splitlines()) == 1
 
 
+def test_a_submission_that_loses_a_file_to_another_is_named(repository: Path) -> None:
+    base = commit(repository, {"old/policy": "the same bytes\n" * 20})
+    (repository / "leaderboards" / "submissions" / "new").mkdir()
+    git(repository, "mv", *(f"leaderboards/submissions/{name}/policy" for name in ("old", "new")))
+    head = commit(repository, {})
+    assert changed_submissions(repository, base, head) == ["new", "old"]
+
+
+def test_the_folder_of_all_is_not_replaced(repository: Path) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    git(repository, "rm", "-rq", "leaderboards/submissions")
+    (repository / "leaderboards").mkdir(exist_ok=True)
+    (repository / "leaderboards" / "submissions").symlink_to("/tmp")
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "--no-verify", "-m", "x")
+    with pytest.raises(ValueError, match="not in the folder of a submission"):
+        changed_submissions(repository, base, git(repository, "rev-parse", "HEAD"))
+
+
 def test_commits_are_hashes(repository: Path) -> None:
     with pytest.raises(ValueError, match="not the hash of a commit"):
         changed_submissions(repository, "--output=x", "HEAD")

@@ -130,19 +130,18 @@ def _print_quality(table: Table) -> None:
             "welfare": number(ceiling, 2),
             "of ceiling": "100.0 %",
         }
-        rows.append(["exact ceiling", "computed", "–", "–", "–", *exact.values()])
+        rows.append(["exact ceiling", "computed", "–", "–", "–", "–", *exact.values()])
     n_exact = len(rows)
     for entry in table.entries:
         own = entry.summary
         transitions = [number(own.transitions or None, 0), number(own.transitions_used, 0)]
-        rows.append(
-            [row_name(own), entry.source, str(len(own.seeds)), *transitions, *score_cells(own)]
-        )
+        names = [row_name(own), entry.source, entry.mark or "–"]
+        rows.append([*names, str(len(own.seeds)), *transitions, *score_cells(own)])
     print_table(
         f"{table.task.id}: quality",
-        ["solver", "from", "seeds", "transitions", "used", *scores],
+        ["solver", "from", "mark", "seeds", "transitions", "used", *scores],
         rows,
-        n_left=2,
+        n_left=3,
         optional=_OPTIONAL,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
         note=_revisions([entry.summary for entry in table.entries]) + NOTES[table.task.track],

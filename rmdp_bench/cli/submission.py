@@ -20,7 +20,7 @@ def submit_command(
     name: Annotated[str, typer.Option(help="Of the submission: a-z, 0-9 and hyphens.")],
     out: Annotated[Path, typer.Option(help="Folder in which the submission's folder is made.")],
     author: Annotated[list[str] | None, typer.Option(help="Once for each author.")] = None,
-    method: Annotated[str | None, typer.Option(help="What tables call the method.")] = None,
+    method: Annotated[str | None, typer.Option(help="The method in a few words.")] = None,
     description: Annotated[str | None, typer.Option(help="A few sentences.")] = None,
     difference: Annotated[
         list[str] | None,

@@ -1,6 +1,6 @@
 """The leaderboard: submissions beside the exact ceiling, and beside runs of one's own.
 
-    leaderboards/submissions/NAME/.../result.json     one submission, any folders below its name
+    leaderboards/submissions/NAME/     one submission, see `rmdp_bench.submission`
 
 Quality tables ignore hardware.  Cost tables are per class of device, CPU and GPU apart, because
 their numbers mean nothing across classes.
@@ -28,10 +28,13 @@ class Entry:
     Attributes:
         source: name of the submission, or `LOCAL`.
         summary: its scores and costs.
+        mark: whether the verifier could reproduce it, see `RowFinding.mark`; None: a run of this
+            machine.
     """
 
     source: str
     summary: Summary
+    mark: str | None = None
 
     @property
     def is_new(self) -> bool:
@@ -40,7 +43,8 @@ class Entry:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
-        return {"source": self.source, "new": self.is_new} | self.summary.to_dict()
+        own = {"source": self.source, "new": self.is_new, "mark": self.mark}
+        return own | self.summary.to_dict()
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ def build_tables(root: Path, local: Sequence[Path] = (), task_id: str | None = N
         task_id: None: every task with an entry.
 
     Raises:
-        ValueError: an unknown task, a damaged record, or local folders without a result.
+        ValueError: an unknown task, a damaged submission or record, or local folders without a
+            result.
     """
     tasks = list_tasks() if task_id is None else [get_task(task_id)]
     entries = _read_submissions(root)
@@ -102,12 +107,6 @@ def build_tables(root: Path, local: Sequence[Path] = (), task_id: str | None = N
 
 
 def _read_submissions(root: Path) -> list[Entry]:
-    folder = root / "submissions"
-    if not folder.is_dir():
-        return []
-    return [
-        Entry(submission.name, summary)
-        for submission in sorted(folder.iterdir())
-        if submission.is_dir()
-        for summary in summarise(find_results([submission]))
-    ]
+    from rmdp_bench.leaderboard.reading import read_rows  # which stands on this module
+
+    return [Entry(row.submission.name, row.summary, row.finding.mark) for row in read_rows(root)]

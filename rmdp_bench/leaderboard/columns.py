@@ -18,7 +18,11 @@ SCORES = {
 """Track -> columns of quality."""
 COSTS = ("transitions/s", "training h", "hours/seed", "peak MiB", "Wh/seed")
 """Columns of cost."""
-_IQM = "IQM: interquartile mean over seeds with its bootstrap interval."
+_IQM = (
+    "IQM: interquartile mean over seeds with its 95 % bootstrap interval, which is too narrow for "
+    "few seeds: of three it is their range, and holds the median of all seeds three times out of "
+    "four."
+)
 NOTES = {
     "online": (
         "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "

@@ -74,7 +74,7 @@ def _quality(task: Task, rows: Sequence[SubmittedRow]) -> str:
             [
                 _literal(row_name(summary)),
                 row.submission.name,
-                row.finding.status,
+                row.finding.mark,
                 row.submission.division,
                 str(len(summary.seeds)),
                 number(summary.transitions or None, 0),

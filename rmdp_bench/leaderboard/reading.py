@@ -114,7 +114,9 @@ def read_rows(root: Path) -> list[SubmittedRow]:
     """
     folder = root / "submissions"
     folders = sorted(folder.iterdir()) if folder.is_dir() else []
-    rows = [row for path in folders if path.is_dir() for row in _read_submission(path)]
+    # Hidden are those that `submit` has not finished, or left when it was killed.
+    shown = [path for path in folders if path.is_dir() and not path.name.startswith(".")]
+    rows = [row for path in shown for row in _read_submission(path)]
     return sorted(rows, key=lambda row: (-(rounded(row.summary.social_welfare, 6) or 0.0), row.key))
 
 

@@ -44,6 +44,7 @@ def describe_row(row: SubmittedRow) -> dict[str, Any]:
         "solver": summary.solver,
         "settings": summary.settings,
         "mark": row.finding.status,
+        "repeated": bool(row.finding.seeds),
         "division": row.submission.division,
         "device": row.device_class,
         "deviceName": summary.device_name[:MAX_DEVICE_NAME],

@@ -17,6 +17,8 @@ from rmdp_bench.tasks import get_task
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
 TOLERANCE = 1e-6
+MAX_COUNT = 10**15
+"""No count is larger; all integers up to it are exact as floats and in JavaScript."""
 """Within which scores agree with those that they follow from."""
 
 
@@ -110,16 +112,16 @@ class Result(BaseModel):
     """File name; None if the solver did not evaluate while training."""
     solution: Literal["solution"] | None
     """Folder of the saved policies that were scored; None: scored in memory, not exportable."""
-    transitions: int = Field(ge=0)
+    transitions: int = Field(ge=0, le=MAX_COUNT)
     """Budget, per policy; 0 offline."""
-    transitions_reported: int = Field(ge=0)
+    transitions_reported: int = Field(ge=0, le=MAX_COUNT)
     """Per policy, as the solver counted them; 0 if it did not, and offline."""
     wall_seconds: float = Field(ge=0)
     train_seconds: float = Field(ge=0)
     trained_for: str | None = None
     """Task whose run made this record beside its own, from one training, whose transitions and
     seconds these are; None: the run was for this task."""
-    seeds_together: int = Field(ge=1)
+    seeds_together: int = Field(ge=1, le=MAX_COUNT)
     """Seeds trained as one batch in these seconds."""
     peak_memory_mib: float
     peak_device_memory_mib: float | None

@@ -9,6 +9,7 @@ import math
 import os
 import stat
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from rmdp_bench.files import parse_array
 
 MAX_JSON_BYTES = 4 * 2**20
 MAX_ARRAYS = 16
+_ENTRY = b"PK\x01\x02"
+"""With which every entry in the list of a zip archive begins; elsewhere it is there by chance."""
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -77,8 +80,7 @@ def read_object(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
         raise ValueError(f"the key {twice[:50]!r} is there twice")
     return document
 
@@ -120,6 +122,8 @@ def read_arrays(path: Path, limit: int) -> dict[str, NDArray[Any]]:
 def _unpack(data: bytes, limit: int) -> dict[str, bytes]:
     """The entries of a zip archive."""
     contents = {}
+    if data.count(_ENTRY) > 2 * MAX_ARRAYS:  # before each of a million is made an object
+        raise ValueError(f"not a .npz file of at most {MAX_ARRAYS} arrays")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()

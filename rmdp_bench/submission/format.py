@@ -13,12 +13,22 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rmdp_bench.results.records import MAX_COUNT
 from rmdp_bench.submission.bounded import read_text
-from rmdp_bench.submission.texts import Line, Link, Name, SolverName, Text, check_texts
+from rmdp_bench.submission.texts import (
+    Line,
+    Link,
+    Name,
+    SolverName,
+    TaskName,
+    Text,
+    check_texts,
+)
 
 SUBMISSION_FILE = "submission.toml"
 MAX_TOML_BYTES = 256 * 2**10
-_MAX_DOTS = 8
+_MAX_DOTS = 2000
+"""In a line; the parser takes a time that grows with the square of the length of a dotted key."""
 Model = TypeVar("Model", bound=BaseModel)
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -30,7 +40,7 @@ class Row(BaseModel):
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    task: Line
+    task: TaskName
     solver: SolverName
     seeds: list[Seed] = Field(min_length=1, max_length=1000)
     settings: dict[str, Any] = {}
@@ -49,7 +59,7 @@ class Submission(BaseModel):
     """That of the folder."""
     authors: list[Line] = Field(min_length=1, max_length=50)
     method: Line
-    """What the tables call the method, in a few words."""
+    """The method in a few words; the page shows it with the records of the row."""
     description: Text = ""
     division: Literal["closed", "open"]
     """Closed: the task's transitions, data and episodes of evaluation are untouched."""
@@ -59,7 +69,7 @@ class Submission(BaseModel):
     code: Link | None = None
     licence: Line
     """Of the submitted policies and records; an SPDX identifier."""
-    n_online_evaluations: int = Field(ge=0)
+    n_online_evaluations: int = Field(ge=0, le=MAX_COUNT)
     """How often policies were tried in the environment to choose settings or policies, all seeds
     together; the final scoring and the learning curve do not count if nothing was chosen by them.
     """
@@ -106,9 +116,13 @@ def read_submission(folder: Path) -> Submission:
 
 
 def _check_keys(text: str, path: Path) -> None:
-    """Refuse long dotted keys and deep arrays before they are parsed, which takes its time."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.partition("=")[0].count(".") > _MAX_DOTS or "[[[[" in line.replace(" ", ""):
+    """Refuse long dotted keys and deep arrays before they are parsed, which takes its time.
+
+    A key may stand anywhere in a line, in an inline table for example, and only a line feed ends
+    one.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count(".") > _MAX_DOTS or "[[[[" in line.replace(" ", ""):
             raise ValueError(f"{path}, line {number}: nested too deeply")
 
 

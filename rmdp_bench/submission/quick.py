@@ -62,7 +62,7 @@ def check_submission(folder: Path) -> Checked:
     """
     files = list_files(folder)
     submission = read_submission(folder)
-    manifest = check_manifest(folder, files)
+    fingerprints = _fingerprints(check_manifest(folder, files))
     records: dict[tuple[str, str], list[Result]] = {}
     listed = set()
     for row in submission.rows:
@@ -73,11 +73,11 @@ def check_submission(folder: Path) -> Checked:
             _check_record(submission, row, task, folder / base / f"seed-{seed}", seed)
             for seed in row.seeds
         ]
-        _check_seeds_differ(manifest, base, row.seeds)
+        _check_seeds_differ(fingerprints, base, row.seeds)
     for name in files:
         if "/".join(name.split("/")[:3]) not in listed:
             raise ValueError(f"{folder}: {name} is of no row in submission.toml")
-    _check_no_duplicate(folder, manifest)
+    _check_no_duplicate(folder, fingerprints)
     read_verification(folder)
     return Checked(folder, submission, records)
 
@@ -166,11 +166,11 @@ def _is_sha256(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
-def _check_seeds_differ(manifest: Manifest, base: str, seeds: list[int]) -> None:
+def _check_seeds_differ(fingerprints: Mapping[str, str], base: str, seeds: list[int]) -> None:
     """Two seeds of a row may not have the same files: they would be one run."""
     seen: dict[str, int] = {}
     for seed in seeds:
-        own = _fingerprint(manifest, f"{base}/seed-{seed}")
+        own = fingerprints[f"{base}/seed-{seed}"]
         if own in seen:
             raise ValueError(
                 f"seeds {seen[own]} and {seed} of {base} have the same policies or returns; they "
@@ -179,27 +179,24 @@ def _check_seeds_differ(manifest: Manifest, base: str, seeds: list[int]) -> None
         seen[own] = seed
 
 
-def _fingerprint(manifest: Manifest, seed_folder: str) -> str:
-    """Hash of the policies of a seed, or of its returns if there are no policies."""
-    own = {
-        name.removeprefix(seed_folder): sha256
-        for name, sha256 in manifest.files.items()
-        if name.startswith(f"{seed_folder}/")
-    }
-    policies = {name: sha256 for name, sha256 in own.items() if name.startswith("/solution/")}
-    arrays = {name: sha256 for name, sha256 in own.items() if name.endswith(".npz")}
-    return hashlib.sha256(json.dumps(policies or arrays, sort_keys=True).encode()).hexdigest()
+def _fingerprints(manifest: Manifest) -> dict[str, str]:
+    """Folder of each seed -> hash of its policies, or of its returns if there are no policies."""
+    folders: dict[str, dict[str, str]] = {}
+    for name, sha256 in manifest.files.items():
+        task, solver, seed, *rest = name.split("/", 3)
+        folders.setdefault(f"{task}/{solver}/{seed}", {})["".join(rest)] = sha256
+    fingerprints = {}
+    for folder, own in folders.items():
+        policies = {name: sha256 for name, sha256 in own.items() if name.startswith("solution/")}
+        arrays = {name: sha256 for name, sha256 in own.items() if name.endswith(".npz")}
+        text = json.dumps(policies or arrays, sort_keys=True)
+        fingerprints[folder] = hashlib.sha256(text.encode()).hexdigest()
+    return fingerprints
 
 
-def _fingerprints(manifest: Manifest) -> dict[tuple[str, str], str]:
-    """(task, fingerprint) -> folder of the seed."""
-    folders = {"/".join(name.split("/")[:3]) for name in manifest.files}
-    return {(name.split("/")[0], _fingerprint(manifest, name)): name for name in folders}
-
-
-def _check_no_duplicate(folder: Path, manifest: Manifest) -> None:
+def _check_no_duplicate(folder: Path, fingerprints: Mapping[str, str]) -> None:
     """Another submission beside this one may not have the same policies for the same task."""
-    own = _fingerprints(manifest)
+    own = {(name.split("/")[0], value): name for name, value in fingerprints.items()}
     for other in sorted(folder.resolve().parent.iterdir()):
         if other == folder.resolve() or not (other / MANIFEST_FILE).is_file():
             continue
@@ -207,11 +204,13 @@ def _check_no_duplicate(folder: Path, manifest: Manifest) -> None:
             theirs = _fingerprints(read_manifest(other))
         except ValueError:
             continue  # the other submission's own check says so
-        for key in sorted(own.keys() & theirs.keys(), key=lambda key: own[key]):
-            raise ValueError(
-                f"{folder}: {own[key]} has the policies of {other.name}/{theirs[key]}; they are "
-                f"submitted already"
-            )
+        for name, value in theirs.items():
+            mine = own.get((name.split("/")[0], value))
+            if mine is not None:
+                raise ValueError(
+                    f"{folder}: {mine} has the policies of {other.name}/{name}; they are "
+                    f"submitted already"
+                )
 
 
 def recipe_arguments(row: Row, records: list[Result], task: Task) -> list[str]:

@@ -26,20 +26,36 @@ _REFUSED_CATEGORIES = {
     "Zl": "a line separator",
     "Zp": "a paragraph separator",
 }
+_INVISIBLE = {
+    *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+    *range(0xFE00, 0xFE10),
+    *range(0xE0100, 0xE01F0),
+}
+"""Letters, marks and symbols that show nothing: fillers, blanks and selectors of variants."""
+MAX_MARKS = 4
+"""Accents on one letter; more of them run over the lines above and below."""
 
 
 def check_text(text: str) -> str:
     """Give back a text of one line that shows what it holds.
 
     Raises:
-        ValueError: it is too long, holds a refused character, or is not in normal form C.
+        ValueError: it is too long, holds a refused character, has too many accents on one letter,
+            or is not in normal form C.
     """
     if len(text) > MAX_TEXT:
         raise ValueError(f"a text has {len(text)} characters, at most {MAX_TEXT} are allowed")
     if text.isascii() and text.isprintable():
         return text  # most texts, and nothing below refuses one
+    n_marks = 0
     for place, character in enumerate(text):
-        kind = _REFUSED_CATEGORIES.get(unicodedata.category(character))
+        category = unicodedata.category(character)
+        kind = _REFUSED_CATEGORIES.get(category)
+        if ord(character) in _INVISIBLE:
+            kind = "an invisible character"
+        n_marks = n_marks + 1 if category in ("Mn", "Me") else 0
+        if n_marks > MAX_MARKS:
+            kind = f"one accent more than the {MAX_MARKS} that a letter may have"
         if kind is not None:
             raise ValueError(f"U+{ord(character):04X} at place {place} of a text is {kind}")
     if not unicodedata.is_normalized("NFC", text):
@@ -72,13 +88,25 @@ def check_texts(document: Any, where: str) -> None:
             pending += [(part, depth + 1) for part in parts]
 
 
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a text is blank")
+    return text
+
+
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(check_text)]
 """One line, any letters, possibly empty."""
-Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_text)]
-"""A short text, not empty."""
+Line = Annotated[
+    str,
+    Field(min_length=1, max_length=200),
+    AfterValidator(check_text),
+    AfterValidator(_not_blank),
+]
+"""A short text, not blank."""
 SUBMISSION_NAME = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=SUBMISSION_NAME)]
 """Lower-case ASCII letters, digits and hyphens."""
+TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,79}$")]
 SolverName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
 Link = Annotated[str, Field(pattern=r"^https://[!#-;=?-Z_a-z~]{3,300}$")]
 """Web address, ASCII, without quotes, angle brackets or spaces."""

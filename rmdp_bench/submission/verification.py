@@ -4,7 +4,7 @@ Each row of a submission, a solver on a task, is
 
     verified    its policies were played again on held-out episodes and reach what is claimed
     recipe      there are no files to play, a planner for example, but the solver is one of the
-                suite: its command reproduces it
+                suite: its command reproduces it (if it was run again, the seeds say what it gave)
     reported    neither: it is what the submitter says
 
 A finding holds for the files it was made from.  It names their hash; a row whose files have changed
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rmdp_bench.submission.bounded import read_object, sha256_of
 from rmdp_bench.submission.format import Seed, read_submission, validated
-from rmdp_bench.submission.texts import Line, Name, SolverName
+from rmdp_bench.submission.texts import Name, SolverName, TaskName
 
 VERIFICATION_FILE = "verification.json"
 MAX_FILE_BYTES = 64 * 2**20
@@ -54,7 +54,7 @@ class RowFinding(BaseModel):
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    task: Line
+    task: TaskName
     solver: SolverName
     status: Status
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
@@ -69,6 +69,12 @@ class RowFinding(BaseModel):
     """Empty if nothing was played."""
     versions: dict[str, str] = {}
     """Of Python and packages with which it was played."""
+
+    @property
+    def mark(self) -> str:
+        """The status as tables show it, which say of a recipe if nobody has run it again."""
+        not_run = self.status == "recipe" and not self.seeds
+        return f"{self.status}, not run" if not_run else self.status
 
 
 class Verification(BaseModel):

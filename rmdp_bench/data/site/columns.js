@@ -3,14 +3,19 @@
 
 const MARKS = {
   verified: ["✓", "The policies were played again on held-out episodes and reach what is claimed"],
-  recipe: ["↻", "No policies to play; the solver is one of the suite and its command is known"],
+  recipe: ["↻", "There are no policies to play; the solver is one of the suite, and its command was run again and gives what is claimed, unless \"not run\" is added"],
   reported: ["○", "What the submitter says"],
 };
 
-function markChip(mark) {
-  const known = Object.hasOwn(MARKS, mark) ? mark : "reported";
-  const sign = h("span", { "aria-hidden": "true" }, MARKS[known][0]);
-  return h("span", { class: `mark ${known}`, title: MARKS[known][1] }, sign, ` ${known}`);
+/** A recipe that nobody but its submitter has run is a claim like any other. */
+function markText(row) {
+  return row.mark === "recipe" && !row.repeated ? "recipe, not run" : row.mark;
+}
+
+function markChip(row) {
+  const sign = h("span", { "aria-hidden": "true" }, MARKS[row.mark][0]);
+  const look = markText(row) === row.mark ? row.mark : "reported";
+  return h("span", { class: `mark ${look}`, title: MARKS[row.mark][1] }, sign, ` ${markText(row)}`);
 }
 
 function nameCell(row) {
@@ -61,7 +66,8 @@ const K = numeric("k", "k", 0, "Number of representatives", {
 const MARK = text("mark", "mark", "Whether the verifier could reproduce the row", {
   value: (row) => (row.exact ? null : row.mark),
   order: ["verified", "recipe", "reported"],
-  cell: (row) => (row.exact ? "computed" : markChip(row.mark)),
+  csv: (row) => (row.exact ? null : markText(row)),
+  cell: (row) => (row.exact ? "computed" : markChip(row)),
 });
 const DIVISION = text("division", "division", "Closed: the task as it is. Open: with declared differences");
 const SEEDS = numeric("seeds", "seeds", 0, "Runs");
@@ -69,7 +75,7 @@ const TRANSITIONS = numeric("transitions", "transitions", 0, "Budget of each pol
 const welfare = (label, help) => numeric("welfare", label, 2, help, {
   cell: (row) => pairCell(number(row.welfare, 2), row.error == null ? null : `± ${number(row.error, 2)}`),
 });
-const IQM = numeric("iqm", "IQM [95 %]", 2, "Interquartile mean over seeds with its bootstrap interval", {
+const IQM = numeric("iqm", "IQM [95 %]", 2, "Interquartile mean over seeds with its 95 % bootstrap interval, which is too narrow for few seeds: of three it is their range, and holds the median of all seeds three times out of four", {
   cell: (row) => pairCell(number(row.iqm, 1),
     row.low == null ? null : `[${number(row.low, 1)}, ${number(row.high, 1)}]`),
 });

@@ -66,10 +66,12 @@ function taskLine(task) {
   bar.style.setProperty("--value", `${Math.max(0, Math.min(100, best.welfare))}%`);
   if (task.ceiling !== null) bar.style.setProperty("--ceiling", `${task.ceiling}%`);
   const ceiling = task.ceiling === null ? null : h("span", { class: "hidden" }, `, ceiling ${number(task.ceiling, 1)}`);
+  // Before the name: a long one is cut at its end.
+  const doubts = [best.division === "open" ? "open" : null, best.mark === "verified" ? null : markText(best)].filter(Boolean);
   return h("li", {}, h("a", { href: `#${task.id}` },
     h("span", { class: "budget" }, budgetName(task)), bar,
     h("span", { class: "value" }, number(best.welfare, 1), ceiling),
-    h("span", { class: "who" }, best.solver, best.division === "open" ? " (open)" : null)));
+    h("span", { class: "who" }, doubts.length ? `${doubts.join(", ")}: ` : null, best.solver)));
 }
 
 function choice(id, label, values, current, update) {
@@ -117,6 +119,8 @@ function rowSection(state, update) {
         choice("mark", "mark", same(Object.keys(MARKS)), state.mark, change),
         h("label", {}, h("span", {}, "search"), search),
         h("button", { type: "button", class: "quiet", id: "reset", click: () => { change({ task: "", k: "", division: "", device: "", mark: "", q: "", sort: null }); drawFilters(); document.getElementById("reset").focus(); } }, "Reset")));
+    // What an address asks for and no filter offers is not asked for.
+    for (const id of ["task", "k", "division", "device", "mark"]) state[id] = filters.querySelector(`#filter-${id}`)?.value ?? "";
   }
   function drawRows() {
     const ofView = state.view === "quality" ? state : { ...state, device: state.view };
@@ -127,7 +131,7 @@ function rowSection(state, update) {
     const columns = columnsFor(state.view, state.track, rows, false);
     place.replaceChildren(...(rows.length ? [
       sortableTable({ caption: "All rows", columns, rows, sort: state.sort, onSort: (sort) => update({ sort }) }),
-      tableTools("rows", columns, rows),
+      ...tableTools("rows", columns, rows),
     ] : [h("p", { class: "message" }, "No row passes these filters.")]));
   }
   drawFilters();

@@ -83,6 +83,15 @@ function sortableTable({ caption, columns, rows, sort = null, onSort = () => {} 
   return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, table);
 }
 
+/** What the columns and marks mean, for those who have no pointer to rest on them. */
+function tableHelp(columns) {
+  const term = (name, text) => h("div", {}, h("dt", {}, name), h("dd", {}, text));
+  const marks = columns.some((column) => column.id === "mark") ? Object.entries(MARKS) : [];
+  return h("details", { class: "help" }, h("summary", {}, "What the columns mean"), h("dl", {},
+    columns.filter((column) => column.help).map((column) => term(column.label, column.help)),
+    marks.map(([mark, [sign, text]]) => term(`${sign} ${mark}`, text))));
+}
+
 /** A table of plain values, beside a chart; numbers of a column have the same decimals. */
 function plainTable(caption, header, rows) {
   const decimals = (value) => String(value).split(".")[1]?.length ?? 0;

@@ -60,18 +60,20 @@ function taskTables(task, rows, state, update) {
   const columns = columnsFor("quality", task.track, rows, true);
   quality.append(
     sortableTable({ caption: `Quality on ${task.id}`, columns, rows: all, sort: state.sort, onSort: (sort) => update({ sort }) }),
-    tableTools(task.id, columns, all));
+    ...tableTools(task.id, columns, all));
   const costs = h("section", { class: "costs" }, h("h2", {}, "Cost"));
   for (const device of [...new Set(rows.map((row) => row.device))].sort()) {
     const own = rows.filter((row) => row.device === device);
+    const ofCost = columnsFor(device, task.track, own, true);
     costs.append(h("h3", {}, device),
-      sortableTable({ caption: `Cost on ${device} of ${task.id}`, columns: columnsFor(device, task.track, own, true), rows: own }));
+      sortableTable({ caption: `Cost on ${device} of ${task.id}`, columns: ofCost, rows: own }), tableHelp(ofCost));
   }
   return [quality, costs];
 }
 
 function tableTools(name, columns, rows) {
-  return h("p", { class: "tools" }, downloadButton("Download as CSV", `${name}.csv`, "text/csv", () => csvOf(columns, rows)));
+  return [tableHelp(columns), h("p", { class: "tools" },
+    downloadButton("Download as CSV", `${name}.csv`, "text/csv", () => csvOf(columns, rows)))];
 }
 
 function chartSection(task, rows, detail) {
@@ -155,7 +157,7 @@ function figures(scene) {
   if (improvement) {
     elements.push(h("figure", { class: "wide" },
       h("figcaption", {}, h("h3", {}, "Probability of improvement"),
-        h("p", {}, "Chance that a seed of the row beats a seed of the column, with its 95 % bootstrap interval. One half: alike. The best rows of a task are compared.")),
+        h("p", {}, "Chance that a seed of the row beats a seed of the column, with its 95 % bootstrap interval, which says nothing where all seeds of one beat all of the other. One half: alike. The best rows of a task are compared.")),
       improvement));
   }
   return elements;
@@ -182,7 +184,7 @@ function recordSection(task, rows, detail) {
   const items = rows.map((row) => {
     const { about } = detail.rows.get(row.key);
     const item = h("details", { class: "record" },
-      h("summary", {}, h("span", { class: "solver" }, row.solver), ` ${row.submission} `, markChip(row.mark)));
+      h("summary", {}, h("span", { class: "solver" }, row.solver), ` ${row.submission} `, markChip(row)));
     item.addEventListener("toggle", () => {
       if (item.open && item.childElementCount === 1) item.append(recordOf(task, row, about));
     });
@@ -196,7 +198,7 @@ function recordSection(task, rows, detail) {
 function recordOf(task, row, about) {
   const link = (address, label) => (address === null ? null : outsideLink(address, label));
   const replays = about.replays.length
-    ? plainTable("Replays on held-out episodes", ["seed", "claimed", "replayed", "allowed from", "to"], about.replays)
+    ? plainTable("Claims and what the verifier found", ["seed", "claimed", "replayed", "allowed from", "to"], about.replays)
     : null;
   const links = [link(about.paper, "paper"), link(about.code, "code")].filter(Boolean);
   return h("div", { class: "about" },
@@ -208,10 +210,10 @@ function recordOf(task, row, about) {
       fact("licence", about.licence),
       fact("online evaluations", number(row.onlineEvaluations, 0)),
       fact("revision of the code", about.revisions.map((name) => name.slice(0, 10)).join(", ")),
-      fact("round of held-out seeds", about.round === null ? null : String(about.round)),
+      fact("round of held-out seeds", about.round === null ? null : about.round === 0 ? "0, public from the start" : String(about.round)),
       links.length ? h("div", {}, h("dt", {}, "links"), h("dd", {}, links.flatMap((l, i) => (i ? [", ", l] : [l])))) : null),
-    about.command ? h("p", {}, "Reproduced by: ", h("code", {}, about.command)) : null,
-    replays ? h("details", {}, h("summary", {}, "Replays by the verifier"), replays) : null,
+    about.command ? h("p", {}, row.repeated ? "Its command, run again by the verifier: " : "Its command, not run again: ", h("code", {}, about.command)) : null,
+    replays ? h("details", {}, h("summary", {}, row.mark === "recipe" ? "Repetitions by the verifier" : "Replays by the verifier"), replays) : null,
     h("details", {}, h("summary", {}, "Settings"), h("pre", {}, JSON.stringify(about.config, null, 2))),
     h("details", { open: true }, h("summary", {}, "Raw records"), fileLists(task, row, about.files)));
 }
