@@ -128,7 +128,7 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["run", "em"], "task"),
     ([*TOY_RUN, "more"], "more"),
     (["run", "emm", TASK], "did you mean em?"),
-    (["run", "zzz", TASK], "known are em, end_to_end"),
+    (["run", "zzz", TASK], "known are em, em_plus, end_to_end"),
     (["run", "", TASK], "unknown solver ''"),
     (["run", "file", TASK], "a file of your own ends in .py"),
     (["run", "nowhere.py", TASK], "there is no solver file nowhere.py"),
