@@ -19,7 +19,9 @@ from packaging.utils import canonicalize_name
 
 from rmdp_bench.cli import main
 from rmdp_bench.leaderboard import build_tables
+from rmdp_bench.offline import normalise
 from rmdp_bench.results.records import read_result
+from rmdp_bench.tasks import get_task
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -367,13 +369,20 @@ def test_speeds_in_the_readme_are_those_of_the_benchmark() -> None:
 @pytest.mark.parametrize(
     "record",
     sorted((ROOT / "leaderboards").rglob("result.json")),
-    ids=lambda path: "-".join(path.parts[-4:-1]),
+    ids=lambda path: "-".join(path.parts[-5:-1]),
 )
-def test_stored_results_follow_from_their_matrix_and_assignment(record: Path) -> None:
+def test_stored_results_follow_from_the_raw_numbers(record: Path) -> None:
     result = read_result(record)
-    assignment = np.load(record.parent / "solution" / "assignment.npy", allow_pickle=False)
-    with np.load(record.parent / "welfare.npz", allow_pickle=False) as archive:
-        matrix = archive["welfare_matrix"]
-    returns = (assignment * matrix).sum(axis=1)
+    task = get_task(result.task)
+    if task.track == "offline":
+        with np.load(record.parent / "returns.npz", allow_pickle=False) as archive:
+            played = archive["episode_returns"].mean(axis=1)
+        assert result.offline is not None
+        np.testing.assert_allclose(played, result.offline.returns, rtol=1e-6)
+        returns = normalise(task, task.eval_agents or (), played)
+    else:
+        assignment = np.load(record.parent / "solution" / "assignment.npy", allow_pickle=False)
+        with np.load(record.parent / "welfare.npz", allow_pickle=False) as archive:
+            returns = (assignment * archive["welfare_matrix"]).sum(axis=1)
     np.testing.assert_allclose(returns, result.agent_returns, rtol=1e-6)
     assert result.social_welfare == pytest.approx(returns.mean())

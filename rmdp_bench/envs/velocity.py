@@ -265,7 +265,7 @@ class VelocityEnv(RepresentedEnv):
         Raises:
             ValueError: a value is wrong or a keyword unknown.
         """
-        accepted = ("population_seed", "n_agents", "render_mode", *get_robot(robot).settings)
+        accepted = ("population_seed", "render_mode", "n_agents", *get_robot(robot).settings)
         check_keywords(settings, accepted)
         population = _make_population(n_agents, target_bound, population_seed)
         world = VelocityWorld(robot, population, 1, settings=settings)
@@ -298,7 +298,7 @@ class VelocityVectorEnv(RepresentedVectorEnv):
             ValueError: a value is wrong or a keyword unknown.
         """
         own = ("n_threads", "agent_rewards", "autoreset_mode", "max_episode_steps")
-        common = ("population_seed", "n_agents", "render_mode")
+        common = ("population_seed", "render_mode", "n_agents")
         check_keywords(settings, (*common, *own, *get_robot(robot).settings))
         population = _make_population(n_agents, target_bound, population_seed)
         world = VelocityWorld(robot, population, num_envs, n_threads=n_threads, settings=settings)
