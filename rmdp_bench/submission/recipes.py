@@ -36,7 +36,7 @@ def run_again(
 
     Args:
         checked: from `check_submission`.
-        findings: of its rows; those with another status than "recipe" are not touched.
+        findings: of its rows, in their order; only those of recipes are touched.
         report: gets a line for each seed.
 
     Returns:
@@ -48,16 +48,11 @@ def run_again(
             claim is not what it gives; names the row, seed and values.
     """
     repeated = []
-    for finding in findings:
+    for row, finding in zip(checked.submission.rows, findings, strict=True):
         if finding.status != "recipe":
             repeated.append(finding)
             continue
         records = checked.records[finding.task, finding.solver]
-        row = next(
-            row
-            for row in checked.submission.rows
-            if (row.task, row.solver) == (finding.task, finding.solver)
-        )
         arguments = recipe_arguments(row, records, get_task(row.task))
         seconds = _START_SECONDS + _LONGER * sum(record.wall_seconds for record in records)
         welfare = _run(arguments, records, seconds)
