@@ -178,7 +178,7 @@ def _make_adam(model: ContextModel, config: ContextConfig) -> torch.optim.Adam:
     )
     for parameter in model.parameters():
         state = adam.state[parameter]
-        state["step"] = torch.zeros((), device=parameter.device)
+        state["step"] = torch.zeros(())  # on the CPU, where Adam reads it
         state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
     return adam
 

@@ -2,7 +2,8 @@
 
 On a CPU, models of one hidden layer and discrete actions are trained by the compiled loops of
 `kernels`, a member on a core; everything else by autograd. The same seed repeats bit for bit on one
-machine; in the compiled loops whichever members are trained with it.
+machine; in the compiled loops whichever members are trained with it. A GPU replays a recorded step
+and sums gradients in no fixed order, so there a seed repeats to rounding.
 """
 
 from __future__ import annotations
@@ -62,7 +63,15 @@ class Training:
             self._inputs = self.model.normalize(data.observations).contiguous()
             self._targets = self.model.normalize_changes(data).contiguous()
         self._agents, self._actions = data.agents, data.actions
-        self._optimizer = torch.optim.Adam(self.model.parameters(), fused=True)
+        self._total = torch.zeros(len(generators), device=device)
+        self._graph: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
+        is_cuda = device != "cpu"
+        # A tensor, so that a recorded step reads it; a GPU's Adam takes no other type.
+        kind = torch.float32 if is_cuda else torch.float64
+        self._rate = torch.tensor(config.learning_rate, device=device, dtype=kind)
+        self._optimizer = torch.optim.Adam(
+            self.model.parameters(), self._rate, fused=True, capturable=is_cuda
+        )
         for parameter in self.model.parameters():  # there from the start: kernels need it
             self._optimizer.state[parameter] = {
                 "step": torch.zeros((), device=device),
@@ -113,18 +122,50 @@ class Training:
         n_members = self.model.n_members
         orders = np.stack([self._order(member, self.epoch) for member in range(n_members)])
         order = torch.from_numpy(orders).to(self.device)
-        total = torch.zeros(n_members, device=self.device)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.epoch)
-        for rows in order.split(self.config.batch_size, dim=1):
-            self._optimizer.zero_grad(set_to_none=False)
-            guess = self.model(self._inputs[rows], self._agents[rows], self._actions[rows])
-            squares = (guess - self._targets[rows]).square().mean((1, 2))
-            squares.sum().backward()
-            self._optimizer.step()
-            total += squares.detach() * rows.shape[1]
-        self.losses = (total / order.shape[1]).cpu().numpy().astype(np.float64)
+        self._rate.fill_(self._learning_rate(self.epoch))
+        self._total.zero_()
+        batches = order.split(self.config.batch_size, dim=1)
+        if order.is_cuda:
+            self._replay(batches)
+        else:
+            for rows in batches:
+                self._step(rows)
+        self.losses = (self._total / order.shape[1]).cpu().numpy().astype(np.float64)
         self.epoch += 1
+
+    def _step(self, rows: Tensor) -> None:
+        """A gradient step of all members, each on rows (M, B) of its own."""
+        self._optimizer.zero_grad(set_to_none=False)
+        guess = self.model(self._inputs[rows], self._agents[rows], self._actions[rows])
+        squares = (guess - self._targets[rows]).square().mean((1, 2))
+        squares.sum().backward()
+        self._optimizer.step()
+        self._total += squares.detach() * rows.shape[1]
+
+    def _replay(self, batches: Sequence[Tensor]) -> None:
+        """Steps on a GPU, where starting a step's kernels one by one costs more than they do.
+
+        They are recorded once, after steps outside the graph, which allocate what lasts; a smaller
+        last mini-batch stays outside.
+        """
+        if self._graph is None:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for rows in batches:
+                    self._step(rows)
+            torch.cuda.current_stream().wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph(), batches[0].clone()
+            with torch.cuda.graph(self._graph[0]):
+                self._step(self._graph[1])
+            return
+        graph, static_rows = self._graph
+        for rows in batches:
+            if rows.shape == static_rows.shape:
+                static_rows.copy_(rows)
+                graph.replay()
+            else:
+                self._step(rows)
 
     def _run_compiled(self, n_epochs: int) -> None:
         """Members on threads: one's epochs follow each other, in turn with the others'."""
