@@ -29,7 +29,7 @@ demo: venv
 	@echo "The learned paths are in $(DEMO_OUT)/figures/paths-$(DEMO_TASK)-em.png"
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: venv
 	$(BIN)/ruff check .

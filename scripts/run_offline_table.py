@@ -10,7 +10,7 @@ on. A solver that fails is reported at the end and does not stop the others.
 
 All planners have the same reduced size, a tenth of the plans, and play 3 episodes for each agent
 instead of 20 (and 1 for each held-out agent); policies that only read a network play all 20. What
-the reduction costs is in the rows of `reference-full`, PerSim at full size.
+the reduction costs is in the rows of `reference-gpu`, PerSim at full size, which need a GPU.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Row:
         settings: "key=value" for `--set`.
         n_episodes: None: the task's.
         kinds: of data.
+        device: on which it runs.
     """
 
     submission: str
@@ -47,6 +48,7 @@ class Row:
     settings: tuple[str, ...] = ()
     n_episodes: int | None = None
     kinds: tuple[str, ...] = KINDS
+    device: str = "cpu"
 
 
 _MOREL = ("model_hidden_size=128", "max_model_updates=1000", "iterations=40")
@@ -64,7 +66,7 @@ ROWS = (
     Row("reference-agent", "bcq", _AGENT),
     Row("reference-agent", "morel", ("scope=agent", *_MOREL)),
     Row("reference-planning", "true_env_mpc", PLANNER, PLANNER_EPISODES),
-    Row("reference-full", "persim", kinds=("pure",)),
+    Row("reference-gpu", "persim", kinds=("pure",), device="cuda"),
     Row(
         "reference-planning",
         "pe_cadm",
@@ -85,7 +87,7 @@ def list_commands(
                 continue
             for world in worlds:
                 command = ["run", row.solver, f"{world}-{kind}-v0", "--seeds", SEEDS]
-                command += ["--out", str(out / row.submission)]
+                command += ["--device", row.device, "--out", str(out / row.submission)]
                 if row.n_episodes is not None:
                     command += ["--episodes", str(row.n_episodes)]
                 yield command + [part for each in row.settings for part in ("--set", each)]

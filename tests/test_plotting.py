@@ -17,6 +17,7 @@ from rmdp_bench.plotting import (
     plot_learning_curves,
     plot_paths,
     plot_preferences,
+    plot_returns_by_target,
     plot_welfare_by_budget,
 )
 from rmdp_bench.plotting.paths import LANE, _lane
@@ -50,6 +51,11 @@ def draw_preferences(out: Path) -> Path:
     return plot_preferences(POPULATION, one_hot(np.arange(100) % 5, 5), out)
 
 
+def draw_returns(out: Path) -> Path:
+    served = {"em": (one_hot(np.arange(100) % 5, 5), np.linspace(0.0, 50.0, 100))}
+    return plot_returns_by_target(POPULATION, served, np.full(100, 80.0), out)
+
+
 def draw_grid(out: Path) -> Path:
     return plot_preferences(LinearPopulation.tiles(), {"em": one_hot(np.arange(25) % 9, 9)}, out)
 
@@ -75,7 +81,10 @@ def draw_dataset(out: Path) -> Path:
     )
 
 
-DRAW = [draw_paths, draw_welfare, draw_preferences, draw_grid, draw_curves, draw_dataset]
+DRAW = [
+    *(draw_paths, draw_welfare, draw_preferences, draw_returns, draw_grid),
+    *(draw_curves, draw_dataset),
+]
 
 
 @pytest.mark.parametrize("draw", DRAW)
@@ -119,6 +128,8 @@ def test_pictures_say_in_words_what_they_show(tmp_path: Path) -> None:
     curves = describe(draw_curves(tmp_path / "curves.png"))
     assert "em after 2,000 transitions: 31.0 ± 1.0." in curves and "36.4" in curves
     assert "20, 20, 20, 20, 20" in describe(draw_preferences(tmp_path / "preferences.png"))
+    returns = describe(draw_returns(tmp_path / "returns.png"))
+    assert returns == "Exact ceiling: 80.0. em: mean 25.0, 2 agents with less than 1."
 
 
 def colours_in(path: Path) -> set[str]:
@@ -183,6 +194,13 @@ def test_seeds_evaluated_at_different_points_are_interpolated() -> None:
         (lambda out: plot_welfare_by_budget({"em": {3: [np.nan]}}, {}, out), "em, k = 3"),
         (lambda out: plot_preferences(POPULATION, {}, out), "nothing to plot"),
         (lambda out: plot_preferences(POPULATION, np.ones((99, 1)), out), r"\(99, 1\)"),
+        (lambda out: plot_returns_by_target(POPULATION, {}, np.ones(100), out), "nothing to plot"),
+        (
+            lambda out: plot_returns_by_target(
+                POPULATION, {"em": (np.ones((100, 1)), np.ones(99))}, np.ones(100), out
+            ),
+            r"em: returns have shape \(99,\)",
+        ),
         (lambda out: plot_learning_curves({}, None, out), "nothing to plot"),
         (lambda out: plot_learning_curves({"em": []}, None, out), "em"),
         (lambda out: plot_learning_curves({"em": [([], [])]}, None, out), "em"),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench import plotting
+from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.datasets import DatasetEntry
 from rmdp_bench.datasets.building import check_installed
 from rmdp_bench.datasets.collection import UNIFORM
@@ -19,7 +20,7 @@ from rmdp_bench.datasets.storage import dataset_path, read_episodes
 from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import roll_out
 from rmdp_bench.files import write_bytes
-from rmdp_bench.population import DynamicsPopulation
+from rmdp_bench.population import DynamicsPopulation, TargetPopulation
 from rmdp_bench.results import Result, read_curve
 from rmdp_bench.results.summary import group_results
 from rmdp_bench.solution import Solution, load_solution
@@ -29,6 +30,7 @@ Groups = Mapping[str, Mapping[Path, Result]]
 """Solver, with its settings where they differ -> run directory -> record."""
 
 GRID_ENVIRONMENT = "rmdp/ResourceGathering-n25-v0"
+_TARGET = "target speed (m/s)"
 
 
 def draw_figures(results: Mapping[Path, Result], out: Path) -> tuple[list[Path], list[str]]:
@@ -37,6 +39,7 @@ def draw_figures(results: Mapping[Path, Result], out: Path) -> tuple[list[Path],
     welfare-ENV.png          welfare against k, for every environment
     curves-TASK.png          welfare during training
     preferences-TASK.png     who is served by whom, one panel per solver (its lowest seed)
+    agents-TASK.png          velocity: what each agent receives, the same panels, and the ceiling
     paths-TASK-SOLVER.png    tours through Resource Gathering, played again (the lowest seed)
     returns-TASK.png         offline: the return of each scored agent
     factors-TASK-SOLVER.png  offline: what was learned about the agents (the lowest seed)
@@ -109,7 +112,7 @@ def _draw_dataset(entry: DatasetEntry, folder: Path) -> Path:
     else:
         outcomes = np.concatenate([episode.infos["outcome"][1:] for episode in episodes])
         returns = population.rewards(outcomes).sum(axis=0) / len(episodes)
-        parameters = {"target speed (m/s)": population.preferences[:, 0]}
+        parameters = {_TARGET: population.preferences[:, 0]}
         policies = np.full(population.n_agents, UNIFORM)
     return plotting.plot_dataset(
         np.concatenate([episode.observations for episode in episodes]).astype(np.float64),
@@ -208,6 +211,7 @@ def _draw_assignments(
 ) -> Iterator[Path]:
     """Figures 1, 4 and 5, from the lowest seed: the best one would flatter."""
     assignments: dict[str, NDArray[np.float64]] = {}
+    served: dict[str, tuple[NDArray[np.float64], list[float]]] = {}
     seeds = set()
     for name, members in groups.items():
         saved = {path: result for path, result in members.items() if result.solution is not None}
@@ -218,6 +222,7 @@ def _draw_assignments(
         solution = load_solution(directory / "solution")
         label = f"{name}, seed {result.seed}"
         assignments[label] = solution.assignment
+        served[label] = solution.assignment, result.agent_returns
         seeds.add(result.seed)
         if task.env_id == GRID_ENVIRONMENT:
             yield plotting.plot_paths(
@@ -231,7 +236,18 @@ def _draw_assignments(
         names = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
         title = f"Agents by representative, {task.id}, {names}"
         yield plotting.plot_preferences(
-            task.population, assignments, path, title=title, target_label="target speed (m/s)"
+            task.population, assignments, path, title=title, target_label=_TARGET
+        )
+    if served and isinstance(task.population, TargetPopulation):
+        optimum = constant_speed_optimum(task.population, task.n_representatives)
+        rewards = task.population.rewards(optimum.speeds[:, None])  # (k, n)
+        yield plotting.plot_returns_by_target(
+            task.population,
+            served,
+            EPISODE_STEPS * (optimum.assignment.T * rewards).sum(axis=0),
+            out / f"agents-{task.id}.png",
+            title=f"What each agent receives, {task.id}, {names}",
+            target_label=_TARGET,
         )
 
 

@@ -3,6 +3,7 @@
     plot_paths                 tours learned on the grid, one panel per representative    Figure 1
     plot_welfare_by_budget     social welfare against k, solvers and ceiling         Figures 2, 3
     plot_preferences           who is assigned to whom, by preference                Figures 4, 5
+    plot_returns_by_target     what each agent receives, and the ceiling
     plot_learning_curves       social welfare during training
     plot_dataset               states, agents and episodes of a dataset
     plot_factors               what was learned about agents, by hidden parameter    PerSim's 1
@@ -18,7 +19,7 @@ from __future__ import annotations
 from rmdp_bench.plotting.datasets import plot_dataset
 from rmdp_bench.plotting.offline import plot_agent_returns, plot_factors
 from rmdp_bench.plotting.paths import plot_paths
-from rmdp_bench.plotting.preferences import plot_preferences
+from rmdp_bench.plotting.preferences import plot_preferences, plot_returns_by_target
 from rmdp_bench.plotting.welfare import plot_learning_curves, plot_welfare_by_budget
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "plot_learning_curves",
     "plot_paths",
     "plot_preferences",
+    "plot_returns_by_target",
     "plot_welfare_by_budget",
 ]

@@ -1,4 +1,4 @@
-"""Who is assigned to whom, by preference (paper Figures 4 and 5)."""
+"""Who is assigned to whom, by preference (paper Figures 4 and 5), and what it brings them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.plotting.style import (
     INK,
+    MARKERS,
     add_legend,
     check_not_empty,
     colour_of,
+    count,
     draw_panels,
     fit_square,
     hatch_of,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 LARGEST_LEGEND = 10
+QUIET, BACKGROUND = "#8A8A8A", "#EEEEEE"
 
 
 def plot_preferences(
@@ -83,6 +86,75 @@ def plot_preferences(
         if on_line and max(values.shape[1] for values in weights.values()) <= LARGEST_LEGEND:
             add_legend(figure, "representative", numeric=True)
         return save(figure, out, title, " ".join(lines))
+
+
+def plot_returns_by_target(
+    population: TargetPopulation,
+    served: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    ceiling: ArrayLike,
+    out: Path | str,
+    *,
+    title: str = "Agents' returns by target",
+    target_label: str = "target",
+) -> Path:
+    """Draw what each agent receives, coloured by the representative it is assigned to.
+
+    Args:
+        population: n agents.
+        served: solver -> assignment (n, k) and returns of the agents (n,), percent of a perfect
+            episode; a panel each.
+        ceiling: (n,) returns of the agents in the exact optimum, a line in every panel.
+        out: file to write.
+        title: headline.
+        target_label: name and unit of the targets.
+
+    Returns:
+        `out`, as a path.
+
+    Raises:
+        ValueError: no solver, an assignment that is not (n, k), returns that are not (n,), or an
+            unknown format.
+    """
+    check_not_empty(served, "served")
+    order = np.argsort(population.targets, kind="stable")
+    targets = population.targets[order]
+    best = _to_returns(ceiling, "ceiling", population.n_agents)
+    n_columns = 2 if len(served) == 4 else min(3, len(served))
+    lines = [f"Exact ceiling: {best.mean():.1f}."]
+    with draw_panels(len(served), n_columns, (3.6, 2.7)) as (figure, panels):
+        for axes, (name, (assignment, returns)) in zip(panels, served.items(), strict=True):
+            weights = to_assignment(assignment, population.n_agents)
+            values = _to_returns(returns, name, population.n_agents)
+            axes.set_title(f"{to_words(name)}: {values.mean():.1f} of {best.mean():.1f}")
+            axes.fill_between(targets, best[order], color=BACKGROUND, lw=0.0)
+            axes.plot(targets, best[order], color=QUIET, lw=0.8, label="exact ceiling")
+            for representative in range(weights.shape[1]):
+                own = weights.argmax(axis=1) == representative
+                axes.plot(
+                    population.targets[own],
+                    values[own],
+                    MARKERS[representative % len(MARKERS)],
+                    color=colour_of(representative),
+                    ms=3.5,
+                    label=f"representative {representative}",
+                )
+            axes.set_xlabel(target_label)
+            axes.set_ylabel("return of the agent (%)")
+            axes.set_ylim(-3.0, 103.0)
+            unserved = int((values < 1.0).sum())
+            lines.append(
+                f"{name}: mean {values.mean():.1f}, {count(unserved, 'agent')} with less than 1."
+            )
+        if max(np.shape(assignment)[1] for assignment, _ in served.values()) <= LARGEST_LEGEND:
+            add_legend(figure, "")
+        return save(figure, out, title, " ".join(lines))
+
+
+def _to_returns(values: ArrayLike, name: str, n_agents: int) -> Array:
+    returns = np.asarray(values, dtype=np.float64)
+    if returns.shape != (n_agents,):
+        raise ValueError(f"{name}: returns have shape {returns.shape}, expected ({n_agents},)")
+    return returns
 
 
 def _draw_histogram(axes: Axes, targets: Array, weights: Array) -> None:
