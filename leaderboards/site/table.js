@@ -27,6 +27,12 @@ function sortRows(rows, columns, sort) {
   return keyed.map(({ row }) => row);
 }
 
+/** Does work when the page has loaded and what is there now is painted. */
+function whenPainted(work) {
+  if (document.readyState !== "complete") window.addEventListener("load", () => whenPainted(work), { once: true });
+  else requestAnimationFrame(() => setTimeout(work));
+}
+
 function tableRow(row, columns) {
   const cells = columns.map((column) => {
     const attributes = { class: column.numeric ? "number" : null };
@@ -71,8 +77,7 @@ function sortableTable({ caption, columns, rows, sort = null, onSort = () => {} 
       if (own !== drawing) return; // it has been sorted anew meanwhile
       body.append(...sorted.slice(from, to).map((row) => tableRow(row, columns)));
       table.toggleAttribute("data-unfinished", to < sorted.length);
-      // A frame first, so that what is there is painted.
-      if (to < sorted.length) requestAnimationFrame(() => setTimeout(add, 0, to, to + AT_ONCE));
+      if (to < sorted.length) whenPainted(() => add(to, to + AT_ONCE));
     };
     body.replaceChildren();
     add(0, FIRST);
