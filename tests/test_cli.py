@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rmdp_bench import ENVIRONMENTS, plotting
 from rmdp_bench.cli import main
@@ -458,6 +459,24 @@ def test_plot(finished: str, capfd: pytest.CaptureFixture[str]) -> None:
         f"preferences-{TASK}.png",
     ]
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in printed)
+
+
+def test_plot_of_a_velocity_task(capfd: pytest.CaptureFixture[str]) -> None:
+    """From stored runs: welfare of their records, and the ceiling, are in the picture's words."""
+    task = "HalfCheetahVel-n100-k1-v0"
+    runs = ROOT / "leaderboards/submissions/reference-universal" / task / "universal"
+    assert main(["plot", str(runs), "--out", "figures"]) == 0
+    names = [Path(path).name for path in capfd.readouterr().out.splitlines()]
+    assert names == [
+        "welfare-rmdp-HalfCheetahVel-n100-v0.png",
+        f"preferences-{task}.png",
+        f"agents-{task}.png",
+    ]
+    with Image.open(f"figures/agents-{task}.png") as picture:
+        words = picture.info["Description"]
+    record = json.loads((runs / "seed-0" / "result.json").read_text())
+    mean, ceiling = record["social_welfare"], get_task(task).ceiling
+    assert f"exact ceiling: mean {ceiling:.1f}. universal, seed 0: mean {mean:.1f}, " in words
 
 
 def test_plot_draws_the_lowest_seed(finished: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from matplotlib import image
 from PIL import Image
 
+from rmdp_bench.ceilings import constant_speed_optimum
 from rmdp_bench.plotting import (
     plot_dataset,
     plot_learning_curves,
@@ -21,6 +22,7 @@ from rmdp_bench.plotting import (
     plot_welfare_by_budget,
 )
 from rmdp_bench.plotting.paths import LANE, _lane
+from rmdp_bench.plotting.preferences import _returns_at_optimum
 from rmdp_bench.plotting.style import PALETTE
 from rmdp_bench.population import LinearPopulation, TargetPopulation
 from rmdp_bench.scoring import align_curves
@@ -51,9 +53,11 @@ def draw_preferences(out: Path) -> Path:
     return plot_preferences(POPULATION, one_hot(np.arange(100) % 5, 5), out)
 
 
-def draw_returns(out: Path) -> Path:
-    served = {"em": (one_hot(np.arange(100) % 5, 5), np.linspace(0.0, 50.0, 100))}
-    return plot_returns_by_target(POPULATION, served, np.full(100, 80.0), out)
+SERVED = {"em": (one_hot(np.arange(100) % 5, 5), np.linspace(0.0, 50.0, 100))}
+
+
+def draw_returns(out: Path, served: Any = SERVED) -> Path:
+    return plot_returns_by_target(POPULATION, served, constant_speed_optimum(POPULATION, 5), out)
 
 
 def draw_grid(out: Path) -> Path:
@@ -129,7 +133,7 @@ def test_pictures_say_in_words_what_they_show(tmp_path: Path) -> None:
     assert "em after 2,000 transitions: 31.0 ± 1.0." in curves and "36.4" in curves
     assert "20, 20, 20, 20, 20" in describe(draw_preferences(tmp_path / "preferences.png"))
     returns = describe(draw_returns(tmp_path / "returns.png"))
-    assert returns == "Exact ceiling: 80.0. em: mean 25.0, 2 agents with less than 1."
+    assert returns == "exact ceiling: mean 36.5. em: mean 25.0, 2 agents with less than 1."
 
 
 def colours_in(path: Path) -> set[str]:
@@ -148,6 +152,9 @@ def test_each_representative_has_its_colour(tmp_path: Path) -> None:
         served = one_hot([3] * (population.n_agents - 10) + [1] * 10, 4)
         colours = colours_in(plot_preferences(population, served, tmp_path / "one.png"))
         assert colours & set(PALETTE) == {PALETTE[1], PALETTE[3]}
+    served = one_hot([3] * 50 + [1] * 50, 4)
+    drawn = draw_returns(tmp_path / "two.png", {"em": (served, np.linspace(0.0, 50.0, 100))})
+    assert colours_in(drawn) & set(PALETTE[:-1]) == {PALETTE[1], PALETTE[3]}
 
 
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
@@ -173,6 +180,18 @@ def test_a_lane_keeps_to_the_right_and_a_tour_closes() -> None:
     np.testing.assert_allclose(corners[[0, -1]], [(2 + LANE, 4), (3, 3 + LANE)])
 
 
+def test_line_of_the_ceiling_goes_through_every_agent() -> None:
+    for k in (1, 5, 120):
+        optimum = constant_speed_optimum(POPULATION, k)
+        places, returns = _returns_at_optimum(POPULATION, optimum)
+        assert (np.diff(places) > 0).all()
+        on_line = np.interp(POPULATION.targets, places, returns)
+        exact = 1000.0 * POPULATION.rewards(optimum.speeds[:, None]).max(axis=0)
+        np.testing.assert_allclose(on_line, exact, atol=3.0)  # where two speeds are as good
+        np.testing.assert_allclose(exact.mean(), optimum.welfare)
+        np.testing.assert_allclose(returns[np.isin(places, optimum.speeds)], 100.0)
+
+
 def test_seeds_evaluated_at_different_points_are_interpolated() -> None:
     transitions, welfare = align_curves([([0, 10], [0, 10]), ([5, 20], [0, 30])], "em")
     np.testing.assert_array_equal(transitions, [5, 10])
@@ -194,13 +213,9 @@ def test_seeds_evaluated_at_different_points_are_interpolated() -> None:
         (lambda out: plot_welfare_by_budget({"em": {3: [np.nan]}}, {}, out), "em, k = 3"),
         (lambda out: plot_preferences(POPULATION, {}, out), "nothing to plot"),
         (lambda out: plot_preferences(POPULATION, np.ones((99, 1)), out), r"\(99, 1\)"),
-        (lambda out: plot_returns_by_target(POPULATION, {}, np.ones(100), out), "nothing to plot"),
-        (
-            lambda out: plot_returns_by_target(
-                POPULATION, {"em": (np.ones((100, 1)), np.ones(99))}, np.ones(100), out
-            ),
-            r"em: returns have shape \(99,\)",
-        ),
+        (lambda out: draw_returns(out, {}), "nothing to plot"),
+        (lambda out: draw_returns(out, {"em": (np.ones((99, 1)), np.ones(100))}), r"\(99, 1\)"),
+        (lambda out: draw_returns(out, {"em": (np.ones((100, 1)), np.ones(99))}), r"em.*\(99,\)"),
         (lambda out: plot_learning_curves({}, None, out), "nothing to plot"),
         (lambda out: plot_learning_curves({"em": []}, None, out), "em"),
         (lambda out: plot_learning_curves({"em": [([], [])]}, None, out), "em"),
@@ -229,4 +244,7 @@ def test_every_budget_of_the_suite_can_be_drawn(tmp_path: Path) -> None:
         {name: np.full((100, 5), 0.2) for name in ("a", "b", "c", "d", "e")},
         tmp_path / "5.pdf",
     )
-    assert len(list(tmp_path.iterdir())) == 4
+    served = {"em": (one_hot(np.arange(1000) % 50, 50), np.ones(1000))}
+    optimum = constant_speed_optimum(many, 50)
+    plot_returns_by_target(many, served, optimum, tmp_path / "agents.png")
+    assert len(list(tmp_path.iterdir())) == 5

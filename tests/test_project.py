@@ -17,14 +17,17 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main
 from rmdp_bench.leaderboard import build_tables
 from rmdp_bench.offline import normalise
+from rmdp_bench.population import TargetPopulation
 from rmdp_bench.results.records import read_result
 from rmdp_bench.tasks import get_task
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ONLINE_PAGE = (ROOT / "baselines/online/README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -172,8 +175,8 @@ def test_solvers_use_public_names_and_no_other_solver(path: Path) -> None:
             )
 
 
-def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def code_blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def make_targets() -> set[str]:
@@ -187,8 +190,8 @@ def test_documents_name_existing_make_targets() -> None:
 
 
 def command_lines() -> list[list[str]]:
-    """Calls of `rmdp-bench` in the README's shell blocks and in the Makefile."""
-    text = "".join(code_blocks("sh")) + MAKEFILE
+    """Calls of `rmdp-bench` in the documents' shell blocks and in the Makefile."""
+    text = "".join(code_blocks("sh") + code_blocks("sh", ONLINE_PAGE)) + MAKEFILE
     calls = re.findall(r"^\s*(?:\$\(BIN\)/)?rmdp-bench (.+)$", text, flags=re.MULTILINE)
     assert len(calls) >= 6
     return [call.split() for call in calls]
@@ -209,10 +212,12 @@ def test_datasets_in_the_readme_are_those_of_the_table(capsys: pytest.CaptureFix
     assert capsys.readouterr().out in README
 
 
-def test_readme_names_existing_files() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+@pytest.mark.parametrize("page", ["README.md", "baselines/online/README.md"])
+def test_readme_names_existing_files(page: str) -> None:
+    path = ROOT / page
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 @pytest.mark.parametrize(
@@ -386,3 +391,30 @@ def test_stored_results_follow_from_the_raw_numbers(record: Path) -> None:
             returns = (assignment * archive["welfare_matrix"]).sum(axis=1)
     np.testing.assert_allclose(returns, result.agent_returns, rtol=1e-6)
     assert result.social_welfare == pytest.approx(returns.mean())
+
+
+def test_splits_on_the_page_of_the_online_solvers_are_those_of_the_stored_runs() -> None:
+    """What welfare loses by the split alone, and the agents whom the optimum leaves out."""
+    task = get_task("HalfCheetahVel-n100-k5-v0")
+    assert isinstance(task.population, TargetPopulation)
+    optimum = constant_speed_optimum(task.population, task.n_representatives)
+    rewards = EPISODE_STEPS * task.population.rewards(task.population.targets[:, None])
+    rows = []
+    for submission, solver in (
+        ("reference", "em"),
+        ("reference-em-plus", "em_plus"),
+        ("reference-universal", "universal"),
+    ):
+        folder = ROOT / "leaderboards/submissions" / submission / task.id / solver
+        runs = sorted(folder.glob("seed-*"))
+        welfare = np.mean([read_result(run / "result.json").social_welfare for run in runs])
+        groups = [np.load(run / "solution/assignment.npy") for run in runs]
+        # A target is a best constant speed for any group (`constant_speed_optimum`).
+        best = np.array([(rewards @ group).max(axis=0).sum() / task.n_agents for group in groups])
+        share, best = 100 * welfare / optimum.welfare, 100 * best / optimum.welfare
+        rows.append(
+            f"| `{solver}` | {len(runs)} | {share:.1f} | {best.min():.1f} to {best.max():.1f} |"
+        )
+    assert re.findall(r"^\| `\w+` \| \d .*", ONLINE_PAGE, flags=re.MULTILINE) == rows
+    served = EPISODE_STEPS * task.population.rewards(optimum.speeds[:, None]).max(axis=0)
+    assert f"{(served < 1.0).sum()} of the {task.n_agents} agents receive less" in ONLINE_PAGE

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench import plotting
-from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
+from rmdp_bench.ceilings import constant_speed_optimum
 from rmdp_bench.datasets import DatasetEntry
 from rmdp_bench.datasets.building import check_installed
 from rmdp_bench.datasets.collection import UNIFORM
@@ -238,17 +238,15 @@ def _draw_assignments(
         yield plotting.plot_preferences(
             task.population, assignments, path, title=title, target_label=_TARGET
         )
-    if served and isinstance(task.population, TargetPopulation):
-        optimum = constant_speed_optimum(task.population, task.n_representatives)
-        rewards = task.population.rewards(optimum.speeds[:, None])  # (k, n)
-        yield plotting.plot_returns_by_target(
-            task.population,
-            served,
-            EPISODE_STEPS * (optimum.assignment.T * rewards).sum(axis=0),
-            out / f"agents-{task.id}.png",
-            title=f"What each agent receives, {task.id}, {names}",
-            target_label=_TARGET,
-        )
+        if isinstance(task.population, TargetPopulation):
+            yield plotting.plot_returns_by_target(
+                task.population,
+                served,
+                constant_speed_optimum(task.population, task.n_representatives),
+                out / f"agents-{task.id}.png",
+                title=f"What each agent receives, {task.id}, {names}",
+                target_label=_TARGET,
+            )
 
 
 def replay(task: Task, solution: Solution) -> list[list[tuple[int, int]]]:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmdp_bench.ceilings import EPISODE_STEPS, ConstantSpeedOptimum
 from rmdp_bench.plotting.style import (
     INK,
     MARKERS,
+    PALETTE,
     add_legend,
     check_not_empty,
     colour_of,
@@ -91,7 +93,7 @@ def plot_preferences(
 def plot_returns_by_target(
     population: TargetPopulation,
     served: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    ceiling: ArrayLike,
+    optimum: ConstantSpeedOptimum,
     out: Path | str,
     *,
     title: str = "Agents' returns by target",
@@ -99,11 +101,13 @@ def plot_returns_by_target(
 ) -> Path:
     """Draw what each agent receives, coloured by the representative it is assigned to.
 
+    Behind the agents is what one with any target would receive in the exact optimum.
+
     Args:
         population: n agents.
         served: solver -> assignment (n, k) and returns of the agents (n,), percent of a perfect
             episode; a panel each.
-        ceiling: (n,) returns of the agents in the exact optimum, a line in every panel.
+        optimum: of the same agents.
         out: file to write.
         title: headline.
         target_label: name and unit of the targets.
@@ -116,45 +120,71 @@ def plot_returns_by_target(
             unknown format.
     """
     check_not_empty(served, "served")
-    order = np.argsort(population.targets, kind="stable")
-    targets = population.targets[order]
-    best = _to_returns(ceiling, "ceiling", population.n_agents)
-    n_columns = 2 if len(served) == 4 else min(3, len(served))
-    lines = [f"Exact ceiling: {best.mean():.1f}."]
-    with draw_panels(len(served), n_columns, (3.6, 2.7)) as (figure, panels):
-        for axes, (name, (assignment, returns)) in zip(panels, served.items(), strict=True):
+    places, best = _returns_at_optimum(population, optimum)
+    n_panels = len(served)
+    n_columns = 2 if n_panels == 4 else min(3, n_panels)
+    ceiling = f"exact ceiling: mean {optimum.welfare:.1f}"
+    lines = [f"{ceiling}."]
+    size = (4.6, 2.9) if n_panels == 1 else (3.5, 2.5)
+    with draw_panels(n_panels, n_columns, size) as (figure, panels):
+        for panel, (name, (assignment, returns)) in enumerate(served.items()):
+            axes = panels[panel]
             weights = to_assignment(assignment, population.n_agents)
-            values = _to_returns(returns, name, population.n_agents)
-            axes.set_title(f"{to_words(name)}: {values.mean():.1f} of {best.mean():.1f}")
-            axes.fill_between(targets, best[order], color=BACKGROUND, lw=0.0)
-            axes.plot(targets, best[order], color=QUIET, lw=0.8, label="exact ceiling")
-            for representative in range(weights.shape[1]):
-                own = weights.argmax(axis=1) == representative
-                axes.plot(
-                    population.targets[own],
-                    values[own],
-                    MARKERS[representative % len(MARKERS)],
-                    color=colour_of(representative),
-                    ms=3.5,
-                    label=f"representative {representative}",
-                )
-            axes.set_xlabel(target_label)
-            axes.set_ylabel("return of the agent (%)")
-            axes.set_ylim(-3.0, 103.0)
-            unserved = int((values < 1.0).sum())
+            values = np.asarray(returns, dtype=np.float64)
+            if values.shape != (population.n_agents,):
+                expected = f"({population.n_agents},)"
+                raise ValueError(f"{name}: returns have shape {values.shape}, expected {expected}")
+            axes.set_title(f"{to_words(name)}: mean {values.mean():.1f}")
+            axes.fill_between(places, best, color=BACKGROUND, lw=0.0)
+            axes.plot(places, best, color=QUIET, lw=0.8, label=ceiling)
+            _draw_agents(axes, population.targets, values, weights)
+            axes.set_xlim(places[0], places[-1])
+            axes.set_ylim(-4.0, 104.0)
+            if panel + n_columns >= n_panels:
+                axes.set_xlabel(target_label)
+            if panel % n_columns == 0:
+                axes.set_ylabel("return of the agent (%)")
+            empty = int((values < 1.0).sum())
             lines.append(
-                f"{name}: mean {values.mean():.1f}, {count(unserved, 'agent')} with less than 1."
+                f"{name}: mean {values.mean():.1f}, {count(empty, 'agent')} with less than 1."
             )
         if max(np.shape(assignment)[1] for assignment, _ in served.values()) <= LARGEST_LEGEND:
             add_legend(figure, "")
         return save(figure, out, title, " ".join(lines))
 
 
-def _to_returns(values: ArrayLike, name: str, n_agents: int) -> Array:
-    returns = np.asarray(values, dtype=np.float64)
-    if returns.shape != (n_agents,):
-        raise ValueError(f"{name}: returns have shape {returns.shape}, expected ({n_agents},)")
-    return returns
+def _returns_at_optimum(
+    population: TargetPopulation, optimum: ConstantSpeedOptimum
+) -> tuple[Array, Array]:
+    """Targets (g,), each speed and its reach among them, and what an agent there would receive."""
+    targets, speeds = population.targets, optimum.speeds
+    low, high = min(0.0, targets.min()), targets.max()
+    margin = 0.02 * (high - low) + 1e-9
+    places = np.linspace(low - margin, high + margin, 401)
+    kinks = np.concatenate([speeds - population.width, speeds, speeds + population.width])
+    places = np.union1d(places, kinks[(kinks > places[0]) & (kinks < places[-1])])
+    anyone = TargetPopulation(places, population.width, population.peak)
+    return places, EPISODE_STEPS * anyone.rewards(speeds[:, None]).max(axis=0)
+
+
+def _draw_agents(axes: Axes, targets: Array, returns: Array, weights: Array) -> None:
+    """A mark for each agent: colour and shape are those of its main representative."""
+    main = weights.argmax(axis=1)
+    for j in range(weights.shape[1]):
+        # Colours come again after eight; a shape's turn comes one later then.
+        marker = MARKERS[(j + j // len(PALETTE)) % len(MARKERS)]
+        axes.plot(
+            targets[main == j],
+            returns[main == j],
+            ls="",
+            marker=marker,
+            color=colour_of(j),
+            ms=5,
+            mec="white",
+            mew=0.4,
+            label=f"representative {j}",
+            clip_on=False,
+        )
 
 
 def _draw_histogram(axes: Axes, targets: Array, weights: Array) -> None:
