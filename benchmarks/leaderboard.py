@@ -2,8 +2,8 @@
 
     build    `leaderboard build` of made-up submissions of one row and three seeds each
     parse    its floor: json.loads of the same records
-    page     the overview, from the start of the navigation until it has loaded and is painted with
-             the first 150 rows, in headless Chromium; filters and order count all rows by then
+    page     the overview, from the start of the navigation until it has loaded, with the first 150
+             rows of its table, in headless Chromium; filters and order know all rows by then
     rows     until the last row of its table is there as well
     static   their floor: the cells of the same table as plain HTML, without scripts or style
 

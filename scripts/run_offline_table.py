@@ -10,7 +10,8 @@ on. A solver that fails is reported at the end and does not stop the others.
 
 All planners have the same reduced size, a tenth of the plans, and play 3 episodes for each agent
 instead of 20 (and 1 for each held-out agent); policies that only read a network play all 20. What
-the reduction costs is in the rows of `reference-gpu`, PerSim at full size, which need a GPU.
+the reduction costs is in the rows of `reference-gpu`, PerSim at full size, which run
+with `--devices cuda` on a machine with a GPU.
 """
 
 from __future__ import annotations
@@ -78,12 +79,18 @@ ROWS = (
 
 
 def list_commands(
-    kinds: Sequence[str], solvers: Sequence[str] | None, worlds: Sequence[str], out: Path
+    kinds: Sequence[str],
+    solvers: Sequence[str] | None,
+    worlds: Sequence[str],
+    devices: Sequence[str],
+    out: Path,
 ) -> Iterator[list[str]]:
     """Arguments of `rmdp-bench`, a list for each run: all rows for a kind, then the next kind."""
     for kind in kinds:
         for row in ROWS:
-            if kind not in row.kinds or (solvers and row.solver not in solvers):
+            if kind not in row.kinds or row.device not in devices:
+                continue
+            if solvers and row.solver not in solvers:
                 continue
             for world in worlds:
                 command = ["run", row.solver, f"{world}-{kind}-v0", "--seeds", SEEDS]
@@ -99,12 +106,13 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--solvers", nargs="+", choices=sorted({row.solver for row in ROWS}))
+    parser.add_argument("--devices", nargs="+", choices=("cpu", "cuda"), default=["cpu"])
     parser.add_argument("--out", type=Path, default=Path("runs/offline"))
     parser.add_argument("--print", action="store_true", help="print the commands only")
     arguments = parser.parse_args()
     failed, program = [], Path(sys.executable).with_name("rmdp-bench")
-    chosen = (arguments.kinds, arguments.solvers, arguments.worlds, arguments.out)
-    for command in list_commands(*chosen):
+    chosen = (arguments.kinds, arguments.solvers, arguments.worlds)
+    for command in list_commands(*chosen, arguments.devices, arguments.out):
         line = shlex.join(["rmdp-bench", *command])
         print(line, flush=True)
         if arguments.print:

@@ -1,4 +1,4 @@
-"""The learner on a GPU against the same on the CPU. Without a GPU there is nothing to test here."""
+"""Learner and PerSim's training on a GPU against the same on the CPU; without a GPU, no tests."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from baselines.offline.factored import FactoredConfig
+from baselines.offline.factored_training import Training
 from baselines.online.assignments import AssignmentRule, FixedRule
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
 from baselines.online.learner import Learner
 from baselines.online.settings import PPOConfig
 from tests.test_learner import SMALL, TASKS, even_rule, small_task
+from tests.test_persim import ODD, assert_close, make_data
 
 SEEDS = (0, 1)
 RULES = ["fixed", "soft"]
@@ -79,7 +82,26 @@ def assert_state_round_trip(task_id: str, source: str, target: str) -> None:
         torch.testing.assert_close(flat, reference, rtol=0.0, atol=1e-4)
 
 
+def assert_same_models(device: str) -> None:
+    """PerSim: five passes, whose last mini-batches are smaller and whose step size is halved."""
+    settings = FactoredConfig(**ODD, halving_epochs=1, compiled=False)
+    expected, training, resumed = (
+        Training(settings, make_data(), 2, [0, 1], where) for where in ("cpu", device, device)
+    )
+    expected.run(5)
+    training.run(2)
+    resumed.set_rows(training.get_rows())
+    resumed.epoch = 2
+    for own in (training, resumed):
+        own.run(3)
+        np.testing.assert_allclose(own.losses, expected.losses, rtol=1e-4)
+        assert_close(expected.get_rows(), own.get_rows(), 1e-3)
+
+
 if torch.cuda.is_available():
+
+    def test_models_are_those_of_the_cpu() -> None:
+        assert_same_models("cuda")
 
     @pytest.mark.parametrize("rule_name", RULES)
     @pytest.mark.parametrize("task_id", TASKS)

@@ -154,7 +154,7 @@ def test_each_representative_has_its_colour(tmp_path: Path) -> None:
         assert colours & set(PALETTE) == {PALETTE[1], PALETTE[3]}
     served = one_hot([3] * 50 + [1] * 50, 4)
     drawn = draw_returns(tmp_path / "two.png", {"em": (served, np.linspace(0.0, 50.0, 100))})
-    assert colours_in(drawn) & set(PALETTE[:-1]) == {PALETTE[1], PALETTE[3]}
+    assert colours_in(drawn) & set(PALETTE) == {PALETTE[1], PALETTE[3]}
 
 
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
@@ -187,9 +187,14 @@ def test_line_of_the_ceiling_goes_through_every_agent() -> None:
         assert (np.diff(places) > 0).all()
         on_line = np.interp(POPULATION.targets, places, returns)
         exact = 1000.0 * POPULATION.rewards(optimum.speeds[:, None]).max(axis=0)
-        np.testing.assert_allclose(on_line, exact, atol=3.0)  # where two speeds are as good
+        np.testing.assert_allclose(on_line, exact, atol=1e-9)
         np.testing.assert_allclose(exact.mean(), optimum.welfare)
+        assert np.isin(optimum.speeds, places).all()
         np.testing.assert_allclose(returns[np.isin(places, optimum.speeds)], 100.0)
+        between = np.linspace(places[0], places[-1], 9999)
+        everywhere = TargetPopulation(between, POPULATION.width, POPULATION.peak)
+        exact = 1000.0 * everywhere.rewards(optimum.speeds[:, None]).max(axis=0)
+        np.testing.assert_allclose(np.interp(between, places, returns), exact, atol=1e-9)
 
 
 def test_seeds_evaluated_at_different_points_are_interpolated() -> None:

@@ -19,10 +19,12 @@ from packaging.utils import canonicalize_name
 
 from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main
+from rmdp_bench.files import read_json
 from rmdp_bench.leaderboard import build_tables
 from rmdp_bench.offline import normalise
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.results.records import read_result
+from rmdp_bench.scoring import standard_error
 from rmdp_bench.tasks import get_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -353,6 +355,22 @@ def test_results_in_the_readme_are_those_of_the_leaderboard() -> None:
     assert [line for line in README.splitlines() if re.match(r"\| `\S+-k\d+-v0` \|", line)] == (
         expected
     )
+
+
+def test_ablation_on_the_page_is_the_stored_one() -> None:
+    """The rows of the table, in any order."""
+    stored = read_json(ROOT / "benchmarks/results/em_plus_ablation.json")
+    ceiling = get_task(stored["task"]).ceiling
+    assert ceiling is not None
+    expected = set()
+    for welfare in stored["social_welfare"].values():
+        mean = np.mean(welfare)
+        share = 100 * mean / ceiling
+        expected.add(f"{mean:.2f} ± {standard_error(welfare):.2f} | {share:.1f} % |")
+    page = (ROOT / "baselines/online/README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^`|]+ \| (\d.*)$", page, flags=re.MULTILINE)
+    assert len(rows) == len(expected) == 8
+    assert set(rows) == expected
 
 
 def test_speeds_in_the_readme_are_those_of_the_benchmark() -> None:

@@ -3,7 +3,8 @@
 On a CPU, models of one hidden layer and discrete actions are trained by the compiled loops of
 `kernels`, a member on a core; everything else by autograd. The same seed repeats bit for bit on one
 machine; in the compiled loops whichever members are trained with it. A GPU replays a recorded step
-and sums gradients in no fixed order, so there a seed repeats to rounding.
+and sums gradients in no fixed order: there a step repeats to rounding, which after many steps is
+another course of the same process.
 """
 
 from __future__ import annotations
@@ -65,12 +66,13 @@ class Training:
         self._agents, self._actions = data.agents, data.actions
         self._total = torch.zeros(len(generators), device=device)
         self._graph: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
-        is_cuda = device != "cpu"
-        # A tensor, so that a recorded step reads it; a GPU's Adam takes no other type.
-        kind = torch.float32 if is_cuda else torch.float64
+        self._is_cuda = device != "cpu"
+        # A tensor, so that a recorded step reads it. A GPU's Adam takes single precision only; a
+        # CPU's gives the bits that a Python float gives in double precision.
+        kind = torch.float32 if self._is_cuda else torch.float64
         self._rate = torch.tensor(config.learning_rate, device=device, dtype=kind)
         self._optimizer = torch.optim.Adam(
-            self.model.parameters(), self._rate, fused=True, capturable=is_cuda
+            self.model.parameters(), self._rate, fused=True, capturable=self._is_cuda
         )
         for parameter in self.model.parameters():  # there from the start: kernels need it
             self._optimizer.state[parameter] = {
@@ -125,7 +127,7 @@ class Training:
         self._rate.fill_(self._learning_rate(self.epoch))
         self._total.zero_()
         batches = order.split(self.config.batch_size, dim=1)
-        if order.is_cuda:
+        if self._is_cuda:
             self._replay(batches)
         else:
             for rows in batches:

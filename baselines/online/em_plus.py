@@ -4,7 +4,7 @@ The rules are the paper's (`em`): k policies of the same networks and learner, a
 only their rewards along the transitions made. All transitions count: where there are more
 representatives or several starts, training is shorter. EM alternates between whom each serves and
 how it acts, as Lloyd's algorithm does, and ends like it where the start leads: in HalfCheetah one
-representative keeps half of the agents and gives most of them nothing. What is added, each with a
+representative keeps 40 to 63 of 100 agents, more than it can serve. What is added, each with a
 switch:
 
   - Seeding (`seeding`). Welfare is Sum-of-Minimum optimisation, sum_i max_j of a reward, for which

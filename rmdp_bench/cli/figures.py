@@ -210,7 +210,6 @@ def _draw_assignments(
     task: Task, groups: Groups, out: Path, warn: Callable[[str], None]
 ) -> Iterator[Path]:
     """Figures 1, 4 and 5, from the lowest seed: the best one would flatter."""
-    assignments: dict[str, NDArray[np.float64]] = {}
     served: dict[str, tuple[NDArray[np.float64], list[float]]] = {}
     seeds = set()
     for name, members in groups.items():
@@ -221,7 +220,6 @@ def _draw_assignments(
         directory, result = min(saved.items(), key=lambda item: item[1].seed)
         solution = load_solution(directory / "solution")
         label = f"{name}, seed {result.seed}"
-        assignments[label] = solution.assignment
         served[label] = solution.assignment, result.agent_returns
         seeds.add(result.seed)
         if task.env_id == GRID_ENVIRONMENT:
@@ -231,7 +229,8 @@ def _draw_assignments(
                 out / f"paths-{task.id}-{_file_name(name)}.png",
                 title=f"{label} on {task.id}: {result.social_welfare:.1f} %",
             )
-    if assignments:
+    if served:
+        assignments = {label: assignment for label, (assignment, _) in served.items()}
         path = out / f"preferences-{task.id}.png"
         names = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
         title = f"Agents by representative, {task.id}, {names}"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 LARGEST_LEGEND = 10
-QUIET, BACKGROUND = "#8A8A8A", "#EEEEEE"
+QUIET, BACKGROUND = "#A9A9A9", "#EEEEEE"
 
 
 def plot_preferences(
@@ -156,12 +156,16 @@ def plot_returns_by_target(
 def _returns_at_optimum(
     population: TargetPopulation, optimum: ConstantSpeedOptimum
 ) -> tuple[Array, Array]:
-    """Targets (g,), each speed and its reach among them, and what an agent there would receive."""
+    """Targets (g,), every kink among them, and what an agent there would receive (g,).
+
+    Kinks are the speeds, where one stops to reach, and where two are equally near.
+    """
     targets, speeds = population.targets, optimum.speeds
     low, high = min(0.0, targets.min()), targets.max()
     margin = 0.02 * (high - low) + 1e-9
     places = np.linspace(low - margin, high + margin, 401)
-    kinks = np.concatenate([speeds - population.width, speeds, speeds + population.width])
+    ends = [speeds - population.width, speeds + population.width]
+    kinks = np.concatenate([speeds, *ends, (speeds[1:] + speeds[:-1]) / 2])
     places = np.union1d(places, kinks[(kinks > places[0]) & (kinks < places[-1])])
     anyone = TargetPopulation(places, population.width, population.peak)
     return places, EPISODE_STEPS * anyone.rewards(speeds[:, None]).max(axis=0)
