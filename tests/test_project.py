@@ -338,7 +338,8 @@ def test_no_file_names_a_place_on_one_machine() -> None:
 def test_policies_do_not_name_the_source_files_that_made_them() -> None:
     files = tracked_files("*.onnx")
     assert files
-    assert [path for path in files if b".py" in path.read_bytes()] == []
+    name = re.compile(rb"\w{2}\.py\b")  # weights may have the three bytes by chance
+    assert [path for path in files if name.search(path.read_bytes())] == []
 
 
 def test_results_in_the_readme_are_those_of_the_leaderboard() -> None:
