@@ -2,25 +2,31 @@
 
     python -m scripts.run_offline_table --print               the commands, not run
     python -m scripts.run_offline_table --out runs/offline    run them, one after the other
-    python -m scripts.run_offline_table --kinds pure random --solvers persim bcq
+    python -m scripts.run_offline_table --kinds pure random --solvers persim bcq --jobs 2
+    python -m scripts.run_offline_table --submissions reference-gpu --device cuda
 
 Runs of a submission are in OUT/SUBMISSION, so that the same solver can be there with one policy for
 all agents and with one for each. What is finished is not run again, and what was interrupted goes
-on. A solver that fails is reported at the end and does not stop the others.
+on. A solver that fails is reported at the end and does not stop the others. Several jobs at once
+have a core each, and the output of each goes to a file OUT/SUBMISSION/TASK-SOLVER.log.
 
 All planners have the same reduced size, a tenth of the plans, and play 3 episodes for each agent
 instead of 20 (and 1 for each held-out agent); policies that only read a network play all 20. What
-the reduction costs is in the rows of `reference-gpu`, PerSim at full size, which run
-with `--devices cuda` on a machine with a GPU.
+the reduction costs is in the rows of `reference-gpu`, PerSim at full size, which are left out
+unless they are named.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
+import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +47,6 @@ class Row:
         settings: "key=value" for `--set`.
         n_episodes: None: the task's.
         kinds: of data.
-        device: on which it runs.
     """
 
     submission: str
@@ -49,11 +54,12 @@ class Row:
     settings: tuple[str, ...] = ()
     n_episodes: int | None = None
     kinds: tuple[str, ...] = KINDS
-    device: str = "cpu"
 
 
 _MOREL = ("model_hidden_size=128", "max_model_updates=1000", "iterations=40")
-_AGENT = ("scope=agent", "n_updates=5000")
+_AGENT = ("scope=agent", "n_updates=5000", "hidden_dims=[64,64]")
+"""Smaller networks: one trajectory is what each learns from, and five are stored for each seed."""
+FULL_SIZE = "reference-gpu"
 ROWS = (
     Row("reference-planning", "persim", PLANNER, PLANNER_EPISODES),
     Row("reference-offline", "behaviour", ("n_updates=10000",)),
@@ -61,13 +67,13 @@ ROWS = (
     Row("reference-offline", "bcq", ("n_updates=20000",)),
     Row("reference-planning", "cadm", (*PLANNER, "n_updates=8000"), PLANNER_EPISODES),
     Row("reference-offline", "morel", _MOREL),
-    Row("reference-offline", "persim_bcq"),
+    Row("reference-offline", "persim_bcq", ("policy_hidden_dims=[64,64]",)),
     Row("reference-agent", "behaviour", _AGENT),
     Row("reference-agent", "cql", _AGENT),
     Row("reference-agent", "bcq", _AGENT),
     Row("reference-agent", "morel", ("scope=agent", *_MOREL)),
     Row("reference-planning", "true_env_mpc", PLANNER, PLANNER_EPISODES),
-    Row("reference-gpu", "persim", kinds=("pure",), device="cuda"),
+    Row(FULL_SIZE, "persim", kinds=("pure",)),
     Row(
         "reference-planning",
         "pe_cadm",
@@ -78,26 +84,38 @@ ROWS = (
 """In the order in which they run."""
 
 
+SUBMISSIONS = tuple(dict.fromkeys(row.submission for row in ROWS))
+
+
 def list_commands(
-    kinds: Sequence[str],
-    solvers: Sequence[str] | None,
-    worlds: Sequence[str],
-    devices: Sequence[str],
-    out: Path,
-) -> Iterator[list[str]]:
-    """Arguments of `rmdp-bench`, a list for each run: all rows for a kind, then the next kind."""
-    for kind in kinds:
+    arguments: argparse.Namespace,
+) -> Iterator[tuple[Path, list[str]]]:
+    """Log and arguments of `rmdp-bench` for each run: all rows for a kind, then the next kind."""
+    for kind in arguments.kinds:
         for row in ROWS:
-            if kind not in row.kinds or row.device not in devices:
+            if kind not in row.kinds or row.submission not in arguments.submissions:
                 continue
-            if solvers and row.solver not in solvers:
+            if arguments.solvers and row.solver not in arguments.solvers:
                 continue
-            for world in worlds:
-                command = ["run", row.solver, f"{world}-{kind}-v0", "--seeds", SEEDS]
-                command += ["--device", row.device, "--out", str(out / row.submission)]
+            for world in arguments.worlds:
+                task, out = f"{world}-{kind}-v0", arguments.out / row.submission
+                command = ["run", row.solver, task, "--seeds", SEEDS]
+                command += ["--device", arguments.device, "--out", str(out)]
                 if row.n_episodes is not None:
                     command += ["--episodes", str(row.n_episodes)]
-                yield command + [part for each in row.settings for part in ("--set", each)]
+                command += [part for each in row.settings for part in ("--set", each)]
+                yield out / f"{task}-{row.solver}.log", command
+
+
+def run(log: Path, command: Sequence[str], to_log: bool) -> str | None:
+    """Run a command; what went wrong, or None."""
+    line = shlex.join(["rmdp-bench", *command])
+    print(line, flush=True)
+    program = Path(sys.executable).with_name("rmdp-bench")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") if to_log else contextlib.nullcontext() as file:
+        code = subprocess.run([program, *command], stdout=file, stderr=file, check=False).returncode
+    return f"exit code {code}: {line}" if code else None
 
 
 def main() -> None:
@@ -106,22 +124,38 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--solvers", nargs="+", choices=sorted({row.solver for row in ROWS}))
-    parser.add_argument("--devices", nargs="+", choices=("cpu", "cuda"), default=["cpu"])
+    parser.add_argument(
+        "--submissions",
+        nargs="+",
+        choices=SUBMISSIONS,
+        default=[name for name in SUBMISSIONS if name != FULL_SIZE],
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("--out", type=Path, default=Path("runs/offline"))
     parser.add_argument("--print", action="store_true", help="print the commands only")
     arguments = parser.parse_args()
-    failed, program = [], Path(sys.executable).with_name("rmdp-bench")
-    chosen = (arguments.kinds, arguments.solvers, arguments.worlds)
-    for command in list_commands(*chosen, arguments.devices, arguments.out):
-        line = shlex.join(["rmdp-bench", *command])
-        print(line, flush=True)
-        if arguments.print:
-            continue
-        done = subprocess.run([program, *command], check=False)
-        if done.returncode:
-            failed.append(f"exit code {done.returncode}: {line}")
-    if failed:
-        sys.exit("\n".join(failed))
+    if arguments.jobs < 1:
+        parser.error(f"--jobs is {arguments.jobs}, expected at least 1")
+    if arguments.jobs > 1 and not hasattr(os, "sched_setaffinity"):
+        parser.error("--jobs above 1 needs Linux, where a run can be kept on one core")
+    commands = list(list_commands(arguments))
+    if arguments.print:
+        print("\n".join(shlex.join(["rmdp-bench", *command]) for _, command in commands))
+        return
+    if arguments.jobs == 1:
+        failed = [run(log, command, to_log=False) for log, command in commands]
+    else:
+        cores = itertools.cycle(sorted(os.sched_getaffinity(0)))
+
+        def pin() -> None:
+            os.sched_setaffinity(0, {next(cores)})  # of this thread and what it starts
+
+        with ThreadPoolExecutor(arguments.jobs, initializer=pin) as pool:
+            started = [pool.submit(run, log, command, to_log=True) for log, command in commands]
+            failed = [each.result() for each in started]
+    if any(failed):
+        sys.exit("\n".join(filter(None, failed)))
 
 
 if __name__ == "__main__":
