@@ -22,6 +22,7 @@ from rmdp_bench.ceilings import constant_speed_optimum
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.results.checkpoints import list_checkpoints
+from rmdp_bench.results.progress import NoDisplay
 from rmdp_bench.tasks import Task, get_task
 from tests.point_world import N_STEPS, TARGETS, point_task
 
@@ -231,6 +232,29 @@ def test_all_transitions_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunLog, "evaluation_due", lambda self, transitions: False)
     _, log = solve(task, [0])
     assert log.transitions == -(-steps // 2) <= task.transitions
+
+
+def test_the_bar_is_as_long_as_what_it_means_to_use() -> None:
+    """Not as long as the task's budget, of which it may use a small part."""
+
+    class Bar(NoDisplay):
+        def __init__(self) -> None:
+            self.shares: list[float] = []
+
+        def set_total(self, total: int, unit: str) -> None:
+            assert unit == "transitions per policy"
+            self.total = total
+
+        def update(self, done: int, score: str) -> None:
+            self.shares.append(done / self.total)
+
+    task, bar = point_task(50_000), Bar()
+    log = RunLog(task, [0], display=bar)
+    universal.solve(task, universal.Config(**SMALL | {"total_transitions": 3_000}), [0], "cpu", log)
+    assert len(bar.shares) > 3
+    assert bar.shares == sorted(bar.shares)
+    assert bar.shares[0] > 0.1
+    assert bar.shares[-1] == 1.0
 
 
 class StopAt(RunLog):

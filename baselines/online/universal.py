@@ -228,12 +228,14 @@ def solve(
         torch.set_num_threads(1)
     k = task.n_representatives
     runs = [Run(task, config, seed, device) for seed in seeds]
+    planned = -(-total_transitions(task, config) // k)
     resume(runs, log)
     while runs[0].learner.transitions < runs[0].training:
         for run in runs:
             run.learner.update(run.learner.collect())
         per_policy = runs[0].learner.transitions // k
-        log.progress(per_policy, {"reward": [run.learner.mean_reward for run in runs]})
+        rewards = [run.learner.mean_reward for run in runs]
+        log.progress(per_policy, {"reward": rewards}, total=planned)
         if log.evaluation_due(per_policy):
             log.evaluate(per_policy, [run.planned() for run in runs])
         if log.checkpoint_due():
@@ -242,7 +244,8 @@ def solve(
                 raise Interrupted
     chosen = [run.choose() for run in runs]
     total = max(run.learner.transitions + run.tried for run in runs)
-    log.progress(-(-total // k), {"selection_gap": [run.gap for run in runs]})
+    used = -(-total // k)
+    log.progress(used, {"selection_gap": [run.gap for run in runs]}, total=used)
     for run in runs:
         run.learner.worlds.envs.close()
     for member in family(task, config):

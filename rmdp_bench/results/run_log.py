@@ -192,7 +192,8 @@ class RunLog:
             transitions: per policy, so far; offline gradient steps.
             scalars: name -> one value per seed. "train_social_welfare" (percent) is shown and kept
                 in the next row of the curve; "loss" is shown.
-            total: gradient steps in all, offline; None: the task's transitions.
+            total: gradient steps in all, offline; online the transitions per policy that the solver
+                means to use. None: the task's transitions.
 
         Raises:
             ValueError: not one value per seed.
@@ -200,7 +201,8 @@ class RunLog:
         for name, values in scalars.items():
             self._check_one_per_seed(values, f"values of {name!r}")
         if total is not None:
-            self._display.set_total(total, "updates")
+            online = self.task.track == "online"
+            self._display.set_total(total, "transitions per policy" if online else "updates")
         if "loss" in scalars:
             self._loss = float(np.mean(scalars["loss"]))
         if "train_social_welfare" in scalars:
