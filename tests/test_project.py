@@ -26,6 +26,7 @@ from rmdp_bench.population import TargetPopulation
 from rmdp_bench.results.records import read_result
 from rmdp_bench.scoring import standard_error
 from rmdp_bench.tasks import get_task
+from scripts.show_offline_table import format_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -356,6 +357,13 @@ def test_results_in_the_readme_are_those_of_the_leaderboard() -> None:
     assert [line for line in README.splitlines() if re.match(r"\| `\S+-k\d+-v0` \|", line)] == (
         expected
     )
+
+
+def test_offline_table_on_the_page_is_that_of_the_leaderboard() -> None:
+    page = (ROOT / "baselines/offline/README.md").read_text(encoding="utf-8")
+    for world, lines in format_tables(ROOT / "leaderboards").items():
+        assert len(lines) > 10
+        assert f"### {world}\n\n" + "\n".join(lines) + "\n\n" in page
 
 
 def test_ablation_on_the_page_is_the_stored_one() -> None:
