@@ -345,6 +345,33 @@ def test_known_ends_at_their_bounds() -> None:
     assert pole.termination_function(poles, None, poles).tolist() == [False, True, True, True]
 
 
+@pytest.mark.parametrize("speed", [24.0, 30.0, -30.0, 1e11])
+def test_a_half_cheetah_that_fails_earns_nothing(speed: float) -> None:
+    """It is faster than a robot can be, or diverged so that MuJoCo put it back to the start."""
+    envs: Any = gym.make_vec(HALF_CHEETAH, 3, autoreset_mode="DISABLED")
+    before, _ = envs.reset(seed=0)
+    state = envs.get_state()
+    time, positions = 1, 9
+    state["physics"][1, time + positions] = speed  # the velocity of the root
+    envs.set_state(state)
+    actions = np.zeros((3, 6), np.float32)
+    after, rewards, terminations, _, _ = envs.step(actions)
+    assert np.isfinite(after).all() and (rewards[[0, 2]] != 0.0).all()
+    if abs(speed) < 25.0:
+        assert not terminations.any() and rewards[1] == after[1, 0] > 20.0
+        return
+    assert terminations.tolist() == [False, True, False] and rewards[1] == 0.0
+    assert abs(after[1, 0]) >= 25.0
+    entry = get_environment(HALF_CHEETAH)
+    assert entry.reward_function is not None and entry.termination_function is not None
+    assert entry.reward_function(before, actions, after).tolist() == rewards.tolist()
+    assert entry.termination_function(before, actions, after).tolist() == terminations.tolist()
+
+    state["physics"][1, time + positions] = 1.0
+    envs.set_state(state)  # the failure is not a part of the state, and does not outlive it
+    assert not envs.step(actions)[2].any()
+
+
 def test_known_reward_broadcasts_actions() -> None:
     reward = get_environment(HALF_CHEETAH).reward_function
     assert reward is not None

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from baselines.offline.dynamics import Dynamics, Objective
 from rmdp_bench.cores import usable_cores
-from rmdp_bench.envs import classic_het
+from rmdp_bench.envs import classic_het, half_cheetah_het, rules
 from rmdp_bench.envs.robots import get_robot, load_model
 
 
@@ -120,11 +120,14 @@ class HalfCheetahDynamics(Dynamics):
         qvel[rows] = states[:, n_positions:]
         seconds = self._model.opt.timestep * self._frame_skip
         observations = np.empty((*plans.shape[:2], states.shape[1]))
+        n_failures = self._batch.warning[:, half_cheetah_het.DIVERGED, 1]  # 0 since the reset
         for t in range(plans.shape[1]):
             before = qpos[rows, 0]
             ctrl[rows] = plans[:, t]
             self._batch.step(rows, nstep=self._frame_skip)
-            observations[:, t, 0] = (qpos[rows, 0] - before) / seconds
+            failed = n_failures[rows].any(1)
+            velocities = (qpos[rows, 0] - before) / seconds
+            observations[:, t, 0] = np.where(failed, rules.SPEED_LIMIT, velocities)
             observations[:, t, 1:n_positions] = qpos[rows, 1:]
             observations[:, t, n_positions:] = qvel[rows]
         return observations
@@ -143,7 +146,7 @@ class HalfCheetahDynamics(Dynamics):
     def evaluate(
         self, objective: Objective, observations: Tensor, plans: Tensor, envs: Tensor
     ) -> Tensor:
-        """See `Dynamics.evaluate`; episodes of this world never end, and there is no bonus."""
+        """See `Dynamics.evaluate`; there is no bonus in this world."""
         returns = plans.new_empty(plans.shape[:2], dtype=self.dtype).flatten()
         starts = observations.repeat_interleave(plans.shape[1], dim=0)  # (B, 18)
         for first in range(0, len(starts), self.chunk_rows):
@@ -151,7 +154,9 @@ class HalfCheetahDynamics(Dynamics):
             states, actions = starts[rows], plans.flatten(0, 1)[rows]
             after = self._simulate(states.cpu().numpy(), actions.cpu().numpy())
             path = torch.cat((states[:, None], torch.from_numpy(after).to(self.device)), dim=1)
-            returns[rows] = objective.reward(path[:, :-1], actions, path[:, 1:]).sum(1)
+            transitions = path[:, :-1], actions, path[:, 1:]
+            running = ~objective.terminated(*transitions).cumsum(1).bool()
+            returns[rows] = (running * objective.reward(*transitions)).sum(1)
         return returns.reshape(plans.shape[:2])
 
 

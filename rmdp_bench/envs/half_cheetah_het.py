@@ -23,7 +23,10 @@ Reward:
     `get_environment(id).reward_function`.
 
 Episode end:
-    Never terminates; truncated after 1000 steps.
+    Truncated after 1000 steps. Terminates, with a reward of 0, only where the simulation failed:
+    the forward speed is 25 m/s or more, or MuJoCo put the robot back to the start because it
+    diverged, for which a velocity of 25 m/s stands. `rules.half_cheetah_terminated` says why;
+    HalfCheetah-v5 and the paper's code go on, and the jump to the start counts as speed.
 
 Arguments:
     population_seed: seed of the agents other than the test agents (0).
@@ -44,6 +47,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
@@ -59,6 +63,9 @@ from rmdp_bench.envs.heterogeneous import (
 from rmdp_bench.envs.velocity import RENDER_MODES, VelocityWorld
 from rmdp_bench.envs.world import State
 from rmdp_bench.population import DynamicsPopulation, LinearPopulation
+
+DIVERGED = slice(mujoco.mjtWarning.mjWARN_BADQPOS.value, mujoco.mjtWarning.mjWARN_BADQACC.value + 1)
+"""MuJoCo's warnings after which it has put a simulation back to the start."""
 
 
 class HalfCheetahWorld(HeterogeneousWorld):
@@ -94,6 +101,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
         self._masses = self._robots.batch.expand("body_mass")  # (E, nbody), live
         self._damping = self._robots.batch.expand("dof_damping")  # (E, nv), live
         self._model_masses, self._model_damping = self._masses[0].copy(), self._damping[0].copy()
+        self._n_failures = self._robots.batch.warning[:, DIVERGED, 1]  # (E, 3), live
         self._velocities = np.zeros((self.n_envs, 1))
         self.agents = np.zeros(self.n_envs, dtype=np.int64)
         self.set_agents(np.arange(self.n_envs), self.agents.copy())
@@ -120,9 +128,12 @@ class HalfCheetahWorld(HeterogeneousWorld):
 
     def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Apply the torques for `frame_skip` physics steps."""
-        velocities, terminated = self._robots.step(rows, actions)
+        self._n_failures[rows] = 0
+        velocities, _ = self._robots.step(rows, actions)
+        velocities[self._n_failures[rows].any(axis=1)] = rules.SPEED_LIMIT
         self._velocities[rows] = velocities
-        return rules.half_cheetah_reward(velocities, actions, velocities), terminated
+        transitions = velocities, actions, velocities
+        return rules.half_cheetah_reward(*transitions), rules.half_cheetah_terminated(*transitions)
 
     def observe(self, rows: Rows) -> NDArray[np.float64]:
         """The velocity, and what HalfCheetah-v5 observes, (B, 18)."""
