@@ -399,6 +399,34 @@ def test_speeds_in_the_readme_are_those_of_the_benchmark() -> None:
 
 
 @pytest.mark.parametrize(
+    ("page", "heading", "results", "pattern"),
+    [
+        ("README.md", "Many agents", ["agents"], r"[\d.]+ x|\d+\.\d+ ± \d+\.\d+|[\d.]+(?= GiB)"),
+        (
+            "baselines/offline/README.md",
+            "Speed of PerSim",
+            ["persim", "planning"],
+            r"[\d.]+ x|[\d.]+(?= decisions)|[\d.]+(?= and [\d.]+ minutes\. )",
+        ),
+    ],
+)
+def test_figures_of_a_section_are_those_of_its_benchmark(
+    page: str, heading: str, results: list[str], pattern: str
+) -> None:
+    section = (
+        (ROOT / page).read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
+    )
+    figures = re.findall(pattern, section)
+    cells = {
+        cell
+        for name in results
+        for line in (ROOT / f"benchmarks/results/{name}.md").read_text("utf-8").splitlines()
+        for cell in line.strip("| ").split(" | ")
+    }
+    assert len(figures) >= 5 and set(figures) <= cells
+
+
+@pytest.mark.parametrize(
     "record",
     sorted((ROOT / "leaderboards").rglob("result.json")),
     ids=lambda path: "-".join(path.parts[-5:-1]),

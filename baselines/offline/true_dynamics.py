@@ -95,8 +95,8 @@ class HalfCheetahDynamics(Dynamics):
     dtype = torch.float64
     chunk_rows = 1000
 
-    def __init__(self, parameters: ArrayLike, device: str = "cpu") -> None:
-        """Takes the agent's parameters (2,)."""
+    def __init__(self, parameters: ArrayLike, device: str = "cpu", *, n_divisions: int = 1) -> None:
+        """Takes the agent's parameters (2,); makes `n_divisions` >= 1 physics steps of each."""
         self.device = torch.device(device)
         mass_scale, damping_scale = np.asarray(parameters, np.float64).tolist()
         robot = get_robot("half_cheetah")
@@ -104,7 +104,8 @@ class HalfCheetahDynamics(Dynamics):
         self._model.body_mass *= mass_scale
         self._model.dof_damping *= damping_scale
         mujoco.mj_setConst(self._model, mujoco.MjData(self._model))
-        self._frame_skip = robot.frame_skip
+        self._model.opt.timestep /= n_divisions
+        self._frame_skip = robot.frame_skip * n_divisions
         self._batch: Any = None
 
     def _simulate(self, states: NDArray[Any], plans: NDArray[Any]) -> NDArray[np.float64]:
