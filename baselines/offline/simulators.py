@@ -76,18 +76,28 @@ class PersonalSimulator(Dynamics):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """See `Dynamics`."""
+        return self._advance(states, self._select(actions))
+
+    def _select(self, actions: Tensor) -> Tensor:
+        """What `_advance` needs of actions (B,) or (B, a): factors (m, B, r), or (B,) as given."""
+        if self.n_actions is not None:
+            return actions
+        factors = actions.expand(self.n_members, -1, -1)
+        for layer, (weight, bias) in enumerate(self._actions):
+            factors = torch.baddbmm(bias, factors.relu() if layer else factors, weight)
+        return factors
+
+    def _advance(self, states: Tensor, selected: Tensor) -> Tensor:
+        """Next states (m, B, d)."""
         rows = (states - self._scales["input_mean"]) / self._scales["input_scale"]
         for weight, bias in self._hidden:
             rows = torch.baddbmm(bias, rows, weight).relu_()
         weight, bias = self._last
         outputs = torch.baddbmm(bias, rows, weight).unflatten(-1, self._shape)  # (m, B, A, d, .)
         if self.n_actions is None:
-            factors = actions.expand(self.n_members, -1, -1)
-            for layer, (weight, bias) in enumerate(self._actions):
-                factors = torch.baddbmm(bias, factors.relu() if layer else factors, weight)
-            changes = (outputs[:, :, 0] * factors[:, :, None]).sum(-1)
+            changes = (outputs[:, :, 0] * selected[:, :, None]).sum(-1)
         else:
-            index = actions[:, None, None].expand(*outputs.shape[:2], 1, outputs.shape[3])
+            index = selected[:, None, None].expand(*outputs.shape[:2], 1, outputs.shape[3])
             changes = outputs[..., 0].gather(2, index)[:, :, 0]
         next_states: Tensor = states + changes + self._scales["output_mean"]
         return next_states
@@ -116,17 +126,10 @@ class PersonalSimulator(Dynamics):
         envs: Tensor,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """All steps of all members in one call; then what they are worth."""
-        if self._tables is None:
-            return super()._roll(objective, observations, plans, envs, generator)
-        d = observations.shape[-1]
-        shape = (self.n_members, *plans.shape[:2], plans.shape[2] + 1, kernels.LANES)
-        states = torch.empty(shape)
-        states[..., 0, :] = pad(observations, (0, kernels.LANES - d))[:, None]
-        weight, bias, last, last_bias = self._tables
-        sequences = plans.contiguous().numpy()
-        kernels.roll_out(weight, bias, last, last_bias, sequences, states.numpy())
-        before, after = states[..., :-1, :d], states[..., 1:, :d]
+        """All steps of all members; then what they are worth, all at once."""
+        roll_out = self._roll_out if self._tables is None else self._roll_out_compiled
+        states = roll_out(observations, plans)  # (m, A, S, H + 1, d)
+        before, after = states[..., :-1, :], states[..., 1:, :]
         ends = objective.terminated(before, plans, after)
         n_ends = ends.cumsum(-1)
         rewards = objective.reward(before, plans, after)
@@ -135,6 +138,33 @@ class PersonalSimulator(Dynamics):
             running = n_ends == ends  # nothing has ended before this step
             totals += torch.where(running, objective.bonus(after), -torch.inf).amax(-1)
         return totals.mean(0).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+
+    def _roll_out(self, observations: Tensor, plans: Tensor) -> Tensor:
+        """All states in torch.
+
+        A GPU waits for the calls that make a step, not for its arithmetic: what does not depend on
+        states is computed before, for all steps together.
+        """
+        n_envs, n_plans, horizon = plans.shape[:3]
+        dim = 1 if self.n_actions is None else 0  # over plans and steps
+        selected = self._select(plans.flatten(0, 2)).unflatten(dim, (-1, horizon))
+        states = observations.repeat_interleave(n_plans, dim=0).expand(self.n_members, -1, -1)
+        path = [states]
+        for now in selected.unbind(dim + 1):
+            path.append(self._advance(path[-1], now))
+        return torch.stack(path, -2).unflatten(1, (n_envs, n_plans))
+
+    def _roll_out_compiled(self, observations: Tensor, plans: Tensor) -> Tensor:
+        """All states in one call."""
+        assert self._tables is not None
+        d = observations.shape[-1]
+        shape = (self.n_members, *plans.shape[:2], plans.shape[2] + 1, kernels.LANES)
+        states = torch.empty(shape)
+        states[..., 0, :] = pad(observations, (0, kernels.LANES - d))[:, None]
+        weight, bias, last, last_bias = self._tables
+        sequences = plans.contiguous().numpy()
+        kernels.roll_out(weight, bias, last, last_bias, sequences, states.numpy())
+        return states[..., :d]
 
 
 def _layers(network: MemberMLP, members: slice) -> Layers:
