@@ -152,7 +152,8 @@ class PersonalSimulator(Dynamics):
         path = [states]
         for now in selected.unbind(dim + 1):
             path.append(self._advance(path[-1], now))
-        return torch.stack(path, -2).unflatten(1, (n_envs, n_plans))
+        rolled: Tensor = torch.stack(path, -2).unflatten(1, (n_envs, n_plans))
+        return rolled
 
     def _roll_out_compiled(self, observations: Tensor, plans: Tensor) -> Tensor:
         """All states in one call."""
