@@ -4,9 +4,9 @@
     python -m scripts.compare_time_steps --agents 2 --divisions 1 --steps 260
 
 The planner of `true_env_mpc` (40 plans of 20 steps) drives one robot, planning with the very
-dynamics in which it acts; the speed limit of `rules.half_cheetah_terminated`, which rests on this,
-is off.  A division of 5 makes five physics steps of each.  Printed: the greatest forward speed so
-far, m/s.
+dynamics in which it acts.  Nothing ends at the speed limit of `rules.half_cheetah_terminated`,
+which rests on this.  A division of 5 makes five physics steps of each.  Printed: the greatest
+forward speed so far, m/s; a step in which MuJoCo puts the robot back to the start counts as 25.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def train_theirs(
     data_file, settings_file = folder / "data.npz", folder / "settings.json"
     settings_file.write_text(json.dumps(settings), encoding="utf-8")
     command = [python, str(WORKER), str(data_file), str(settings_file), str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     with np.load(data_file, allow_pickle=False) as data:
         probes = data["observations"]
     found = []
@@ -181,18 +181,31 @@ def compare(task: Task, name: str, arguments: argparse.Namespace, folder: Path) 
     }
 
 
-def write_report(rows: Sequence[dict[str, Any]], arguments: argparse.Namespace) -> None:
+def read_versions(python: str) -> list[str]:
+    """Of d3rlpy and of the torch beside it.
+
+    Raises:
+        ValueError: they are not there.
+    """
+    asked = "import importlib.metadata as m; print(m.version('d3rlpy'), m.version('torch'))"
+    try:
+        found = subprocess.run([python, "-c", asked], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        message = f"--d3rlpy-python is {python}, expected a Python that has d3rlpy"
+        raise ValueError(message) from error
+    return found.stdout.split()
+
+
+def write_report(
+    rows: Sequence[dict[str, Any]], arguments: argparse.Namespace, theirs: Sequence[str]
+) -> None:
     """Writes d3rlpy.json and d3rlpy.md into the folder `arguments.out`."""
     command = (
         "python -m scripts.compare_with_d3rlpy --d3rlpy-python D3/bin/python "
         f"--n-agents {arguments.n_agents} --n-updates {arguments.n_updates} "
         f"--n-seeds {arguments.n_seeds}"
     )
-    asked = "import importlib.metadata as m; print(m.version('d3rlpy'), m.version('torch'))"
-    printed = subprocess.run(
-        [arguments.d3rlpy_python, "-c", asked], check=True, capture_output=True, text=True
-    ).stdout.split()
-    machine = system_record("cpu") | versions() | {"d3rlpy": printed[0], "its torch": printed[1]}
+    machine = system_record("cpu") | versions() | {"d3rlpy": theirs[0], "its torch": theirs[1]}
     arguments.out.mkdir(parents=True, exist_ok=True)
     record = {"command": command, "machine": machine, "results": list(rows)}
     write_json(arguments.out / "d3rlpy.json", record)
@@ -225,6 +238,12 @@ def main() -> None:
     parser.add_argument("--n-updates", type=int, default=4000)
     parser.add_argument("--n-seeds", type=int, default=5)
     arguments = parser.parse_args()
+    if arguments.n_seeds < 2:
+        parser.error(f"--n-seeds is {arguments.n_seeds}, expected at least 2, for an interval")
+    try:
+        theirs = read_versions(arguments.d3rlpy_python)
+    except ValueError as error:
+        parser.error(str(error))
     torch.set_num_threads(1)
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -234,7 +253,7 @@ def main() -> None:
             for algorithm in SOLVERS:
                 rows.append(compare(task, algorithm, arguments, folder))
                 print(rows[-1], flush=True)
-                write_report(rows, arguments)
+    write_report(rows, arguments, theirs)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@
 
 Runs of a submission are in OUT/SUBMISSION, so that the same solver can be there with one policy for
 all agents and with one for each. What is finished is not run again, and what was interrupted goes
-on. A solver that fails is reported at the end and does not stop the others. Several jobs at once
-have a core each, and the output of each goes to a file OUT/SUBMISSION/TASK-SOLVER.log.
+on. A solver that fails is reported at the end and does not stop the others. Each of several jobs at
+once is kept on one core, and its output goes to a file OUT/SUBMISSION/TASK-SOLVER.log.
 
 All planners have the same reduced size, a tenth of the plans, and play 3 episodes for each agent
 instead of 20 (and 1 for each held-out agent); policies that only read a network play all 20. What
@@ -155,7 +155,11 @@ def main() -> None:
 
         with ThreadPoolExecutor(arguments.jobs, initializer=pin) as pool:
             started = [pool.submit(run, log, command, to_log=True) for log, command in commands]
-            failed = [each.result() for each in started]
+            try:
+                failed = [each.result() for each in started]
+            except BaseException:  # an interrupt too: what has not begun shall not
+                pool.shutdown(cancel_futures=True)
+                raise
     if any(failed):
         sys.exit("\n".join(filter(None, failed)))
 

@@ -24,7 +24,9 @@ def format_tables(leaderboards: Path) -> dict[str, list[str]]:
             row = entry.summary
             if row.offline is None:
                 continue
-            text = f"{row.social_welfare:.1f} ± {row.standard_error or 0.0:.1f}"
+            text = f"{row.social_welfare:.1f}"
+            if row.standard_error is not None:
+                text += f" ± {row.standard_error:.1f}"
             mean = row.offline["mean_return"]
             if mean is not None:
                 text += f" ({mean:.0f})"

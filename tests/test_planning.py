@@ -295,6 +295,19 @@ def test_true_dynamics_are_the_environment(env_id: str) -> None:
         np.testing.assert_allclose(planned[0, 0], np.stack(rewards)[:, row].sum(), atol=1e-6)
 
 
+def test_a_plan_is_worth_nothing_from_where_the_robot_fails() -> None:
+    """Too fast, or put back to the start by MuJoCo; the row beside them goes on."""
+    dynamics = make_true_dynamics(HALF_CHEETAH, parameters_of(HALF_CHEETAH, 0))
+    states = torch.zeros(3, 18, dtype=dynamics.dtype)
+    states[:, 9] = torch.tensor([1.0, 30.0, 1e11])  # velocity of the root, m/s
+    plans = torch.full((3, 1, 4, 6), 0.5)
+    dynamics.begin(3, 0)
+    returns = dynamics.evaluate(objective_for(HALF_CHEETAH), states, plans, torch.arange(3))
+    assert returns[0] != 0.0 and returns[1:].tolist() == [[0.0], [0.0]]
+    speeds = dynamics.step(states[None], plans[:, 0, 0], torch.arange(3))[0, :, 0]
+    assert speeds[0] < 2.0 and speeds[1] >= 25.0 and speeds[2] == 25.0
+
+
 def test_predict_observes_the_forced_steps() -> None:
     dynamics = Line(speeds=(1.0, 3.0))
     actions = np.ones((4, N_FORCED + N_OPEN_LOOP, 1))

@@ -255,6 +255,9 @@ def test_the_bar_is_as_long_as_what_it_means_to_use() -> None:
     assert bar.shares == sorted(bar.shares)
     assert bar.shares[0] > 0.1
     assert bar.shares[-1] == 1.0
+    planned = universal.total_transitions(task, universal.Config(total_transitions=3_000)) / 2
+    points = np.array([row["transitions"] for row in log.curves[0]]) / planned
+    assert len(points) >= 3 and np.diff(points).max() < 0.5
 
 
 class StopAt(RunLog):

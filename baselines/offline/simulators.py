@@ -66,7 +66,7 @@ class PersonalSimulator(Dynamics):
             if is_compiled and self.device.type == "cpu":
                 self._tables = self._make_tables()
         if self.device.type == "cuda":
-            self.chunk_rows = 2**17 // self.n_members
+            self.chunk_rows = 2 ** (17 if self.n_actions is not None else 13) // self.n_members
 
     def step(
         self,
@@ -140,17 +140,18 @@ class PersonalSimulator(Dynamics):
         return totals.mean(0).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
     def _roll_out(self, observations: Tensor, plans: Tensor) -> Tensor:
-        """All states in torch.
-
-        A GPU waits for the calls that make a step, not for its arithmetic: what does not depend on
-        states is computed before, for all steps together.
-        """
+        """All states in torch."""
         n_envs, n_plans, horizon = plans.shape[:3]
-        dim = 1 if self.n_actions is None else 0  # over plans and steps
-        selected = self._select(plans.flatten(0, 2)).unflatten(dim, (-1, horizon))
+        steps = plans.flatten(0, 1).unbind(1)
+        selected = map(self._select, steps)
+        if self.device.type == "cuda" and self.n_actions is None:
+            # It waits for the calls that make a step, not for their arithmetic: what does not
+            # depend on states is computed before, for all steps together.
+            together = self._select(plans.flatten(0, 2))  # (m, B H, r)
+            selected = iter(together.unflatten(1, (-1, horizon)).unbind(2))
         states = observations.repeat_interleave(n_plans, dim=0).expand(self.n_members, -1, -1)
         path = [states]
-        for now in selected.unbind(dim + 1):
+        for now in selected:
             path.append(self._advance(path[-1], now))
         rolled: Tensor = torch.stack(path, -2).unflatten(1, (n_envs, n_plans))
         return rolled

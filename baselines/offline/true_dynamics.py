@@ -121,7 +121,7 @@ class HalfCheetahDynamics(Dynamics):
         qvel[rows] = states[:, n_positions:]
         seconds = self._model.opt.timestep * self._frame_skip
         observations = np.empty((*plans.shape[:2], states.shape[1]))
-        n_failures = self._batch.warning[:, half_cheetah_het.DIVERGED, 1]  # 0 since the reset
+        n_failures = self._batch.warning[:, half_cheetah_het.RESETS, 1]  # 0 since the reset
         for t in range(plans.shape[1]):
             before = qpos[rows, 0]
             ctrl[rows] = plans[:, t]
@@ -156,8 +156,8 @@ class HalfCheetahDynamics(Dynamics):
             after = self._simulate(states.cpu().numpy(), actions.cpu().numpy())
             path = torch.cat((states[:, None], torch.from_numpy(after).to(self.device)), dim=1)
             transitions = path[:, :-1], actions, path[:, 1:]
-            running = ~objective.terminated(*transitions).cumsum(1).bool()
-            returns[rows] = (running * objective.reward(*transitions)).sum(1)
+            ended = objective.terminated(*transitions).cumsum(1).bool()
+            returns[rows] = torch.where(ended, 0.0, objective.reward(*transitions)).sum(1)
         return returns.reshape(plans.shape[:2])
 
 

@@ -24,9 +24,9 @@ Reward:
 
 Episode end:
     Truncated after 1000 steps. Terminates, with a reward of 0, only where the simulation failed:
-    the forward speed is 25 m/s or more, or MuJoCo put the robot back to the start because it
-    diverged, for which a velocity of 25 m/s stands. `rules.half_cheetah_terminated` says why;
-    HalfCheetah-v5 and the paper's code go on, and the jump to the start counts as speed.
+    the speed, forward or backward, is 25 m/s or more, or MuJoCo put the robot back to the start
+    because it diverged, for which a velocity of 25 m/s stands. `rules.half_cheetah_terminated` says
+    why; HalfCheetah-v5 and the paper's code go on, and the jump to the start counts as speed.
 
 Arguments:
     population_seed: seed of the agents other than the test agents (0).
@@ -64,8 +64,8 @@ from rmdp_bench.envs.velocity import RENDER_MODES, VelocityWorld
 from rmdp_bench.envs.world import State
 from rmdp_bench.population import DynamicsPopulation, LinearPopulation
 
-DIVERGED = slice(mujoco.mjtWarning.mjWARN_BADQPOS.value, mujoco.mjtWarning.mjWARN_BADQACC.value + 1)
-"""MuJoCo's warnings after which it has put a simulation back to the start."""
+RESETS = slice(mujoco.mjtWarning.mjWARN_BADQPOS.value, mujoco.mjtWarning.mjWARN_BADQACC.value + 1)
+"""MuJoCo's warnings that it has put a simulation back to the start."""
 
 
 class HalfCheetahWorld(HeterogeneousWorld):
@@ -101,7 +101,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
         self._masses = self._robots.batch.expand("body_mass")  # (E, nbody), live
         self._damping = self._robots.batch.expand("dof_damping")  # (E, nv), live
         self._model_masses, self._model_damping = self._masses[0].copy(), self._damping[0].copy()
-        self._n_failures = self._robots.batch.warning[:, DIVERGED, 1]  # (E, 3), live
+        self._n_failures = self._robots.batch.warning[:, RESETS, 1]  # (E, 3), live
         self._velocities = np.zeros((self.n_envs, 1))
         self.agents = np.zeros(self.n_envs, dtype=np.int64)
         self.set_agents(np.arange(self.n_envs), self.agents.copy())

@@ -110,6 +110,7 @@ class RunLog:
         self.curves: list[list[dict[str, float | None]]] = [[] for _ in self.seeds]
         self.transitions = 0
         """Transitions per policy that the solver has reported."""
+        self._total = task.transitions
         self.others: list[OtherTask] = []
         """Solutions of other tasks that the solver has handed in."""
         self._directories = None if directories is None else tuple(directories)
@@ -149,11 +150,14 @@ class RunLog:
         return [before + here for before in self._train_before]
 
     def evaluation_due(self, transitions: int) -> bool:
-        """Whether another of the about 20 evenly spaced points of the curve is reached."""
+        """Whether another of the curve's about 20 evenly spaced points is reached.
+
+        They are spread over the task's transitions, or those that the solver means to use.
+        """
         done = max(
             (int(row["transitions"] or 0) for rows in self.curves for row in rows), default=0
         )
-        total = self.task.transitions
+        total = self._total
         return transitions * CURVE_POINTS // total > done * CURVE_POINTS // total
 
     def evaluate(self, transitions: int, solutions: Sequence[Solution]) -> None:
@@ -201,14 +205,18 @@ class RunLog:
         for name, values in scalars.items():
             self._check_one_per_seed(values, f"values of {name!r}")
         if total is not None:
-            online = self.task.track == "online"
-            self._display.set_total(total, "transitions per policy" if online else "updates")
+            self._set_total(total)
         if "loss" in scalars:
             self._loss = float(np.mean(scalars["loss"]))
         if "train_social_welfare" in scalars:
             self._train_welfare = [float(value) for value in scalars["train_social_welfare"]]
         self._write_scalars(transitions, {f"train/{name}": v for name, v in scalars.items()})
         self._report(transitions)
+
+    def _set_total(self, total: int) -> None:
+        self._total = total
+        online = self.task.track == "online"
+        self._display.set_total(total, "transitions per policy" if online else "updates")
 
     def checkpoint_due(self) -> bool:
         """Whether to save a checkpoint: every few minutes, and when a stop is requested."""
@@ -238,6 +246,7 @@ class RunLog:
             own = {
                 "solver": _checked_json(state),
                 "transitions": transitions,
+                "total": self._total,
                 "curve": self.curves[r],
                 "train_social_welfare": self._train_welfare[r],
                 "wall_seconds": self.wall_seconds[r],
@@ -264,6 +273,7 @@ class RunLog:
             return None
         saved = [read_checkpoint(directory, self._resume_at) for directory in self._directories]
         self.transitions = int(saved[0].state["transitions"])
+        self._set_total(int(saved[0].state["total"]))
         self.curves = [checkpoint.state["curve"] for checkpoint in saved]
         self._train_welfare = [checkpoint.state["train_social_welfare"] for checkpoint in saved]
         self._wall_before = [checkpoint.state["wall_seconds"] for checkpoint in saved]
