@@ -4,37 +4,50 @@
     python -m scripts.agents_ablation CartPoleHet-n500-pure-v0 --agents 25 100 --episodes 5
 
 Runs the solver once for each number of agents, as `rmdp-bench run --set n_agents=N` does, into
-OUT/agents-N, and prints a table.  What is finished there is not run again, and an interrupted run
-continues.
+OUT/agents-N, prints a table and writes what is in it to OUT/agents_ablation.json.  What is finished
+there is not run again, and an interrupted run continues.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rmdp_bench.cli.running import parse_seeds
+from rmdp_bench.files import write_json
 from rmdp_bench.results import Result, make_request, run
+from rmdp_bench.scoring import standard_error
 
 AGENTS = (25, 50, 100, 250, 500)
-HEADER = ("agents", "mean return", "of each test agent", "normalised", "R2 (median)")
+HEADER = ("agents", "normalised", "each seed", "return of each test agent", "median R2, each seed")
 
 
-def format_row(n_agents: int, results: Sequence[Result]) -> list[str]:
-    """One line of the table: means over seeds."""
+def summarise(results: Sequence[Result]) -> dict[str, Any]:
+    """What is known of one number of agents, by seed."""
     scores = [result.offline for result in results if result.offline is not None]
-    by_agent = np.mean([score.returns for score in scores], axis=0)
-    r2 = [score.prediction.r2_median for score in scores if score.prediction is not None]
-    return [
-        str(n_agents),
-        f"{by_agent.mean():.1f}",
-        " ".join(f"{value:.0f}" for value in by_agent),
-        f"{np.mean([result.social_welfare for result in results]):.1f}",
-        f"{np.mean(r2):.3f}" if r2 else "",
-    ]
+    return {
+        "normalised": [result.social_welfare for result in results],
+        "returns": [list(score.returns) for score in scores],
+        "r2_median": [score.prediction.r2_median for score in scores if score.prediction],
+    }
+
+
+def format_row(n_agents: str, row: Mapping[str, Any]) -> str:
+    """One line of the table in Markdown."""
+    normalised = row["normalised"]
+    mean = f"{np.mean(normalised):.1f}"
+    if len(normalised) > 1:
+        mean += f" ± {standard_error(normalised):.1f}"
+    returns = ", ".join(f"{value:.0f}" for value in np.mean(row["returns"], axis=0))
+    r2 = ", ".join(f"{value:.2f}" for value in row["r2_median"])
+    seeds = ", ".join(f"{value:.1f}" for value in normalised)
+    return f"| {n_agents} | {mean} | {seeds} | {returns} | {r2} |"
 
 
 def main() -> None:
@@ -64,9 +77,15 @@ def main() -> None:
         }
     except ValueError as error:
         parser.error(str(error))
-    print(" | ".join(HEADER))
+    print(f"| {' | '.join(HEADER)} |\n{'| --- ' * len(HEADER)}|")
+    rows: dict[str, Any] = {}
+    record = {"command": shlex.join(["python", "-m", "scripts.agents_ablation", *sys.argv[1:]])}
     for n_agents, request in requests.items():
-        print(" | ".join(format_row(n_agents, run(request))), flush=True)
+        results = run(request)
+        rows[str(n_agents)] = summarise(results)
+        print(format_row(str(n_agents), rows[str(n_agents)]), flush=True)
+        machine = {"system": results[0].system, "versions": results[0].versions}
+        write_json(arguments.out / "agents_ablation.json", record | machine | {"agents": rows})
 
 
 if __name__ == "__main__":

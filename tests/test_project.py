@@ -26,6 +26,7 @@ from rmdp_bench.population import TargetPopulation
 from rmdp_bench.results.records import read_result
 from rmdp_bench.scoring import standard_error
 from rmdp_bench.tasks import get_task
+from scripts import agents_ablation
 from scripts.show_offline_table import format_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -375,10 +376,12 @@ def test_ablation_on_the_page_is_the_stored_one() -> None:
     for welfare in stored["social_welfare"].values():
         mean = np.mean(welfare)
         share = 100 * mean / ceiling
-        expected.add(f"{mean:.2f} ± {standard_error(welfare):.2f} | {share:.1f} % |")
+        expected.add(
+            f"{mean:.2f} ± {standard_error(welfare):.2f} | {share:.1f} % | {len(welfare)} |"
+        )
     page = (ROOT / "baselines/online/README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| [^`|]+ \| (\d.*)$", page, flags=re.MULTILINE)
-    assert len(rows) == len(expected) == 8
+    assert len(rows) == len(expected) == 12
     assert set(rows) == expected
 
 
@@ -398,32 +401,53 @@ def test_speeds_in_the_readme_are_those_of_the_benchmark() -> None:
         assert rest.split() == expected.split()
 
 
-@pytest.mark.parametrize(
-    ("page", "heading", "results", "pattern"),
-    [
-        ("README.md", "Many agents", ["agents"], r"[\d.]+ x|\d+\.\d+ ± \d+\.\d+|[\d.]+(?= GiB)"),
-        (
-            "baselines/offline/README.md",
-            "Speed of PerSim",
-            ["persim", "planning"],
-            r"[\d.]+ x|[\d.]+(?= decisions)|[\d.]+(?= and [\d.]+ minutes\. )",
-        ),
-    ],
-)
-def test_figures_of_a_section_are_those_of_its_benchmark(
-    page: str, heading: str, results: list[str], pattern: str
-) -> None:
-    section = (
-        (ROOT / page).read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
-    )
-    figures = re.findall(pattern, section)
-    cells = {
-        cell
-        for name in results
-        for line in (ROOT / f"benchmarks/results/{name}.md").read_text("utf-8").splitlines()
-        for cell in line.strip("| ").split(" | ")
+def test_ablation_over_agents_on_the_page_is_the_stored_one() -> None:
+    page = (ROOT / "baselines/offline/README.md").read_text(encoding="utf-8")
+    rows = read_json(ROOT / "benchmarks/results/agents_ablation.json")["agents"]
+    task = ROOT / "leaderboards/submissions/reference-planning/CartPoleHet-n500-pure-v0"
+    records = sorted(task.glob("persim/seed-*/result.json"))
+    rows["500"] = agents_ablation.summarise([read_result(path) for path in records])
+    lines = [agents_ablation.format_row(n_agents, row) for n_agents, row in rows.items()]
+    assert len(lines) == 5 and "\n".join(lines) + "\n\n" in page
+
+
+def read_benchmark(name: str) -> list[dict[str, str]]:
+    """Rows of its table, by column."""
+    text = (ROOT / f"benchmarks/results/{name}.md").read_text(encoding="utf-8")
+    header, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "|" in line]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_figures_of_a_million_agents_are_those_of_the_benchmark() -> None:
+    """In the order of the text."""
+    rows = {(row["agents"], row["critic"]): row for row in read_benchmark("agents")}
+    many, few = rows["1,000,000", "outcome"], rows["100", "outcome"]
+    expected = [many["of the least"], f"{many['memory GiB']} GiB"]
+    expected += [many["of a million"], few["of a million"]]
+    expected += [rows["10,000", "agents"]["of the least"]]
+    expected += [rows["100", "agents"]["welfare"], few["welfare"]]
+    section = README.split("## Many agents\n")[1].split("\n## ")[0]
+    pattern = r"[\d.]+ x|\d+\.\d+ ± \d+\.\d+|[\d.]+ GiB"
+    assert re.findall(pattern, section) == expected
+
+
+def test_speeds_of_persim_are_those_of_the_benchmarks() -> None:
+    """In the order of the text; minutes are those of all decisions of five agents' episodes."""
+    trained = {row["world"]: row for row in read_benchmark("persim")}
+    planned = {
+        row["world"]: row for row in read_benchmark("planning") if row["environments"] == "20"
     }
-    assert len(figures) >= 5 and set(figures) <= cells
+    worlds = ("cart_pole", "mountain_car")
+    expected = [trained[world]["of plain"] for world in worlds]
+    expected += [trained[world]["training minutes"] for world in worlds]
+    for world in worlds:
+        expected += [planned[world]["batched decisions/s"], planned[world]["of plain"]]
+    for world, n_steps in zip(worlds, (200, 500), strict=True):
+        seconds = 5 * 20 * n_steps / float(planned[world]["batched decisions/s"])
+        expected.append(f"{seconds / 60:.1f}")
+    page = (ROOT / "baselines/offline/README.md").read_text(encoding="utf-8")
+    section = page.split("## Speed of PerSim\n")[1].split("\n## ")[0]
+    assert re.findall(r"\d+\.\d+(?: x)?", section) == expected
 
 
 @pytest.mark.parametrize(
