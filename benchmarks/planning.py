@@ -35,7 +35,7 @@ from baselines.offline.data import LoggedData
 from baselines.offline.dynamics import Objective, objective_for
 from baselines.offline.factored import FactoredConfig, FactoredModel
 from baselines.offline.networks import make_generators
-from baselines.offline.planning import PlannerConfig, RandomShooting
+from baselines.offline.planning import PlannerConfig, RandomShooting, decide
 from baselines.offline.simulators import PersonalSimulator
 from benchmarks.common import describe_machine, measure_arithmetic, write_results
 from rmdp_bench.cores import usable_cores
@@ -158,7 +158,7 @@ def measure(
 
             torch.set_num_threads(plain_threads if way == "plain" else usable_cores())
             start = time.perf_counter()
-            planner.plan(record, envs)
+            decide(planner.propose(envs), record)
             seconds[way].append(time.perf_counter() - start)
     torch.testing.assert_close(returns["plain"], returns["batched"], rtol=1e-4, atol=1e-4)
     return {

@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,6 +155,14 @@ def evaluate_offline(
     return OfflineEvaluation(returns, lengths, heldout, prediction, correlation, seed, seconds)
 
 
+@runtime_checkable
+class _JoinablePolicy(Protocol):
+    """A policy that can act together with others, faster than each alone."""
+
+    def join(self, policies: Sequence[Policy], n_rows: Sequence[int]) -> Policy | None:
+        """One policy for the rows of all, in their order; None if there is none for them."""
+
+
 def play_agents(
     task: Task, solution: Solution, agents: Sequence[int], n_episodes: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -178,13 +186,19 @@ def play_agents(
     used = np.unique(policy_of)
     order = np.argsort(policy_of, kind="stable")  # the rows of one policy stand together
     n_rows = [int((policy_of == j).sum()) * n_episodes for j in used]
+    policies = [solution.policies[j] for j in used]
+    names = [f"policy {j}" for j in used]
+    if isinstance(policies[0], _JoinablePolicy):
+        joined = policies[0].join(policies, n_rows)
+        if joined is not None:
+            policies, n_rows, names = [joined], [sum(n_rows)], ["the joined policy"]
     played = play(
         task,
-        [solution.policies[j] for j in used],
+        policies,
         n_rows,
         [seed + episode for _ in agents for episode in range(n_episodes)],
         agents=np.repeat(np.asarray(agents)[order], n_episodes).tolist(),
-        names=[f"policy {j}" for j in used],
+        names=names,
     )
     back = np.argsort(order)
     shape = (len(agents), n_episodes)

@@ -35,6 +35,7 @@ from rmdp_bench.offline import (
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.results import load_solver, make_config, make_request, read_result, run
 from rmdp_bench.results.solvers import check_config
+from rmdp_bench.solution import Policy
 from rmdp_bench.tasks import get_task
 from tests.toy_offline_solver import serve, stand_still
 from tests.toys import ScriptedPolicy
@@ -61,15 +62,48 @@ def returns_of(agent: int, actions: Sequence[int], n_episodes: int) -> list[floa
     return returns
 
 
-def test_every_agent_is_played_by_its_own_policy() -> None:
+class Joined:
+    """Several policies' rows, one policy's after the other's."""
+
+    n_made = 0
+
+    def __init__(self, policies: Sequence[Policy], n_rows: Sequence[int]) -> None:
+        self.policies, self.n_rows = policies, n_rows
+        Joined.n_made += 1
+
+    def reset(self, n_envs: int) -> None:
+        assert n_envs == sum(self.n_rows)
+        for policy, size in zip(self.policies, self.n_rows, strict=True):
+            policy.reset(size)
+
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        parts = np.split(observations, np.cumsum(self.n_rows)[:-1])
+        return np.concatenate(
+            [policy.act(part) for policy, part in zip(self.policies, parts, strict=True)]
+        )
+
+
+class JoinableScript(ScriptedPolicy):
+    """Asks for `Joined`, but not where it is alone."""
+
+    def join(self, policies: Sequence[Policy], n_rows: Sequence[int]) -> Policy | None:
+        return Joined(policies, n_rows) if len(policies) > 1 else None
+
+
+@pytest.mark.parametrize("kind", [ScriptedPolicy, JoinableScript])
+def test_every_agent_is_played_by_its_own_policy(kind: type[ScriptedPolicy]) -> None:
     scripts = [[0], SWING, [1]]
     owner = [1, 0, 1, 2, 0]
-    solution = Solution([ScriptedPolicy(script) for script in scripts], np.eye(3)[owner])
+    solution = Solution([kind(script) for script in scripts], np.eye(3)[owner])
+    before = Joined.n_made
+    evaluate_offline(TASK, Solution([kind([0])], np.ones((5, 1))), n_episodes=1)
+    assert Joined.n_made == before
     evaluation = evaluate_offline(TASK, solution, n_episodes=3)
     expected = [returns_of(agent, scripts[j], 3) for agent, j in enumerate(owner)]
     np.testing.assert_array_equal(evaluation.returns, expected)
     np.testing.assert_array_equal(evaluation.lengths, expected)  # a reward of 1 in every step
     assert len(np.unique(expected)) > 3
+    assert Joined.n_made == before + (kind is JoinableScript)
     assert evaluation.heldout_returns is None and evaluation.prediction is None
 
 

@@ -20,6 +20,7 @@ from baselines.offline.dynamics import Dynamics, objective_for
 from baselines.offline.factored import FactoredConfig, FactoredModel
 from baselines.offline.factored_training import Training, train
 from baselines.offline.networks import make_generators
+from baselines.offline.planning import PlannerConfig, PlannerPolicy, make_policy
 from baselines.offline.simulators import PersonalSimulator, simulate
 from rmdp_bench import RunLog
 from rmdp_bench.offline import N_FORCED, factor_correlation, heldout_episodes, score_predictions
@@ -236,6 +237,60 @@ def test_plans_rolled_out_at_once_are_those_of_single_steps(
         torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
     assert len(expected[:2].unique()) > 1
     assert env_id != CAR.env_id or bool((expected[2] == -torch.inf).all())
+
+
+def test_agents_plan_together_as_each_does_alone() -> None:
+    """With other numbers of episodes, one of which fails, and one agent whose only one does."""
+    env_id = "rmdp/HalfCheetahHet-n500-v0"
+    data = make_data(d=18, n_actions=None)
+    data = dataclasses.replace(data, actions=data.actions.repeat(1, 3))
+    model, _ = make_model(data, None)
+    config = PlannerConfig(n_sequences=20, horizon=4, n_elites=5, n_iterations=2)
+    n_rows, members = [2, 1, 3], slice(0, 2)
+    seen = 0.1 * torch.randn(3, 6, 18, generator=torch.Generator().manual_seed(2)).numpy()
+    seen[1, [1, 2], 0] = 30.0
+
+    def make_policies() -> list[PlannerPolicy]:
+        return [
+            make_policy(
+                env_id,
+                PersonalSimulator(model, members, model.agent_factors()[members, agent]),
+                config,
+                seed=0,
+                agent=agent,
+            )
+            for agent in (1, 3, 4)
+        ]
+
+    joined = PlannerPolicy.join(make_policies(), n_rows)
+    assert joined is not None
+    joined.reset(6)
+    together = np.stack([joined.act(observations) for observations in seen])
+    alone = []
+    rows_of = np.split(np.arange(6), np.cumsum(n_rows)[:-1])
+    for policy, rows in zip(make_policies(), rows_of, strict=True):
+        policy.reset(len(rows))
+        alone.append(np.stack([policy.act(observations[rows]) for observations in seen]))
+    np.testing.assert_allclose(together, np.concatenate(alone, axis=1), atol=1e-4)
+    assert (together[1:, [1, 2]] == 0.0).all() and (together[:, [0, 3, 4, 5]] != 0.0).all()
+
+
+def test_only_simulators_of_one_model_plan_together() -> None:
+    half_cheetah = "rmdp/HalfCheetahHet-n500-v0"
+    config = PlannerConfig(n_sequences=20, horizon=4, n_elites=5)
+    models = [make_model(make_data(d=18, n_actions=None), None)[0] for _ in range(2)]
+    discrete = make_model(make_data(d=4), 2)[0]
+
+    def policy(model: Any, env_id: str = half_cheetah, members: slice = slice(0, 2)) -> Policy:
+        simulator = PersonalSimulator(model, members, model.agent_factors()[members, 0])
+        return make_policy(env_id, simulator, config, seed=0, agent=0)
+
+    first = policy(models[0])
+    assert PlannerPolicy.join([first, policy(models[0])], [1, 1]) is not None
+    others = [policy(models[1]), policy(models[0], members=slice(0, 1)), Always()]
+    for other in others:
+        assert PlannerPolicy.join([first, other], [1, 1]) is None
+    assert PlannerPolicy.join([policy(discrete, TASK.env_id)] * 2, [1, 1]) is None
 
 
 def test_factors_of_a_new_agent_are_found_from_its_own_steps() -> None:

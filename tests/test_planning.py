@@ -18,7 +18,9 @@ from baselines.offline.planning import (
     CrossEntropy,
     PlannerConfig,
     PlannerPolicy,
+    Proposals,
     RandomShooting,
+    decide,
     make_policy,
     truncated_normal,
 )
@@ -138,14 +140,14 @@ def test_random_shooting_begins_with_what_is_left_of_the_best() -> None:
 
     planner.reset(2)
     envs = torch.arange(2)
-    first = planner.plan(score, envs)
+    first = decide(planner.propose(envs), score)
     best = seen[0][envs, seen[0].sum(2).argmax(1)]
     assert (first == best[:, 0]).all()
-    planner.plan(score, envs)
+    decide(planner.propose(envs), score)
     assert (seen[1][:, 0, :-1] == best[:, 1:]).all()
     assert (seen[1][:, 1:] != seen[0][:, 1:]).any()
     planner.reset(1)  # the same random numbers again, whoever else is planned for
-    planner.plan(score, envs[:1])
+    decide(planner.propose(envs[:1]), score)
     assert (seen[2] == seen[0][:1]).all()
 
 
@@ -158,9 +160,11 @@ class Always:
     def reset(self, n_envs: int) -> None:
         self.asked = []
 
-    def plan(self, evaluate: Any, envs: Tensor) -> Tensor:
+    def propose(self, envs: Tensor) -> Proposals:
         self.asked.append(envs.tolist())
-        return torch.ones(len(envs), dtype=torch.int64)
+        actions = torch.ones(len(envs), dtype=torch.int64)
+        yield actions[:, None, None]
+        return actions
 
 
 def test_a_policy_observes_and_leaves_out_what_has_ended() -> None:
@@ -191,11 +195,11 @@ def test_cross_entropy_finds_the_optimum_and_starts_from_it() -> None:
         return -(plans - target).square().sum((2, 3))
 
     planner.reset(2)
-    actions = planner.plan(score, torch.arange(2))
+    actions = decide(planner.propose(torch.arange(2)), score)
     assert actions.shape == (2, 2) and abs(actions - target[0]).max() < 0.03
     assert len(seen) == config.n_iterations + 1
     assert all((plans.abs() <= 1).all() for plans in seen)
-    planner.plan(score, torch.arange(2))
+    decide(planner.propose(torch.arange(2)), score)
     warm = seen[config.n_iterations + 1].mean(1)
     assert abs(warm[:, 0, 1] - target[1, 1]).max() < 0.15 and abs(warm[:, 2]).max() < 0.15
 

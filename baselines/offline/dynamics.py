@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,6 +112,17 @@ class Dynamics(ABC):
             next_observations: (E, d).
         """
         return  # most have no memory
+
+    def join(self, others: Sequence[Dynamics]) -> Dynamics | None:
+        """One dynamics for several agents, whose environment g is that of `others[g]`.
+
+        Args:
+            others: dynamics of one or more agents, this one first.
+
+        Returns:
+            A dynamics without memory, or None: there is none for them.
+        """
+        return None
 
     @abstractmethod
     def step(

@@ -1,6 +1,7 @@
 """Planning for many environments at once, with any dynamics.
 
     PlannerPolicy     one agent's policy: plans in `act`, for all its E episodes together
+    JointPolicy       several agents' policies in lockstep, where one dynamics has all of them
       Planner         proposes plans: random shooting (discrete), cross-entropy (continuous)
       Dynamics        rolls the plans of all environments and gives their returns (dynamics.py)
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,10 +24,13 @@ from torch import Tensor
 
 from baselines.offline.dynamics import Dynamics, Objective, make_generator, objective_for
 from baselines.settings import check_range
+from rmdp_bench.solution import Policy
 from rmdp_bench.tasks import Task
 
 Evaluate = Callable[[Tensor], Tensor]
 """Of plans (A, S, H, ...) of A environments: returns (A, S)."""
+Proposals = Generator[Tensor, Tensor, Tensor]
+"""Yields plans (A, S, H, ...), is sent their returns (A, S), and returns actions (A, ...)."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,26 @@ class Planner(Protocol):
     def reset(self, n_envs: int) -> None:
         """Begins E = n_envs episodes: forgets all plans, and draws the same numbers again."""
 
-    def plan(self, evaluate: Evaluate, envs: Tensor) -> Tensor:
-        """Actions for environments.
+    def propose(self, envs: Tensor) -> Proposals:
+        """Plans that begin where environments are; in the end their actions.
 
         Args:
-            evaluate: gives the returns of plans that begin where they are.
             envs: (A,) int64, which ones; an environment left out once is never asked for again.
 
         Returns:
-            (A,) int64 or (A, a).
+            A generator, whose value is (A,) int64 or (A, a).
         """
+
+
+def decide(proposals: Proposals, evaluate: Evaluate) -> Tensor:
+    """The actions (A, ...) that proposals end with."""
+    plans = next(proposals)
+    while True:
+        try:
+            plans = proposals.send(evaluate(plans))
+        except StopIteration as end:
+            actions: Tensor = end.value
+            return actions
 
 
 class _Planner:
@@ -124,7 +138,7 @@ class RandomShooting(_Planner):
         super().__init__(config, device, key)
         self.n_actions = n_actions
 
-    def plan(self, evaluate: Evaluate, envs: Tensor) -> Tensor:
+    def propose(self, envs: Tensor) -> Proposals:
         """See `Planner`."""
         shape = (self.config.n_sequences, self.config.horizon)
 
@@ -135,7 +149,8 @@ class RandomShooting(_Planner):
         if self._previous is not None:
             plans[:, 0, :-1] = self._previous[envs, :-1]
         # The first among equals, so that the previous plan is kept.
-        best = plans[torch.arange(len(plans), device=self.device), evaluate(plans).argmax(1)]
+        returns = yield plans
+        best = plans[torch.arange(len(plans), device=self.device), returns.argmax(1)]
         self._remember(envs, best)
         return best[:, 0]
 
@@ -156,7 +171,7 @@ class CrossEntropy(_Planner):
         super().__init__(config, device, key)
         self.action_size = action_size
 
-    def plan(self, evaluate: Evaluate, envs: Tensor) -> Tensor:
+    def propose(self, envs: Tensor) -> Proposals:
         """See `Planner`."""
         config, shape = self.config, (self.config.horizon, self.action_size)
         means = torch.zeros(len(envs), *shape, device=self.device)
@@ -168,7 +183,8 @@ class CrossEntropy(_Planner):
         for iteration in range(config.n_iterations + 1):
             uniform = self._uniform(envs, (config.n_sequences, *shape))
             plans = truncated_normal(means[:, None], deviations[:, None], uniform)
-            best = evaluate(plans).topk(config.n_elites, dim=1).indices  # (A, elites)
+            returns = yield plans
+            best = returns.topk(config.n_elites, dim=1).indices  # (A, elites)
             elites = plans[torch.arange(len(plans), device=self.device)[:, None], best]
             kept = config.smoothing if iteration else 0.0
             means = kept * means + (1.0 - kept) * elites.mean(1)
@@ -221,23 +237,120 @@ class PlannerPolicy:
 
         An episode that has terminated, as far as its observations tell, gets action 0 from then on.
         """
+        seen, envs, proposals = self.ask(observations)
+        planned = None
+        if proposals is not None:
+            planned = decide(
+                proposals,
+                lambda plans: self.dynamics.evaluate(self.objective, seen[envs], plans, envs),
+            )
+        return self.answer(seen, envs, planned)
+
+    def ask(self, observations: NDArray[Any]) -> tuple[Tensor, Tensor, Proposals | None]:
+        """What there is to plan for observations (E, d): these, (A,) which of them, and plans.
+
+        There are none, if all episodes have ended.
+        """
         dynamics = self.dynamics
         seen = torch.as_tensor(observations, dtype=dynamics.dtype, device=dynamics.device)
         if self._before is not None:
             dynamics.observe(*self._before, seen)
             self._ended |= self.objective.terminated(*self._before, seen)
         envs = (~self._ended).nonzero()[:, 0]
-        if len(envs) or self._before is None:
-            planned = self.planner.plan(
-                lambda plans: dynamics.evaluate(self.objective, seen[envs], plans, envs), envs
-            )
+        is_wanted = len(envs) > 0 or self._before is None
+        return seen, envs, self.planner.propose(envs) if is_wanted else None
+
+    def answer(self, seen: Tensor, envs: Tensor, planned: Tensor | None) -> NDArray[Any]:
+        """Actions (E, ...) at what `ask` gave, from those that were planned."""
+        if planned is not None:
             actions = planned.new_zeros(len(seen), *planned.shape[1:])
             actions[envs] = planned
         else:
+            assert self._before is not None
             actions = torch.zeros_like(self._before[1])
         self._before = seen, actions
         chosen: NDArray[Any] = actions.cpu().numpy()
         return chosen
+
+    @staticmethod
+    def join(policies: Sequence[Policy], n_rows: Sequence[int]) -> JointPolicy | None:
+        """One policy for all episodes of several, the first's before the second's; None if none is.
+
+        Args:
+            policies: of several agents.
+            n_rows: episodes of each.
+        """
+        planners = [policy for policy in policies if isinstance(policy, PlannerPolicy)]
+        if len(planners) < len(policies):
+            return None
+        dynamics = planners[0].dynamics.join([policy.dynamics for policy in planners])
+        return None if dynamics is None else JointPolicy(planners, n_rows, dynamics)
+
+
+class JointPolicy:
+    """The policies of several agents in lockstep: all their plans are rolled out in one call.
+
+    They do what each does alone, but for rounding, and their own dynamics evaluate nothing.
+    """
+
+    def __init__(
+        self, policies: Sequence[PlannerPolicy], n_rows: Sequence[int], dynamics: Dynamics
+    ) -> None:
+        """Joins policies with one objective.
+
+        Args:
+            policies: G of them, with one planner's settings.
+            n_rows: (G,) episodes of each.
+            dynamics: its environment g is the world of policy g.
+        """
+        self._policies, self._n_rows, self._dynamics = tuple(policies), tuple(n_rows), dynamics
+
+    def reset(self, n_envs: int) -> None:
+        """Begins the episodes of all policies, `n_envs` in all."""
+        for policy, size in zip(self._policies, self._n_rows, strict=True):
+            policy.reset(size)
+        self._dynamics.begin(len(self._policies), 0)
+
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Actions (E, ...) for observations (E, d)."""
+        parts = np.split(observations, np.cumsum(self._n_rows)[:-1])
+        asked = [policy.ask(part) for policy, part in zip(self._policies, parts, strict=True)]
+        planned: dict[int, Tensor] = {}
+        waiting = {g: next(own) for g, (_, _, own) in enumerate(asked) if own is not None}
+        while waiting:
+            returns = self._evaluate(asked, waiting)
+            plans, waiting = waiting, {}
+            for g, own in zip(plans, returns, strict=True):
+                proposals = asked[g][2]
+                assert proposals is not None
+                try:
+                    waiting[g] = proposals.send(own)
+                except StopIteration as end:
+                    planned[g] = end.value
+        return np.concatenate(
+            [
+                policy.answer(seen, envs, planned.get(g))
+                for g, (policy, (seen, envs, _)) in enumerate(
+                    zip(self._policies, asked, strict=True)
+                )
+            ]
+        )
+
+    def _evaluate(
+        self, asked: Sequence[tuple[Tensor, Tensor, Proposals | None]], plans: dict[int, Tensor]
+    ) -> Sequence[Tensor]:
+        """Returns of each policy's plans."""
+        sizes = [len(own) for own in plans.values()]
+        starts = torch.cat([seen[envs] for seen, envs, _ in (asked[g] for g in plans)])
+        worlds = torch.tensor(list(plans)).repeat_interleave(torch.tensor(sizes))
+        returns = self._dynamics.evaluate(
+            self._policies[0].objective,
+            starts,
+            torch.cat(list(plans.values())),
+            worlds.to(starts.device),
+        )
+        parts: Sequence[Tensor] = returns.split(sizes)
+        return parts
 
 
 @functools.cache

@@ -1,12 +1,16 @@
 """What PerSim's model gives for one agent: a simulator.
 
-The factors of the agent and of the action are constants of a roll-out. Contracted with the last
-layer of v, from h to d r, they leave a layer from h to d for each action, once for each agent; so a
-step of a candidate costs 2 d h multiplications with one hidden layer.
+The factors of the agent and of the action are constants of a roll-out. With discrete actions,
+contracted with the last layer of v, from h to d r, they leave a layer from h to d for each action,
+once for each agent; so a step of a candidate costs 2 d h multiplications with one hidden layer.
+With continuous ones the agent's factor multiplies that of the action, so that simulators of several
+agents can roll out together.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,19 +47,19 @@ class PersonalSimulator(Dynamics):
             compiled: False: torch everywhere.
         """
         self.n_members, self.device = len(factors), factors.device
+        self._model, self._members = model, members
+        self._factors = factors[:, None]  # (m, G, r), of the agents whose environments are 0 to G-1
         self.n_actions, self._scales = model.n_actions, model.scales
         d, r = model.observation_size, model.rank
         with torch.no_grad():
             *self._hidden, (weight, bias) = _layers(model.state_network, members)
             self._actions = _layers(model.action_network, members)
-            coefficients = factors[:, None]  # (m, 1, r)
+            # (m, h, A, d, r) and (m, 1, A, d, r), A = 1 where actions are continuous.
+            folded = [part.unflatten(-1, (1, d, r)) for part in (weight, bias)]
             if self.n_actions is not None:
                 table, table_bias = self._actions[0]
-                coefficients = coefficients * (table + table_bias)  # (m, A, r)
-            # (m, h, A, d, r) and (m, 1, A, d, r), A = 1 where actions are continuous.
-            parts = [part.unflatten(-1, (1, d, r)) for part in (weight, bias)]
-            folded = [part * coefficients[:, None, :, None] for part in parts]
-            if self.n_actions is not None:
+                coefficients = self._factors * (table + table_bias)  # (m, A, r)
+                folded = [part * coefficients[:, None, :, None] for part in folded]
                 folded = [part.sum(-1, keepdim=True) for part in folded]
             folded = [part * model.scales["output_scale"][:, None] for part in folded]
             self._shape = folded[0].shape[2:]
@@ -76,16 +80,28 @@ class PersonalSimulator(Dynamics):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """See `Dynamics`."""
-        return self._advance(states, self._select(actions))
+        return self._advance(states, self._select(actions, envs))
 
-    def _select(self, actions: Tensor) -> Tensor:
+    def join(self, others: Sequence[Dynamics]) -> Dynamics | None:
+        """See `Dynamics.join`; for the same members of one model with continuous actions."""
+        simulators = [each for each in others if isinstance(each, PersonalSimulator)]
+        is_one_model = all(
+            each._model is self._model and each._members == self._members for each in simulators
+        )
+        if self.n_actions is not None or len(simulators) < len(others) or not is_one_model:
+            return None
+        joined = copy.copy(self)
+        joined._factors = torch.cat([each._factors for each in simulators], 1)
+        return joined
+
+    def _select(self, actions: Tensor, envs: Tensor) -> Tensor:
         """What `_advance` needs of actions (B,) or (B, a): factors (m, B, r), or (B,) as given."""
         if self.n_actions is not None:
             return actions
         factors = actions.expand(self.n_members, -1, -1)
         for layer, (weight, bias) in enumerate(self._actions):
             factors = torch.baddbmm(bias, factors.relu() if layer else factors, weight)
-        return factors
+        return factors * (self._factors if self._factors.shape[1] == 1 else self._factors[:, envs])
 
     def _advance(self, states: Tensor, selected: Tensor) -> Tensor:
         """Next states (m, B, d)."""
@@ -128,7 +144,7 @@ class PersonalSimulator(Dynamics):
     ) -> Tensor:
         """All steps of all members; then what they are worth, all at once."""
         roll_out = self._roll_out if self._tables is None else self._roll_out_compiled
-        states = roll_out(observations, plans)  # (m, A, S, H + 1, d)
+        states = roll_out(observations, plans, envs)  # (m, A, S, H + 1, d)
         before, after = states[..., :-1, :], states[..., 1:, :]
         ends = objective.terminated(before, plans, after)
         n_ends = ends.cumsum(-1)
@@ -139,16 +155,16 @@ class PersonalSimulator(Dynamics):
             totals += torch.where(running, objective.bonus(after), -torch.inf).amax(-1)
         return totals.mean(0).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
-    def _roll_out(self, observations: Tensor, plans: Tensor) -> Tensor:
+    def _roll_out(self, observations: Tensor, plans: Tensor, envs: Tensor) -> Tensor:
         """All states in torch."""
         n_envs, n_plans, horizon = plans.shape[:3]
-        steps = plans.flatten(0, 1).unbind(1)
-        selected = map(self._select, steps)
+        envs = envs.repeat_interleave(n_plans)
+        selected = (self._select(actions, envs) for actions in plans.flatten(0, 1).unbind(1))
         if self.device.type == "cuda" and self.n_actions is None:
             # It waits for the calls that make a step, not for their arithmetic: what does not
             # depend on states is computed before, for all steps together.
-            together = self._select(plans.flatten(0, 2))  # (m, B H, r)
-            selected = iter(together.unflatten(1, (-1, horizon)).unbind(2))
+            together = self._select(plans.flatten(0, 2), envs.repeat_interleave(horizon))
+            selected = iter(together.unflatten(1, (-1, horizon)).unbind(2))  # of (m, B H, r)
         states = observations.repeat_interleave(n_plans, dim=0).expand(self.n_members, -1, -1)
         path = [states]
         for now in selected:
@@ -156,7 +172,7 @@ class PersonalSimulator(Dynamics):
         rolled: Tensor = torch.stack(path, -2).unflatten(1, (n_envs, n_plans))
         return rolled
 
-    def _roll_out_compiled(self, observations: Tensor, plans: Tensor) -> Tensor:
+    def _roll_out_compiled(self, observations: Tensor, plans: Tensor, envs: Tensor) -> Tensor:
         """All states in one call."""
         assert self._tables is not None
         d = observations.shape[-1]
