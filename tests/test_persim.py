@@ -232,6 +232,8 @@ def test_plans_rolled_out_at_once_are_those_of_single_steps(
     expected = Dynamics._roll(simulator, objective, starts, plans, envs, None)
     for compiled in (True, False):
         simulator = PersonalSimulator(model, slice(0, 2), own, compiled=compiled)
+        if n_actions is None:
+            simulator._selects_first = compiled  # as on a GPU
         simulator.begin(3, 0)
         given = simulator.evaluate(objective, starts, plans, envs)
         torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
@@ -239,7 +241,8 @@ def test_plans_rolled_out_at_once_are_those_of_single_steps(
     assert env_id != CAR.env_id or bool((expected[2] == -torch.inf).all())
 
 
-def test_agents_plan_together_as_each_does_alone() -> None:
+@pytest.mark.parametrize("selects_first", [False, True])
+def test_agents_plan_together_as_each_does_alone(selects_first: bool) -> None:
     """With other numbers of episodes, one of which fails, and one agent whose only one does."""
     env_id = "rmdp/HalfCheetahHet-n500-v0"
     data = make_data(d=18, n_actions=None)
@@ -263,7 +266,8 @@ def test_agents_plan_together_as_each_does_alone() -> None:
         ]
 
     joined = PlannerPolicy.join(make_policies(), n_rows)
-    assert joined is not None
+    assert joined is not None and isinstance(joined._dynamics, PersonalSimulator)
+    joined._dynamics._selects_first = selects_first
     joined.reset(6)
     together = np.stack([joined.act(observations) for observations in seen])
     alone = []

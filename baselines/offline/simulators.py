@@ -69,8 +69,11 @@ class PersonalSimulator(Dynamics):
             self._tables: tuple[NDArray[Any], ...] | None = None
             if is_compiled and self.device.type == "cpu":
                 self._tables = self._make_tables()
+        # A GPU waits for the calls that make a step, not for their arithmetic: there, what does not
+        # depend on states is computed before, for all steps together.
+        self._selects_first = self.n_actions is None and self.device.type == "cuda"
         if self.device.type == "cuda":
-            self.chunk_rows = 2 ** (17 if self.n_actions is not None else 13) // self.n_members
+            self.chunk_rows = 2 ** (17 if self.n_actions is not None else 14) // self.n_members
 
     def step(
         self,
@@ -160,9 +163,7 @@ class PersonalSimulator(Dynamics):
         n_envs, n_plans, horizon = plans.shape[:3]
         envs = envs.repeat_interleave(n_plans)
         selected = (self._select(actions, envs) for actions in plans.flatten(0, 1).unbind(1))
-        if self.device.type == "cuda" and self.n_actions is None:
-            # It waits for the calls that make a step, not for their arithmetic: what does not
-            # depend on states is computed before, for all steps together.
+        if self._selects_first:
             together = self._select(plans.flatten(0, 2), envs.repeat_interleave(horizon))
             selected = iter(together.unflatten(1, (-1, horizon)).unbind(2))  # of (m, B H, r)
         states = observations.repeat_interleave(n_plans, dim=0).expand(self.n_members, -1, -1)

@@ -273,7 +273,7 @@ class RunLog:
             return None
         saved = [read_checkpoint(directory, self._resume_at) for directory in self._directories]
         self.transitions = int(saved[0].state["transitions"])
-        self._set_total(int(saved[0].state["total"]))
+        self._set_total(int(saved[0].state.get("total", self._total)))
         self.curves = [checkpoint.state["curve"] for checkpoint in saved]
         self._train_welfare = [checkpoint.state["train_social_welfare"] for checkpoint in saved]
         self._wall_before = [checkpoint.state["wall_seconds"] for checkpoint in saved]
