@@ -159,7 +159,7 @@ def evaluate_offline(
 class _JoinablePolicy(Protocol):
     """A policy that can act together with others, faster than each alone."""
 
-    def join(self, policies: Sequence[Policy], n_rows: Sequence[int]) -> Policy | None:
+    def join_policies(self, policies: Sequence[Policy], n_rows: Sequence[int]) -> Policy | None:
         """One policy for the rows of all, in their order; None if there is none for them."""
 
 
@@ -189,7 +189,7 @@ def play_agents(
     policies = [solution.policies[j] for j in used]
     names = [f"policy {j}" for j in used]
     if isinstance(policies[0], _JoinablePolicy):
-        joined = policies[0].join(policies, n_rows)
+        joined = policies[0].join_policies(policies, n_rows)
         if joined is not None:
             policies, n_rows, names = [joined], [sum(n_rows)], ["the joined policy"]
     played = play(

@@ -86,7 +86,7 @@ class Joined:
 class JoinableScript(ScriptedPolicy):
     """Asks for `Joined`, but not where it is alone."""
 
-    def join(self, policies: Sequence[Policy], n_rows: Sequence[int]) -> Policy | None:
+    def join_policies(self, policies: Sequence[Policy], n_rows: Sequence[int]) -> Policy | None:
         return Joined(policies, n_rows) if len(policies) > 1 else None
 
 

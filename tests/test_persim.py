@@ -16,7 +16,7 @@ from torch import Tensor
 from baselines.offline import persim
 from baselines.offline.agent_factors import embed_agents, fit_factors, regress_factors
 from baselines.offline.data import LoggedData
-from baselines.offline.dynamics import Dynamics, objective_for
+from baselines.offline.dynamics import Dynamics, Objective, objective_for
 from baselines.offline.factored import FactoredConfig, FactoredModel
 from baselines.offline.factored_training import Training, train
 from baselines.offline.networks import make_generators
@@ -222,7 +222,7 @@ def test_plans_rolled_out_at_once_are_those_of_single_steps(
     generator = torch.Generator().manual_seed(5)
     if n_actions is None:
         plans = 2 * torch.rand((3, 150, 8, 2), generator=generator) - 1
-        data.observations[0, 0] = 24.0  # m/s: the model makes some faster than the limit
+        data.observations[0, 0] = 24.995  # m/s: the model makes some faster than the limit
     else:
         plans = torch.randint(n_actions, (3, 150, 8), generator=generator)
     starts, envs = data.observations[:3].clone(), torch.arange(3)
@@ -232,17 +232,19 @@ def test_plans_rolled_out_at_once_are_those_of_single_steps(
     expected = Dynamics._roll(simulator, objective, starts, plans, envs, None)
     for compiled in (True, False):
         simulator = PersonalSimulator(model, slice(0, 2), own, compiled=compiled)
-        if n_actions is None:
-            simulator._selects_first = compiled  # as on a GPU
+        simulator._n_selected = 5 if compiled else 1  # many are what a GPU selects
         simulator.begin(3, 0)
         given = simulator.evaluate(objective, starts, plans, envs)
         torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4)
     assert len(expected[:2].unique()) > 1
+    endless = Objective(objective.reward, lambda *transition: transition[2][..., 0] > 1e9)
+    on = Dynamics._roll(simulator, endless, starts, plans, envs, None)
+    assert not normalize or bool((on != expected)[:2].any())
     assert env_id != CAR.env_id or bool((expected[2] == -torch.inf).all())
 
 
-@pytest.mark.parametrize("selects_first", [False, True])
-def test_agents_plan_together_as_each_does_alone(selects_first: bool) -> None:
+@pytest.mark.parametrize("n_selected", [1, 3])
+def test_agents_plan_together_as_each_does_alone(n_selected: int) -> None:
     """With other numbers of episodes, one of which fails, and one agent whose only one does."""
     env_id = "rmdp/HalfCheetahHet-n500-v0"
     data = make_data(d=18, n_actions=None)
@@ -265,9 +267,9 @@ def test_agents_plan_together_as_each_does_alone(selects_first: bool) -> None:
             for agent in (1, 3, 4)
         ]
 
-    joined = PlannerPolicy.join(make_policies(), n_rows)
+    joined = PlannerPolicy.join_policies(make_policies(), n_rows)
     assert joined is not None and isinstance(joined._dynamics, PersonalSimulator)
-    joined._dynamics._selects_first = selects_first
+    joined._dynamics._n_selected = n_selected
     joined.reset(6)
     together = np.stack([joined.act(observations) for observations in seen])
     alone = []
@@ -290,11 +292,13 @@ def test_only_simulators_of_one_model_plan_together() -> None:
         return make_policy(env_id, simulator, config, seed=0, agent=0)
 
     first = policy(models[0])
-    assert PlannerPolicy.join([first, policy(models[0])], [1, 1]) is not None
+    assert PlannerPolicy.join_policies([first, policy(models[0])], [1, 1]) is not None
     others = [policy(models[1]), policy(models[0], members=slice(0, 1)), Always()]
+    config = dataclasses.replace(config, horizon=3)
+    others.append(policy(models[0]))
     for other in others:
-        assert PlannerPolicy.join([first, other], [1, 1]) is None
-    assert PlannerPolicy.join([policy(discrete, TASK.env_id)] * 2, [1, 1]) is None
+        assert PlannerPolicy.join_policies([first, other], [1, 1]) is None
+    assert PlannerPolicy.join_policies([policy(discrete, TASK.env_id)] * 2, [1, 1]) is None
 
 
 def test_factors_of_a_new_agent_are_found_from_its_own_steps() -> None:

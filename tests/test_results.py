@@ -343,6 +343,25 @@ def test_evaluation_due_about_twenty_times() -> None:
     assert np.ptp(np.diff(due)) <= 2048
 
 
+def test_a_total_of_its_own_outlives_a_checkpoint(tmp_path: Path) -> None:
+    class Bar(NoDisplay):
+        total = 0
+
+        def set_total(self, total: int, unit: str) -> None:
+            self.total = total
+
+    task = dataclasses.replace(get_task("ResourceGathering-n25-k1-v0"), transitions=1_000_000)
+    log = RunLog(task, [0], [tmp_path])
+    assert not log.evaluation_due(1_000)
+    log.progress(1_000, {}, total=2_000)
+    assert log.evaluation_due(1_000)
+    log.save_checkpoint(1_000, {}, [{}])
+    bar = Bar()
+    resumed = RunLog(task, [0], [tmp_path], resume_at=1, display=bar)
+    resumed.load_checkpoint()
+    assert bar.total == 2_000 and resumed.evaluation_due(1_000)
+
+
 def test_checkpoint_due(tmp_path: Path) -> None:
     stop = threading.Event()
     log = RunLog(get_task(TASK), [0], [tmp_path], stop=stop, checkpoint_seconds=1000)

@@ -120,7 +120,7 @@ class Dynamics(ABC):
             others: dynamics of one or more agents, this one first.
 
         Returns:
-            A dynamics without memory, or None: there is none for them.
+            A dynamics without memory and noise, or None: there is none for them.
         """
         return None
 

@@ -273,18 +273,22 @@ class PlannerPolicy:
         return chosen
 
     @staticmethod
-    def join(policies: Sequence[Policy], n_rows: Sequence[int]) -> JointPolicy | None:
+    def join_policies(policies: Sequence[Policy], n_rows: Sequence[int]) -> JointPolicy | None:
         """One policy for all episodes of several, the first's before the second's; None if none is.
 
         Args:
             policies: of several agents.
             n_rows: episodes of each.
         """
-        planners = [policy for policy in policies if isinstance(policy, PlannerPolicy)]
+        own = [policy for policy in policies if isinstance(policy, PlannerPolicy)]
+        planners = [policy.planner for policy in own if isinstance(policy.planner, _Planner)]
         if len(planners) < len(policies):
             return None
-        dynamics = planners[0].dynamics.join([policy.dynamics for policy in planners])
-        return None if dynamics is None else JointPolicy(planners, n_rows, dynamics)
+        configs = {planner.config for planner in planners}
+        if len(configs) > 1 or len({policy.objective for policy in own}) > 1:
+            return None
+        dynamics = own[0].dynamics.join([each.dynamics for each in own])
+        return None if dynamics is None else JointPolicy(own, n_rows, dynamics)
 
 
 class JointPolicy:

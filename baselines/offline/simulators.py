@@ -10,7 +10,7 @@ agents can roll out together.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,8 +70,8 @@ class PersonalSimulator(Dynamics):
             if is_compiled and self.device.type == "cpu":
                 self._tables = self._make_tables()
         # A GPU waits for the calls that make a step, not for their arithmetic: there, what does not
-        # depend on states is computed before, for all steps together.
-        self._selects_first = self.n_actions is None and self.device.type == "cuda"
+        # depend on states is computed for many steps together.
+        self._n_selected = 32 if self.device.type == "cuda" else 1
         if self.device.type == "cuda":
             self.chunk_rows = 2 ** (17 if self.n_actions is not None else 14) // self.n_members
 
@@ -161,17 +161,19 @@ class PersonalSimulator(Dynamics):
     def _roll_out(self, observations: Tensor, plans: Tensor, envs: Tensor) -> Tensor:
         """All states in torch."""
         n_envs, n_plans, horizon = plans.shape[:3]
-        envs = envs.repeat_interleave(n_plans)
-        selected = (self._select(actions, envs) for actions in plans.flatten(0, 1).unbind(1))
-        if self._selects_first:
-            together = self._select(plans.flatten(0, 2), envs.repeat_interleave(horizon))
-            selected = iter(together.unflatten(1, (-1, horizon)).unbind(2))  # of (m, B H, r)
         states = observations.repeat_interleave(n_plans, dim=0).expand(self.n_members, -1, -1)
         path = [states]
-        for now in selected:
-            path.append(self._advance(path[-1], now))
+        for selected in self._selections(plans.flatten(0, 1), envs.repeat_interleave(n_plans)):
+            path.append(self._advance(path[-1], selected))
         rolled: Tensor = torch.stack(path, -2).unflatten(1, (n_envs, n_plans))
         return rolled
+
+    def _selections(self, plans: Tensor, envs: Tensor) -> Iterator[Tensor]:
+        """What `_advance` needs in each step of plans (B, H, ...)."""
+        dim = 0 if self.n_actions is not None else 1  # of plans and steps
+        for part in plans.split(self._n_selected, 1):
+            selected = self._select(part.flatten(0, 1), envs.repeat_interleave(part.shape[1]))
+            yield from selected.unflatten(dim, part.shape[:2]).unbind(dim + 1)
 
     def _roll_out_compiled(self, observations: Tensor, plans: Tensor, envs: Tensor) -> Tensor:
         """All states in one call."""
