@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from scipy import stats
 
 from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main
@@ -24,6 +25,7 @@ from rmdp_bench.leaderboard import build_tables
 from rmdp_bench.offline import normalise
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.results.records import read_result
+from rmdp_bench.results.run_log import read_curve
 from rmdp_bench.scoring import standard_error
 from rmdp_bench.tasks import get_task
 from scripts import agents_ablation
@@ -381,7 +383,7 @@ def test_ablation_on_the_page_is_the_stored_one() -> None:
         share = 100 * np.mean(welfare[:3]) / ceiling
         expected.add(f"{first} | {share:.1f} % | {more} |")
     page = (ROOT / "baselines/online/README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| [^`|]+ \| (\d.*)$", page, flags=re.MULTILINE)
+    rows = re.findall(r"^\| [^`|]+ \| (\d.* % .*)$", page, flags=re.MULTILINE)
     assert len(rows) == len(expected) == 12
     assert set(rows) == expected
 
@@ -400,6 +402,26 @@ def test_speeds_in_the_readme_are_those_of_the_benchmark() -> None:
         plain = measured.get((task, seeds, "plain"), ("", "", ""))[0]
         expected = f"{speed} | {100 * float(share):.0f} % | {plain} | {memory} GiB"
         assert rest.split() == expected.split()
+
+
+def test_critics_on_the_page_are_compared_by_their_curves() -> None:
+    page = (ROOT / "baselines/online/README.md").read_text(encoding="utf-8")
+    welfare = []
+    for name in ("reference", "reference-outcome"):
+        folder = ROOT / "leaderboards/submissions" / name / "HalfCheetahVel-n100-k5-v0/em"
+        curves = [read_curve(path) for path in sorted(folder.glob("seed-*/curve.csv"))]
+        welfare.append(np.array([curve["social_welfare"] for curve in curves]))  # (seeds, points)
+    transitions = curves[0]["transitions"]
+    rows = re.findall(r"^\| ([\d,]+) \| (\S+ ± \S+) \| (\S+ ± \S+) \|$", page, re.MULTILINE)
+    assert len(rows) == 5
+    for at, *cells in rows:
+        point = transitions.index(float(at.replace(",", "")))
+        own = [values[:, point] for values in welfare]
+        assert cells == [f"{part.mean():.2f} ± {standard_error(part):.2f}" for part in own]
+    means = [values.mean(axis=0) for values in welfare]
+    widths = [stats.sem(values) * stats.t.ppf(0.975, len(values) - 1) for values in welfare]
+    overlap = np.abs(means[0] - means[1]) <= widths[0] + widths[1]
+    assert f"overlap at {overlap.sum()} of the {len(overlap)} points" in page
 
 
 def test_ablation_over_agents_on_the_page_is_the_stored_one() -> None:
