@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
+from baselines.offline.dynamics import objective_for
 from baselines.offline.factored import FactoredConfig
 from baselines.offline.factored_training import Training
+from baselines.offline.simulators import PersonalSimulator
 from baselines.online.assignments import AssignmentRule, FixedRule
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
 from baselines.online.learner import Learner
 from baselines.online.settings import PPOConfig
 from tests.test_learner import SMALL, TASKS, even_rule, small_task
-from tests.test_persim import ODD, assert_close, make_data
+from tests.test_persim import ODD, assert_close, make_data, make_model
 
 SEEDS = (0, 1)
 RULES = ["fixed", "soft"]
@@ -98,7 +102,29 @@ def assert_same_models(device: str) -> None:
         assert_close(expected.get_rows(), own.get_rows(), 1e-3)
 
 
+def assert_same_returns(device: str) -> None:
+    """Of the plans of two agents, rolled out together."""
+    data = make_data(d=18, n_actions=None)
+    model, _ = make_model(data, None)
+    plans = 2 * torch.rand((2, 30, 40, 2), generator=torch.Generator().manual_seed(0)) - 1
+    returns = []
+    for where in ("cpu", device):
+        placed = copy.deepcopy(model).place(where)
+        factors = placed.agent_factors()
+        both = [PersonalSimulator(placed, slice(0, 2), factors[:, agent]) for agent in (0, 3)]
+        joined = both[0].join(both)
+        assert joined is not None
+        joined.begin(2, 0)
+        given = (data.observations[:2], plans, torch.arange(2))
+        objective = objective_for("rmdp/HalfCheetahHet-n500-v0")
+        returns.append(joined.evaluate(objective, *(part.to(where) for part in given)).cpu())
+    torch.testing.assert_close(*returns, rtol=1e-3, atol=1e-3)
+
+
 if torch.cuda.is_available():
+
+    def test_returns_of_plans_are_those_of_the_cpu() -> None:
+        assert_same_returns("cuda")
 
     def test_models_are_those_of_the_cpu() -> None:
         assert_same_models("cuda")
