@@ -7,13 +7,14 @@
                out is many times slower wherever another process has one of the cores
     floor      multiplications and additions of one decision over what matrix products of 1024 x
                1024 reach on all cores, with the agent's and the action's factor folded into the
-               last layer
+               last layer where actions are discrete
 
-The dynamics are PerSim's (an ensemble of 5, one hidden layer of 256) with random parameters, with
-which observations hardly change, so that no plan ends early: the longest case. Decisions are
-counted for each environment: E in a call. Both ways decide from the same observations in turn, so
-that they share what else the machine does; seconds are medians over repetitions. Every row checks
-that both give every plan the same return.
+The dynamics are PerSim's (an ensemble of 5, layers as in its settings) with random parameters, with
+which observations hardly change, so that no plan ends early: the longest case. The environments of
+CartPole and MountainCar are one agent's, each of HalfCheetah's is another agent's; its planner is a
+small one (20 plans of 10 steps, twice). Decisions are counted for each environment: E in a call.
+Both ways decide from the same observations in turn, so that they share what else the machine does;
+seconds are medians over repetitions. Every row checks that both give every plan the same return.
 
     python -m benchmarks.planning [--quick] [--worlds NAME ...] [--num-envs 1 20] [--out DIR]
 """
@@ -23,7 +24,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,15 @@ from torch import Tensor
 
 from baselines.offline.data import LoggedData
 from baselines.offline.dynamics import Objective, objective_for
-from baselines.offline.factored import FactoredConfig, FactoredModel
-from baselines.offline.networks import make_generators
-from baselines.offline.planning import PlannerConfig, RandomShooting, decide
+from baselines.offline.factored import FactoredConfig, FactoredModel, model_settings
+from baselines.offline.networks import MemberMLP, make_generators
+from baselines.offline.planning import PlannerConfig, action_space, decide, make_policy
 from baselines.offline.simulators import PersonalSimulator
 from benchmarks.common import describe_machine, measure_arithmetic, write_results
 from rmdp_bench.cores import usable_cores
+from rmdp_bench.tasks import get_task
 
-N_MEMBERS, N_HIDDEN = 5, 256
+N_MEMBERS = 5
 CHANGE = 1e-4
 """Scale of the changes of a step, small so that no episode ends."""
 HEADER = (
@@ -51,39 +53,55 @@ HEADER = (
 
 @dataclass(frozen=True)
 class World:
-    """An environment, and the rank of its model.
+    """An environment, and its planner.
 
     Attributes:
-        env_id: whose rewards count.
-        observation_size: d.
-        n_actions: A.
-        rank: r of the factors.
+        task: gives the model's settings.
+        n_actions: A; None: actions are continuous.
         start: where plans begin, (d,).
+        config: of the planner; None: the default.
     """
 
-    env_id: str
-    observation_size: int
-    n_actions: int
-    rank: int
+    task: str
+    n_actions: int | None
     start: tuple[float, ...]
+    config: PlannerConfig | None = None
+
+    @property
+    def env_id(self) -> str:
+        """Whose rewards count."""
+        return get_task(self.task).env_id
 
 
+SMALL = PlannerConfig(n_sequences=20, horizon=10, n_elites=5, n_iterations=1)
 WORLDS = {
-    "cart_pole": World("rmdp/CartPoleHet-n500-v0", 4, 2, 5, (0.0, 0.0, 0.0, 0.0)),
-    "mountain_car": World("rmdp/MountainCarHet-n500-v0", 2, 3, 3, (-0.5, 0.0)),
+    "cart_pole": World("CartPoleHet-n500-pure-v0", 2, (0.0,) * 4),
+    "mountain_car": World("MountainCarHet-n500-pure-v0", 3, (-0.5, 0.0)),
+    "half_cheetah": World("HalfCheetahHet-n500-pure-v0", None, (0.0,) * 18, SMALL),
 }
 
 
-def make_model(world: World) -> FactoredModel:
-    """Random parameters of PerSim's model, of one agent."""
-    config = FactoredConfig(rank=world.rank, state_layers=(N_HIDDEN,))
-    row = torch.zeros(1, world.observation_size)
-    nothing = torch.zeros(1, dtype=torch.int64)
-    data = LoggedData(row, nothing, row[:, 0], row, nothing == 1, nothing, torch.tensor([0, 1]))
+def make_model(world: World, n_agents: int) -> FactoredModel:
+    """Random parameters of PerSim's model."""
+    rows = torch.zeros(n_agents, len(world.start))
+    agents = torch.arange(n_agents)
+    size = action_space(world.env_id).shape
+    actions = agents if world.n_actions is not None else torch.zeros(n_agents, *(size or ()))
+    bounds = torch.arange(n_agents + 1)
+    data = LoggedData(rows, actions, rows[:, 0], rows, agents < 0, agents, bounds)
+    config = replace(FactoredConfig(**model_settings(get_task(world.task))), normalize=False)
     model = FactoredModel(config, data, world.n_actions, make_generators(0, 0, N_MEMBERS))
     model.agent_network.weights[0].data.mul_(CHANGE)
     model.agent_network.biases[0].data.mul_(CHANGE)
     return model.requires_grad_(False)
+
+
+def apply_network(network: MemberMLP, member: int, rows: Tensor) -> Tensor:
+    """What one member makes of rows (B, i)."""
+    layers = zip(network.weights, network.biases, strict=True)
+    for layer, (weight, bias) in enumerate(layers):
+        rows = torch.addmm(bias[member], rows.relu() if layer else rows, weight[member])
+    return rows
 
 
 @torch.no_grad()
@@ -91,10 +109,9 @@ def evaluate_plainly(
     model: FactoredModel, objective: Objective, observations: Tensor, plans: Tensor
 ) -> Tensor:
     """Returns (E, S), a member and an environment at a time, nothing folded."""
-    network, shape = model.state_network, (model.observation_size, model.rank)
-    (weights, last), (biases, last_bias) = network.weights, network.biases
-    table = model.action_network.weights[0] + model.action_network.biases[0]
-    products = model.agent_factors() * table  # (M, A, r)
+    shape = (model.observation_size, model.rank)
+    table = model.action_network.weights[0] + model.action_network.biases[0]  # (M, A, r)
+    agents = model.agent_factors()  # (M, n, r); one is everybody's where actions are discrete
     returns = torch.zeros(plans.shape[:2])
     for e in range(len(plans)):
         for m in range(N_MEMBERS):
@@ -103,10 +120,13 @@ def evaluate_plainly(
             bonuses = torch.full((len(states),), -torch.inf)
             for t in range(plans.shape[2]):
                 actions = plans[e, :, t]
-                hidden = torch.addmm(biases[m], states, weights[m]).relu()
-                values = torch.addmm(last_bias[m], hidden, last[m])
-                values = values.unflatten(-1, shape)
-                after = states + (values * products[m][actions][:, None]).sum(-1)
+                if model.n_actions is not None:
+                    factors = table[m][actions]
+                else:
+                    factors = apply_network(model.action_network, m, actions)
+                factors = factors * agents[m, e if len(agents[m]) > 1 else 0]
+                values = apply_network(model.state_network, m, states).unflatten(-1, shape)
+                after = states + (values * factors[:, None]).sum(-1)
                 ended = objective.terminated(states, actions, after)
                 rewards = objective.reward(states, actions, after)
                 returns[e] += torch.where(running & ~ended, rewards, 0.0) / N_MEMBERS
@@ -119,10 +139,18 @@ def evaluate_plainly(
     return returns
 
 
-def count_operations(world: World, config: PlannerConfig) -> float:
+def count_operations(model: FactoredModel, config: PlannerConfig) -> float:
     """Multiplications and additions of one decision; only the chosen action's outputs count."""
-    each = 2 * N_HIDDEN * (world.observation_size + world.observation_size)
-    return float(each * N_MEMBERS * config.n_sequences * config.horizon)
+    *hidden, last = model.state_network.weights
+    products = sum(weight[0].numel() for weight in hidden)
+    if model.n_actions is not None:
+        products += last.shape[1] * model.observation_size
+    else:
+        products += last[0].numel() + model.observation_size * model.rank
+        products += sum(weight[0].numel() for weight in model.action_network.weights)
+    n_evaluations = 1 if model.n_actions is not None else config.n_iterations + 1
+    each = 2 * products * N_MEMBERS * config.n_sequences * config.horizon
+    return float(each * n_evaluations)
 
 
 def measure(
@@ -130,8 +158,11 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds of both ways to decide for E environments, one number for each repetition."""
     world = WORLDS[name]
-    model, objective = make_model(world), objective_for(world.env_id)
-    dynamics = PersonalSimulator(model, slice(0, N_MEMBERS), model.agent_factors()[:, 0])
+    config, objective = world.config or config, objective_for(world.env_id)
+    model = make_model(world, n_envs if world.n_actions is None else 1)
+    factors = model.agent_factors().unbind(1)
+    simulators = [PersonalSimulator(model, slice(0, N_MEMBERS), own) for own in factors]
+    dynamics = simulators[0].join(simulators) or simulators[0]
     observations = torch.tensor([world.start] * n_envs)
     envs = torch.arange(n_envs)
 
@@ -146,7 +177,7 @@ def measure(
     returns: dict[str, Tensor] = {}
     for _ in range(repetitions + 1):
         for way, evaluate in ways.items():
-            planner = RandomShooting(config, world.n_actions, dynamics.device, (0, 0))
+            planner = make_policy(world.env_id, dynamics, config, seed=0, agent=0).planner
             planner.reset(n_envs)
             dynamics.begin(n_envs, 0)
 
@@ -168,7 +199,7 @@ def measure(
         "horizon": config.horizon,
         "plain_threads": plain_threads,
         "seconds": {way: row[1:] for way, row in seconds.items()},
-        "operations": count_operations(world, config),
+        "operations": count_operations(model, config),
         "operations_per_second": measure_arithmetic(3),
     }
 

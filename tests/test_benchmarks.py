@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
     [
         ("environments", ["--robots", "half_cheetah", "--num-envs", "2"], 1),
         ("training", ["--tasks", "ResourceGathering-n25-k5-v0", "--seeds", "1"], 2),
-        ("planning", ["--num-envs", "2"], 2),
+        ("planning", ["--num-envs", "2"], 3),
         ("persim", [], 2),
         ("leaderboard", [], 3),
         ("agents", ["--task", "HopperVel-n100-k2-v0"], 4),
