@@ -457,9 +457,9 @@ def test_figures_of_a_million_agents_are_those_of_the_benchmark() -> None:
 def test_speeds_of_persim_are_those_of_the_benchmarks() -> None:
     """In the order of the text; minutes are those of all decisions of five agents' episodes."""
     trained = {row["world"]: row for row in read_benchmark("persim")}
-    planned = {
-        row["world"]: row for row in read_benchmark("planning") if row["environments"] == "20"
-    }
+    rows = read_benchmark("planning")
+    planned = {row["world"]: row for row in rows if row["environments"] == "20"}
+    (alone,) = (row for row in rows if (row["world"], row["environments"]) == ("half_cheetah", "1"))
     worlds = ("cart_pole", "mountain_car")
     expected = [trained[world]["of plain"] for world in worlds]
     expected += [trained[world]["training minutes"] for world in worlds]
@@ -468,6 +468,11 @@ def test_speeds_of_persim_are_those_of_the_benchmarks() -> None:
     for world, n_steps in zip(worlds, (200, 500), strict=True):
         seconds = 5 * 20 * n_steps / float(planned[world]["batched decisions/s"])
         expected.append(f"{seconds / 60:.1f}")
+    expected += [
+        planned["half_cheetah"]["batched decisions/s"],
+        planned["half_cheetah"]["of plain"],
+    ]
+    expected.append(alone["batched decisions/s"])
     page = (ROOT / "baselines/offline/README.md").read_text(encoding="utf-8")
     section = page.split("## Speed of PerSim\n")[1].split("\n## ")[0]
     assert re.findall(r"\d+\.\d+(?: x)?", section) == expected
