@@ -38,6 +38,7 @@ from baselines.offline.factored import FactoredConfig, FactoredModel, model_sett
 from baselines.offline.networks import MemberMLP, make_generators
 from baselines.offline.planning import PlannerConfig, action_space, decide, make_policy
 from baselines.offline.simulators import PersonalSimulator
+from baselines.offline.training import n_discrete_actions
 from benchmarks.common import describe_machine, measure_arithmetic, write_results
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.tasks import get_task
@@ -57,13 +58,11 @@ class World:
 
     Attributes:
         task: gives the model's settings.
-        n_actions: A; None: actions are continuous.
         start: where plans begin, (d,).
         config: of the planner; None: the default.
     """
 
     task: str
-    n_actions: int | None
     start: tuple[float, ...]
     config: PlannerConfig | None = None
 
@@ -72,12 +71,17 @@ class World:
         """Whose rewards count."""
         return get_task(self.task).env_id
 
+    @property
+    def n_actions(self) -> int | None:
+        """A; None: actions are continuous."""
+        return n_discrete_actions(get_task(self.task))
+
 
 SMALL = PlannerConfig(n_sequences=20, horizon=10, n_elites=5, n_iterations=1)
 WORLDS = {
-    "cart_pole": World("CartPoleHet-n500-pure-v0", 2, (0.0,) * 4),
-    "mountain_car": World("MountainCarHet-n500-pure-v0", 3, (-0.5, 0.0)),
-    "half_cheetah": World("HalfCheetahHet-n500-pure-v0", None, (0.0,) * 18, SMALL),
+    "cart_pole": World("CartPoleHet-n500-pure-v0", (0.0,) * 4),
+    "mountain_car": World("MountainCarHet-n500-pure-v0", (-0.5, 0.0)),
+    "half_cheetah": World("HalfCheetahHet-n500-pure-v0", (0.0,) * 18, SMALL),
 }
 
 
