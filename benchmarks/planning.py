@@ -112,10 +112,11 @@ def apply_network(network: MemberMLP, member: int, rows: Tensor) -> Tensor:
 def evaluate_plainly(
     model: FactoredModel, objective: Objective, observations: Tensor, plans: Tensor
 ) -> Tensor:
-    """Returns (E, S), a member and an environment at a time, nothing folded."""
+    """Returns (E, S), a member and an environment at a time, nothing folded into a layer."""
     shape = (model.observation_size, model.rank)
-    table = model.action_network.weights[0] + model.action_network.biases[0]  # (M, A, r)
     agents = model.agent_factors()  # (M, n, r); one is everybody's where actions are discrete
+    if model.n_actions is not None:
+        table = (model.action_network.weights[0] + model.action_network.biases[0]) * agents
     returns = torch.zeros(plans.shape[:2])
     for e in range(len(plans)):
         for m in range(N_MEMBERS):
@@ -127,8 +128,7 @@ def evaluate_plainly(
                 if model.n_actions is not None:
                     factors = table[m][actions]
                 else:
-                    factors = apply_network(model.action_network, m, actions)
-                factors = factors * agents[m, e if len(agents[m]) > 1 else 0]
+                    factors = apply_network(model.action_network, m, actions) * agents[m, e]
                 values = apply_network(model.state_network, m, states).unflatten(-1, shape)
                 after = states + (values * factors[:, None]).sum(-1)
                 ended = objective.terminated(states, actions, after)

@@ -226,7 +226,6 @@ def write_report(
         f"{arguments.n_seeds} seeds. Another process may have used the machine."
     )
     write_text(arguments.out / "d3rlpy.md", f"`{command}` on: {about}\n\n{note}\n\n{table}\n")
-    print(table)
 
 
 def main() -> None:
@@ -253,7 +252,7 @@ def main() -> None:
             for algorithm in SOLVERS:
                 rows.append(compare(task, algorithm, arguments, folder))
                 print(rows[-1], flush=True)
-    write_report(rows, arguments, theirs)
+                write_report(rows, arguments, theirs)  # each time: a stop loses one comparison
 
 
 if __name__ == "__main__":
