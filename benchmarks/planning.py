@@ -165,7 +165,7 @@ def measure(
     config, objective = world.config or config, objective_for(world.env_id)
     model = make_model(world, n_envs if world.n_actions is None else 1)
     factors = model.agent_factors().unbind(1)
-    simulators = [PersonalSimulator(model, slice(0, N_MEMBERS), own) for own in factors]
+    simulators = [PersonalSimulator(model, own) for own in factors]
     dynamics = simulators[0].join(simulators) or simulators[0]
     observations = torch.tensor([world.start] * n_envs)
     envs = torch.arange(n_envs)

@@ -88,7 +88,7 @@ class OfflineEvaluation:
         prediction: errors of its model; None: it has none.
         factor_correlation: hidden parameter -> `factor_correlation`; None: no factors.
         seed: of the first episode.
-        seconds: that the episodes took, and the actions in them.
+        seconds: that the episodes took, the actions in them, and adapting to held-out agents.
     """
 
     returns: NDArray[np.float64]
@@ -137,6 +137,8 @@ def evaluate_offline(
     """
     n_episodes = task.n_eval_episodes if n_episodes is None else n_episodes
     check_episodes(n_episodes, seed)
+    if isinstance(solution, OfflineSolution) and solution.adapt is not None:
+        heldout_episodes(task)  # collected once for all solutions: not the time of the first
     began = time.perf_counter()
     agents = task.eval_agents or ()
     returns, lengths = play_agents(task, solution, agents, n_episodes, seed)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from baselines.offline import behaviour, cql, training
-from baselines.offline.batch_constrained import BCQConfig, ContinuousBCQ, DiscreteBCQ
+from baselines.offline.batch_constrained import BCQConfig, ContinuousBCQ, DiscreteBCQ, _best_allowed
 from baselines.offline.data import LoggedData
+from baselines.offline.networks import make_generators
 from baselines.offline.replay import Replay
 from baselines.offline.training import Learner, get_state, train
 from rmdp_bench.offline import OfflineSolution
@@ -107,6 +108,23 @@ def bandit() -> LoggedData:
     """Action 0 costs 2, action 1 costs 1, action 2 is never taken."""
     actions = torch.arange(60) % 2
     return make_data(torch.ones(60, 1), actions, actions.float() - 2)
+
+
+def test_seeds_draw_different_numbers_whatever_their_distance() -> None:
+    """A generator of torch on the CPU starts from the low 32 bits of its seed alone."""
+
+    def draw(seed: int) -> float:
+        return float(torch.rand(1, generator=make_generators(seed, 3, 2)[1]))
+
+    seeds = [0, 1, 1023, 1024, 1025, 2048, 3072, 2**31 - 1024, 2**31 - 1]
+    assert len({draw(seed) for seed in seeds}) == len(seeds)
+
+
+def test_a_threshold_of_one_leaves_the_likeliest_action() -> None:
+    logits = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    values = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+    assert (_best_allowed(values, logits, 1.0) == logits.argmax(-1)).all()
+    assert (_best_allowed(values, logits, 0.0) == values.argmax(-1)).all()
 
 
 def test_discrete_bcq_stays_in_the_support_of_the_data() -> None:

@@ -111,7 +111,7 @@ def assert_same_returns(device: str) -> None:
     for where in ("cpu", device):
         placed = copy.deepcopy(model).place(where)
         factors = placed.agent_factors()
-        both = [PersonalSimulator(placed, slice(0, 2), factors[:, agent]) for agent in (0, 3)]
+        both = [PersonalSimulator(placed, factors[:, agent]) for agent in (0, 3)]
         joined = both[0].join(both)
         assert joined is not None
         joined.begin(2, 0)

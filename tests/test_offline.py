@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from baselines.offline.data import OfflineConfig, check_offline, load_data
-from rmdp_bench import Solution, load_dataset
+from rmdp_bench import RunLog, Solution, load_dataset
 from rmdp_bench.cli import main
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
 from rmdp_bench.envs import get_population
@@ -273,6 +273,13 @@ def test_run_records_an_offline_task(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["plot", str(tmp_path), "--out", str(out)]) == 0
     names = {path.name for path in out.iterdir()}
     assert names == {f"returns-{TASK.id}.png", f"factors-{TASK.id}-toy_offline_solver.png"}
+
+
+def test_how_far_training_is_counts_updates() -> None:
+    log = RunLog(TASK, [0, 1])
+    log.progress(5, {}, total=12_000)
+    log.save_checkpoint(5, {}, [{}, {}])
+    assert log.reached == "5 of 12,000 updates"
 
 
 def test_a_record_that_contradicts_itself_is_refused(tmp_path: Path) -> None:

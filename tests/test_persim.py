@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import threading
 from collections.abc import Mapping
@@ -15,11 +16,12 @@ from torch import Tensor
 
 from baselines.offline import persim
 from baselines.offline.agent_factors import embed_agents, fit_factors, regress_factors
-from baselines.offline.data import LoggedData
+from baselines.offline.data import LoggedData, load_data
 from baselines.offline.dynamics import Dynamics, Objective, objective_for
 from baselines.offline.factored import FactoredConfig, FactoredModel
+from baselines.offline.factored_ensembles import Ensemble, predictor
 from baselines.offline.factored_training import Training, train
-from baselines.offline.networks import make_generators
+from baselines.offline.networks import make_generators, take_members
 from baselines.offline.planning import PlannerConfig, PlannerPolicy, make_policy
 from baselines.offline.simulators import PersonalSimulator, simulate
 from rmdp_bench import RunLog
@@ -196,7 +198,8 @@ def test_folded_factors_give_the_model(n_actions: int | None, normalize: bool) -
         data, n_actions, normalize=normalize, n_models=4, state_layers=(9, 8), **layers
     )
     members, agent = slice(1, 3), 5
-    simulator = PersonalSimulator(model, members, model.agent_factors()[members, agent])
+    own = take_members(model, members)
+    simulator = PersonalSimulator(own, own.agent_factors()[:, agent])
     states = torch.randn(4, 120, 3, generator=torch.Generator().manual_seed(1))
     actions = data.actions.expand(4, *data.actions.shape)
     inputs, agents = model.normalize(states), torch.full((4, 120), agent)
@@ -228,10 +231,10 @@ def test_plans_rolled_out_at_once_are_those_of_single_steps(
     starts, envs = data.observations[:3].clone(), torch.arange(3)
     starts[2, 0] = torch.nan
     objective = objective_for(env_id)
-    simulator = PersonalSimulator(model, slice(0, 2), own)
+    simulator = PersonalSimulator(model, own)
     expected = Dynamics._roll(simulator, objective, starts, plans, envs, None)
     for compiled in (True, False):
-        simulator = PersonalSimulator(model, slice(0, 2), own, compiled=compiled)
+        simulator = PersonalSimulator(model, own, compiled=compiled)
         simulator._n_selected = 5 if compiled else 1  # many are what a GPU selects
         simulator.begin(3, 0)
         given = simulator.evaluate(objective, starts, plans, envs)
@@ -251,7 +254,7 @@ def test_agents_plan_together_as_each_does_alone(n_selected: int) -> None:
     data = dataclasses.replace(data, actions=data.actions.repeat(1, 3))
     model, _ = make_model(data, None)
     config = PlannerConfig(n_sequences=20, horizon=4, n_elites=5, n_iterations=2)
-    n_rows, members = [2, 1, 3], slice(0, 2)
+    n_rows = [2, 1, 3]
     seen = 0.1 * torch.randn(3, 6, 18, generator=torch.Generator().manual_seed(2)).numpy()
     seen[1, [1, 2], 0] = 30.0
 
@@ -259,7 +262,7 @@ def test_agents_plan_together_as_each_does_alone(n_selected: int) -> None:
         return [
             make_policy(
                 env_id,
-                PersonalSimulator(model, members, model.agent_factors()[members, agent]),
+                PersonalSimulator(model, model.agent_factors()[:, agent]),
                 config,
                 seed=0,
                 agent=agent,
@@ -287,13 +290,13 @@ def test_only_simulators_of_one_model_plan_together() -> None:
     models = [make_model(make_data(d=18, n_actions=None), None)[0] for _ in range(2)]
     discrete = make_model(make_data(d=4), 2)[0]
 
-    def policy(model: Any, env_id: str = half_cheetah, members: slice = slice(0, 2)) -> Policy:
-        simulator = PersonalSimulator(model, members, model.agent_factors()[members, 0])
+    def policy(model: Any, env_id: str = half_cheetah) -> Policy:
+        simulator = PersonalSimulator(model, model.agent_factors()[:, 0])
         return make_policy(env_id, simulator, config, seed=0, agent=0)
 
     first = policy(models[0])
     assert PlannerPolicy.join_policies([first, policy(models[0])], [1, 1]) is not None
-    others = [policy(models[1]), policy(models[0], members=slice(0, 1)), Always()]
+    others = [policy(models[1]), policy(take_members(models[0], slice(0, 1))), Always()]
     config = dataclasses.replace(config, horizon=3)
     others.append(policy(models[0]))
     for other in others:
@@ -313,9 +316,10 @@ def test_factors_of_a_new_agent_are_found_from_its_own_steps() -> None:
     changes = (model.parts(*rows) * factors[:, new.agents].unsqueeze(-2)).sum(-1)
     for member in range(2):  # who see different worlds
         own = dataclasses.replace(new, next_observations=new.observations + changes[member])
-        found = fit_factors(model, slice(member, member + 1), np.full(2, 1e-8), own)
+        alone = take_members(model, slice(member, member + 1))
+        found = fit_factors(alone, np.full(1, 1e-8), own)
         torch.testing.assert_close(found[0], factors[member], rtol=1e-3, atol=1e-3)
-    noise = fit_factors(model, slice(0, 2), np.full(2, 1e8), new)
+    noise = fit_factors(model, np.full(2, 1e8), new)
     torch.testing.assert_close(noise, known.mean(1, keepdim=True).expand(-1, 2, -1))
 
 
@@ -331,7 +335,7 @@ def test_factors_follow_from_parameters() -> None:
 
     model.agent_network.weights[0].copy_(torch.as_tensor(factors_of(known)))
     model.agent_network.biases[0].zero_()
-    found = regress_factors(model, slice(1, 2), known, wanted)
+    found = regress_factors(take_members(model, slice(1, 2)), known, wanted)
     np.testing.assert_allclose(found[0].numpy(), factors_of(wanted), rtol=1e-2, atol=1e-2)
 
 
@@ -339,14 +343,15 @@ def test_embedded_agents_do_not_depend_on_the_factors_coordinates() -> None:
     """u A and v A^-1 are the same model; distances of agents are those of predictions."""
     data = make_data(n_agents=10)
     model, _ = make_model(data, 2, n_models=1)
-    before = embed_agents(model, slice(0, 1), data)
-    assert before.shape == (10, 3)
+    before = embed_agents(model, data)
+    assert before is not None and before.shape == (10, 3)
     stretch = torch.tensor([0.1, 5.0, -2.0])
     for part in (model.agent_network.weights[0], model.agent_network.biases[0]):
         part.mul_(stretch)
     for part in (model.action_network.weights[0], model.action_network.biases[0]):
         part.div_(stretch)
-    after = embed_agents(model, slice(0, 1), data)
+    after = embed_agents(model, data)
+    assert after is not None
     np.testing.assert_allclose(np.abs(after), np.abs(before), rtol=1e-3, atol=1e-5)
     inputs, actions = data.observations[None], data.actions[None]
     first, second = (model(inputs, torch.full((1, 200), a), actions) for a in (2, 7))
@@ -407,7 +412,7 @@ def test_simulated_trajectories_are_those_of_the_model() -> None:
     model, _ = make_model(data, 2)
     model.state_network.weights[-1].mul_(0.15)
     model.state_network.biases[-1].mul_(0.15)
-    simulator = PersonalSimulator(model, slice(0, 2), model.agent_factors()[:, 1])
+    simulator = PersonalSimulator(model, model.agent_factors()[:, 1])
     policy: Policy = Always()
     starts = data.observations[:5]
     made = simulate(simulator, objective_for(TASK.env_id), policy, starts, 40)
@@ -489,6 +494,41 @@ def test_planners_act_for_everybody(trained: Any, heldout: str) -> None:
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         persim.Config(**settings)
+
+
+def test_fewer_plans_than_elites_are_refused_before_any_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(persim, "check_factored", lambda task, config: None)  # needs the data
+    task = get_task("HalfCheetahHet-n500-pure-v0")
+    with pytest.raises(ValueError, match="n_elites is 50; expected at most n_sequences, 20"):
+        persim.check(task, dataclasses.replace(persim.config_for(task), n_sequences=20))
+
+
+def test_a_model_that_has_diverged_is_scored_as_such(trained: Any) -> None:
+    """It must not take the other seeds of the run with it."""
+    config, solution = trained
+    ensemble = solution.adapt.__self__.ensemble
+    model = copy.deepcopy(ensemble.model)
+    model.state_network.weights[0][0, 0, 0] = torch.nan
+    broken = Ensemble(TASK, config, model, ensemble.losses)
+    data = load_data(TASK, config.n_agents)
+    assert ensemble.factors(data) is not None and broken.factors(data) is None
+    assert score_predictions(TASK, predictor(broken.simulators())).r2.max() < -1.0
+    planners = dataclasses.replace(solution.adapt.__self__, ensemble=broken)
+    agents = TASK.eval_agents or ()
+    adapted = planners.adapt(heldout_episodes(TASK))
+    for policy in (*planners.policies(broken.simulators(), agents), *adapted.policies):
+        policy.reset(1)
+        assert policy.act(np.zeros((1, 4), np.float32))[0] in (0, 1)
+
+
+def test_compiled_loops_can_be_left_out(trained: Any) -> None:
+    config, solution = trained
+    ensemble = solution.adapt.__self__.ensemble
+    for compiled in (True, False):
+        ensemble.config = dataclasses.replace(config, compiled=compiled)
+        assert all((own._tables is not None) == compiled for own in ensemble.simulators())
 
 
 def test_layers_for_discrete_actions_are_refused() -> None:

@@ -70,7 +70,7 @@ def make_simulator(log: LoggedData, n_actions: int | None) -> PersonalSimulator:
     model = FactoredModel(config, log, n_actions, make_generators(0, 0, 2)).requires_grad_(False)
     for part in (model.state_network.weights[-1], model.state_network.biases[-1]):
         part.mul_(0.3)
-    return PersonalSimulator(model, slice(0, 2), model.agent_factors()[:, 1])
+    return PersonalSimulator(model, model.agent_factors()[:, 1])
 
 
 @pytest.mark.parametrize("n_actions", [2, None])

@@ -64,7 +64,6 @@ class Line(Dynamics):
 
 class NoisyLine(Line):
     stochastic = True
-    chunk_rows = 4
 
     def step(
         self,
@@ -117,13 +116,15 @@ def test_a_return_that_is_not_a_number_is_the_worst() -> None:
     assert returns.tolist() == [[-np.inf, 6.0]]
 
 
-def test_noise_of_an_environment_does_not_depend_on_others() -> None:
+@pytest.mark.parametrize("chunk_rows", [4, 10, 25, 256])
+def test_noise_of_an_environment_does_not_depend_on_others(chunk_rows: int) -> None:
     plans = torch.ones(3, 10, 5)
     objective = Objective(position_reward, never)
-    together, alone = (evaluate(NoisyLine(), objective, part) for part in (plans, plans[:1]))
+    dynamics = NoisyLine()
+    dynamics.chunk_rows = chunk_rows
+    together, alone = (evaluate(dynamics, objective, part) for part in (plans, plans[:1]))
     assert (together[0] == alone[0]).all()
     assert len(together.unique()) == together.numel()
-    dynamics = NoisyLine()
     dynamics.begin(1, 0)
     where = torch.zeros(1, 1, dtype=torch.float64), plans[:1], torch.arange(1)
     first, second = (dynamics.evaluate(objective, *where) for _ in range(2))

@@ -25,9 +25,7 @@ MAX_ROWS = 2000
 
 
 @torch.no_grad()
-def fit_factors(
-    model: FactoredModel, members: slice, losses: FloatArray, data: LoggedData
-) -> Tensor:
+def fit_factors(model: FactoredModel, losses: FloatArray, data: LoggedData) -> Tensor:
     """Factors of H agents, each from its own transitions, with v and w as they are.
 
     Predictions are linear in the factors: least squares, in closed form, with a ridge towards the
@@ -37,20 +35,19 @@ def fit_factors(
 
     Args:
         model: trained, of M members.
-        members: m of them.
         losses: (M,) mean squared error of each, of normalised changes.
         data: of the new agents 0 to H - 1.
 
     Returns:
-        (m, H, r).
+        (M, H, r).
     """
-    known = model.agent_factors()[members].double()
-    mean = known.mean(1, keepdim=True)  # (m, 1, r)
-    spread = (known - mean).mT @ (known - mean) / known.shape[1]  # (m, r, r)
+    known = model.agent_factors().double()
+    mean = known.mean(1, keepdim=True)  # (M, 1, r)
+    spread = (known - mean).mT @ (known - mean) / known.shape[1]  # (M, r, r)
     scale = spread.diagonal(dim1=1, dim2=2).mean(1)
     eye = torch.eye(model.rank, dtype=torch.float64, device=known.device)
     precision = torch.linalg.inv(spread + 1e-6 * scale[:, None, None] * eye)
-    errors = torch.as_tensor(losses[members], device=known.device).clamp_min(1e-12)
+    errors = torch.as_tensor(losses, device=known.device).clamp_min(1e-12)
     ridge = errors[:, None, None] * precision
     inputs = model.normalize(data.observations)
     changes = model.normalize_changes(data).double()
@@ -59,31 +56,28 @@ def fit_factors(
         own = slice(*data.starts[agent : agent + 2].tolist())
         actions = data.actions[own].expand(model.n_members, *data.actions[own].shape)
         parts = model.parts(inputs[own].expand(model.n_members, -1, -1), actions)
-        rows = parts[members].double().flatten(1, 2)  # (m, T d, r)
+        rows = parts.double().flatten(1, 2)  # (M, T d, r)
         left = changes[own].flatten()[:, None] - rows @ mean.mT
         factors.append(mean.mT + torch.linalg.solve(rows.mT @ rows + ridge, rows.mT @ left))
     return torch.cat(factors, 2).mT.to(model.agent_factors().dtype).contiguous()
 
 
-def regress_factors(
-    model: FactoredModel, members: slice, known: FloatArray, wanted: FloatArray
-) -> Tensor:
+def regress_factors(model: FactoredModel, known: FloatArray, wanted: FloatArray) -> Tensor:
     """An oracle: factors of agents by a polynomial of their hidden parameters.
 
     Args:
         model: trained, of n agents.
-        members: m of its members.
         known: (n, p) parameters of the agents in the data.
         wanted: (H, p) parameters of others.
 
     Returns:
-        (m, H, r).
+        (M, H, r).
     """
     low, high = known.min(0), known.max(0)
     inputs, others = (_monomials(2 * (x - low) / (high - low) - 1) for x in (known, wanted))
-    factors = model.agent_factors()[members].detach().cpu().double().numpy()
+    factors = model.agent_factors().detach().cpu().double().numpy()
     gram = inputs.T @ inputs + RIDGE * np.eye(inputs.shape[1])
-    weights = np.linalg.solve(gram, inputs.T @ factors)  # (m, monomials, r)
+    weights = np.linalg.solve(gram, inputs.T @ factors)  # (M, monomials, r)
     return torch.as_tensor(others @ weights).to(model.agent_factors())
 
 
@@ -101,8 +95,8 @@ def _monomials(inputs: FloatArray) -> FloatArray:
 
 
 @torch.no_grad()
-def embed_agents(model: FactoredModel, members: slice, data: LoggedData) -> npt.NDArray[Any]:
-    """What an ensemble has learned about the agents in the data, (n, r).
+def embed_agents(model: FactoredModel, data: LoggedData) -> npt.NDArray[Any] | None:
+    """What an ensemble has learned about the agents in the data, (n, r); None: it has diverged.
 
     In each member, factors are put into coordinates in which the distance of two agents is how far
     the member's predictions for them differ over the data (root mean square, components of the
@@ -115,12 +109,12 @@ def embed_agents(model: FactoredModel, members: slice, data: LoggedData) -> npt.
     shape = (model.n_members,)
     parts = model.parts(
         model.normalize(observations).expand(*shape, -1, -1), actions.expand(*shape, *actions.shape)
-    )[members]
+    )
+    if not (parts.isfinite().all() and model.agent_factors().isfinite().all()):
+        return None
     parts = (parts / changes.std(0, correction=0).clamp_min(1e-12)[:, None]).double().flatten(1, 2)
     values, vectors = torch.linalg.eigh(parts.mT @ parts / len(index))
-    factors = (
-        model.agent_factors()[members].double() @ vectors * values.clamp_min(0).sqrt()[:, None]
-    )
+    factors = model.agent_factors().double() @ vectors * values.clamp_min(0).sqrt()[:, None]
     rows = factors.permute(1, 0, 2).flatten(1)
     rows = rows - rows.mean(0)
     left, singular, _ = torch.linalg.svd(rows, full_matrices=False)

@@ -7,6 +7,7 @@ considered, when acting and in the double-Q target. Continuous (Fujimoto, Meger,
 actor perturbs them a little, and two critics choose.
 
 Settings are those of the official code (sfujim/BCQ). Choices:
+  - The likeliest action is allowed whatever the threshold (with the code's >, none is at 1).
   - A trajectory that the time limit cut goes on: only `terminated` stops the bootstrap.
   - Observations are standardised by the data's statistics (`normalize_observations`).
   - A continuous policy considers the proposals of the same 100 latents, drawn once, in every state;
@@ -165,7 +166,7 @@ class DiscreteBCQ:
 def _best_allowed(values: Tensor, logits: Tensor, threshold: float) -> Tensor:
     """Actions (...) of the greatest values (..., A) among those that the data support."""
     share = (logits - logits.amax(-1, keepdim=True)).exp()
-    return torch.where(share > threshold, values, -torch.inf).argmax(-1)
+    return torch.where(share >= threshold, values, -torch.inf).argmax(-1)
 
 
 class _DiscreteNetwork(nn.Module):

@@ -6,11 +6,9 @@ is fitted to the scored agents, and the logged episodes of held-out agents are n
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -20,7 +18,9 @@ from baselines.offline.context_model import ContextConfig, ContextModel, Forward
 from baselines.offline.context_training import Histories, Trainer, train
 from baselines.offline.data import LoggedData, check_offline, load_data
 from baselines.offline.dynamics import Dynamics, predict
-from baselines.offline.planning import action_space, check_planner, make_policy
+from baselines.offline.networks import take_members
+from baselines.offline.planning import check_planner, make_policy
+from baselines.offline.training import n_discrete_actions
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
@@ -77,11 +77,8 @@ class ContextDynamics(Dynamics):
 def member_models(model: ContextModel, n_seeds: int) -> list[ContextModel]:
     """One model for each seed, with its ensemble alone; nothing is shared with `model`."""
     size = model.n_members // n_seeds
-    models = [copy.deepcopy(model).requires_grad_(False).eval() for _ in range(n_seeds)]
-    for r, own in enumerate(models):
-        for parameter in own.parameters():
-            parameter.data = parameter.data[r * size : (r + 1) * size].clone()
-    return models
+    parts = [take_members(model, slice(r * size, (r + 1) * size)) for r in range(n_seeds)]
+    return [part.requires_grad_(False).eval() for part in parts]
 
 
 @torch.no_grad()
@@ -172,8 +169,7 @@ def solve_with(
     if device == "cpu":
         torch.set_num_threads(1)
     data = load_data(task, config.n_agents)
-    space = action_space(task.env_id)
-    n_actions = int(space.n) if isinstance(space, gym.spaces.Discrete) else None
+    n_actions = n_discrete_actions(task)
     head = make_head(len(seeds) * ensemble_size, data.observations.shape[1])
     scales = Scales.from_data(data, n_actions)
     model = ContextModel(config, scales, n_actions, head, seeds, ensemble_size).to(device)

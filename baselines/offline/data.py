@@ -39,7 +39,7 @@ class LoggedData:
 
     @property
     def n_agents(self) -> int:
-        """N."""
+        """The number n of agents."""
         return len(self.starts) - 1
 
     def to(self, device: str) -> LoggedData:
@@ -51,7 +51,7 @@ class LoggedData:
         start, end = self.starts[agent : agent + 2].tolist()
         parts = {name: getattr(self, name)[start:end] for name in self.__annotations__}
         parts["agents"] = torch.zeros_like(parts["agents"])
-        parts["starts"] = torch.tensor([0, end - start])
+        parts["starts"] = self.starts.new_tensor([0, end - start])
         return LoggedData(**parts)
 
 

@@ -160,10 +160,10 @@ class Dynamics(ABC):
             (A, S); -inf where a return is not a number.
         """
         n_plans = plans.shape[1]
-        # A chunk is a part of one environment's plans, or all plans of several environments: so
-        # that no environment's noise depends on how many there are.
+        # A chunk is a part of one environment's plans, or all plans of several environments; of one
+        # with noise, so that no environment's noise depends on how many there are.
         n_parts = max(1, math.ceil(n_plans / self.chunk_rows))
-        n_together = max(1, self.chunk_rows // n_plans)
+        n_together = 1 if self.stochastic else max(1, self.chunk_rows // n_plans)
         chunks = [
             (slice(first, first + n_together), slice(part, None, n_parts))
             for first in range(0, len(plans), n_together)

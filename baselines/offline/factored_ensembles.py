@@ -20,6 +20,7 @@ from baselines.offline.data import LoggedData, check_offline, to_tensors
 from baselines.offline.dynamics import predict
 from baselines.offline.factored import FactoredConfig, FactoredModel
 from baselines.offline.factored_training import Training, train
+from baselines.offline.networks import take_members
 from baselines.offline.simulators import PersonalSimulator
 from baselines.offline.stages import TrainingLog
 from baselines.offline.training import n_discrete_actions
@@ -79,9 +80,11 @@ def fit_ensembles(
         torch.set_num_threads(1)  # members and plans are shared out over the cores instead
     training = Training(config, data, n_discrete_actions(task), seeds, device)
     model = train(training, log).requires_grad_(False)
-    return [
-        Ensemble(task, config, model, training.members(seed), training.losses) for seed in seeds
-    ]
+    ensembles = []
+    for members in map(training.members, seeds):
+        own = take_members(model, members)
+        ensembles.append(Ensemble(task, config, own, training.losses[members]))
+    return ensembles
 
 
 class Ensemble:
@@ -92,36 +95,35 @@ class Ensemble:
         task: Task,
         config: EnsembleConfig,
         model: FactoredModel,
-        members: slice,
         losses: NDArray[np.float64],
     ) -> None:
-        """Takes some members of a trained model, and the losses of all with which it ended."""
-        self.task, self.config, self.model = task, config, model
-        self.members, self.losses = members, losses
+        """Takes a trained model, and the losses of its members with which it ended."""
+        self.task, self.config, self.model, self.losses = task, config, model, losses
 
     def simulators(self) -> list[PersonalSimulator]:
         """One for each scored agent."""
         agents = list(self.task.eval_agents or ())
-        return self._simulators(self.model.agent_factors()[self.members, agents])
+        return self._simulators(self.model.agent_factors()[:, agents])
 
     def heldout_simulators(self, episodes: Sequence[Episode]) -> list[PersonalSimulator]:
         """One for each agent who is not in the data, from one episode of each."""
         if self.config.heldout == "trajectory":
             data = to_tensors(episodes).to(str(self.model.scales["input_mean"].device))
-            return self._simulators(fit_factors(self.model, self.members, self.losses, data))
+            return self._simulators(fit_factors(self.model, self.losses, data))
         population = cast(DynamicsPopulation, get_population(self.task.env_id))
         wanted = [int(episode.metadata["agent"]) for episode in episodes]
         known = population.parameters[: self.config.n_agents]
-        factors = regress_factors(self.model, self.members, known, population.parameters[wanted])
+        factors = regress_factors(self.model, known, population.parameters[wanted])
         return self._simulators(factors)
 
     def _simulators(self, factors: Tensor) -> list[PersonalSimulator]:
-        """One for each of H agents with factors (m, H, r)."""
-        return [PersonalSimulator(self.model, self.members, own) for own in factors.unbind(1)]
+        """One for each of H agents with factors (M, H, r)."""
+        compiled = self.config.compiled
+        return [PersonalSimulator(self.model, own, compiled=compiled) for own in factors.unbind(1)]
 
-    def factors(self, data: LoggedData) -> NDArray[Any]:
+    def factors(self, data: LoggedData) -> NDArray[Any] | None:
         """What it has learned about the agents in the data, (n, r); see `embed_agents`."""
-        return embed_agents(self.model, self.members, data)
+        return embed_agents(self.model, data)
 
 
 def predictor(

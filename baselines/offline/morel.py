@@ -159,14 +159,12 @@ def _predictor(
         agent: int, observations: npt.NDArray[Any], actions: npt.NDArray[Any]
     ) -> npt.NDArray[Any]:
         member = members[min(agent, len(members) - 1)]  # scope=population has one for all
-        device = model.threshold.device
-        n_members = len(model.threshold)
+        alone, device = model.alone(member), model.threshold.device
         state = torch.from_numpy(observations[:, N_FORCED].astype(np.float32)).to(device)
         moves = torch.from_numpy(actions[:, N_FORCED:]).to(device)
         foreseen = []
         for t in range(moves.shape[1]):
-            rows = (part.expand(n_members, *part.shape) for part in (state, moves[:, t]))
-            state = model.predict(*rows)[member].mean(0)
+            state = alone.predict(state[None], moves[None, :, t])[0].mean(0)
             foreseen.append(state)
         predictions: npt.NDArray[Any] = torch.stack(foreseen, 1).cpu().numpy()
         return predictions

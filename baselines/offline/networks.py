@@ -7,12 +7,15 @@ no member's gradient depends on another.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Activation = Callable[[Tensor], Tensor]
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class MemberMLP(nn.Module):
@@ -67,6 +70,14 @@ class MemberMLP(nn.Module):
         return alone
 
 
+def take_members(module: AnyModule, members: slice) -> AnyModule:
+    """A copy of a module with some members alone: those rows of all its parameters."""
+    taken = copy.deepcopy(module)
+    for parameter in taken.parameters():
+        parameter.data = parameter.data[members].clone()
+    return taken
+
+
 def two_values(critics: nn.Module, observations: Tensor, actions: Tensor) -> Tensor:
     """Values (M, 2, B) of both critics of each member; they are members 2m and 2m + 1."""
     rows = torch.cat((observations, actions), -1).repeat_interleave(2, 0)
@@ -75,13 +86,14 @@ def two_values(critics: nn.Module, observations: Tensor, actions: Tensor) -> Ten
 
 
 def make_generators(seed: int, purpose: int, n_members: int) -> list[torch.Generator]:
-    """Generators of the CPU, one for each member, that no other seed or purpose has.
+    """Generators of the CPU, one for each member, which no other seed has for them.
 
     Args:
         seed: of the run, 0 to 2**31 - 1.
         purpose: 0 to 63: what they are for, numbered by the solver.
         n_members: 1 to 2**16.
     """
-    return [
-        torch.Generator().manual_seed((seed * 64 + purpose) * 65536 + m) for m in range(n_members)
-    ]
+    numbers = [(seed * 64 + purpose) * 65536 + m for m in range(n_members)]
+    # A generator of the CPU starts from 32 bits; those above are mixed in, times an odd constant.
+    mixed = [(number ^ (number >> 32) * 0x9E3779B1) % 2**32 for number in numbers]
+    return [torch.Generator().manual_seed(number) for number in mixed]

@@ -39,6 +39,7 @@ from baselines.offline.factored_ensembles import (
 from baselines.offline.planning import (
     PlannerConfig,
     PlannerPolicy,
+    check_planner,
     make_policy,
     planner_settings,
 )
@@ -76,6 +77,7 @@ def check(task: Task, config: Config) -> None:
         ValueError: says what is wrong and what to do.
     """
     check_factored(task, config)
+    check_planner(task.env_id, config)
 
 
 def solve(

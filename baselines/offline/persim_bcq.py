@@ -17,9 +17,10 @@ The paper's code does not have this part, so these are choices of ours:
   - Real and generated transitions are drawn with the same probability.
   - Held-out agents get a simulator from their own logged trajectory, as in `persim`, and a policy
     trained in the same way; it is trained when asked for, and leaves no checkpoint.
-  - Networks are smaller than BCQ's and updates fewer, so that training the policies takes a minute
-    or two on one core. On MountainCar steps are larger and target networks follow faster; on
-    CartPole values ran away when they did.
+  - With discrete actions networks are smaller than BCQ's and updates fewer, so that training the
+    policies takes a minute or two on one core. On MountainCar steps are larger and target networks
+    follow faster; on CartPole values ran away when they did. With continuous actions both are
+    BCQ's, which takes hours on a CPU: for the scored agents, and again for the held-out ones.
 
 The settings of generation and of BCQ were chosen by the test agents' returns with seed 0, on both
 worlds: about 25 evaluations, which a method that never sees its environment does not have. Rows of

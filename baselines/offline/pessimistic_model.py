@@ -26,6 +26,8 @@ Where we depart from the official code, and why:
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -35,8 +37,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from baselines.offline.data import LoggedData
-from baselines.offline.networks import MemberMLP
-from rmdp_bench import get_environment
+from baselines.offline.dynamics import objective_for
+from baselines.offline.networks import MemberMLP, take_members
 
 _SMALLEST_SCALE = 1e-6
 """Floor of a standard deviation: a constant feature stays finite."""
@@ -63,9 +65,8 @@ class World:
 
 def make_world(env_id: str, n_actions: int | None, horizon: int) -> World:
     """The known rules of an environment whose agents differ in dynamics."""
-    entry = get_environment(env_id)
-    assert entry.reward_function is not None and entry.termination_function is not None
-    return World(entry.reward_function, entry.termination_function, n_actions, horizon)
+    objective = objective_for(env_id)
+    return World(objective.reward, objective.terminated, n_actions, horizon)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class MemberRows:
     count: Tensor
     initial: Tensor
 
+    @functools.cached_property
+    def ranges(self) -> list[tuple[int, int]]:
+        """`first` and `count` of each member, where a GPU need not be asked for them."""
+        return list(zip(self.first.tolist(), self.count.tolist(), strict=True))
+
     def draw(self, n_rows: int, generators: Sequence[torch.Generator]) -> Tensor:
         """(len(generators), n_rows) rows with replacement.
 
@@ -92,14 +98,10 @@ class MemberRows:
             generators: of the CPU, a multiple of M: the first ones are the first member's.
         """
         times = len(generators) // len(self.first)
+        owners = [own for own in self.ranges for _ in range(times)]
         drawn = [
             first + torch.randint(count, (n_rows,), generator=generator)
-            for first, count, generator in zip(
-                self.first.repeat_interleave(times).tolist(),
-                self.count.repeat_interleave(times).tolist(),
-                generators,
-                strict=True,
-            )
+            for (first, count), generator in zip(owners, generators, strict=True)
         ]
         return torch.stack(drawn).to(self.data.observations.device)
 
@@ -122,8 +124,7 @@ def actions_as_inputs(actions: Tensor, n_actions: int | None) -> Tensor:
 
 def standardisation(values: Tensor, rows: MemberRows) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (M, 1, d) of `values` (N, d) over each member's rows."""
-    ranges = zip(rows.first.tolist(), rows.count.tolist(), strict=True)
-    parts = [values[first : first + count] for first, count in ranges]
+    parts = [values[first : first + count] for first, count in rows.ranges]
     mean = torch.stack([part.mean(0, keepdim=True) for part in parts])
     scale = torch.stack([part.std(0, correction=0, keepdim=True) for part in parts])
     return mean, scale.clamp(min=_SMALLEST_SCALE)
@@ -199,6 +200,17 @@ class PessimisticModel:
             differences + self.difference_mean.unsqueeze(1)
         )
         return following
+
+    def alone(self, member: int) -> PessimisticModel:
+        """A copy that predicts with one member's ensemble, and knows of no threshold."""
+        one = slice(member, member + 1)
+        own = copy.copy(self)
+        own.mean, own.scale = self.mean[one], self.scale[one]
+        own.difference_mean = self.difference_mean[one]
+        own.difference_scale = self.difference_scale[one]
+        networks = slice(member * self.n_models, (member + 1) * self.n_models)
+        own.networks = take_members(self.networks, networks)
+        return own
 
     def disagreement(self, predictions: Tensor) -> Tensor:
         """(M, B) largest distance between two of the predictions (M, K, B, d)."""

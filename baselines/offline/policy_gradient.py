@@ -37,8 +37,8 @@ from baselines.offline.optimization import MemberAdam, minimize
 from baselines.offline.pessimistic_model import Paths
 
 _N_TIME_FEATURES = 4
-_N_HALVINGS = 10
-"""Of a step that changes a policy by more than it should."""
+_N_TRIES = 10
+"""Of a step that changes a policy by more than it should, each half as long as the one before."""
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
@@ -258,7 +258,7 @@ def take_step(
 
     The length is that of the quadratic approximation; where the true divergence over
     `observations` (M, B, d) is more than twice what it should be, the step is halved until it is
-    not, at most ten times.
+    not, at most nine times; the last is made, however far it leads.
     """
     decrement = (gradient * direction).sum(1, keepdim=True).clamp(min=0.0)
     length = torch.sqrt(step_size / (decrement + 1e-20))
@@ -266,7 +266,7 @@ def take_step(
     names = dict(actor.named_parameters())
     start = {name: parameter.clone() for name, parameter in names.items()}
     before = actor(observations)
-    for _ in range(_N_HALVINGS):
+    for _ in range(_N_TRIES):
         for name, part in unflatten(change, names).items():
             names[name].copy_(start[name] + part)
         if actor.log_std is not None:

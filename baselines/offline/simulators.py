@@ -35,30 +35,27 @@ class PersonalSimulator(Dynamics):
     On a CPU, plans of discrete actions are rolled out by a compiled loop where there is one.
     """
 
-    def __init__(
-        self, model: FactoredModel, members: slice, factors: Tensor, *, compiled: bool = True
-    ) -> None:
+    def __init__(self, model: FactoredModel, factors: Tensor, *, compiled: bool = True) -> None:
         """Folds the agent's factors in; see the module's docstring.
 
         Args:
-            model: not trained any further.
-            members: which of its M members.
-            factors: (m, r) of the agent in each of them, on the model's device.
+            model: of M members, not trained any further.
+            factors: (M, r) of the agent in each of them, on the model's device.
             compiled: False: torch everywhere.
         """
         self.n_members, self.device = len(factors), factors.device
-        self._model, self._members = model, members
-        self._factors = factors[:, None]  # (m, G, r), of the agents whose environments are 0 to G-1
+        self._model = model
+        self._factors = factors[:, None]  # (M, G, r), of the agents whose environments are 0 to G-1
         self.n_actions, self._scales = model.n_actions, model.scales
         d, r = model.observation_size, model.rank
         with torch.no_grad():
-            *self._hidden, (weight, bias) = _layers(model.state_network, members)
-            self._actions = _layers(model.action_network, members)
-            # (m, h, A, d, r) and (m, 1, A, d, r), A = 1 where actions are continuous.
+            *self._hidden, (weight, bias) = _layers(model.state_network)
+            self._actions = _layers(model.action_network)
+            # (M, h, A, d, r) and (M, 1, A, d, r), A = 1 where actions are continuous.
             folded = [part.unflatten(-1, (1, d, r)) for part in (weight, bias)]
             if self.n_actions is not None:
                 table, table_bias = self._actions[0]
-                coefficients = self._factors * (table + table_bias)  # (m, A, r)
+                coefficients = self._factors * (table + table_bias)  # (M, A, r)
                 folded = [part * coefficients[:, None, :, None] for part in folded]
                 folded = [part.sum(-1, keepdim=True) for part in folded]
             folded = [part * model.scales["output_scale"][:, None] for part in folded]
@@ -86,11 +83,9 @@ class PersonalSimulator(Dynamics):
         return self._advance(states, self._select(actions, envs))
 
     def join(self, others: Sequence[Dynamics]) -> Dynamics | None:
-        """See `Dynamics.join`; for the same members of one model with continuous actions."""
+        """See `Dynamics.join`; for one model with continuous actions."""
         simulators = [each for each in others if isinstance(each, PersonalSimulator)]
-        is_one_model = all(
-            each._model is self._model and each._members == self._members for each in simulators
-        )
+        is_one_model = all(each._model is self._model for each in simulators)
         if self.n_actions is not None or len(simulators) < len(others) or not is_one_model:
             return None
         joined = copy.copy(self)
@@ -98,7 +93,7 @@ class PersonalSimulator(Dynamics):
         return joined
 
     def _select(self, actions: Tensor, envs: Tensor) -> Tensor:
-        """What `_advance` needs of actions (B,) or (B, a): factors (m, B, r), or (B,) as given."""
+        """What `_advance` needs of actions (B,) or (B, a): factors (M, B, r), or (B,) as given."""
         if self.n_actions is not None:
             return actions
         factors = actions.expand(self.n_members, -1, -1)
@@ -107,12 +102,12 @@ class PersonalSimulator(Dynamics):
         return factors * (self._factors if self._factors.shape[1] == 1 else self._factors[:, envs])
 
     def _advance(self, states: Tensor, selected: Tensor) -> Tensor:
-        """Next states (m, B, d)."""
+        """Next states (M, B, d)."""
         rows = (states - self._scales["input_mean"]) / self._scales["input_scale"]
         for weight, bias in self._hidden:
             rows = torch.baddbmm(bias, rows, weight).relu_()
         weight, bias = self._last
-        outputs = torch.baddbmm(bias, rows, weight).unflatten(-1, self._shape)  # (m, B, A, d, .)
+        outputs = torch.baddbmm(bias, rows, weight).unflatten(-1, self._shape)  # (M, B, A, d, .)
         if self.n_actions is None:
             changes = (outputs[:, :, 0] * selected[:, :, None]).sum(-1)
         else:
@@ -127,7 +122,7 @@ class PersonalSimulator(Dynamics):
         weight = weight / self._scales["input_scale"][:, None]
         bias = bias - (self._scales["input_mean"] @ weight)[:, None]
         last, last_bias = (part.unflatten(-1, self._shape)[..., 0] for part in self._last)
-        last_bias = last_bias[:, 0] + self._scales["output_mean"]  # (m, A, d)
+        last_bias = last_bias[:, 0] + self._scales["output_mean"]  # (M, A, d)
         missing = kernels.LANES - weight.shape[1]
         tables = [
             pad(weight, (0, 0, 0, missing)),
@@ -147,7 +142,7 @@ class PersonalSimulator(Dynamics):
     ) -> Tensor:
         """All steps of all members; then what they are worth, all at once."""
         roll_out = self._roll_out if self._tables is None else self._roll_out_compiled
-        states = roll_out(observations, plans, envs)  # (m, A, S, H + 1, d)
+        states = roll_out(observations, plans, envs)  # (M, A, S, H + 1, d)
         before, after = states[..., :-1, :], states[..., 1:, :]
         ends = objective.terminated(before, plans, after)
         n_ends = ends.cumsum(-1)
@@ -188,10 +183,12 @@ class PersonalSimulator(Dynamics):
         return states[..., :d]
 
 
-def _layers(network: MemberMLP, members: slice) -> Layers:
-    """Copies of some members' weights and biases."""
-    pairs = zip(network.weights, network.biases, strict=True)
-    return [(weight[members].clone(), bias[members].clone()) for weight, bias in pairs]
+def _layers(network: MemberMLP) -> Layers:
+    """Weights and biases."""
+    return [
+        (weight.detach(), bias.detach())
+        for weight, bias in zip(network.weights, network.biases, strict=True)
+    ]
 
 
 @torch.no_grad()

@@ -67,7 +67,8 @@ class OfflineScores(BaseModel):
     factor_correlation: dict[str, float] | None
     """Hidden parameter -> rank correlation with its prediction from learned factors."""
     evaluation_seconds: float = Field(ge=0)
-    """That the scoring episodes took; for a planner, most of its work."""
+    """That the scoring episodes took, and adapting to held-out agents: of a planner, most of its
+    work."""
 
 
 class Result(BaseModel):

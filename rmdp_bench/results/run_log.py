@@ -111,6 +111,7 @@ class RunLog:
         self.transitions = 0
         """Transitions per policy that the solver has reported."""
         self._total = task.transitions
+        self._unit = "transitions per policy" if task.track == "online" else "updates"
         self.others: list[OtherTask] = []
         """Solutions of other tasks that the solver has handed in."""
         self._directories = None if directories is None else tuple(directories)
@@ -136,6 +137,11 @@ class RunLog:
     def stop_requested(self) -> bool:
         """Whether the solver should save a checkpoint and raise `Interrupted`."""
         return self._stop.is_set()
+
+    @property
+    def reached(self) -> str:
+        """How far the last checkpoint is, in words."""
+        return f"{self.transitions:,} of {self._total:,} {self._unit}"
 
     @property
     def wall_seconds(self) -> list[float]:
@@ -215,8 +221,7 @@ class RunLog:
 
     def _set_total(self, total: int) -> None:
         self._total = total
-        online = self.task.track == "online"
-        self._display.set_total(total, "transitions per policy" if online else "updates")
+        self._display.set_total(total, self._unit)
 
     def checkpoint_due(self) -> bool:
         """Whether to save a checkpoint: every few minutes, and when a stop is requested."""

@@ -225,10 +225,7 @@ def _failures_recorded(
     try:
         yield
     except Interrupted as error:
-        total = request.task.transitions
-        raise Interrupted(
-            f"stopped at {log.transitions:,} of {total:,} transitions per policy"
-        ) from error
+        raise Interrupted(f"stopped at {log.reached}") from error
     except (Exception, SystemExit) as error:  # a solver is anyone's code: it may raise anything
         paths = [directory / "error.txt" for directory in directories]
         for path in paths:
