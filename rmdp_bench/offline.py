@@ -146,6 +146,8 @@ def evaluate_offline(
     if isinstance(solution, OfflineSolution):
         if solution.adapt is not None:
             adapted = solution.adapt(heldout_episodes(task))
+            if not isinstance(adapted, Solution):
+                raise ValueError(f"adapt gives a {type(adapted).__name__}, expected a Solution")
             n_heldout = max(1, n_episodes // 4)
             heldout, _ = play_agents(task, adapted, task.heldout_agents, n_heldout, seed)
     seconds = time.perf_counter() - began
@@ -331,18 +333,20 @@ def factor_correlation(task: Task, factors: NDArray[np.floating[Any]]) -> dict[s
 
     Args:
         task: an offline task.
-        factors: (n, r) of agents 0 to n - 1, n of at least N_FOLDS.
+        factors: (n, r) of agents 0 to n - 1, n from N_FOLDS to the number in the data.
 
     Raises:
         ValueError: not a finite matrix of so many rows.
     """
     factors = np.asarray(factors, np.float64)
-    if factors.ndim != 2 or len(factors) < N_FOLDS or not np.isfinite(factors).all():
+    n_agents = len(factors) if factors.ndim == 2 else 0
+    if not N_FOLDS <= n_agents <= task.n_agents or not np.isfinite(factors).all():
         raise ValueError(
-            f"factors have shape {factors.shape}, expected (n, r) finite numbers, n >= {N_FOLDS}"
+            f"factors have shape {factors.shape}, expected (n, r) finite numbers, n from {N_FOLDS} "
+            f"to {task.n_agents}"
         )
     population = cast(DynamicsPopulation, get_population(task.env_id))
-    parameters = population.parameters[: len(factors)]
+    parameters = population.parameters[:n_agents]
     inputs = np.concatenate((factors, np.ones((len(factors), 1))), axis=1)
     fold = np.arange(len(factors)) % N_FOLDS
     predicted = np.zeros_like(parameters)

@@ -268,6 +268,12 @@ def drop_array(folder: Path) -> None:
         del file["episode_3/rewards"]
 
 
+def overwrite_groups(folder: Path) -> None:
+    with (folder / HDF5).open("r+b") as file:
+        file.seek(1000)
+        file.write(bytes(range(250)) * 16)
+
+
 def foreign_file(folder: Path) -> None:
     """Somebody's data, with as many entries."""
     with h5py.File(folder / HDF5, "w") as file:
@@ -292,6 +298,7 @@ SEEN_AT_ONCE: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: (folder / HDF5).write_bytes(b"not HDF5" * 1000), "main_data.hdf5: .*signature"),
     (lambda folder: (folder / HDF5).write_bytes(b""), "cannot read .*main_data.hdf5"),
     (lambda folder: (folder / HDF5).unlink(), "cannot read .*main_data.hdf5: .*No such file"),
+    (overwrite_groups, "cannot read .*main_data.hdf5"),
     (drop_episode, "has 3 episodes, its metadata says 4"),
     (foreign_dataset, f"holds the dataset '{HOPPER}'"),
     (lambda folder: (folder / METADATA).write_text("{"), "cannot read .*metadata.json"),
@@ -328,10 +335,10 @@ def test_damaged_files(
     assert main(["datasets", "verify", CART_POLE]) == 1
     output = capfd.readouterr()
     assert "damaged" in output.out and output.err == ""
+    with pytest.raises(ValueError, match=message) as error:
+        load_dataset(CART_POLE)
+    assert f"`rmdp-bench datasets build {CART_POLE} --force`" in str(error.value)
     if (damage, message) in SEEN_AT_ONCE:
-        with pytest.raises(ValueError, match=message) as error:
-            load_dataset(CART_POLE)
-        assert f"`rmdp-bench datasets build {CART_POLE} --force`" in str(error.value)
         with pytest.raises(ValueError, match="--force` builds it again"):
             build_datasets([built])
     assert contents(datasets_root()) == damaged

@@ -273,6 +273,10 @@ def test_run_records_an_offline_task(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["plot", str(tmp_path), "--out", str(out)]) == 0
     names = {path.name for path in out.iterdir()}
     assert names == {f"returns-{TASK.id}.png", f"factors-{TASK.id}-toy_offline_solver.png"}
+    for left in (b"", b"PK\x03\x04 cut off"):
+        (request.directory(0) / "returns.npz").write_bytes(left)
+        assert main(["plot", str(tmp_path), "--out", str(out)]) == 2
+        assert "returns.npz" in capsys.readouterr().err
 
 
 def test_how_far_training_is_counts_updates() -> None:
@@ -280,6 +284,24 @@ def test_how_far_training_is_counts_updates() -> None:
     log.progress(5, {}, total=12_000)
     log.save_checkpoint(5, {}, [{}, {}])
     assert log.reached == "5 of 12,000 updates"
+
+
+def test_an_offline_task_has_no_curve() -> None:
+    log = RunLog(TASK, [0])
+    assert not log.evaluation_due(1_000_000)
+    with pytest.raises(ValueError, match="is an offline task: it has no learning curve"):
+        log.evaluate(1, [Solution([ScriptedPolicy([0])], np.ones((5, 1)))])
+
+
+def test_what_a_solution_says_of_other_agents_must_fit() -> None:
+    policies, assignment = [ScriptedPolicy([0])], np.ones((5, 1))
+    nothing: Any = None
+    wrong = OfflineSolution(policies, assignment, adapt=lambda episodes: nothing)
+    with pytest.raises(ValueError, match="adapt gives a NoneType, expected a Solution"):
+        evaluate_offline(TASK, wrong, n_episodes=1)
+    for n_agents in (4, 501):
+        with pytest.raises(ValueError, match=rf"\({n_agents}, 2\), expected .* n from 5 to 500"):
+            factor_correlation(TASK, np.ones((n_agents, 2)))
 
 
 def test_a_record_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
@@ -339,7 +361,9 @@ def test_data_are_the_episodes_in_order() -> None:
         OfflineConfig(n_agents=4)
 
 
-@pytest.mark.parametrize("name", ["em", "oracle", "clustering", "end_to_end", "random_assignment"])
+@pytest.mark.parametrize(
+    "name", ["em", "oracle", "clustering", "end_to_end", "random_assignment", "universal"]
+)
 def test_online_solvers_refuse_offline_tasks(name: str) -> None:
     solver = load_solver(name)
     with pytest.raises(ValueError, match="offline task"):

@@ -416,14 +416,15 @@ def test_wrong_checkpoint(arrays: Any, states: Any, message: str, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_checkpoint() -> None:
+@pytest.mark.parametrize("left", [b"PK\x03\x04 cut off", b""])
+def test_damaged_checkpoint(left: bytes) -> None:
     stop = threading.Event()
     stop.set()
     request = toy_request(seeds=[0])
     with pytest.raises(Interrupted):
         run(request, stop=stop)
     write_checkpoints([request.directory(0)], 300, [Checkpoint({}, {})])
-    (request.directory(0) / "checkpoint" / "300.npz").write_bytes(b"PK\x03\x04 cut off")
+    (request.directory(0) / "checkpoint" / "300.npz").write_bytes(left)
     with pytest.raises(SolverError, match=r"300.npz .*delete it"):
         run(request)
 

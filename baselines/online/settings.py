@@ -96,17 +96,26 @@ class PPOConfig:
                 )
 
 
-def check(task: Task, config: PPOConfig) -> None:
-    """Refuses a budget that is too small for a single update.
+def check_online(task: Task) -> None:
+    """Refuses tasks of logged data.
 
     Raises:
-        ValueError: if the task has fewer transitions per policy than a batch.
+        ValueError: names the task and what was expected.
     """
     if task.track != "online":
         raise ValueError(
             f"{task.id} is an offline task, expected an online one, such as "
             "ResourceGathering-n25-k3-v0: this solver learns by acting in the environment"
         )
+
+
+def check(task: Task, config: PPOConfig) -> None:
+    """Refuses a budget that is too small for a single update.
+
+    Raises:
+        ValueError: if the task is offline, or has fewer transitions per policy than a batch.
+    """
+    check_online(task)
     if task.transitions < config.batch_size:
         raise ValueError(
             f"{task.transitions} transitions per policy are less than one batch; expected at least "

@@ -37,6 +37,7 @@ from baselines.online.conditioned import Learner
 from baselines.online.conditioned_policies import make_solution
 from baselines.online.conditioned_settings import TASK_SETTINGS, TrainingConfig
 from baselines.online.selection import select
+from baselines.online.settings import check_online
 from baselines.online.trials import try_conditions
 from baselines.settings import check_range
 from rmdp_bench import Interrupted, RunLog, Solution, Task, list_tasks
@@ -125,8 +126,10 @@ def check(task: Task, config: Config) -> None:
     """Refuses a budget that is too small.
 
     Raises:
-        ValueError: if nothing is left for training once the conditions have been tried.
+        ValueError: if the task is offline, or nothing is left for training once the conditions
+            have been tried.
     """
+    check_online(task)
     training, n_candidates, _ = budget(task, config)
     if training < config.batch_size:
         steps = n_candidates * config.n_episodes * task.max_episode_steps

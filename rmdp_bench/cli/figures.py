@@ -24,6 +24,8 @@ from rmdp_bench.population import DynamicsPopulation, TargetPopulation
 from rmdp_bench.results import Result, read_curve
 from rmdp_bench.results.summary import group_results
 from rmdp_bench.solution import Solution, load_solution
+from rmdp_bench.submission.bounded import read_arrays
+from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
 from rmdp_bench.tasks import Task, get_task
 
 Groups = Mapping[str, Mapping[Path, Result]]
@@ -173,10 +175,10 @@ def _draw_offline(task: Task, groups: Groups, out: Path) -> Iterator[Path]:
     yield plotting.plot_agent_returns(returns, labels, path, title=title.replace("_", " "))
     for name, members in groups.items():
         directory, result = min(members.items(), key=lambda item: item[1].seed)
-        with np.load(directory / (result.returns or ""), allow_pickle=False) as arrays:
-            if "factors" not in arrays:
-                continue
-            factors = arrays["factors"].astype(np.float64)
+        arrays = read_arrays(directory / (result.returns or ""), MAX_ARRAY_BYTES)
+        if "factors" not in arrays:
+            continue
+        factors = arrays["factors"].astype(np.float64)
         yield plotting.plot_factors(
             factors,
             _label_parameters(population, range(len(factors))),

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
+
 import minari
 from minari import MinariDataset
 
 from rmdp_bench.datasets.building import building, check_installed, install, is_installed
 from rmdp_bench.datasets.shipped import read_shipped
-from rmdp_bench.datasets.storage import DamagedDataset, dataset_path, read_metadata
+from rmdp_bench.datasets.storage import (
+    HDF5_FILE,
+    METADATA_FILE,
+    DamagedDataset,
+    dataset_path,
+    read_episodes,
+)
 from rmdp_bench.datasets.table import get_dataset
 from rmdp_bench.tasks import Task
 
 
 def load_dataset(dataset: str | Task) -> MinariDataset:
-    """Load a dataset as `minari.load_dataset` does.
+    """Load a dataset as `minari.load_dataset` does, if its content is what its metadata says.
 
     One that the package has is installed into Minari's folder first.
 
@@ -35,10 +44,30 @@ def load_dataset(dataset: str | Task) -> MinariDataset:
             install(entry, read_shipped(entry))
     check_installed(dataset_id)
     try:
-        read_metadata(dataset_id, dataset_path(dataset_id))
+        _check_content(dataset_id)
     except DamagedDataset as error:
         raise ValueError(
             f"{error}; `rmdp-bench datasets build {dataset_id} --force` builds it again"
         ) from error
     loaded: MinariDataset = minari.load_dataset(dataset_id)
     return loaded
+
+
+def _check_content(dataset_id: str) -> None:
+    """Read it all, which takes seconds, once for a file that stays as it is.
+
+    Raises:
+        DamagedDataset: the files are missing, damaged, or not of this dataset.
+    """
+    folder = dataset_path(dataset_id)
+    stamps = []
+    for name in (METADATA_FILE, HDF5_FILE):
+        path = folder / "data" / name
+        stamps.append((path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else None)
+    _check_file(dataset_id, folder, tuple(stamps))
+
+
+@functools.lru_cache(maxsize=32)
+def _check_file(dataset_id: str, folder: Path, stamps: tuple[tuple[int, int] | None, ...]) -> None:
+    del stamps  # another file is another key
+    read_episodes(dataset_id, folder)

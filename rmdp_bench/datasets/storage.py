@@ -211,7 +211,7 @@ def read_metadata(dataset_id: str, folder: Path) -> dict[str, Any]:
     try:
         with h5py.File(path, "r") as file:
             n_episodes = len(file)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # h5py raises either
         raise DamagedDataset(f"cannot read {path}: {error}") from error
     if n_episodes != metadata.get("total_episodes") or n_episodes == 0:
         wanted = metadata.get("total_episodes")

@@ -63,7 +63,7 @@ def read_checkpoint(directory: Path, number: int) -> Checkpoint:
             state = json.loads(archive[_STATE].tobytes())
             names = [name for name in archive.files if name.startswith(_ARRAY)]
             arrays = {name.removeprefix(_ARRAY): archive[name] for name in names}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"cannot read {path} ({error}); delete it to start this seed") from error
     return Checkpoint(arrays, state)
 

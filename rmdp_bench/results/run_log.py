@@ -158,8 +158,11 @@ class RunLog:
     def evaluation_due(self, transitions: int) -> bool:
         """Whether another of the curve's about 20 evenly spaced points is reached.
 
-        They are spread over the task's transitions, or those that the solver means to use.
+        They are spread over the task's transitions, or those that the solver means to use. An
+        offline task has no curve.
         """
+        if self.task.track != "online":
+            return False
         done = max(
             (int(row["transitions"] or 0) for rows in self.curves for row in rows), default=0
         )
@@ -174,8 +177,11 @@ class RunLog:
             solutions: one per seed, with the policies as they are now.
 
         Raises:
-            ValueError: a solution does not fit the task or a policy fails.
+            ValueError: a solution does not fit the task, a policy fails, or the task is offline:
+                there, whoever watches returns during training has tried them in the environment.
         """
+        if self.task.track != "online":
+            raise ValueError(f"{self.task.id} is an offline task: it has no learning curve")
         began = time.perf_counter()
         wall = self.wall_seconds
         self._check_one_per_seed(solutions, "solutions")
