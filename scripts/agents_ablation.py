@@ -1,11 +1,15 @@
 """How a solver of offline tasks fares with the data of fewer agents.
 
     python -m scripts.agents_ablation CartPoleHet-n500-pure-v0
-    python -m scripts.agents_ablation CartPoleHet-n500-pure-v0 --agents 25 100 --episodes 5
+    python -m scripts.agents_ablation CartPoleHet-n500-pure-v0 --agents 25 100 --equal-updates
 
 Runs the solver once for each number of agents, as `rmdp-bench run --set n_agents=N` does, into
 OUT/agents-N, prints a table and writes what is in it to OUT/agents_ablation.json.  What is finished
 there is not run again, and an interrupted run continues.
+
+Fewer agents have fewer transitions, and so a pass over them has fewer gradient steps.  With
+`--equal-updates` there are more passes for it (and the step size is halved after more of them), so
+that fewer data are told apart from less training.
 """
 
 from __future__ import annotations
@@ -21,10 +25,13 @@ import numpy as np
 
 from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.files import write_json
-from rmdp_bench.results import Result, make_request, run
+from rmdp_bench.results import Result, load_solver, make_config, make_request, run
 from rmdp_bench.scoring import standard_error
+from rmdp_bench.tasks import get_task
 
 AGENTS = (25, 50, 100, 250, 500)
+_IN_PASSES = ("n_epochs", "halving_epochs")
+"""Settings that count passes over the data."""
 HEADER = ("agents", "normalised", "each seed", "return of each test agent", "median R2, each seed")
 
 
@@ -50,6 +57,20 @@ def format_row(n_agents: str, row: Mapping[str, Any]) -> str:
     return f"| {n_agents} | {mean} | {seeds} | {returns} | {r2} |"
 
 
+def more_passes(arguments: argparse.Namespace, n_agents: int) -> list[str]:
+    """Settings with which there are as many gradient steps as with the greatest number of agents.
+
+    Raises:
+        ValueError: the solver does not count its training in passes.
+    """
+    task = get_task(arguments.task)
+    config = make_config(load_solver(arguments.solver), task)
+    missing = [name for name in _IN_PASSES if not hasattr(config, name)]
+    if missing:
+        raise ValueError(f"--equal-updates is for solvers with {missing[0]}, such as persim")
+    return [f"{name}={round(getattr(config, name) * AGENTS[-1] / n_agents)}" for name in _IN_PASSES]
+
+
 def main() -> None:
     """Run, and print a row as soon as it is known."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -59,6 +80,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", help="0:3 is 0, 1, 2")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--episodes", type=int, help="of each test agent; the task's if not given")
+    parser.add_argument(
+        "--equal-updates", action="store_true", help="more passes over fewer agents (persim)"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/agents"))
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     arguments = parser.parse_args()
@@ -71,7 +95,11 @@ def main() -> None:
                 n_episodes=arguments.episodes,
                 device=arguments.device,
                 out=arguments.out / f"agents-{n_agents}",
-                settings=[*arguments.settings, f"n_agents={n_agents}"],
+                settings=[
+                    *arguments.settings,
+                    *(more_passes(arguments, n_agents) if arguments.equal_updates else ()),
+                    f"n_agents={n_agents}",
+                ],
             )
             for n_agents in arguments.agents
         }
