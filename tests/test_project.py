@@ -432,6 +432,9 @@ def test_ablation_over_agents_on_the_page_is_the_stored_one() -> None:
     rows["500"] = agents_ablation.summarise([read_result(path) for path in records])
     lines = [agents_ablation.format_row(n_agents, row) for n_agents, row in rows.items()]
     assert len(lines) == 5 and "\n".join(lines) + "\n\n" in page
+    rows = read_json(ROOT / "benchmarks/results/agents_ablation_equal_updates.json")["agents"]
+    lines = [agents_ablation.format_row(n_agents, row) for n_agents, row in rows.items()]
+    assert len(lines) == 2 and "\n".join(lines) + "\n\n" in page
 
 
 def read_benchmark(name: str) -> list[dict[str, str]]:
