@@ -58,7 +58,7 @@ def format_row(n_agents: str, row: Mapping[str, Any]) -> str:
 
 
 def more_passes(arguments: argparse.Namespace, n_agents: int) -> list[str]:
-    """Settings with which there are as many gradient steps as with the greatest number of agents.
+    """Settings with which there are about as many gradient steps as with all agents.
 
     Raises:
         ValueError: the solver does not count its training in passes.
