@@ -64,6 +64,8 @@ def more_passes(arguments: argparse.Namespace, n_agents: int) -> list[str]:
         ValueError: the solver does not count its training in passes.
     """
     task = get_task(arguments.task)
+    if n_agents < 1:
+        raise ValueError(f"--agents is {n_agents}, expected at least 1")
     config = make_config(load_solver(arguments.solver), task)
     missing = [name for name in _IN_PASSES if not hasattr(config, name)]
     if missing:

@@ -527,8 +527,9 @@ def test_compiled_loops_can_be_left_out(trained: Any) -> None:
     config, solution = trained
     ensemble = solution.adapt.__self__.ensemble
     for compiled in (True, False):
-        ensemble.config = dataclasses.replace(config, compiled=compiled)
-        assert all((own._tables is not None) == compiled for own in ensemble.simulators())
+        settings = dataclasses.replace(config, compiled=compiled)
+        own = Ensemble(TASK, settings, ensemble.model, ensemble.losses)
+        assert all((each._tables is not None) == compiled for each in own.simulators())
 
 
 def test_layers_for_discrete_actions_are_refused() -> None:

@@ -202,7 +202,7 @@ class PessimisticModel:
         return following
 
     def alone(self, member: int) -> PessimisticModel:
-        """A copy that predicts with one member's ensemble, and knows of no threshold."""
+        """A copy with one member's ensemble, for `predict`: thresholds stay those of all."""
         one = slice(member, member + 1)
         own = copy.copy(self)
         own.mean, own.scale = self.mean[one], self.scale[one]

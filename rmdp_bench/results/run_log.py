@@ -140,7 +140,7 @@ class RunLog:
 
     @property
     def reached(self) -> str:
-        """How far the last checkpoint is, in words."""
+        """How far training is, in words."""
         return f"{self.transitions:,} of {self._total:,} {self._unit}"
 
     @property
