@@ -57,20 +57,22 @@ def format_row(n_agents: str, row: Mapping[str, Any]) -> str:
     return f"| {n_agents} | {mean} | {seeds} | {returns} | {r2} |"
 
 
-def more_passes(arguments: argparse.Namespace, n_agents: int) -> list[str]:
-    """Settings with which there are about as many gradient steps as with all agents.
+def settings_for(arguments: argparse.Namespace, n_agents: int) -> list[str]:
+    """Settings of the run for a number of agents.
 
     Raises:
-        ValueError: the solver does not count its training in passes.
+        ValueError: a setting is wrong, or passes are wanted that the solver does not have.
     """
-    task = get_task(arguments.task)
-    if n_agents < 1:
-        raise ValueError(f"--agents is {n_agents}, expected at least 1")
-    config = make_config(load_solver(arguments.solver), task)
+    settings = [*arguments.settings, f"n_agents={n_agents}"]
+    if not arguments.equal_updates:
+        return settings
+    config = make_config(load_solver(arguments.solver), get_task(arguments.task), settings)
     missing = [name for name in _IN_PASSES if not hasattr(config, name)]
     if missing:
         raise ValueError(f"--equal-updates is for solvers with {missing[0]}, such as persim")
-    return [f"{name}={round(getattr(config, name) * AGENTS[-1] / n_agents)}" for name in _IN_PASSES]
+    passes = {name: round(getattr(config, name) * AGENTS[-1] / n_agents) for name in _IN_PASSES}
+    others = [text for text in settings if text.partition("=")[0] not in passes]
+    return [*others, *(f"{name}={value}" for name, value in passes.items())]
 
 
 def main() -> None:
@@ -85,9 +87,13 @@ def main() -> None:
     parser.add_argument(
         "--equal-updates", action="store_true", help="more passes over fewer agents (persim)"
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/agents"))
+    parser.add_argument("--out", type=Path, help="runs/agents, or runs/agents-equal-updates")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     arguments = parser.parse_args()
+    if arguments.out is None:
+        arguments.out = Path(
+            "runs/agents-equal-updates" if arguments.equal_updates else "runs/agents"
+        )
     try:
         requests = {
             n_agents: make_request(
@@ -97,11 +103,7 @@ def main() -> None:
                 n_episodes=arguments.episodes,
                 device=arguments.device,
                 out=arguments.out / f"agents-{n_agents}",
-                settings=[
-                    *arguments.settings,
-                    *(more_passes(arguments, n_agents) if arguments.equal_updates else ()),
-                    f"n_agents={n_agents}",
-                ],
+                settings=settings_for(arguments, n_agents),
             )
             for n_agents in arguments.agents
         }

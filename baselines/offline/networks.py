@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -63,19 +63,16 @@ class MemberMLP(nn.Module):
 
     def member(self, m: int) -> MemberMLP:
         """A copy of member m alone, on the CPU."""
-        alone = MemberMLP(self.sizes, [torch.Generator()], activation=self.activation)
-        with torch.no_grad():
-            for own, parameter in zip(alone.parameters(), self.parameters(), strict=True):
-                own.copy_(parameter[m : m + 1])
-        return alone
+        return take_members(self, slice(m, m + 1)).cpu()
 
 
 def take_members(module: AnyModule, members: slice) -> AnyModule:
     """A copy of a module with some members alone: those rows of all its parameters."""
-    taken = copy.deepcopy(module)
-    for parameter in taken.parameters():
-        parameter.data = parameter.data[members].clone()
-    return taken
+    rows: dict[int, Any] = {  # what the copy has in their place, so that no other row is copied
+        id(parameter): nn.Parameter(parameter.detach()[members].clone(), parameter.requires_grad)
+        for parameter in module.parameters()
+    }
+    return copy.deepcopy(module, rows)
 
 
 def two_values(critics: nn.Module, observations: Tensor, actions: Tensor) -> Tensor:

@@ -59,15 +59,16 @@ def _check_content(dataset_id: str) -> None:
     Raises:
         DamagedDataset: the files are missing, damaged, or not of this dataset.
     """
-    folder = dataset_path(dataset_id)
-    stamps = []
-    for name in (METADATA_FILE, HDF5_FILE):
-        path = folder / "data" / name
-        stamps.append((path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else None)
+    folder = dataset_path(dataset_id).resolve()
+    stamps: list[int] = []
+    for path in (folder / "data" / name for name in (METADATA_FILE, HDF5_FILE)):
+        if path.exists():
+            about = path.stat()
+            stamps += [about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
     _check_file(dataset_id, folder, tuple(stamps))
 
 
 @functools.lru_cache(maxsize=32)
-def _check_file(dataset_id: str, folder: Path, stamps: tuple[tuple[int, int] | None, ...]) -> None:
+def _check_file(dataset_id: str, folder: Path, stamps: tuple[int, ...]) -> None:
     del stamps  # another file is another key
     read_episodes(dataset_id, folder)
