@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Before torch is imported, and for the processes that tests start. Threads of OpenMP wait for each
+# other after every small tensor: on a machine with other work this took 20 times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
