@@ -23,8 +23,8 @@ from rmdp_bench.cli import main
 from rmdp_bench.datasets import DATASETS
 from rmdp_bench.results import SOLVERS, make_request, run
 from rmdp_bench.tasks import get_task, list_tasks
+from tests.checkout import ROOT, SUBMISSIONS, needs_submissions
 
-ROOT = Path(__file__).resolve().parent.parent
 TOY = str(ROOT / "tests" / "toy_solver.py")
 TASK = "ResourceGathering-n25-k3-v0"
 DATASET = "rmdp/cartpole-het/random-v0"
@@ -461,10 +461,11 @@ def test_plot(finished: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") for path in printed)
 
 
+@needs_submissions
 def test_plot_of_a_velocity_task(capfd: pytest.CaptureFixture[str]) -> None:
     """From stored runs: welfare of their records, and the ceiling, are in the picture's words."""
     task = "HalfCheetahVel-n100-k1-v0"
-    runs = ROOT / "leaderboards/submissions/reference-universal" / task / "universal"
+    runs = SUBMISSIONS / "reference-universal" / task / "universal"
     assert main(["plot", str(runs), "--out", "figures"]) == 0
     names = [Path(path).name for path in capfd.readouterr().out.splitlines()]
     assert names == [

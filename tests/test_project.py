@@ -30,8 +30,8 @@ from rmdp_bench.scoring import standard_error
 from rmdp_bench.tasks import get_task
 from scripts import agents_ablation
 from scripts.show_offline_table import format_tables
+from tests.checkout import ROOT, needs_submissions, tracked_files
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ONLINE_PAGE = (ROOT / "baselines/online/README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -44,17 +44,6 @@ ORDER = (
     *("leaderboard", "plotting", "cli"),
 )
 PUBLIC_MODULES = tuple(name for name in ORDER if name != "files")
-
-
-def tracked_files(*patterns: str) -> list[Path]:
-    listing = subprocess.run(
-        ["git", "ls-files", "-z", "--", *patterns],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return [ROOT / name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
 
 
 def module_name(path: Path) -> str:
@@ -218,6 +207,7 @@ def test_datasets_in_the_readme_are_those_of_the_table(capsys: pytest.CaptureFix
     assert capsys.readouterr().out in README
 
 
+@needs_submissions
 @pytest.mark.parametrize("page", ["README.md", "baselines/online/README.md"])
 def test_readme_names_existing_files(page: str) -> None:
     path = ROOT / page
@@ -346,6 +336,7 @@ def test_policies_do_not_name_the_source_files_that_made_them() -> None:
     assert [path for path in files if name.search(path.read_bytes())] == []
 
 
+@needs_submissions
 def test_results_in_the_readme_are_those_of_the_leaderboard() -> None:
     expected = []
     for table in build_tables(ROOT / "leaderboards"):
@@ -362,6 +353,7 @@ def test_results_in_the_readme_are_those_of_the_leaderboard() -> None:
     )
 
 
+@needs_submissions
 def test_offline_table_on_the_page_is_that_of_the_leaderboard() -> None:
     page = (ROOT / "baselines/offline/README.md").read_text(encoding="utf-8")
     for world, lines in format_tables(ROOT / "leaderboards").items():
@@ -404,6 +396,7 @@ def test_speeds_in_the_readme_are_those_of_the_benchmark() -> None:
         assert rest.split() == expected.split()
 
 
+@needs_submissions
 def test_critics_on_the_page_are_compared_by_their_curves() -> None:
     page = (ROOT / "baselines/online/README.md").read_text(encoding="utf-8")
     welfare = []
@@ -424,6 +417,7 @@ def test_critics_on_the_page_are_compared_by_their_curves() -> None:
     assert f"overlap at {overlap.sum()} of the {len(overlap)} points" in page
 
 
+@needs_submissions
 def test_ablation_over_agents_on_the_page_is_the_stored_one() -> None:
     page = (ROOT / "baselines/offline/README.md").read_text(encoding="utf-8")
     rows = read_json(ROOT / "benchmarks/results/agents_ablation.json")["agents"]
@@ -503,6 +497,7 @@ def test_stored_results_follow_from_the_raw_numbers(record: Path) -> None:
     assert result.social_welfare == pytest.approx(returns.mean())
 
 
+@needs_submissions
 def test_splits_on_the_page_of_the_online_solvers_are_those_of_the_stored_runs() -> None:
     """What welfare loses by the split alone, and the agents whom the optimum leaves out."""
     task = get_task("HalfCheetahVel-n100-k5-v0")
