@@ -27,6 +27,8 @@ from rmdp_bench.results.checkpoints import list_checkpoints
 from rmdp_bench.solution import load_solution, save_solution
 from rmdp_bench.tasks import get_task
 
+pytestmark = pytest.mark.arithmetic
+
 TASK = get_task("CartPoleHet-n500-pure-v0")
 GAMMA = 0.5
 SMALL: dict[str, Any] = {"hidden_dims": (32, 32), "learning_rate": 1e-2}

@@ -25,6 +25,8 @@ from rmdp_bench.offline import N_FORCED, N_OPEN_LOOP, OfflineSolution, heldout_e
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.tasks import get_task
 
+pytestmark = pytest.mark.arithmetic
+
 TASK = get_task("CartPoleHet-n500-pure-v0")
 CHEETAH_TASK = get_task("HalfCheetahHet-n500-pure-v0")
 SMALL: dict[str, Any] = {

@@ -20,6 +20,8 @@ from baselines.online.learner import Learner
 from baselines.online.settings import PPOConfig
 from tests.test_learner import TASKS, even_rule, small_task
 
+pytestmark = pytest.mark.arithmetic
+
 # Sizes that no power of two divides, so that no remainder of a loop is left out.
 ODD: dict[str, Any] = {
     "hidden_size": 13,

@@ -190,7 +190,7 @@ def test_a_disk_that_cannot_hold_the_files(built: DatasetEntry) -> None:
         f"sys.exit(main(['datasets', 'build', '{CART_POLE}', '--force']))"
     )
     process = command([], code=code)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=600)
     assert process.returncode == 2
     assert len(error.splitlines()) == 2
     message = error.splitlines()[1]
@@ -493,5 +493,5 @@ def test_progress_in_a_terminal() -> None:
             text += part
     except OSError:  # Linux's way to say that the other side was closed
         pass
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=600) == 0
     assert CART_POLE.encode() in text and b"100%" in text

@@ -315,7 +315,7 @@ def test_behaviour_cloning_example() -> None:
     load_dataset("rmdp/cartpole-het/pure-v0")
     example = Path(__file__).resolve().parent.parent / "examples" / "behaviour_cloning.py"
     process = command([], code=example.read_text())
-    output, error = process.communicate(timeout=200)
+    output, error = process.communicate(timeout=600)
     assert (process.returncode, error) == (0, "")
     scores = [float(line.split()[-1]) for line in output.splitlines()]
     assert len(scores) == 5

@@ -14,6 +14,8 @@ from baselines.online.preferences import WeightConditions
 from rmdp_bench import LinearPopulation
 from rmdp_bench.tasks import get_task
 
+pytestmark = pytest.mark.arithmetic
+
 TASK = get_task("ResourceGathering-n25-k2-v0")
 SMALL: dict[str, Any] = {"n_envs": 4, "batch_size": 1024, "minibatch_size": 256}
 

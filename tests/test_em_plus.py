@@ -24,6 +24,8 @@ from rmdp_bench.tasks import get_task
 from scripts.em_plus_ablation import changes_something, make_variants
 from tests.point_world import point_task
 
+pytestmark = pytest.mark.arithmetic
+
 SMALL: dict[str, Any] = {"batch_size": 64, "minibatch_size": 16, "n_envs": 2, "n_epochs": 2}
 WORDS = ("without", "with")
 TARGETS = np.array([0.0, 0.1, 0.2, 2.0, 2.1, 5.0])

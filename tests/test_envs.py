@@ -311,7 +311,7 @@ def run_python(code: str) -> str:
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         env={**os.environ, "PYTHONPATH": str(Path(rmdp_bench.__file__).parents[1])},
     )

@@ -23,6 +23,8 @@ from baselines.online.settings import PPOConfig, check
 from baselines.online.updates import slope_through_normalization
 from rmdp_bench.tasks import Task, get_task
 
+pytestmark = pytest.mark.arithmetic
+
 SMALL: dict[str, Any] = {"n_envs": 2, "batch_size": 64, "minibatch_size": 16, "n_epochs": 2}
 TASKS = ["ResourceGathering-n25-k3-v0", "HopperVel-n100-k2-v0"]
 

@@ -39,6 +39,8 @@ from rmdp_bench.results.checkpoints import list_checkpoints
 from rmdp_bench.solution import Policy, load_solution, save_solution
 from rmdp_bench.tasks import get_task
 
+pytestmark = pytest.mark.arithmetic
+
 STEP = 0.1
 TINY = MorelConfig(
     model_hidden_size=16,

@@ -28,6 +28,8 @@ from tests.test_learner import SMALL, even_rule, small_task
 from tests.test_online_solvers import SETTINGS
 from tests.test_online_solvers import SMALL as SOLVER_SMALL
 
+pytestmark = pytest.mark.arithmetic
+
 TARGETS = TargetPopulation.uniform(300, 4.0, seed=3)
 HOPPER, RESOURCES = "HopperVel-n100-k2-v0", "ResourceGathering-n25-k3-v0"
 

@@ -25,6 +25,8 @@ from rmdp_bench.results.solvers import SOLVERS
 from rmdp_bench.tasks import Task, get_task
 from tests.point_world import TARGETS, point_task
 
+pytestmark = pytest.mark.arithmetic
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "em": {},
     "em_plus": {},

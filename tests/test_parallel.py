@@ -72,7 +72,7 @@ def test_importing_the_package_registers_with_pettingzoo() -> None:
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
         env={**os.environ, "PYTHONPATH": str(Path(rmdp_bench.__file__).parents[1])},
     ).stdout

@@ -24,6 +24,8 @@ from rmdp_bench.results.checkpoints import list_checkpoints
 from rmdp_bench.solution import load_solution, save_solution
 from rmdp_bench.tasks import get_task
 
+pytestmark = pytest.mark.arithmetic
+
 TASK = get_task("CartPoleHet-n500-pure-v0")
 GENERATION = GenerationConfig(
     n_trajectories=40, trajectory_length=8, first_share=0.5, exploration=0.5, longest_hold=4.0

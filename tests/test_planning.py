@@ -32,6 +32,8 @@ from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.results import RunLog
 from rmdp_bench.tasks import get_task
 
+pytestmark = pytest.mark.arithmetic
+
 CART_POLE, MOUNTAIN_CAR, HALF_CHEETAH = (
     f"rmdp/{name}Het-n500-v0" for name in ("CartPole", "MountainCar", "HalfCheetah")
 )

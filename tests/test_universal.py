@@ -26,6 +26,8 @@ from rmdp_bench.results.progress import NoDisplay
 from rmdp_bench.tasks import Task, get_task
 from tests.point_world import N_STEPS, TARGETS, point_task
 
+pytestmark = pytest.mark.arithmetic
+
 SMALL: dict[str, Any] = {
     "hidden_size": 32,
     "n_envs": 8,

@@ -210,7 +210,7 @@ def render(mode: str, n_envs: int, name: str = NAMES["hopper"][0]) -> str:
     environment["PYTHONPATH"] = str(Path(rmdp_bench.__file__).parents[1])
     command = [sys.executable, "-c", RENDER, mode, str(n_envs), name]
     result = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, env=environment
+        command, capture_output=True, text=True, timeout=600, check=False, env=environment
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
