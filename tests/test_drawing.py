@@ -11,12 +11,17 @@ import numpy as np
 import pytest
 
 import rmdp_bench
-from tests.test_envs import ONE_PER_WORLD, EnvironmentEntry, assert_same
+from rmdp_bench.envs import EnvironmentEntry
+from tests.test_envs import ONE_PER_WORLD, assert_same
 
 CHEETAH = "rmdp/HalfCheetahVel-n100-v0"
-ROBOTS = [param for param in ONE_PER_WORLD if "Vel" in param.id]
-ROBOTS += [param for param in ONE_PER_WORLD if param.id.startswith("rmdp/HalfCheetahHet")]
-SIZE = {"width": 64, "height": 48}
+ROBOTS = [
+    param
+    for param in ONE_PER_WORLD
+    if param.values[0].entry_point.endswith(("VelocityEnv", "HalfCheetahHetEnv"))  # type: ignore[union-attr]
+]
+ROBOT_IDS = [param.id for param in ROBOTS]
+SIZE: dict[str, Any] = {"width": 64, "height": 48}
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +36,7 @@ def make() -> Iterator[Callable[..., Any]]:
     made = []
 
     def make_one(env_id: str, *, seed: int | None = 0, **keywords: Any) -> Any:
-        robot = "Vel" in env_id or env_id.startswith("rmdp/HalfCheetahHet")
-        size = SIZE if robot else {}
+        size = SIZE if env_id in ROBOT_IDS else {}
         env = gym.make(env_id, render_mode="rgb_array", **{**size, **keywords})
         made.append(env)
         if seed is not None:

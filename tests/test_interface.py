@@ -43,6 +43,7 @@ def test_options_that_mean_nothing_are_refused(entry: EnvironmentEntry) -> None:
         env.reset(seed=0)
         expected = env.reset()
         env.reset(seed=0)
+        options: Any
         for options in ({"agnet": 3}, {"agent": 0, "Agent": 1}, {"population_seed": 1}, {0: 1}):
             with pytest.raises(ValueError, match="unknown option"):
                 env.reset(seed=1, options=options)

@@ -189,9 +189,10 @@ def test_bad_settings(robot: str, keywords: dict[str, Any], message: str) -> Non
 )
 def test_keywords_of_other_robots(robot: str, name: str) -> None:
     message = f"unexpected keyword argument '{name}'; accepted are .*reset_noise_scale"
+    keywords: dict[str, Any] = {name: 1}
     for make in (gym.make, gym.make_vec):
         with pytest.raises(TypeError, match=message):
-            make(NAMES[robot][0], **{name: 1})
+            make(NAMES[robot][0], **keywords)
 
 
 @pytest.mark.parametrize("n_threads", [0, -1, 1.5, True, "two"])

@@ -158,14 +158,14 @@ if sys.version_info < (3, 14):  # MO-Gymnasium needs pygame, which has no wheel 
 
     def test_mo_gymnasium_sums_the_rewards_of_skipped_steps() -> None:
         """It asks the unwrapped environment for `reward_dim`."""
-        skipping = MOMaxAndSkipObservation(VectorReward(gym.make(GRID)), skip=3)
+        skipping: Any = MOMaxAndSkipObservation(VectorReward(gym.make(GRID)), skip=3)
         plain = VectorReward(gym.make(GRID))
         for env in (skipping, plain):
             env.reset(seed=0)
         for env, action in ((skipping, 3), (plain, 3), (plain, 3), (plain, 3)):
             env.step(action)
         expected = sum(plain.step(action)[1] for action in (2, 2))  # to home
-        reward: Any = skipping.step(2)[1]
+        reward = skipping.step(2)[1]
         np.testing.assert_allclose(reward, expected)
         assert reward.sum() > 0.0
 
