@@ -144,7 +144,7 @@ def test_an_environment_without_agent_rewards_is_refused(wrap: Any) -> None:
 
 if sys.version_info < (3, 14):  # MO-Gymnasium needs pygame, which has no wheel for 3.14
     from mo_gymnasium.wrappers.vector.wrappers import MOSyncVectorEnv
-    from mo_gymnasium.wrappers.wrappers import LinearReward
+    from mo_gymnasium.wrappers.wrappers import LinearReward, MOMaxAndSkipObservation
 
     def test_mo_gymnasium_scalarises_a_vector_reward() -> None:
         weights = np.random.default_rng(0).random(100)
@@ -155,6 +155,19 @@ if sys.version_info < (3, 14):  # MO-Gymnasium needs pygame, which has no wheel 
             action = plain.action_space.sample()
             info = plain.step(action)[4]
             assert linear.step(action)[1] == pytest.approx(info["agent_rewards"] @ weights)
+
+    def test_mo_gymnasium_sums_the_rewards_of_skipped_steps() -> None:
+        """It asks the unwrapped environment for `reward_dim`."""
+        skipping: Any = MOMaxAndSkipObservation(VectorReward(gym.make(GRID)), skip=3)
+        plain = VectorReward(gym.make(GRID))
+        for env in (skipping, plain):
+            env.reset(seed=0)
+        for env, action in ((skipping, 3), (plain, 3), (plain, 3), (plain, 3)):
+            env.step(action)
+        expected = sum(plain.step(action)[1] for action in (2, 2))  # to home
+        reward = skipping.step(2)[1]
+        np.testing.assert_allclose(reward, expected)
+        assert reward.sum() > 0.0
 
     def test_mo_gymnasium_vectorises_a_vector_reward() -> None:
         make_envs: Any = [lambda: VectorReward(gym.make(ROBOT)) for _ in range(3)]
