@@ -22,10 +22,10 @@ from baselines.offline.networks import make_generators
 from baselines.offline.planning import action_space
 from baselines.offline.replay import MemberKey, Replay
 from baselines.offline.stages import TrainingLog
-from baselines.onnx_export import export_module
 from baselines.settings import check_range
 from baselines.threads import one_thread
 from rmdp_bench.datasets import Episode
+from rmdp_bench.export import export_module
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.solution import Solution
