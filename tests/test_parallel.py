@@ -196,7 +196,6 @@ def bad_assignment(row: list[float]) -> list[list[float]]:
         (GRID, 2, {"assignment": bad_assignment([1.5, -0.5])}, r"assignment\[24\]"),
         (GRID, 2, {"assignment": bad_assignment([np.nan, 1.0])}, r"assignment\[24\]"),
         (GRID, 2, {"render_mode": "human"}, "render_mode"),
-        (GRID, 2, {"robot": "ant"}, "robot"),
         (POLES, 2, {}, "use heterogeneous_parallel_env"),
     ],
 )
@@ -262,7 +261,6 @@ def test_heterogeneous_agents_are_the_test_agents_unless_chosen() -> None:
         (POLES, [0.5], {}, r"agents is \[0.5\]"),
         (POLES, ["first"], {}, r"agents is \['first'\]"),
         (POLES, [0], {"render_mode": "human"}, "render_mode"),
-        (POLES, [0], {"robot": "ant"}, "robot"),
     ],
 )
 def test_bad_choices_of_agents_are_refused(

@@ -183,7 +183,6 @@ def test_bad_state_is_refused(name: str, value: Any) -> None:
         {"population_seed": -1},
         {"population_seed": "0"},
         {"render_mode": "svg"},
-        {"grid_size": 5},
     ],
 )
 def test_bad_arguments_are_refused(kwargs: dict[str, Any]) -> None:
@@ -191,6 +190,13 @@ def test_bad_arguments_are_refused(kwargs: dict[str, Any]) -> None:
         ResourceGatheringEnv(**kwargs)
     with pytest.raises(ValueError, match=str(next(iter(kwargs)))):
         ResourceGatheringVectorEnv(2, **kwargs)
+
+
+def test_unknown_arguments_are_refused() -> None:
+    with pytest.raises(TypeError, match="grid_size"):
+        ResourceGatheringEnv(grid_size=5)
+    with pytest.raises(TypeError, match="grid_size"):
+        ResourceGatheringVectorEnv(2, grid_size=5)
 
 
 @pytest.mark.parametrize("action", [4, -1, 0.0, np.nan, [0, 1], "up", None])

@@ -163,10 +163,10 @@ def test_rows_do_not_disturb_each_other() -> None:
         ("hopper", {"healthy_z_range": 0.5}, "healthy_z_range is 0.5"),
         ("hopper", {"healthy_angle_range": (0.0, np.nan)}, "healthy_angle_range is"),
         ("hopper", {"healthy_state_range": (0, 1, 2)}, r"healthy_state_range is \(0, 1, 2\)"),
-        ("walker2d", {"healthy_state_range": (0, 1)}, "unknown keyword 'healthy_state_range'"),
-        ("ant", {"healthy_angle_range": (0, 1)}, "unknown keyword 'healthy_angle_range'"),
-        ("half_cheetah", {"healthy_z_range": (0, 1)}, "accepted are .*reset_noise_scale"),
-        ("half_cheetah", {"frame_skip": 1}, "unknown keyword 'frame_skip'"),
+        ("half_cheetah", {"camera_name": "side"}, r"camera_name is 'side', .* one of \['track'\]"),
+        ("ant", {"camera_name": 0}, "camera_name is 0"),
+        ("hopper", {"width": 0}, "width is 0, expected an integer from 1 to 8192"),
+        ("hopper", {"height": 480.0}, "height is 480.0"),
         ("half_cheetah", {"robot": "snail"}, "robot is 'snail', expected one of half_cheetah, ant"),
         ("half_cheetah", {"n_agents": 0}, "n_agents is 0"),
         ("half_cheetah", {"target_bound": -1.0}, "bound is -1.0"),
@@ -176,6 +176,22 @@ def test_bad_settings(robot: str, keywords: dict[str, Any], message: str) -> Non
     for make in (gym.make, gym.make_vec):
         with pytest.raises(ValueError, match=message):
             make(NAMES[robot][0], **keywords)
+
+
+@pytest.mark.parametrize(
+    ("robot", "name"),
+    [
+        ("walker2d", "healthy_state_range"),
+        ("ant", "healthy_angle_range"),
+        ("half_cheetah", "healthy_z_range"),
+        ("half_cheetah", "frame_skip"),
+    ],
+)
+def test_keywords_of_other_robots(robot: str, name: str) -> None:
+    message = f"unexpected keyword argument '{name}'; accepted are .*reset_noise_scale"
+    for make in (gym.make, gym.make_vec):
+        with pytest.raises(TypeError, match=message):
+            make(NAMES[robot][0], **{name: 1})
 
 
 @pytest.mark.parametrize("n_threads", [0, -1, 1.5, True, "two"])

@@ -17,6 +17,7 @@ reset.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import gymnasium as gym
@@ -33,6 +34,7 @@ from rmdp_bench.envs.checks import (
     as_array,
     check_autoreset_mode,
     check_max_episode_steps,
+    check_options,
     check_render_mode,
 )
 from rmdp_bench.envs.world import (
@@ -60,6 +62,11 @@ __all__ = [
 
 WorldT = TypeVar("WorldT", bound=World)
 
+_SHARED = ("population", "render_mode", "spec", "reward_dim")
+"""Attributes of the single form that all rows of a vector form have in common."""
+_OF_A_ROW = ("observation_space", "action_space", "metadata", "np_random_seed", "render")
+"""Its other attributes that a vector form has for each row."""
+
 
 class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
     """A world with one row as a Gymnasium environment.
@@ -85,16 +92,23 @@ class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
         self.action_space = world.action_space
         self._check_actions = ActionCheck(world.action_space)
         self._row = np.zeros(1, dtype=np.int64)
+        self._needs_reset = True
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
-        """Start an episode; `options` are not used."""
+        """Start an episode.
+
+        Raises:
+            ValueError: options; there are none.
+        """
+        check_options(options, ())
         return self._reset(seed, None)
 
     def _reset(self, seed: int | None, agents: Rows | None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
         details = self.world.start(self._row, [self.np_random], agents)
+        self._needs_reset = False
         if self.render_mode == "human":
             self.render()
         return self.world.observe(self._row)[0], info_of_row(details)
@@ -104,13 +118,19 @@ class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
 
         Raises:
             ValueError: the action has the wrong dtype or shape, or is NaN or out of range.
+            gymnasium.error.ResetNeeded: before the first reset, or after the step that terminated.
         """
+        if self._needs_reset:
+            raise ResetNeeded(
+                "the episode has terminated, or none has begun: call reset() before step()"
+            )
         actions = self._check_actions(as_array(action)[np.newaxis], self._row, 1)
         rewards, terminated, details = self.world.advance(self._row, actions)
+        self._needs_reset = bool(terminated[0])
         if self.render_mode == "human":
             self.render()
         observation = self.world.observe(self._row)[0]
-        return observation, float(rewards[0]), bool(terminated[0]), False, info_of_row(details)
+        return observation, float(rewards[0]), self._needs_reset, False, info_of_row(details)
 
     def render(self) -> Any:
         """Render in the mode the environment was made with; None without one."""
@@ -124,14 +144,20 @@ class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
 
         The step count of a TimeLimit wrapper is not part of it: the wrapper keeps it.
         """
-        return {**self.world.get_state(), "generator": encode_generators([self.np_random])}
+        return {
+            **self.world.get_state(),
+            "generator": encode_generators([self.np_random]),
+            "needs_reset": np.array([self._needs_reset]),
+        }
 
     def set_state(self, state: Mapping[str, Array]) -> None:
         """Restore `get_state` of an environment of the same id: it continues bit for bit."""
         rest = dict(state)
         (generator,) = decode_generators(_take(rest, "generator", (1, 6)))
+        needs_reset = _take(rest, "needs_reset", (1,))
         self.world.set_state(rest)
         self.np_random = generator
+        self._needs_reset = bool(needs_reset[0])
 
     def close(self) -> None:
         """Close the windows."""
@@ -139,7 +165,12 @@ class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
 
 
 class RepresentedEnv(WorldEnv[RepresentedWorld]):
-    """The single form of a represented MDP."""
+    """The single form of a represented MDP.
+
+    `unwrapped.reward_space` and `unwrapped.reward_dim` describe the rewards of all agents, as
+    MO-Gymnasium's wrappers expect it. Through wrappers (`get_wrapper_attr`), as TorchRL reads it,
+    an environment has a `reward_space` only where `step` returns such rewards: `VectorReward`.
+    """
 
     population: Population
 
@@ -147,6 +178,25 @@ class RepresentedEnv(WorldEnv[RepresentedWorld]):
     def reward_space(self) -> gym.spaces.Box:
         """Bounds of `info["agent_rewards"]`, Box (n,) float64, percent."""
         return self.world.reward_space
+
+    @property
+    def reward_dim(self) -> int:
+        """Number of agents n."""
+        return self.population.n_agents
+
+    def has_wrapper_attr(self, name: str) -> bool:
+        """Whether wrappers see an attribute; not the `reward_space`."""
+        return name != "reward_space" and super().has_wrapper_attr(name)
+
+    def get_wrapper_attr(self, name: str) -> Any:
+        """Give an attribute to wrappers.
+
+        Raises:
+            AttributeError: there is none, or it is the `reward_space`.
+        """
+        if name == "reward_space":
+            raise AttributeError("the reward is a number; VectorReward has a reward_space")
+        return super().get_wrapper_attr(name)
 
 
 class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
@@ -209,6 +259,8 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         self._has_reset = np.zeros(self.num_envs, dtype=np.bool_)
         self._autoreset = np.zeros(self.num_envs, dtype=np.bool_)
         """Rows whose episode has ended and that have not been reset since."""
+        self._set_by_user: dict[str, list[Any]] = {}
+        """Values of `set_attr`, one for each row."""
 
     @property
     def np_random(self) -> Any:
@@ -237,20 +289,20 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         Args:
             seed: s: row r is seeded with s + r; a sequence: one seed per row, None to go on with
                 the row's generator; None: every row goes on with its own.
-            options: only "reset_mask" is used.
+            options: {"reset_mask": mask} or none.
 
         Raises:
-            ValueError: a sequence of seeds of another length, or a mask of another shape or
-                without a True.
+            ValueError: a sequence of seeds of another length, an unknown option, or a mask of
+                another shape or without a True.
             TypeError: the mask is not a boolean array.
             gymnasium.error.ResetNeeded: a row outside the mask was never reset.
         """
-        return self._reset(seed, options, None)
+        return self._reset(seed, check_options(options, ("reset_mask",)), None)
 
     def _reset(
         self,
         seed: int | Sequence[int | None] | None,
-        options: dict[str, Any] | None,
+        options: Mapping[str, Any],
         agents: Rows | None,
     ) -> tuple[Array, dict[str, Any]]:
         """Reset; `agents` (E,): those who shall live in the rows that are reset."""
@@ -337,11 +389,76 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
 
     def render(self) -> tuple[Any, ...] | None:
         """Render every row in the mode the environment was made with; None without one."""
-        mode = self.render_mode
-        if mode is None:
+        if self.render_mode is None:
             gym.logger.warn("render() without a render_mode: pass one to gym.make_vec")
             return None
-        return tuple(self.world.render(row, mode) for row in range(self.num_envs))
+        return self.call("render")
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Give an attribute of every row, or what a method of it returns, as SyncVectorEnv does.
+
+        Args:
+            name: of an attribute of the single form: its spaces, `population`, `metadata`,
+                `render_mode`, `spec`, `np_random`, `np_random_seed`, `reward_dim`; `render`; or
+                what `set_attr` has set.
+            *args: of the method, the same for all rows.
+            **kwargs: of the method, the same for all rows.
+
+        Raises:
+            ValueError: a method that changes the rows; the vector form has its own.
+            AttributeError: no such attribute.
+        """
+        if name in ("reset", "step", "close", "get_state", "set_state"):
+            raise ValueError(f"call({name!r}) is for {name}() of the vector environment itself")
+        found = [self._attribute(row, name) for row in range(self.num_envs)]
+        return tuple(value(*args, **kwargs) if callable(value) else value for value in found)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """Give an attribute of every row; see `call`."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute of every row, which is then there for `get_attr`, as SyncVectorEnv does.
+
+        Args:
+            name: `np_random`, or a name of the caller's own.
+            values: a list or tuple of one for each row, or one for all.
+
+        Raises:
+            ValueError: values of another number, or an attribute that the rows share.
+        """
+        if not isinstance(values, list | tuple):
+            values = [values] * self.num_envs
+        if len(values) != self.num_envs:
+            raise ValueError(
+                f"{len(values)} values for {name!r}, expected one for each of {self.num_envs} rows"
+            )
+        if name == "np_random":
+            self.np_random = values
+        elif name in (*_SHARED, *_OF_A_ROW):
+            raise ValueError(f"{name!r} cannot be set: the rows share one world")
+        else:
+            self._set_by_user[name] = list(values)
+
+    def _attribute(self, row: int, name: str) -> Any:
+        """An attribute that the single form has, of one row."""
+        if name in self._set_by_user:
+            return self._set_by_user[name][row]
+        if name in ("observation_space", "action_space"):
+            return getattr(self, f"single_{name}")
+        if name == "metadata":
+            return dict(self.world.metadata)
+        if name == "np_random":
+            return self._generator(row)
+        if name == "np_random_seed":
+            self._generator(row)  # seeds it, if nobody did
+            return self._seeds[row]
+        if name == "render":
+            mode = self.render_mode
+            return None if mode is None else partial(self.world.render, row, mode)
+        if name in _SHARED:
+            return getattr(self, name)
+        raise AttributeError(f"an environment of {self} has no attribute {name!r} of its own")
 
     def get_state(self) -> State:
         """Copy all that later steps depend on, arrays of leading axis num_envs.
@@ -411,9 +528,9 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
             )
         return list(seed)
 
-    def _reset_mask(self, options: dict[str, Any] | None) -> Array:
+    def _reset_mask(self, options: Mapping[str, Any]) -> Array:
         """The rows to reset; errors are SyncVectorEnv's."""
-        if options is None or "reset_mask" not in options:
+        if "reset_mask" not in options:
             return np.ones(self.num_envs, dtype=np.bool_)
         mask = options["reset_mask"]
         if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
@@ -491,13 +608,15 @@ class RepresentedVectorEnv(WorldVectorEnv[RepresentedWorld]):
         """Bounds of one row's `infos["agent_rewards"]`, Box (n,) float64, percent."""
         return self.world.reward_space
 
+    @property
+    def reward_dim(self) -> int:
+        """Number of agents n."""
+        return self.population.n_agents
+
 
 def info_of_row(details: Details, index: int = 0) -> dict[str, Any]:
-    """Give the info of one row as a single environment does: numbers and arrays."""
-    return {
-        name: values[index] if values.ndim > 1 else values[index].item()
-        for name, values in details.items()
-    }
+    """Give the info of one row as a single environment does: NumPy's numbers and arrays."""
+    return {name: values[index] for name, values in details.items()}
 
 
 def _infos(details: Details, mask: Array) -> dict[str, Any]:

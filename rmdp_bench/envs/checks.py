@@ -76,6 +76,18 @@ class ActionCheck:
         )
 
 
+def check_integer(name: str, value: Any, least: int, greatest: int) -> int:
+    """Give the value of a keyword if it is an integer from `least` to `greatest`.
+
+    Raises:
+        ValueError: it is not; names the keyword.
+    """
+    is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_integer or not least <= value <= greatest:
+        raise ValueError(f"{name} is {value!r}, expected an integer from {least} to {greatest}")
+    return int(value)
+
+
 def check_population_seed(population_seed: Any) -> int:
     """Give the seed of a population if it is an integer from 0 to 2**32 - 1.
 
@@ -121,11 +133,32 @@ def check_keywords(given: Mapping[str, Any], accepted: Sequence[str]) -> None:
     """Refuse keywords that an environment does not know.
 
     Raises:
-        ValueError: names the first unknown keyword and the accepted ones.
+        TypeError: as Python's own, by which other libraries know it; names the first unknown
+            keyword and the accepted ones.
     """
     for name in given:
         if name not in accepted:
-            raise ValueError(f"unknown keyword {name!r}; accepted are {', '.join(accepted)}")
+            raise TypeError(
+                f"unexpected keyword argument {name!r}; accepted are {', '.join(accepted)}"
+            )
+
+
+def check_options(options: Any, accepted: Sequence[str]) -> dict[str, Any]:
+    """Give the options of a reset, {} for None.
+
+    Raises:
+        ValueError: not a dict, or an unknown option; names it and the accepted ones.
+    """
+    if options is None:
+        return {}
+    expected = f"accepted are {', '.join(accepted)}" if accepted else "this environment has none"
+    if not isinstance(options, dict):
+        raise ValueError(f"options is {options!r}, expected None or a dict; {expected}")
+    for name in options:
+        # Minari's DataCollector and PettingZoo's parallel_api_test hand on an option of their own.
+        if name not in (*accepted, "minari_autoseed", "options"):
+            raise ValueError(f"unknown option {name!r}; {expected}")
+    return options
 
 
 def check_render_mode(render_mode: str | None, modes: Sequence[str]) -> str | None:

@@ -31,7 +31,9 @@ Episode end:
 Arguments:
     population_seed: seed of the agents other than the test agents (0).
     parameters: (n, p) in the range, agents to put in the place of all others; agent i is row i.
-    render_mode: "rgb_array" (480 x 480), "human" (single form only) or None.
+    render_mode: "rgb_array", "human" (single form only) or None.
+    camera_name: of the model's cameras; "track", which follows the robot. None: one at rest.
+    width, height: of a frame, pixels; 480.
     reset_noise_scale: >= 0; 0.1, as in HalfCheetah-v5. The paper's code starts all episodes almost
     alike: 0.001.
     n_threads: threads of the vector form; default: the available cores, at most num_envs. Results
@@ -60,10 +62,12 @@ from rmdp_bench.envs.heterogeneous import (
     HeterogeneousWorld,
     choose_population,
 )
+from rmdp_bench.envs.robots import get_robot
 from rmdp_bench.envs.velocity import RENDER_MODES, VelocityWorld
 from rmdp_bench.envs.world import State
 from rmdp_bench.population import DynamicsPopulation, LinearPopulation
 
+ROBOT = "half_cheetah"
 RESETS = slice(mujoco.mjtWarning.mjWARN_BADQPOS.value, mujoco.mjtWarning.mjWARN_BADQACC.value + 1)
 """MuJoCo's warnings that it has put a simulation back to the start."""
 
@@ -85,7 +89,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
             population: agents with two parameters, the scales of masses and of damping.
             n_envs: E.
             n_threads: None: the available cores, at most E.
-            settings: reset_noise_scale, if it is not the default.
+            settings: values of `Robot.keywords` that differ from their defaults.
 
         Raises:
             ValueError: a value or a name is wrong.
@@ -94,9 +98,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
         # The robot of the velocity worlds, whose outcome is the velocity that is rewarded here.
         # Its own agents are not asked.
         nobody = LinearPopulation.tiles(1)
-        self._robots = VelocityWorld(
-            "half_cheetah", nobody, n_envs, n_threads=n_threads, settings=settings
-        )
+        self._robots = VelocityWorld(ROBOT, nobody, n_envs, n_threads=n_threads, settings=settings)
         self.n_envs = self._robots.n_envs
         self._masses = self._robots.batch.expand("body_mass")  # (E, nbody), live
         self._damping = self._robots.batch.expand("dof_damping")  # (E, nv), live
@@ -156,19 +158,15 @@ class HalfCheetahWorld(HeterogeneousWorld):
         self._robots.set_state({name: state[name] for name in self._robots.get_state()})
 
     def render(self, row: int, mode: str) -> Any:
-        """Render one row with Gymnasium's renderer and camera.
-
-        Raises:
-            gymnasium.error.DependencyNotInstalled: there is no OpenGL, or no display for "human".
-        """
+        """Draw one row, as `VelocityWorld.render`."""
         return self._robots.render(row, mode)
 
     def close(self) -> None:
-        """Close the windows and free the graphics context."""
+        """Close the windows and free the graphics contexts."""
         self._robots.close()
 
 
-_KEYWORDS = ("population_seed", "render_mode", "parameters", "reset_noise_scale")
+_KEYWORDS = ("population_seed", "render_mode", "parameters", *get_robot(ROBOT).keywords)
 
 
 class HalfCheetahHetEnv(HeterogeneousEnv):
@@ -187,7 +185,8 @@ class HalfCheetahHetEnv(HeterogeneousEnv):
         """Build one simulation.
 
         Raises:
-            ValueError: an unknown keyword, or a value out of range.
+            TypeError: an unknown keyword.
+            ValueError: a value is out of range.
         """
         check_keywords(settings, _KEYWORDS)
         population = choose_population(rules.half_cheetah_population, population_seed, parameters)
@@ -214,7 +213,8 @@ class HalfCheetahHetVectorEnv(HeterogeneousVectorEnv):
         """Build `num_envs` simulations.
 
         Raises:
-            ValueError: an unknown keyword, or a value out of range.
+            TypeError: an unknown keyword.
+            ValueError: a value is out of range.
         """
         common = ("n_threads", "autoreset_mode", "max_episode_steps")
         check_keywords(settings, (*_KEYWORDS, *common))

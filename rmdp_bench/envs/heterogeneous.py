@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.envs.base import WorldEnv, WorldVectorEnv
-from rmdp_bench.envs.checks import Array, Rows, check_agents, check_population_seed
+from rmdp_bench.envs.checks import Array, Rows, check_agents, check_options, check_population_seed
 from rmdp_bench.envs.world import Details, State, World
 from rmdp_bench.population import DynamicsPopulation
 
@@ -114,6 +114,7 @@ class HeterogeneousEnv(WorldEnv[HeterogeneousWorld]):
         Raises:
             ValueError: no such agent, or an unknown option.
         """
+        options = check_options(options, ("agent",))
         return self._reset(seed, _agents_of(options, self.world, many=False))
 
 
@@ -143,19 +144,13 @@ class HeterogeneousVectorEnv(WorldVectorEnv[HeterogeneousWorld]):
             TypeError: the mask is not a boolean array.
             gymnasium.error.ResetNeeded: a row outside the mask was never reset.
         """
+        options = check_options(options, ("agent", "reset_mask"))
         return self._reset(seed, options, _agents_of(options, self.world, many=True))
 
 
-def _agents_of(
-    options: dict[str, Any] | None, world: HeterogeneousWorld, *, many: bool
-) -> Rows | None:
+def _agents_of(options: Mapping[str, Any], world: HeterogeneousWorld, *, many: bool) -> Rows | None:
     """The agents (E,) that options ask for; None: they shall be drawn."""
-    accepted = ("agent", "reset_mask") if many else ("agent",)
-    for name in options or {}:
-        # Minari's DataCollector hands on its own option, which is nothing to an environment.
-        if name not in (*accepted, "minari_autoseed"):
-            raise ValueError(f"unknown option {name!r}; accepted are {', '.join(accepted)}")
-    if not options or "agent" not in options:
+    if "agent" not in options:
         return None
     n_all, n_envs = len(world.population.parameters), world.n_envs if many else None
     agents = check_agents(options["agent"], n_all, n_envs, "options['agent']")

@@ -26,11 +26,16 @@ from pettingzoo import ParallelEnv
 
 from rmdp_bench.envs import ENVIRONMENTS, get_environment, get_population
 from rmdp_bench.envs.base import WorldVectorEnv, info_of_row
-from rmdp_bench.envs.checks import ActionCheck, Array, Rows, as_array, check_agents
+from rmdp_bench.envs.checks import ActionCheck, Array, Rows, as_array, check_agents, check_options
 from rmdp_bench.envs.world import Details
 from rmdp_bench.population import DynamicsPopulation, Population
 
 SIMPLEX_TOLERANCE = 1e-6
+NOT_FOR_COPIES = (
+    *("num_envs", "autoreset_mode", "agent_rewards"),
+    *("vectorization_mode", "vector_kwargs", "wrappers"),
+)
+"""Keywords of `gymnasium.make_vec` and of vector forms without a meaning in PettingZoo's worlds."""
 
 
 class CopiesEnv(ParallelEnv[str, Any, Any]):
@@ -45,9 +50,25 @@ class CopiesEnv(ParallelEnv[str, Any, Any]):
     """
 
     def __init__(
-        self, env_id: str, names: Sequence[str], render_mode: str | None, **kwargs: Any
+        self,
+        env_id: str,
+        names: Sequence[str],
+        render_mode: str | None,
+        *,
+        max_cycles: int | None = None,
+        **kwargs: Any,
     ) -> None:
         """Make a copy for each name."""
+        for name in kwargs:
+            if name in NOT_FOR_COPIES:
+                raise TypeError(
+                    f"unexpected keyword argument {name!r}, a vector environment's; here every "
+                    "agent has one copy of the world, and all are reset together"
+                )
+        if max_cycles is not None:
+            if "max_episode_steps" in kwargs:
+                raise TypeError("max_cycles and max_episode_steps are the same: give one of them")
+            kwargs["max_episode_steps"] = max_cycles
         envs: Any = gym.make_vec(
             env_id, num_envs=len(names), render_mode=render_mode, **kwargs
         ).unwrapped
@@ -88,8 +109,12 @@ class CopiesEnv(ParallelEnv[str, Any, Any]):
         Args:
             seed: s: the copy of the j-th of `possible_agents` is seeded with s + j; None: it goes
                 on with its own generator.
-            options: not used.
+            options: there are none.
+
+        Raises:
+            ValueError: an option.
         """
+        check_options(options, ())
         observations, infos = self._envs.reset(seed=seed, options=self._options)
         self.agents = list(self.possible_agents)
         self._elapsed_steps = 0
@@ -267,10 +292,12 @@ def heterogeneous_parallel_env(
         env_id: an environment of this package, such as "rmdp/CartPoleHet-n500-v0".
         agents: different indices of agents, in any order; None: the test agents.
         render_mode: a mode that gives frames: "rgb_array".
-        **kwargs: the environment's own, such as `population_seed`.
+        **kwargs: the environment's own, such as `population_seed`; `max_episode_steps`, or
+            `max_cycles`, PettingZoo's word for it.
 
     Raises:
-        ValueError: an unknown id or keyword, or a value out of range.
+        TypeError: an unknown keyword, or a vector environment's, such as `num_envs`.
+        ValueError: an unknown id, or a value out of range.
     """
     return HeterogeneousAgentsEnv(env_id, agents, render_mode=render_mode, **kwargs)
 
@@ -292,10 +319,12 @@ def parallel_env(
             None: a balanced split in the order of the agents, agent i to representative
             floor(i k / n), so that groups differ by one agent at most.
         render_mode: a mode that gives frames: "rgb_array", or "ansi" for the grid.
-        **kwargs: the environment's own, such as `population_seed`.
+        **kwargs: the environment's own, such as `population_seed`; `max_episode_steps`, or
+            `max_cycles`, PettingZoo's word for it.
 
     Raises:
-        ValueError: an unknown id or keyword, or a value out of range.
+        TypeError: an unknown keyword, or a vector environment's, such as `num_envs`.
+        ValueError: an unknown id, or a value out of range.
     """
     return RepresentativesEnv(
         env_id, n_representatives, assignment, render_mode=render_mode, **kwargs

@@ -222,7 +222,8 @@ class ResourceGatheringEnv(RepresentedEnv):
         """Make one grid.
 
         Raises:
-            ValueError: an unknown keyword, or a value out of range.
+            TypeError: an unknown keyword.
+            ValueError: a value is out of range.
         """
         check_keywords(unknown, _KEYWORDS)
         check_population_seed(population_seed)
@@ -246,7 +247,8 @@ class ResourceGatheringVectorEnv(RepresentedVectorEnv):
         """Make `num_envs` grids.
 
         Raises:
-            ValueError: an unknown keyword, or a value out of range.
+            TypeError: an unknown keyword.
+            ValueError: a value is out of range.
         """
         own = ("autoreset_mode", "max_episode_steps", "agent_rewards")
         check_keywords(unknown, (*_KEYWORDS, *own))

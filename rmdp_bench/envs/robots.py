@@ -1,21 +1,18 @@
-"""The robots of the velocity worlds: Gymnasium's v5 models, and how to draw them."""
+"""The robots of the velocity worlds: Gymnasium's v5 models."""
 
 from __future__ import annotations
 
-import os
 import re
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
 import mujoco
 import numpy as np
 
-FRAME_SIZE = 480
+VIEW: Mapping[str, Any] = {"camera_name": "track", "width": 480, "height": 480}
+"""Keywords of all robots that say how they are drawn, and their defaults."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,6 @@ class Robot:
     """What distinguishes one of Gymnasium's v5 robots.
 
     Attributes:
-        module: of gymnasium.envs.mujoco, for the camera.
         model: file of Gymnasium's assets.
         frame_skip: physics steps per environment step.
         n_hidden: leading positions left out of the observation.
@@ -34,7 +30,6 @@ class Robot:
         follows_torso: the velocity is that of the torso's frame, not of the first position.
     """
 
-    module: str
     model: str
     frame_skip: int
     n_hidden: int
@@ -44,10 +39,14 @@ class Robot:
     total_mass: float | None = None
     follows_torso: bool = False
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """Keywords of its environments that are not those of all, and their defaults."""
+        return {**self.settings, **VIEW}
+
 
 ROBOTS = {
     "half_cheetah": Robot(
-        module="half_cheetah_v5",
         model="half_cheetah.xml",
         frame_skip=5,
         n_hidden=1,
@@ -56,7 +55,6 @@ ROBOTS = {
         total_mass=14.0,
     ),
     "ant": Robot(
-        module="ant_v5",
         model="ant.xml",
         frame_skip=5,
         n_hidden=2,
@@ -69,7 +67,6 @@ ROBOTS = {
         follows_torso=True,
     ),
     "hopper": Robot(
-        module="hopper_v5",
         model="hopper.xml",
         frame_skip=4,
         n_hidden=1,
@@ -83,7 +80,6 @@ ROBOTS = {
         velocity_clip=10.0,
     ),
     "walker2d": Robot(
-        module="walker2d_v5",
         model="walker2d_v5.xml",
         frame_skip=4,
         n_hidden=1,
@@ -121,33 +117,3 @@ def load_model(robot: Robot) -> Any:
         mujoco.mj_setTotalmass(model, robot.total_mass)
         mujoco.mj_setConst(model, mujoco.MjData(model))
     return model
-
-
-@contextmanager
-def headless() -> Iterator[None]:
-    """Without a display, let Gymnasium's renderer take EGL; MUJOCO_GL decides where it is set."""
-    with_display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-    if os.environ.get("MUJOCO_GL") or with_display or sys.platform != "linux":
-        yield
-        return
-    os.environ["MUJOCO_GL"] = "egl"
-    try:
-        yield
-    finally:
-        del os.environ["MUJOCO_GL"]
-
-
-def make_renderer(robot: Robot, model: Any, mode: str) -> Any:
-    """Give Gymnasium's renderer on a simulation of its own, to be overwritten before rendering.
-
-    Raises:
-        RuntimeError: mode "human", and there is no monitor.
-    """
-    if mode == "human":  # without a monitor, Gymnasium's window ends the process
-        glfw = import_module("glfw")
-        if not glfw.init() or not glfw.get_primary_monitor():
-            raise RuntimeError("no monitor was found")
-    rendering = import_module("gymnasium.envs.mujoco.mujoco_rendering")
-    camera = import_module(f"gymnasium.envs.mujoco.{robot.module}").DEFAULT_CAMERA_CONFIG
-    data = mujoco.MjData(model)
-    return rendering.MujocoRenderer(model, data, camera, FRAME_SIZE, FRAME_SIZE)

@@ -34,7 +34,9 @@ Arguments:
     population_seed: seed of the targets (0: the paper's code's).
     n_agents: number of agents n >= 1. With many, a step of the single form takes as long as n
     rewards; the vector form with agent_rewards=False hardly depends on n.
-    render_mode: "rgb_array" (480 x 480), "human" (single form only) or None.
+    render_mode: "rgb_array", "human" (single form only) or None.
+    camera_name: of the model's cameras; "track", which follows the robot. None: one at rest.
+    width, height: of a frame, pixels; 480.
     reset_noise_scale: >= 0; 0.1 (HalfCheetah, Ant), 0.005 (Hopper, Walker2d).
     terminate_when_unhealthy: bool, True; not HalfCheetah.
     healthy_z_range: (low, high), m; not HalfCheetah.
@@ -51,6 +53,9 @@ Version history:
 
 from __future__ import annotations
 
+import ctypes
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,15 +71,41 @@ from rmdp_bench.envs.base import RepresentedEnv, RepresentedVectorEnv, Represent
 from rmdp_bench.envs.checks import (
     Array,
     Rows,
+    check_integer,
     check_keywords,
     check_n_envs,
     check_population_seed,
     check_range,
 )
-from rmdp_bench.envs.robots import Robot, get_robot, headless, load_model, make_renderer
+from rmdp_bench.envs.drawing import Renderer, check_fork, make_renderer
+from rmdp_bench.envs.robots import VIEW, Robot, get_robot, load_model
 from rmdp_bench.population import Population, TargetPopulation
 
 RENDER_MODES = ["human", "rgb_array"]
+LARGEST_FRAME = 8192
+"""Pixels of a side."""
+
+
+class _LostInFork:
+    """What a forked process has in the place of simulations whose threads stayed in its parent."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(
+            "these simulations run on threads of the process that made them, and this one was "
+            "forked from it: make the environment in the child, or with n_threads=1, or start the "
+            "child with multiprocessing's 'spawn' and send it the environment"
+        )
+
+
+def _lose_threads() -> None:
+    """In a forked process: raise an error where there would be a wait for ever."""
+    for world in _with_threads:
+        # To free them would be to wait for their threads to end, also when the process ends.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(world._batch))
+        world._batch = _LostInFork()
+
+
+os.register_at_fork(after_in_child=_lose_threads)
 
 
 class VelocityWorld(RepresentedWorld):
@@ -96,7 +127,7 @@ class VelocityWorld(RepresentedWorld):
             population: agents whose outcome is a velocity (1,).
             n_envs: E.
             n_threads: None: the available cores, at most E.
-            settings: the robot's own keywords that differ from their defaults.
+            settings: values of `Robot.keywords` that differ from their defaults.
 
         Raises:
             ValueError: a value or a name is wrong.
@@ -106,7 +137,10 @@ class VelocityWorld(RepresentedWorld):
         self.population = population
         self.n_envs = check_n_envs(n_envs)
         self._model = load_model(self._robot)
-        self._batch = Batch(self._model, self.n_envs, _check_n_threads(n_threads, self.n_envs))
+        _check_camera(self._settings["camera_name"], self._model)
+        self._batch: Any = Batch(self._model, self.n_envs, _check_n_threads(n_threads, self.n_envs))
+        if self._batch.nthread > 1:
+            _with_threads.add(self)
         self._qpos = self._batch.bind("qpos")  # (E, nq), live
         self._qvel = self._batch.bind("qvel")  # (E, nv), live
         self._ctrl = self._batch.bind("ctrl")  # (E, nu), live
@@ -118,7 +152,7 @@ class VelocityWorld(RepresentedWorld):
         self._step_seconds = self._model.opt.timestep * self._robot.frame_skip
         self._initial_qpos = self._model.qpos0.copy()
         self._n_positions = self._model.nq - self._robot.n_hidden
-        self._renderer: Any = None
+        self._renderers: dict[str, Renderer] = {}
 
         size = self._n_positions + self._model.nv
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
@@ -220,18 +254,21 @@ class VelocityWorld(RepresentedWorld):
             array[:] = state[name]
 
     def render(self, row: int, mode: str) -> Any:
-        """Render one row with Gymnasium's renderer and camera.
+        """Draw one row.
 
         Raises:
             gymnasium.error.DependencyNotInstalled: there is no OpenGL, or no display for "human".
+            RuntimeError: the process was forked from one that has drawn frames.
         """
+        check_fork()
         try:
-            if self._renderer is None:
-                self._renderer = make_renderer(self._robot, self._model, mode)
-            self._batch.get_data(row, self._renderer.data)
-            mujoco.mj_forward(self._model, self._renderer.data)
-            with headless():
-                return self._renderer.render(mode)
+            if mode not in self._renderers:
+                view = {name: self._settings[name] for name in VIEW}
+                self._renderers[mode] = make_renderer(self._model, mode, **view)
+            renderer = self._renderers[mode]
+            self._batch.get_data(row, renderer.data)
+            mujoco.mj_forward(self._model, renderer.data)
+            return renderer.render()
         except Exception as error:
             need = "a display" if mode == "human" else "OpenGL (MUJOCO_GL=egl or osmesa, headless)"
             raise gym.error.DependencyNotInstalled(
@@ -239,10 +276,13 @@ class VelocityWorld(RepresentedWorld):
             ) from error
 
     def close(self) -> None:
-        """Close the windows and free the graphics context."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        """Close the windows and free the graphics contexts."""
+        while self._renderers:
+            self._renderers.popitem()[1].close()
+
+
+_with_threads: weakref.WeakSet[VelocityWorld] = weakref.WeakSet()
+"""Worlds that step on several threads."""
 
 
 class VelocityEnv(RepresentedEnv):
@@ -263,9 +303,10 @@ class VelocityEnv(RepresentedEnv):
         """Build one simulation; arguments are in the module's docstring.
 
         Raises:
-            ValueError: a value is wrong or a keyword unknown.
+            TypeError: an unknown keyword.
+            ValueError: a value is wrong.
         """
-        accepted = ("population_seed", "render_mode", "n_agents", *get_robot(robot).settings)
+        accepted = ("population_seed", "render_mode", "n_agents", *get_robot(robot).keywords)
         check_keywords(settings, accepted)
         population = _make_population(n_agents, target_bound, population_seed)
         world = VelocityWorld(robot, population, 1, settings=settings)
@@ -295,11 +336,12 @@ class VelocityVectorEnv(RepresentedVectorEnv):
         """Build num_envs simulations; arguments are in the module's docstring.
 
         Raises:
-            ValueError: a value is wrong or a keyword unknown.
+            TypeError: an unknown keyword.
+            ValueError: a value is wrong.
         """
         own = ("n_threads", "agent_rewards", "autoreset_mode", "max_episode_steps")
         common = ("population_seed", "render_mode", "n_agents")
-        check_keywords(settings, (*common, *own, *get_robot(robot).settings))
+        check_keywords(settings, (*common, *own, *get_robot(robot).keywords))
         population = _make_population(n_agents, target_bound, population_seed)
         world = VelocityWorld(robot, population, num_envs, n_threads=n_threads, settings=settings)
         super().__init__(
@@ -317,9 +359,9 @@ def _make_population(n_agents: int, target_bound: float, population_seed: Any) -
 
 
 def _check_settings(robot: Robot, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The robot's settings with the given ones in place of the defaults."""
-    check_keywords(settings, tuple(robot.settings))
-    checked = {**robot.settings, **settings}
+    """The robot's keywords with the given values in place of the defaults."""
+    check_keywords(settings, tuple(robot.keywords))
+    checked = {**robot.keywords, **settings}
     noise = checked["reset_noise_scale"]
     if not isinstance(noise, int | float | np.number) or not 0.0 <= noise < np.inf:
         raise ValueError(f"reset_noise_scale is {noise!r}, expected a finite number >= 0")
@@ -329,7 +371,15 @@ def _check_settings(robot: Robot, settings: Mapping[str, Any]) -> dict[str, Any]
     for name, value in checked.items():
         if name.endswith("_range"):
             checked[name] = check_range(name, value)
+    for name in ("width", "height"):
+        checked[name] = check_integer(name, checked[name], 1, LARGEST_FRAME)
     return checked
+
+
+def _check_camera(camera_name: Any, model: Any) -> None:
+    names = [model.camera(number).name for number in range(model.ncam)]
+    if camera_name is not None and camera_name not in names:
+        raise ValueError(f"camera_name is {camera_name!r}, expected None or one of {names}")
 
 
 def _check_n_threads(n_threads: int | None, n_envs: int) -> int:

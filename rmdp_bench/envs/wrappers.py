@@ -35,6 +35,9 @@ class AgentReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     maximises in the M-step (paper section 3).
     """
 
+    reward_space: None = None
+    """The reward is a number, whatever the environment below has."""
+
     def __init__(self, env: SingleEnv, agents_or_weights: int | Sequence[int] | ArrayLike) -> None:
         """Wrap a single environment of this package.
 
@@ -78,7 +81,8 @@ class VectorReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         _single_population(env)
         RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
-        self.reward_space: gym.spaces.Box = env.get_wrapper_attr("reward_space")
+        unwrapped: Any = env.unwrapped
+        self.reward_space: gym.spaces.Box = unwrapped.reward_space
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, with a new array of rewards (n,)."""
@@ -113,7 +117,9 @@ class BatchedVectorReward(VectorWrapper[Any, Any, Any, Any, Array]):
         """Wrap a vector environment of this package; errors as `VectorReward`."""
         _vector_population(env)
         super().__init__(env)
-        self.reward_space: gym.spaces.Box = _vector_attribute(env, "reward_space")
+        inner: Any = env.unwrapped
+        single = inner if hasattr(inner, "reward_space") else inner.get_attr("unwrapped")[0]
+        self.reward_space: gym.spaces.Box = single.reward_space
 
     def step(self, actions: Any) -> ManySteps:
         """Step, with a new array of rewards (num_envs, n) float64."""
@@ -174,7 +180,15 @@ def _vector_population(env: Any) -> Population:
         raise ValueError(f"env is {env!r}, expected a vector environment: see gymnasium.make_vec")
     if not getattr(env.unwrapped, "agent_rewards", True):
         raise ValueError(f"env is {env!r}, made with agent_rewards=False; expected it without that")
-    return _with_rewards(_vector_attribute(env, "population"), env)
+    inner: Any = env.unwrapped
+    try:
+        native = hasattr(inner, "population")
+        population = inner.population if native else inner.get_attr("population")[0]
+    except AttributeError:
+        raise ValueError(
+            f"env is {env!r}, expected an environment of rmdp_bench, with agents"
+        ) from None
+    return _with_rewards(population, env)
 
 
 def _with_rewards(population: Population | DynamicsPopulation, env: Any) -> Population:
@@ -184,14 +198,3 @@ def _with_rewards(population: Population | DynamicsPopulation, env: Any) -> Popu
             "episodes only; choose one with reset(options={'agent': i})"
         )
     return population
-
-
-def _vector_attribute(env: ManyEnvs, name: str) -> Any:
-    """An attribute of a native vector environment, or that all of a SyncVectorEnv's share."""
-    inner: Any = env.unwrapped
-    try:
-        return getattr(inner, name) if hasattr(inner, name) else inner.get_attr(name)[0]
-    except AttributeError:
-        raise ValueError(
-            f"env is {env!r}, expected an environment of rmdp_bench, with agents"
-        ) from None
