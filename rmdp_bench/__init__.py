@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rmdp_bench.envs.wrappers import VectorReward as VectorReward
     from rmdp_bench.evaluation import Evaluation as Evaluation
     from rmdp_bench.evaluation import evaluate as evaluate
+    from rmdp_bench.export import export_policy as export_policy
     from rmdp_bench.results import Interrupted as Interrupted
     from rmdp_bench.results import RunLog as RunLog
     from rmdp_bench.solution import Policy as Policy
@@ -74,6 +75,7 @@ _LAZY = {
     "save_solution": "solution",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
+    "export_policy": "export",
     "Interrupted": "results",
     "RunLog": "results",
 }

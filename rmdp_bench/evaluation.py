@@ -15,7 +15,7 @@ same to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.envs.checks import MAX_ENVS
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import Task
 
@@ -31,6 +32,9 @@ EVALUATION_SEED = 2**31
 
 MANY_AGENTS = 10_000
 """Number of agents, more than any task of the table has, above which none is stepped through."""
+
+MAX_RETURNS = 10**9
+"""Most returns that an evaluation keeps, of all agents under all policies in all episodes: 8 GB."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +97,25 @@ def evaluate_all(
     seed: int = EVALUATION_SEED,
 ) -> list[Evaluation]:
     """Evaluate several solutions of one task together; each gets what `evaluate` would give it."""
+    n_episodes = task.n_eval_episodes if n_episodes is None else n_episodes
+    check_episodes(task, n_episodes, seed)
     for solution in solutions:
         _check_fit(task, solution)
     k = task.n_representatives
+    n_together = max(1, min(_most_episodes(task) // (k * n_episodes), len(solutions)))
+    if n_together < len(solutions):  # the others wait: a policy acts on its own rows only
+        return [
+            evaluation
+            for first in range(0, len(solutions), n_together)
+            for evaluation in evaluate_all(
+                task, solutions[first : first + n_together], n_episodes=n_episodes, seed=seed
+            )
+        ]
     policies = [policy for solution in solutions for policy in solution.policies]
     rollout = roll_out(
         task,
         policies,
-        n_episodes=task.n_eval_episodes if n_episodes is None else n_episodes,
+        n_episodes=n_episodes,
         seed=seed,
         names=[f"policy {j}" for _ in solutions for j in range(k)],
     )
@@ -134,7 +149,7 @@ def roll_out(
     Raises:
         ValueError: as in `evaluate`.
     """
-    check_episodes(n_episodes, seed)
+    check_episodes(task, n_episodes, seed, n_policies=len(policies))
     seeds = [seed + episode for _ in policies for episode in range(n_episodes)]
     played = play(task, policies, [n_episodes] * len(policies), seeds, names=names, record=record)
     shape = (len(policies), n_episodes)
@@ -203,7 +218,7 @@ def play(
         options = None if agents is None else {"agent": np.asarray(agents)}
         observations, _ = envs.reset(seed=list(seeds), options=options)
         for policy, name, size in zip(policies, names, n_rows, strict=True):
-            _call(name, "reset", policy.reset, size)
+            call(name, "reset", policy.reset, size)
         # With many agents in the order that `roll_out` gives them, so that nothing is copied.
         size = 1 if agents is not None else task.n_agents
         returns = np.zeros((size, ends[-1])).T if many else np.zeros((ends[-1], size))
@@ -257,7 +272,7 @@ def _act(
     for policy, name, rows in zip(policies, names, rows_of, strict=True):
         if not running[rows].any():
             continue
-        given = np.asarray(_call(name, "act", policy.act, observations[rows]))
+        given = np.asarray(call(name, "act", policy.act, observations[rows]))
         _check_actions(space, name, given, rows.stop - rows.start, running[rows])
         actions[rows][running[rows]] = given[running[rows]]
     return actions
@@ -295,11 +310,18 @@ def _check_actions(
         )
 
 
-def _call(name: str, method: str, function: Any, argument: Any) -> Any:
-    """Call a policy; what it raises becomes a ValueError with its name."""
+def call(name: str, method: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call what a solver has made; what it raises becomes a ValueError with its name.
+
+    Args:
+        name: of the policy, or whatever it is.
+        method: that is called.
+        function: the method itself.
+        arguments: its own.
+    """
     try:
-        return function(argument)
-    except Exception as error:
+        return function(*arguments)
+    except (Exception, SystemExit) as error:  # its failure must not end the caller's process
         raise ValueError(f"{name} fails in {method}(): {type(error).__name__}: {error}") from error
 
 
@@ -312,16 +334,38 @@ def _check_fit(task: Task, solution: Solution) -> None:
         )
 
 
-def check_episodes(n_episodes: int, seed: int) -> None:
+def check_episodes(
+    task: Task, n_episodes: int, seed: int, *, n_policies: int | None = None
+) -> None:
     """Refuse a number of episodes, or a seed, that are not for evaluation.
 
+    Args:
+        task: to be scored.
+        n_episodes: of each policy; offline, of each scored agent.
+        seed: of the first episode.
+        n_policies: that play at the same time; None: those of one solution.
+
     Raises:
-        ValueError: names the value.
+        ValueError: names the value, and how many episodes can be.
     """
-    if n_episodes < 1:
-        raise ValueError(f"the number of evaluation episodes is {n_episodes}, expected at least 1")
+    if n_policies is None:
+        n_policies = (
+            task.n_representatives if task.track == "online" else len(task.eval_agents or ())
+        )
+    most = max(1, _most_episodes(task) // n_policies)
+    if not 1 <= n_episodes <= most:
+        raise ValueError(
+            f"the number of evaluation episodes is {n_episodes}, expected 1 to {most} for "
+            f"{n_policies} policies of {task.id}"
+        )
     if not EVALUATION_SEED <= seed < 2**62:
         raise ValueError(
             f"the evaluation seed is {seed}, expected {EVALUATION_SEED} or more: smaller seeds are "
             f"for training"
         )
+
+
+def _most_episodes(task: Task) -> int:
+    """That can be played at the same time, of all policies together."""
+    n_returns = task.n_agents if task.track == "online" else 1
+    return min(MAX_ENVS, MAX_RETURNS // n_returns)

@@ -7,6 +7,7 @@ random or in training mode, at most 64 MiB and 20,000 nodes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -164,6 +165,38 @@ def check_fits(data: bytes, name: str, n_observations: int, n_actions: int | Non
         size = action.shape.dim[1]
         if size.HasField("dim_value") and size.dim_value != n_actions:
             raise ValueError(f"{name}: actions of {size.dim_value}, expected {n_actions}")
+
+
+def fix_representative(data: bytes, representative: int) -> bytes:
+    """Give the graph of one policy out of a checked graph of all.
+
+    Its input "representative" becomes as many copies of the number as there are observations.
+    """
+    import onnx
+    from onnx import helper
+
+    model = onnx.load_model_from_string(data)
+    graph = model.graph
+    (given,) = [value for value in graph.input if value.name == "representative"]
+    graph.input.remove(given)
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    taken |= {tensor.name for tensor in graph.initializer}
+    number, zero, shape, rows = (
+        next(own for own in (f"{name}_{i}" for i in count()) if own not in taken)
+        for name in ("number", "zero", "shape", "rows")
+    )
+    int64 = onnx.TensorProto.INT64
+    graph.initializer.append(helper.make_tensor(number, int64, [1], [representative]))
+    graph.initializer.append(helper.make_tensor(zero, int64, [1], [0]))
+    own = [
+        helper.make_node("Shape", ["observation"], [shape]),
+        helper.make_node("Gather", [shape, zero], [rows]),
+        helper.make_node("Expand", [number, rows], ["representative"]),
+        *graph.node,
+    ]
+    del graph.node[:]
+    graph.node.extend(own)
+    return bytes(model.SerializeToString())
 
 
 def first_line(error: BaseException) -> str:

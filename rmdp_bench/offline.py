@@ -35,7 +35,7 @@ from scipy import stats
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
 from rmdp_bench.datasets.behaviour import load_behaviour_policies
 from rmdp_bench.envs import get_population
-from rmdp_bench.evaluation import EVALUATION_SEED, check_episodes, play
+from rmdp_bench.evaluation import EVALUATION_SEED, call, check_episodes, play
 from rmdp_bench.files import read_json
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.solution import Policy, Solution
@@ -136,7 +136,7 @@ def evaluate_offline(
             another shape or outside of the action space.
     """
     n_episodes = task.n_eval_episodes if n_episodes is None else n_episodes
-    check_episodes(n_episodes, seed)
+    check_episodes(task, n_episodes, seed)
     if isinstance(solution, OfflineSolution) and solution.adapt is not None:
         heldout_episodes(task)  # collected once for all solutions: not the time of the first
     began = time.perf_counter()
@@ -145,7 +145,7 @@ def evaluate_offline(
     heldout = prediction = correlation = None
     if isinstance(solution, OfflineSolution):
         if solution.adapt is not None:
-            adapted = solution.adapt(heldout_episodes(task))
+            adapted = call("the solution", "adapt", solution.adapt, heldout_episodes(task))
             if not isinstance(adapted, Solution):
                 raise ValueError(f"adapt gives a {type(adapted).__name__}, expected a Solution")
             n_heldout = max(1, n_episodes // 4)
@@ -193,7 +193,7 @@ def play_agents(
     policies = [solution.policies[j] for j in used]
     names = [f"policy {j}" for j in used]
     if isinstance(policies[0], _JoinablePolicy):
-        joined = policies[0].join_policies(policies, n_rows)
+        joined = call(names[0], "join_policies", policies[0].join_policies, policies, n_rows)
         if joined is not None:
             policies, n_rows, names = [joined], [sum(n_rows)], ["the joined policy"]
     played = play(
@@ -308,7 +308,8 @@ def score_predictions(
         long = np.flatnonzero(test.lengths[a] > N_FORCED + 1)
         observations, actions = test.observations[a, long], test.actions[a, long]
         horizon = actions.shape[1]
-        given = predict(a, observations[:, : N_FORCED + 1], actions)
+        known = observations[:, : N_FORCED + 1]
+        given = call("the solution", "predict", predict, a, known, actions)
         truth = observations[:, N_FORCED + 1 :].astype(np.float64)
         if np.shape(given) != truth.shape:
             raise ValueError(f"predict gives shape {np.shape(given)}, expected {truth.shape}")

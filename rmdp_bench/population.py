@@ -26,6 +26,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FloatArray: TypeAlias = NDArray[np.float64]
+MAX_NUMBERS = 10_000_000
+"""Most numbers that a population makes of itself, 80 MB: more is taken for a slip."""
 ArrayT = TypeVar("ArrayT")
 """A NumPy array or a torch tensor, of a floating dtype."""
 
@@ -68,14 +70,14 @@ class TargetPopulation:
         authors' code, so that seed 0 is their population.
 
         Args:
-            n_agents: n >= 1.
+            n_agents: n from 1 to `MAX_NUMBERS`.
             bound: largest target, in the unit of the outcome (the paper's b, metres per second).
             seed: 0 to 2**32 - 1.
 
         Raises:
             ValueError: an argument is out of range.
         """
-        n_agents = _integer(n_agents, "n_agents", 1)
+        n_agents = _integer(n_agents, "n_agents", 1, MAX_NUMBERS)
         seed = _integer(seed, "seed", 0, 2**32 - 1)
         bound = _positive(bound, "bound")
         targets = np.random.RandomState(seed).uniform(0.0, bound, n_agents)
@@ -202,9 +204,9 @@ class LinearPopulation:
         """Agent i wants tile i and nothing else: the identity, Resource Gathering's population.
 
         Raises:
-            ValueError: n_tiles is not an integer >= 1.
+            ValueError: n_tiles is not an integer >= 1 whose square is at most `MAX_NUMBERS`.
         """
-        return cls(np.eye(_integer(n_tiles, "n_tiles", 1)))
+        return cls(np.eye(_integer(n_tiles, "n_tiles", 1, math.isqrt(MAX_NUMBERS))))
 
     @property
     def n_agents(self) -> int:
@@ -376,7 +378,7 @@ class DynamicsPopulation:
             test_agents: (n_test, p), the first agents.
             n_agents: n >= n_test.
             n_unseen: >= 0.
-            n_extrapolating: >= 0.
+            n_extrapolating: >= 0; all three at most `MAX_NUMBERS` / p.
             seed: 0 to 2**32 - 1.
 
         Raises:
@@ -390,11 +392,12 @@ class DynamicsPopulation:
             raise ValueError(f"parameters are {dict(parameters)}, expected 0 < least < greatest")
         if test.shape[1] != len(low):
             raise ValueError(f"test_agents have shape {test.shape}, expected (n, {len(low)})")
-        n_agents = _integer(n_agents, "n_agents", len(test))
-        n_drawn = n_agents - len(test) + _integer(n_unseen, "n_unseen", 0)
+        most = MAX_NUMBERS // len(low)
+        n_agents = _integer(n_agents, "n_agents", len(test), most)
+        n_drawn = n_agents - len(test) + _integer(n_unseen, "n_unseen", 0, most)
         generator = np.random.RandomState(seed)
         drawn = generator.uniform(low, high, (n_drawn, len(low)))
-        shape = (_integer(n_extrapolating, "n_extrapolating", 0), len(low))
+        shape = (_integer(n_extrapolating, "n_extrapolating", 0, most), len(low))
         # The bits of the agent's number say on which side each of its parameters is.
         above = np.arange(shape[0])[:, np.newaxis] >> np.arange(shape[1]) & 1
         share = 1.0 - generator.random_sample(shape)  # not 0: the ends are in the range

@@ -11,14 +11,15 @@ Output: "action", float32 (E, a) or, for discrete actions, int64 (E,).  A graph 
 the deterministic policy, already clipped to the action space, and treats every row on its own.
 
 Files may come from strangers, so a graph is parsed and checked before it runs (see
-`rmdp_bench.graphs`).
+`rmdp_bench.graphs`).  What was loaded can be saved again, pickled, copied and sent to processes.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -26,7 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.files import parse_array, write_directory
-from rmdp_bench.graphs import MAX_GRAPH_BYTES, check_fits, check_graph, first_line
+from rmdp_bench.graphs import (
+    MAX_GRAPH_BYTES,
+    check_fits,
+    check_graph,
+    first_line,
+    fix_representative,
+)
 
 MAX_ASSIGNMENT_BYTES = 64 * 2**20
 _SHARED_GRAPH = "policies.onnx"
@@ -71,6 +78,11 @@ class Solution:
         assignment = _checked_assignment(self.assignment, len(self.policies))
         object.__setattr__(self, "assignment", assignment)
 
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Take what a pickle or a copy holds; the assignment is read-only there too."""
+        self.__dict__.update(state)
+        self.assignment.setflags(write=False)
+
     @property
     def n_agents(self) -> int:
         """Number of agents n."""
@@ -83,18 +95,39 @@ class Solution:
         return self.export is not None or all(single)
 
 
+class OpenGraph:
+    """A checked graph in onnxruntime; a copy, in another process too, opens its bytes again."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        """Open a graph that `rmdp_bench.graphs.check_graph` allows.
+
+        Args:
+            data: the serialised model.
+            name: what error messages call it.
+
+        Raises:
+            ValueError: onnxruntime refuses it.
+        """
+        self.data, self.name = data, name
+        self.session = _load_session(data, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the bytes: a session cannot be pickled."""
+        return OpenGraph, (self.data, self.name)
+
+
 class OnnxPolicy:
-    """A policy that runs an ONNX graph, on the CPU and in one thread.
+    """A policy that runs an ONNX graph, on the CPU and in one thread; it can be pickled.
 
     Args:
-        session: an onnxruntime.InferenceSession of a checked graph.
+        graph: of one policy, or of several who share it.
         representative: which policy of a shared graph; None if the graph holds one policy.
         name: what error messages call it.
     """
 
-    def __init__(self, session: Any, representative: int | None, name: str) -> None:
-        """Keep the session; a graph has no state of its own."""
-        self._session = session
+    def __init__(self, graph: OpenGraph, representative: int | None, name: str) -> None:
+        """Keep the graph, which has no state of its own."""
+        self._graph = graph
         self._representative = representative
         self._name = name
 
@@ -111,12 +144,18 @@ class OnnxPolicy:
         if self._representative is not None:
             inputs["representative"] = np.full(len(observations), self._representative, np.int64)
         try:
-            actions: NDArray[Any] = self._session.run(["action"], inputs)[0]
+            actions: NDArray[Any] = self._graph.session.run(["action"], inputs)[0]
         except Exception as error:  # onnxruntime's errors have no common public base
             raise ValueError(
                 f"{self._name} fails on observations {observations.shape}: {first_line(error)}"
             ) from error
         return actions
+
+    def to_onnx(self) -> bytes:
+        """The graph of this policy alone."""
+        if self._representative is None:
+            return self._graph.data
+        return fix_representative(self._graph.data, self._representative)
 
 
 def save_solution(solution: Solution, directory: Path | str) -> None:
@@ -153,13 +192,11 @@ def load_solution(directory: Path | str) -> Solution:
     assignment, graphs = _read_files(Path(directory))
     n_representatives = assignment.shape[1]
     if _SHARED_GRAPH in graphs:
-        session = _load_session(graphs[_SHARED_GRAPH], _SHARED_GRAPH)
+        shared = OpenGraph(graphs[_SHARED_GRAPH], _SHARED_GRAPH)
         names = [f"policy {j} of {_SHARED_GRAPH}" for j in range(n_representatives)]
-        policies = [OnnxPolicy(session, j, name) for j, name in enumerate(names)]
-    else:
-        policies = [
-            OnnxPolicy(_load_session(graph, name), None, name) for name, graph in graphs.items()
-        ]
+        policies = [OnnxPolicy(shared, j, name) for j, name in enumerate(names)]
+        return Solution(policies, assignment, partial(bytes, shared.data))
+    policies = [OnnxPolicy(OpenGraph(graph, name), None, name) for name, graph in graphs.items()]
     return Solution(policies, assignment)
 
 
@@ -224,7 +261,8 @@ def load_policy(path: Path | str) -> OnnxPolicy:
         ValueError: the file is missing, damaged or not allowed (see module).
     """
     path = Path(path)
-    return OnnxPolicy(_load_session(_read_graph(path, shared=False), path.name), None, path.name)
+    graph = OpenGraph(_read_graph(path, shared=False), path.name)
+    return OnnxPolicy(graph, None, path.name)
 
 
 def _read_bytes(path: Path, limit: int) -> bytes:

@@ -34,11 +34,11 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor, nn
 
-from baselines.onnx_export import export_module
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets.behaviour import BEHAVIOUR_PARAMETERS
 from rmdp_bench.envs.rules import GOAL_POSITION
 from rmdp_bench.evaluation import EVALUATION_SEED
+from rmdp_bench.export import export_module
 from rmdp_bench.files import read_json, write_bytes, write_json, write_text
 from rmdp_bench.graphs import check_graph
 from rmdp_bench.solution import Policy, load_policy

@@ -388,7 +388,7 @@ def test_bad_dynamics_are_one_clear_error(change: dict[str, Any], message: str) 
     [
         ({"seed": -1}, "seed is -1"),
         ({"seed": "zero"}, "seed is 'zero'"),
-        ({"n_agents": 1}, "n_agents is 1, expected an integer >= 2"),
+        ({"n_agents": 1}, "n_agents is 1, expected an integer from 2 to 10000000"),
         ({"n_unseen": -1}, "n_unseen is -1"),
         ({"n_extrapolating": 2.5}, "n_extrapolating is 2.5"),
         ({"parameters": {"mass": ("kg", 0.0, 2.0)}}, "expected 0 < least < greatest"),

@@ -21,6 +21,7 @@ from baselines.offline.dynamics import Dynamics, predict
 from baselines.offline.networks import take_members
 from baselines.offline.planning import check_planner, make_policy
 from baselines.offline.training import n_discrete_actions
+from baselines.threads import one_thread
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
@@ -137,6 +138,7 @@ def check(task: Task, config: ContextConfig) -> None:
     check_planner(task.env_id, config)
 
 
+@one_thread()
 def solve_with(
     task: Task,
     config: ContextConfig,
@@ -149,9 +151,6 @@ def solve_with(
     ensemble_size: int = 1,
 ) -> list[Solution]:
     """Trains an ensemble for each seed, as one batch, and plans with it.
-
-    On the CPU, torch is set to one thread: with more, the sums of its gradients depend on how many
-    members there are. Planning takes all cores, with threads of its own.
 
     Args:
         task: offline.
@@ -166,8 +165,6 @@ def solve_with(
     Returns:
         One solution for each seed.
     """
-    if device == "cpu":
-        torch.set_num_threads(1)
     data = load_data(task, config.n_agents)
     n_actions = n_discrete_actions(task)
     head = make_head(len(seeds) * ensemble_size, data.observations.shape[1])

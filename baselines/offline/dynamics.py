@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from baselines.threads import one_thread
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.envs import TransitionFunction, get_environment
 from rmdp_bench.offline import N_FORCED
@@ -183,7 +183,7 @@ class Dynamics(ABC):
             for chunk in chunks:
                 roll(chunk)
         else:
-            with _one_thread_each(), ThreadPoolExecutor(n_threads, "planning") as threads:
+            with one_thread(), ThreadPoolExecutor(n_threads, "planning") as threads:
                 list(threads.map(torch.no_grad()(roll), chunks))
         self._n_evaluations += 1
         return returns
@@ -241,17 +241,6 @@ def _finish(totals: Tensor, bonuses: Tensor, objective: Objective) -> Tensor:
     return returns.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Within it, a new thread calls torch's functions without threads of their own."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def make_generator(device: torch.device, *key: int) -> torch.Generator:
     """A generator of a device whose seed is a hash of integers >= 0."""
     seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
@@ -259,6 +248,7 @@ def make_generator(device: torch.device, *key: int) -> torch.Generator:
 
 
 @torch.no_grad()
+@one_thread()
 def predict(
     dynamics: Dynamics, observations: NDArray[Any], actions: NDArray[Any]
 ) -> NDArray[np.floating[Any]]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -76,8 +75,6 @@ def fit_ensembles(
     Raises:
         Interrupted: after a checkpoint, when the log asks to stop.
     """
-    if device == "cpu":
-        torch.set_num_threads(1)  # members and plans are shared out over the cores instead
     training = Training(config, data, n_discrete_actions(task), seeds, device)
     model = train(training, log).requires_grad_(False)
     ensembles = []

@@ -36,6 +36,7 @@ from baselines.offline.data import check_offline, load_data
 from baselines.offline.morel_learner import Learner, MorelConfig
 from baselines.offline.pessimistic_model import MemberRows, PessimisticModel, make_world
 from baselines.offline.training import n_discrete_actions, scoped_solution
+from baselines.threads import one_thread
 from rmdp_bench.offline import N_FORCED, OfflineSolution
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.tasks import Task
@@ -80,9 +81,6 @@ def make_learner(task: Task, config: Config, seeds: Sequence[int], device: str) 
     Returns:
         A learner of len(seeds) members, or len(seeds) * len(task.eval_agents) for scope=agent.
     """
-    if device == "cpu":
-        # A member's numbers must not depend on how sums are shared out among threads.
-        torch.set_num_threads(1)
     agents = task.eval_agents or ()
     horizon = min(config.horizon, task.max_episode_steps)
     world = make_world(task.env_id, n_discrete_actions(task), horizon)
@@ -123,6 +121,7 @@ def train(learner: Learner, log: RunLog) -> None:
                 raise Interrupted
 
 
+@one_thread()
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
@@ -155,6 +154,7 @@ def _predictor(
     """What the ensembles' means foresee, each step from the prediction before it."""
 
     @torch.no_grad()
+    @one_thread()
     def predict(
         agent: int, observations: npt.NDArray[Any], actions: npt.NDArray[Any]
     ) -> npt.NDArray[Any]:

@@ -44,6 +44,7 @@ from baselines.offline.planning import (
     planner_settings,
 )
 from baselines.offline.simulators import PersonalSimulator
+from baselines.threads import one_thread
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
@@ -80,6 +81,7 @@ def check(task: Task, config: Config) -> None:
     check_planner(task.env_id, config)
 
 
+@one_thread()
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
@@ -125,6 +127,7 @@ class Planners:
             for simulator, agent in zip(simulators, agents, strict=True)
         ]
 
+    @one_thread()
     def adapt(self, episodes: Sequence[Episode]) -> Solution:
         """Planners for agents who are not in the data, from one episode of each."""
         numbers = range(self.task.n_agents, self.task.n_agents + len(episodes))

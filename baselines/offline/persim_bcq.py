@@ -61,6 +61,7 @@ from baselines.offline.simulators import PersonalSimulator, simulate
 from baselines.offline.stages import Stages
 from baselines.offline.training import Learner, n_discrete_actions, train
 from baselines.settings import check_range
+from baselines.threads import one_thread
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
@@ -150,6 +151,7 @@ def check(task: Task, config: Config) -> None:
         check_planner(task.env_id, config)
 
 
+@one_thread()
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
@@ -225,6 +227,7 @@ def make_learner(
     return make_bcq(replay, config.bcq, task.gamma, n_discrete_actions(task))
 
 
+@one_thread()
 def adapt(
     task: Task,
     config: Config,

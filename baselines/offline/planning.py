@@ -24,6 +24,7 @@ from torch import Tensor
 
 from baselines.offline.dynamics import Dynamics, Objective, make_generator, objective_for
 from baselines.settings import check_range
+from baselines.threads import one_thread
 from rmdp_bench.solution import Policy
 from rmdp_bench.tasks import Task
 
@@ -232,6 +233,7 @@ class PlannerPolicy:
         self._ended = torch.zeros(n_envs, dtype=torch.bool, device=self.dynamics.device)
         self._before: tuple[Tensor, Tensor] | None = None
 
+    @one_thread()
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Actions (E,) int64 or (E, a) float32 for observations (E, d).
 
@@ -315,6 +317,7 @@ class JointPolicy:
             policy.reset(size)
         self._dynamics.begin(len(self._policies), 0)
 
+    @one_thread()
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Actions (E, ...) for observations (E, d)."""
         parts = np.split(observations, np.cumsum(self._n_rows)[:-1])

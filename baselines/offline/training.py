@@ -22,9 +22,10 @@ from baselines.offline.networks import make_generators
 from baselines.offline.planning import action_space
 from baselines.offline.replay import MemberKey, Replay
 from baselines.offline.stages import TrainingLog
-from baselines.onnx_export import export_module
 from baselines.settings import check_range
+from baselines.threads import one_thread
 from rmdp_bench.datasets import Episode
+from rmdp_bench.export import export_module
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.solution import Solution
@@ -92,6 +93,7 @@ class NetworkPolicy:
     def reset(self, n_envs: int) -> None:
         """Does nothing: the policy has no memory."""
 
+    @one_thread()
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Actions (E, a) float32, or (E,) int64 for discrete ones, at observations (E, d)."""
         with torch.no_grad():
@@ -174,6 +176,7 @@ def train(learner: Learner, n_updates: int, log: TrainingLog) -> None:
                 raise Interrupted
 
 
+@one_thread()
 def solve_with_learner(
     task: Task,
     config: ScopedConfig,
@@ -193,9 +196,6 @@ def solve_with_learner(
     if config.scope == "agent":
         per_seed = [data.trajectory(agent) for agent in agents]
     keys = [(seed, index) for seed in seeds for index in range(len(per_seed))]
-    if device == "cpu":
-        # As for the online learner: products this small are not worth sharing out.
-        torch.set_num_threads(1)
     replay = Replay(
         per_seed * len(seeds),
         keys,

@@ -30,6 +30,7 @@ from baselines.online.learner import Learner, resume, solve_with_rule, train
 from baselines.online.nodes import Nodes
 from baselines.online.settings import PPOConfig, check, task_settings
 from baselines.settings import check_range
+from baselines.threads import one_thread
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
@@ -103,6 +104,7 @@ def agent_rewards(
     return nodes.of_agents(np.asarray(np.linalg.qr(rewards, mode="r")).T).T
 
 
+@one_thread()
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:

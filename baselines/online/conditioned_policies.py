@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from baselines.onnx_export import export_module
 from rmdp_bench import Solution
+from rmdp_bench.export import export_module
 
 FloatArray = npt.NDArray[np.float32]
 _BUFFERS = (

@@ -39,7 +39,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from baselines.online.assignments import AssignmentRule
@@ -48,6 +47,7 @@ from baselines.online.compiled import CompiledUpdates
 from baselines.online.policies import make_solution
 from baselines.online.settings import PPOConfig
 from baselines.online.updates import Updates
+from baselines.threads import one_thread
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
@@ -71,13 +71,9 @@ class Learner:
     ) -> None:
         """Makes the worlds, the networks and every seed's random generators.
 
-        On the CPU, torch is set to one thread: its products are too small to share out, and its
-        waiting threads take the cores from the physics (measured with another process on a
-        machine of 2 cores: with 2 threads an update took ten times as long and more). All cores
-        are used by the physics while representatives act, and by `compiled` during an update.
+        On a CPU, train within `one_thread`. All cores are used by the physics while representatives
+        act, and by `compiled` during an update.
         """
-        if device == "cpu":
-            torch.set_num_threads(1)
         self.task, self.config, self.device = task, config, device
         self.n_seeds, self.n_representatives = len(seeds), task.n_representatives
         self.n_policies, self.n_agents = self.n_seeds * task.n_representatives, task.n_agents
@@ -213,6 +209,7 @@ def resume(
     return True
 
 
+@one_thread()
 def solve_with_rule(
     task: Task,
     config: PPOConfig,

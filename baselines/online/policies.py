@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from baselines.onnx_export import export_module
+from rmdp_bench.export import export_module
 from rmdp_bench.solution import Solution
 
 

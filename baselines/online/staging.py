@@ -20,6 +20,7 @@ from baselines.online.collection import Collector
 from baselines.online.learner import Learner
 from baselines.online.policies import RepresentativePolicy, export_onnx
 from baselines.online.settings import PPOConfig
+from baselines.threads import one_thread
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
@@ -210,6 +211,7 @@ def first_representatives(solution: Solution, k: int) -> Solution:
     return Solution(policies, solution.assignment[:, :k], lambda: export_onnx(actors))
 
 
+@one_thread()
 def solve_in_stages(
     task: Task,
     config: PPOConfig,

@@ -31,7 +31,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from baselines.online.conditioned import Learner
 from baselines.online.conditioned_policies import make_solution
@@ -40,6 +39,7 @@ from baselines.online.selection import select
 from baselines.online.settings import check_online
 from baselines.online.trials import try_conditions
 from baselines.settings import check_range
+from baselines.threads import one_thread
 from rmdp_bench import Interrupted, RunLog, Solution, Task, list_tasks
 
 __all__ = ["Config", "check", "config_for", "solve"]
@@ -219,6 +219,7 @@ class Run:
         return make_solution(self.learner.freeze(conditions), assignment)
 
 
+@one_thread()
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
@@ -227,8 +228,6 @@ def solve(
     Returns:
         One solution for each seed.
     """
-    if device == "cpu":
-        torch.set_num_threads(1)
     k = task.n_representatives
     runs = [Run(task, config, seed, device) for seed in seeds]
     planned = -(-total_transitions(task, config) // k)

@@ -173,7 +173,8 @@ def get_population(
 
     Raises:
         ValueError: no such id, a seed that is not an integer from 0 to 2**32 - 1, a number of
-            agents that is not an integer >= 1, or one where the environment has no such keyword.
+            agents that is not an integer from 1 to ten million, or one where the environment has no
+            such keyword.
     """
     entry = get_environment(env_id)
     seed = 0 if population_seed is None else population_seed

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
+MAX_ENVS = 1_000_000
+"""Most rows of a vector environment, some gigabytes: more is taken for a slip."""
 
 
 def as_array(actions: Any) -> Array:
@@ -101,14 +103,14 @@ def check_population_seed(population_seed: Any) -> int:
 
 
 def check_n_envs(num_envs: Any) -> int:
-    """Give the number of rows if it is an integer >= 1.
+    """Give the number of rows if it is an integer from 1 to `MAX_ENVS`.
 
     Raises:
         ValueError: it is not.
     """
     is_integer = isinstance(num_envs, int | np.integer) and not isinstance(num_envs, bool)
-    if not is_integer or num_envs < 1:
-        raise ValueError(f"num_envs is {num_envs!r}, expected an integer >= 1")
+    if not is_integer or not 1 <= num_envs <= MAX_ENVS:
+        raise ValueError(f"num_envs is {num_envs!r}, expected an integer from 1 to {MAX_ENVS}")
     return int(num_envs)
 
 

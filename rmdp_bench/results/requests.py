@@ -102,7 +102,7 @@ def make_request(
     """
     checked_task = get_task(task)
     if n_episodes is not None:
-        check_episodes(n_episodes, EVALUATION_SEED)
+        check_episodes(checked_task, n_episodes, EVALUATION_SEED)
         checked_task = dataclasses.replace(checked_task, n_eval_episodes=n_episodes)
     if transitions is not None:
         if checked_task.track == "offline":
