@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from baselines.divergence import check_finite
 from baselines.offline.data import LoggedData, OfflineConfig, load_data
 from baselines.offline.networks import make_generators
 from baselines.offline.planning import action_space
@@ -151,6 +152,7 @@ def train(learner: Learner, n_updates: int, log: TrainingLog) -> None:
     """Trains to the end, from a checkpoint if there is one, and leaves one at the end.
 
     Raises:
+        FloatingPointError: training has diverged.
         Interrupted: after a checkpoint, when the log asks to stop.
     """
     n_seeds, n_done = len(log.seeds), 0
@@ -161,13 +163,16 @@ def train(learner: Learner, n_updates: int, log: TrainingLog) -> None:
     while n_done < n_updates:
         losses = learner.update(n_done)
         n_done += 1
-        if n_done % max(1, n_updates // N_REPORTS) == 0 or n_done == n_updates:
+        is_due = log.checkpoint_due() or n_done == n_updates
+        if n_done % max(1, n_updates // N_REPORTS) == 0 or is_due:
+            tensors = [own for part in learner.parts.values() for own in part.tensors().values()]
+            check_finite(tensors, f"{n_done:,} updates")
             scalars = {
                 name: loss.detach().reshape(n_seeds, -1).mean(1).tolist()
                 for name, loss in losses.items()
             }
             log.progress(n_done, scalars, total=n_updates)
-        if log.checkpoint_due() or n_done == n_updates:
+        if is_due:
             states = [{"n_done": n_done} for _ in range(n_seeds)]
             log.save_checkpoint(n_done, get_state(learner, n_seeds), states)
             if log.stop_requested:
