@@ -119,12 +119,14 @@ def build_datasets(
     if min(workers, len(entries)) <= 1:
         return [_build(entry, force, partial(report, entry.id)) for entry in entries]
     context = multiprocessing.get_context("spawn")
-    messages: Any = context.Queue()
-    stop = context.Event()
     workers = min(workers, len(entries))
     cores = max(1, usable_cores() // workers)
-    with ProcessPoolExecutor(workers, context, _start_worker, (messages, stop, cores)) as executor:
+    with contextlib.ExitStack() as stack:
         with _signals_blocked():  # the processes inherit it, until they are prepared for signals
+            messages: Any = context.Queue()
+            stop = context.Event()
+            executor = ProcessPoolExecutor(workers, context, _start_worker, (messages, stop, cores))
+            stack.enter_context(executor)
             futures = [executor.submit(_build_in_worker, entry, force) for entry in entries]
         try:
             for dataset_id, share in _messages_until_done(messages, futures):
