@@ -158,6 +158,8 @@ def locked(directory: Path, held: str) -> Iterator[None]:
                 except BlockingIOError as error:
                     raise ValueError(f"{held} ({directory})") from error
                 except OSError as error:
+                    if directory in made:  # nobody else can be there
+                        path.unlink()
                     raise ValueError(
                         f"cannot lock {path}: {error.strerror}; the file system may have no file "
                         f"locks (flock): use a folder on another one"
