@@ -6,10 +6,10 @@ are not among them.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from threading import get_ident
 
 _made: dict[int, int] = {}
 """Thread -> its steps: each thread writes its own entry only, so that no lock is needed."""
@@ -23,8 +23,11 @@ def steps_made() -> int:
 
 def add_steps(n_steps: int) -> None:
     """Count steps."""
-    thread = threading.get_ident()
-    _made[thread] = _made.get(thread, 0) + n_steps
+    thread = get_ident()
+    try:
+        _made[thread] += n_steps
+    except KeyError:
+        _made[thread] = n_steps
 
 
 def is_counting() -> bool:
