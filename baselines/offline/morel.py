@@ -113,15 +113,15 @@ def train(learner: Learner, log: RunLog) -> None:
     while learner.done < learner.total:
         scalars = learner.advance()
         planning = learner.done > learner.total - learner.config.iterations
-        is_due = log.checkpoint_due() or learner.done == learner.total
-        if planning or learner.done % _REPORT_EVERY == 0 or is_due:
+        if planning or learner.done % _REPORT_EVERY == 0:
             check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
             per_seed = {
                 name: values.reshape(learner.n_seeds, -1).mean(1).tolist()
                 for name, values in scalars.items()
             }
             log.progress(learner.done, per_seed, total=learner.total)
-        if is_due:
+        if log.checkpoint_due() or learner.done == learner.total:
+            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
             log.save_checkpoint(learner.done, *learner.get_state())
             if log.stop_requested:
                 raise Interrupted

@@ -148,6 +148,12 @@ def set_state(learner: Learner, arrays: Mapping[str, NDArray[Any]], n_done: int)
             tensor.copy_(torch.from_numpy(arrays[f"{name}.{own}"]).reshape(tensor.shape))
 
 
+def check_learner(learner: Learner, n_done: int) -> None:
+    """Refuses a learner that has diverged after n_done updates; see `check_finite`."""
+    tensors = [tensor for part in learner.parts.values() for tensor in part.tensors().values()]
+    check_finite(tensors, f"{n_done:,} updates")
+
+
 def train(learner: Learner, n_updates: int, log: TrainingLog) -> None:
     """Trains to the end, from a checkpoint if there is one, and leaves one at the end.
 
@@ -163,16 +169,15 @@ def train(learner: Learner, n_updates: int, log: TrainingLog) -> None:
     while n_done < n_updates:
         losses = learner.update(n_done)
         n_done += 1
-        is_due = log.checkpoint_due() or n_done == n_updates
-        if n_done % max(1, n_updates // N_REPORTS) == 0 or is_due:
-            tensors = [own for part in learner.parts.values() for own in part.tensors().values()]
-            check_finite(tensors, f"{n_done:,} updates")
+        if n_done % max(1, n_updates // N_REPORTS) == 0 or n_done == n_updates:
+            check_learner(learner, n_done)
             scalars = {
                 name: loss.detach().reshape(n_seeds, -1).mean(1).tolist()
                 for name, loss in losses.items()
             }
             log.progress(n_done, scalars, total=n_updates)
-        if is_due:
+        if log.checkpoint_due() or n_done == n_updates:
+            check_learner(learner, n_done)
             states = [{"n_done": n_done} for _ in range(n_seeds)]
             log.save_checkpoint(n_done, get_state(learner, n_seeds), states)
             if log.stop_requested:

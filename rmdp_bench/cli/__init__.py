@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except Stopped as stopped:
             print_stopped(stopped.name)
             return stopped.exit_code
+        except KeyboardInterrupt:  # of a library that takes Ctrl-C for itself
+            return 130
 
 
 def _run(arguments: Sequence[str] | None, act: RaiseStopped) -> int:

@@ -80,11 +80,11 @@ def run_command(
                 f"({request.directory(request.seeds[0]).parent})"
             )
             raise typer.Exit(asked.exit_code) from error
-        except Stopped as error:
+        except (Stopped, KeyboardInterrupt):
             display.message(
                 "rmdp-bench: stopped at once; the same command goes on from the last checkpoint"
             )
-            raise typer.Exit(error.exit_code) from None
+            raise typer.Exit(asked.exit_code) from None
     from rmdp_bench.cli.scoring import print_summaries
     from rmdp_bench.results.summary import summarise
 
