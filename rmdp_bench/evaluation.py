@@ -205,8 +205,8 @@ def play(
         max_steps: where to stop; None: at the end of the last episode.
 
     Raises:
-        ValueError: a policy fails, or gives actions that are not in the action space; the message
-            names policy and value.
+        ValueError: a policy fails, gives actions that are not in the action space, or reaches a
+            return that is not finite; the message names policy and value.
     """
     names = names or [f"policy {j}" for j in range(len(policies))]
     ends = np.cumsum(n_rows).tolist()
@@ -249,6 +249,7 @@ def play(
                 returns[row] = envs.population.total_rewards(episode)
     finally:
         envs.close()
+    _check_returns(returns, names, rows_of)
     kept = [
         np.stack(parts) if record and parts else np.zeros(0) for parts in (seen, taken, outcomes)
     ]
@@ -298,7 +299,7 @@ def _check_actions(
     else:
         assert isinstance(space, gym.spaces.Box), space
         low, high = space.low, space.high
-    outside = ~((actions >= low) & (actions <= high))  # NaN is outside
+    outside = ~((actions >= low) & (actions <= high) & np.isfinite(actions))
     outside[~running] = False
     if outside.any():
         index = tuple(np.argwhere(outside)[0].tolist())
@@ -308,6 +309,20 @@ def _check_actions(
             f"{name}: {where} is {actions[index]} in episode {index[0]}, expected "
             f"{low[component]} to {high[component]}; a policy clips its own actions"
         )
+
+
+def _check_returns(
+    returns: NDArray[np.float64], names: Sequence[str], rows_of: Sequence[slice]
+) -> None:
+    """Refuse returns (B, n) that are NaN or infinite: no score follows from them."""
+    for name, rows in zip(names, rows_of, strict=True):
+        bad = np.argwhere(~np.isfinite(returns[rows]))
+        if len(bad):
+            episode, agent = bad[0].tolist()
+            raise ValueError(
+                f"{name}: the return of agent {agent} is {returns[rows][episode, agent]} in "
+                f"episode {episode}, expected a finite number"
+            )
 
 
 def call(name: str, method: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TEMPORARY_PREFIX = ".writing-"
+LOCK_FILE = ".lock"
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -134,7 +135,8 @@ def locked(directory: Path, held: str) -> Iterator[None]:
         held: what the error says if another process has the lock.
 
     Raises:
-        ValueError: another process has the lock.
+        ValueError: another process has the lock, or there can be none here: no permission, a
+            read-only or full file system, or one without locks.
         ImportError: on Windows.
     """
     try:
@@ -142,17 +144,30 @@ def locked(directory: Path, held: str) -> Iterator[None]:
     except ImportError as error:
         raise ImportError("file locks need Linux or macOS; on Windows use WSL") from error
     made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / ".lock"
+    path = directory / LOCK_FILE
     try:
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                current = path.stat().st_ino == os.fstat(file.fileno()).st_ino
-            except OSError:
-                current = False  # held, or released and removed by its holder just now
-            if not current:
-                raise ValueError(f"{held} ({directory})")
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    directory.mkdir(parents=True, exist_ok=True)
+                    file = stack.enter_context(path.open("w"))
+                except OSError as error:
+                    raise ValueError(f"cannot write to {directory}: {error.strerror}") from error
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise ValueError(f"{held} ({directory})") from error
+                except OSError as error:
+                    if directory in made:  # nobody else can be there
+                        path.unlink()
+                    raise ValueError(
+                        f"cannot lock {path}: {error.strerror}; the file system may have no file "
+                        f"locks (flock): use a folder on another one"
+                    ) from error
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                        break
+                # Its holder released and removed it just now: there is a new file, or none.
             try:
                 yield
             finally:

@@ -307,8 +307,8 @@ def test_training_continues_bit_for_bit(tmp_path: Path) -> None:
     train(whole, RunLog(TASK, seeds))
     train(again, RunLog(TASK, seeds, directories, resume_at=2))  # all done: nothing to train
     for other in (resumed, again):
-        for name, tensor in whole._tensors().items():
-            assert torch.equal(tensor, other._tensors()[name]), name
+        for name, tensor in whole.tensors().items():
+            assert torch.equal(tensor, other.tensors()[name]), name
 
 
 def test_continuous_actions_are_normalised() -> None:

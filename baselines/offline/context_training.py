@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from baselines.divergence import check_finite
 from baselines.offline.context_model import ContextConfig, ContextModel
 from baselines.offline.data import LoggedData
 from baselines.offline.networks import make_generators
@@ -117,7 +118,7 @@ class Trainer:
             self.n_updates += 1
         return forward.detach(), backward.detach()
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Parameters and Adam's moments, each (K, ...)."""
         tensors = {}
         for name, parameter in self.model.named_parameters():
@@ -128,7 +129,7 @@ class Trainer:
 
     def get_state(self) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]]:
         """Everything that training continues from bit for bit: arrays (R, ...), and JSON."""
-        tensors = self._tensors()
+        tensors = self.tensors()
         tensors["generators"] = torch.stack([g.get_state() for g in self._generators])
         arrays = {
             name: tensor.unflatten(0, self.shape).cpu().numpy().copy()
@@ -141,7 +142,7 @@ class Trainer:
     ) -> None:
         """Restores what `get_state` returned."""
         self.n_updates = int(states[0]["n_updates"])
-        for name, tensor in self._tensors().items():
+        for name, tensor in self.tensors().items():
             tensor.copy_(torch.from_numpy(arrays[name]).flatten(0, 1))
         for generator, state in zip(
             self._generators, torch.from_numpy(arrays["generators"]).flatten(0, 1), strict=True
@@ -187,6 +188,7 @@ def train(trainer: Trainer, log: RunLog) -> None:
     """Trains to the end, from a checkpoint if there is one, with checkpoints on the way.
 
     Raises:
+        FloatingPointError: training has diverged.
         Interrupted: after a checkpoint, when the log asks to stop.
     """
     resumed = log.load_checkpoint()
@@ -196,6 +198,7 @@ def train(trainer: Trainer, log: RunLog) -> None:
     while trainer.n_updates < total:
         n_updates = min(UPDATES_BETWEEN_REPORTS, total - trainer.n_updates)
         losses = trainer.update(n_updates)
+        check_finite(trainer.tensors().values(), f"{trainer.n_updates:,} updates")
         forward, backward = (x.unflatten(0, trainer.shape).mean(1).tolist() for x in losses)
         scalars = {"loss": forward, "backward_loss": backward}
         log.progress(trainer.n_updates, scalars, total=total)

@@ -20,6 +20,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from baselines.divergence import check_finite
 from baselines.offline import kernels
 from baselines.offline.data import LoggedData
 from baselines.offline.factored import FactoredConfig, FactoredModel
@@ -267,12 +268,14 @@ def train(training: Training, log: TrainingLog) -> FactoredModel:
     """Trains to the end, from a checkpoint if there is one, and saves one at the end.
 
     Raises:
+        FloatingPointError: training has diverged.
         Interrupted: after a checkpoint, when the log asks to stop.
     """
     training.load(log)
     n_epochs, n_seeds = training.config.n_epochs, len(training.seeds)
     while training.epoch < n_epochs:
         training.run(min(EPOCHS_PER_REPORT, n_epochs - training.epoch))
+        check_finite(training.model.parameters(), f"{training.n_updates:,} updates")
         losses = training.losses.reshape(n_seeds, -1).mean(1).tolist()
         total = n_epochs * training.steps_per_epoch
         log.progress(training.n_updates, {"loss": losses}, total=total)

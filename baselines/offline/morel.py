@@ -32,6 +32,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from baselines.divergence import check_finite
 from baselines.offline.data import check_offline, load_data
 from baselines.offline.morel_learner import Learner, MorelConfig
 from baselines.offline.pessimistic_model import MemberRows, PessimisticModel, make_world
@@ -101,6 +102,7 @@ def train(learner: Learner, log: RunLog) -> None:
     """Trains to the end, from a checkpoint if there is one.
 
     Raises:
+        FloatingPointError: training has diverged.
         Interrupted: after a checkpoint, when the log asks to stop.
     """
     resumed = log.load_checkpoint()
@@ -110,12 +112,14 @@ def train(learner: Learner, log: RunLog) -> None:
         scalars = learner.advance()
         planning = learner.done > learner.total - learner.config.iterations
         if planning or learner.done % _REPORT_EVERY == 0:
+            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
             per_seed = {
                 name: values.reshape(learner.n_seeds, -1).mean(1).tolist()
                 for name, values in scalars.items()
             }
             log.progress(learner.done, per_seed, total=learner.total)
         if log.checkpoint_due() or learner.done == learner.total:
+            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
             log.save_checkpoint(learner.done, *learner.get_state())
             if log.stop_requested:
                 raise Interrupted

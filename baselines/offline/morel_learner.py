@@ -251,7 +251,7 @@ class Learner:
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
         """Everything that training needs to continue bit for bit: arrays (R, ...), and JSON."""
-        tensors = {"threshold": self.model.threshold} | self._part_tensors()
+        tensors = {"threshold": self.model.threshold} | self.part_tensors()
         for name, generators in self.generators.items():
             tensors[f"generators.{name}"] = torch.stack([g.get_state() for g in generators])
         arrays = {
@@ -270,7 +270,7 @@ class Learner:
         self.parts["model"].set_steps(min(self.done, self.model_updates))
         self.parts["actor"].set_steps(min(past_models, self.config.cloning_updates))
         self.parts["baseline"].set_steps(planned * self.config.baseline_updates)
-        tensors = {"threshold": self.model.threshold} | self._part_tensors()
+        tensors = {"threshold": self.model.threshold} | self.part_tensors()
         for name, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(arrays[name]).reshape(tensor.shape))
         for name, generators in self.generators.items():
@@ -278,7 +278,7 @@ class Learner:
             for generator, own in zip(generators, states_of, strict=True):
                 generator.set_state(own.clone())  # set_state reads a tensor of its own storage
 
-    def _part_tensors(self) -> dict[str, Tensor]:
+    def part_tensors(self) -> dict[str, Tensor]:
         """Parameters by name; with Adam's moments, where more of its steps are to come."""
         finished = {
             "model": self.done >= self.model_updates,

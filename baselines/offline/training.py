@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from baselines.divergence import check_finite
 from baselines.offline.data import LoggedData, OfflineConfig, load_data
 from baselines.offline.networks import make_generators
 from baselines.offline.planning import action_space
@@ -149,10 +150,17 @@ def set_state(learner: Learner, arrays: Mapping[str, NDArray[Any]], n_done: int)
             tensor.copy_(torch.from_numpy(arrays[f"{name}.{own}"]).reshape(tensor.shape))
 
 
+def check_learner(learner: Learner, n_done: int) -> None:
+    """Refuses a learner that has diverged after n_done updates; see `check_finite`."""
+    tensors = [tensor for part in learner.parts.values() for tensor in part.tensors().values()]
+    check_finite(tensors, f"{n_done:,} updates")
+
+
 def train(learner: Learner, n_updates: int, log: TrainingLog) -> None:
     """Trains to the end, from a checkpoint if there is one, and leaves one at the end.
 
     Raises:
+        FloatingPointError: training has diverged.
         Interrupted: after a checkpoint, when the log asks to stop.
     """
     n_seeds, n_done = len(log.seeds), 0
@@ -164,12 +172,14 @@ def train(learner: Learner, n_updates: int, log: TrainingLog) -> None:
         losses = learner.update(n_done)
         n_done += 1
         if n_done % max(1, n_updates // N_REPORTS) == 0 or n_done == n_updates:
+            check_learner(learner, n_done)
             scalars = {
                 name: loss.detach().reshape(n_seeds, -1).mean(1).tolist()
                 for name, loss in losses.items()
             }
             log.progress(n_done, scalars, total=n_updates)
         if log.checkpoint_due() or n_done == n_updates:
+            check_learner(learner, n_done)
             states = [{"n_done": n_done} for _ in range(n_seeds)]
             log.save_checkpoint(n_done, get_state(learner, n_seeds), states)
             if log.stop_requested:

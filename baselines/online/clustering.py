@@ -5,6 +5,8 @@ along its trajectories, and one policy is then trained for each group.
 
 The pre-training takes `pretraining` of the transitions of ONE policy on top of the task's, as in
 the reference code (half of its iterations); the paper says "to approximate convergence".
+A run takes more than the task's
+transitions by them, divided by k, and says so in `transitions_counted`.
 With k = 1 or k = n the groups are given, and there is none. The trajectories are one batch of the
 (stochastic) universal policy. Where all
 agents receive the same rewards (Resource Gathering, once the universal policy visits every tile)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.divergence import check_finite
 from baselines.online.actions import clipped_surrogate, make_actions
 from baselines.online.conditioned_compiled import ADAM_EPSILON, Batch, train
 from baselines.online.conditioned_network import TwoLayerNetwork
@@ -177,7 +178,11 @@ class Learner:
         return torch.from_numpy(array.astype(np.float32, copy=False)).to(self.device)
 
     def update(self, batch: Batch) -> None:
-        """The epochs of PPO on a batch."""
+        """The epochs of PPO on a batch.
+
+        Raises:
+            FloatingPointError: training has diverged.
+        """
         config = self.config
         rate = self._anneal(config.learning_rate, config.final_learning_rate)
         entropy = self._anneal(config.entropy_coefficient, config.final_entropy_coefficient)
@@ -194,11 +199,13 @@ class Learner:
                 learning_rate=rate,
                 entropy=entropy,
             )
-            return
-        for optimizer in self.optimizers.values():
-            optimizer.param_groups[0]["lr"] = rate
-        for rows in torch.from_numpy(order).to(self.device):
-            self._step(batch, rows, entropy)
+        else:
+            for optimizer in self.optimizers.values():
+                optimizer.param_groups[0]["lr"] = rate
+            for rows in torch.from_numpy(order).to(self.device):
+                self._step(batch, rows, entropy)
+        networks = [network.flat for network in self.networks.values()]
+        check_finite(networks, f"{self.transitions:,} transitions")
 
     def _step(self, batch: Batch, rows: Tensor, entropy: float) -> None:
         """One gradient step of actor and critic."""

@@ -41,6 +41,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from baselines.divergence import check_finite
 from baselines.online.assignments import AssignmentRule
 from baselines.online.collection import Batch, Collector
 from baselines.online.compiled import CompiledUpdates
@@ -97,12 +98,18 @@ class Learner:
         return self.collector.collect(self.actor)
 
     def update(self, batch: Batch, rule: AssignmentRule) -> None:
-        """Trains on a batch, for the assignment of `rule`."""
+        """Trains on a batch, for the assignment of `rule`.
+
+        Raises:
+            FloatingPointError: training has diverged.
+        """
         config = self.config
         learning_rate = self._anneal(config.learning_rate, config.final_learning_rate)
         entropy = self._anneal(config.entropy_coefficient, config.final_entropy_coefficient)
         self.updates.apply(batch, rule, learning_rate, entropy)
         self.iteration += 1
+        networks = (self.actor.flat, self.critic.flat)
+        check_finite(networks, f"{self.transitions:,} transitions per policy")
 
     def _anneal(self, start: float, end: float) -> float:
         """Geometric schedule over the task's transitions; linear where an end is zero."""

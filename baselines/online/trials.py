@@ -51,15 +51,20 @@ def _play(
 ) -> tuple[npt.NDArray[np.float64], int]:
     """Returns (E, n) of one episode in each of E copies, and the steps of all."""
     n_rows = len(biases)
-    envs: Any = gym.make_vec(task.env_id, num_envs=n_rows, agent_rewards=False, **task.env_kwargs)
+    envs: Any = gym.make_vec(task.env_id, num_envs=n_rows, **task.env_kwargs)
     observations, _ = envs.reset(seed=seeds * (n_rows // len(seeds)))
+    observations, world = np.array(observations), envs.unwrapped.world
     returns = np.zeros((n_rows, task.n_agents))
-    running, steps = np.ones(n_rows, bool), 0
-    while running.any():
-        actions = actor.act(observations, biases)
-        observations, _, terminated, truncated, info = envs.step(actions)
-        returns[running] += envs.population.rewards(info["outcome"][running])
-        steps += int(running.sum())
-        running &= ~(terminated | truncated)
+    rows, steps = np.arange(n_rows), 0
+    for _ in range(task.max_episode_steps):
+        actions = actor.act(observations, biases)[rows]
+        # The vector form would go on with copies whose episode has ended.
+        _, terminated, details = world.advance(rows, actions)
+        observations[rows] = world.observe(rows)
+        returns[rows] += details["agent_rewards"]
+        steps += len(rows)
+        rows = rows[~terminated]
+        if not rows.size:
+            break
     envs.close()
     return returns, steps

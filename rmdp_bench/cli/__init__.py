@@ -1,9 +1,11 @@
 """The command line, `rmdp-bench`.
 
 Exit codes: 0 done; 1 a solver failed, a verified dataset is not the repository's, or the reader of
-the output went away; 2 bad input, with one line on stderr and nothing written; 130 stopped by
-Ctrl-C.  With --json a command prints one JSON
-document on stdout; warnings and progress go to stderr.
+the output went away; 2 bad input, with one line on stderr and nothing written; 128 + the number of
+a signal that stopped it: 130 Ctrl-C (SIGINT), 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1 (on Linux).  A
+stopped `run` has saved a checkpoint, if its solver has any; other commands leave nothing half
+written.  With --json a command prints one JSON document on stdout; warnings and progress go to
+stderr.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import typer
 
 from rmdp_bench.cli import datasets, listing, running, scoring, submission
 from rmdp_bench.cli.leaderboard import build_command
-from rmdp_bench.cli.output import print_error
+from rmdp_bench.cli.output import print_error, print_stopped
+from rmdp_bench.cli.signals import RaiseStopped, Stopped, on_signals
 
 __all__ = ["app", "main"]
 
@@ -55,6 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale without "±" still gets its table
+    act = RaiseStopped()
+    with on_signals(act):
+        try:
+            return _run(arguments, act)
+        except Stopped as stopped:
+            print_stopped(stopped.name)
+            return stopped.exit_code
+        except KeyboardInterrupt:  # of a library that takes Ctrl-C for itself
+            return 130
+
+
+def _run(arguments: Sequence[str] | None, act: RaiseStopped) -> int:
+    """Run the command line; bad input becomes a message."""
     try:
         code = app(
             args=None if arguments is None else list(arguments),
@@ -65,12 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, OSError, ImportError) as error:
-        print_error(str(error))
-        return 2
     except Exception as error:
+        if act.stopped is not None:  # libraries make errors of their own of it, within an import
+            raise act.stopped from error
+        if isinstance(error, ValueError | OSError | ImportError):
+            print_error(str(error))
+            return 2
         if not hasattr(error, "format_message"):  # which typer's errors of usage have
             raise
         print_error(error.format_message())

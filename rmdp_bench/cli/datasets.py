@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rmdp_bench.cli.options import CoresOption
 from rmdp_bench.cli.output import JsonOption, number, print_json, print_table, warn
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def build_command(
     workers: Annotated[
         int | None, typer.Option(help="Processes, one dataset each; default: the cores.")
     ] = None,
+    cores: CoresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build datasets into Minari's folder, each whole or not at all.
@@ -74,7 +76,7 @@ def build_command(
     print_table("Datasets", ["dataset", "", "content"], cells, n_left=3)
 
 
-def verify_command(ids: Ids = None, as_json: JsonOption = False) -> None:
+def verify_command(ids: Ids = None, cores: CoresOption = None, as_json: JsonOption = False) -> None:
     """Say whether datasets are the repository's; without ids, those in Minari's folder.
 
     identical: all values are those recorded. different: whole, but other values, such as another

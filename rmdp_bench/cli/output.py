@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -89,6 +90,13 @@ def number(value: float | None, digits: int = 1) -> str:
 def warn(message: str) -> None:
     """Print a warning on stderr."""
     print(f"rmdp-bench: warning: {message}", file=sys.stderr)
+
+
+def print_stopped(name: str) -> None:
+    """Say on stderr, in one line, that a signal stopped the command."""
+    with suppress(OSError):  # the terminal may be what has gone
+        text = f"rmdp-bench: stopped by {name}; nothing is half written"
+        print(text, file=sys.stderr, flush=True)
 
 
 def print_error(message: str) -> None:

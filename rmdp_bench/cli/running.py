@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from rmdp_bench.cli.output import JsonOption, number, print_error, print_json, print_table
+from rmdp_bench.cli.options import CoresOption
+from rmdp_bench.cli.output import (
+    JsonOption,
+    number,
+    print_error,
+    print_json,
+    print_table,
+)
+from rmdp_bench.cli.signals import Stopped, on_signals
 
 MAX_SEEDS = 1000
 
@@ -34,10 +39,16 @@ def run_command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Write scalars for TensorBoard.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(help="Replace runs made with another solver file or other settings."),
+    ] = False,
+    cores: CoresOption = None,
 ) -> None:
     """Train a solver on a task, save its policies and score them.
 
-    Finished seeds are skipped, interrupted ones go on from their last checkpoint.
+    Finished seeds are skipped, interrupted ones go on from their last checkpoint. Ctrl-C, SIGTERM,
+    SIGHUP and SIGUSR1 stop at the next checkpoint.
     """
     from rmdp_bench.results import Interrupted, SolverError, make_request, run
     from rmdp_bench.results.progress import make_display
@@ -52,10 +63,12 @@ def run_command(
         n_episodes=episodes,
         settings=settings or (),
         tensorboard=tensorboard,
+        overwrite=overwrite,
     )
-    stop = threading.Event()
     display = make_display()
-    with _stop_on_interrupt(stop):
+    stop = threading.Event()
+    asked = _AskToStop(stop)
+    with on_signals(asked):
         try:
             results = run(request, display=display, stop=stop)
         except SolverError as error:
@@ -66,12 +79,12 @@ def run_command(
                 f"rmdp-bench: {str(error) or 'stopped'}; the same command goes on from there "
                 f"({request.directory(request.seeds[0]).parent})"
             )
-            raise typer.Exit(130) from error
-        except KeyboardInterrupt:
+            raise typer.Exit(asked.exit_code) from error
+        except (Stopped, KeyboardInterrupt):
             display.message(
                 "rmdp-bench: stopped at once; the same command goes on from the last checkpoint"
             )
-            raise typer.Exit(130) from None
+            raise typer.Exit(asked.exit_code) from None
     from rmdp_bench.cli.scoring import print_summaries
     from rmdp_bench.results.summary import summarise
 
@@ -88,6 +101,7 @@ def evaluate_command(
     seed: Annotated[
         int, typer.Option(help="First evaluation seed, counted from 2**31; 0 is the official one.")
     ] = 0,
+    cores: CoresOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score the saved policies of a run again; its record stays as it is."""
@@ -158,18 +172,38 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-@contextmanager
-def _stop_on_interrupt(stop: threading.Event) -> Iterator[None]:
-    """The first Ctrl-C asks the solver to stop, the second stops at once."""
+class _AskToStop:
+    """What `run` does on signals: the first asks the solver to stop, a second Ctrl-C stops at once.
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        text = "\nstopping at the next checkpoint; press Ctrl-C again to stop at once\n"
-        os.write(2, text.encode())  # not print(), which the signal may have interrupted
+    A batch system may send one signal as a warning and others later: they ask again.
 
-    previous: Any = signal.signal(signal.SIGINT, ask)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    Attributes:
+        exit_code: for the first signal; that of Ctrl-C before one came.
+    """
+
+    def __init__(self, stop: threading.Event) -> None:
+        """Set `stop` when asked."""
+        self._stop, self._interrupted = stop, False
+        self.exit_code = 128 + signal.SIGINT
+
+    def __call__(self, number: int) -> None:
+        """Ask, and say so.
+
+        Raises:
+            Stopped: at the second Ctrl-C.
+        """
+        if not self._stop.is_set():
+            self.exit_code = 128 + number
+        self._stop.set()
+        if number == signal.SIGINT and self._interrupted:
+            raise Stopped(number)
+        self._interrupted = self._interrupted or number == signal.SIGINT
+        again = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
+        text = f"\n{signal.Signals(number).name}: stopping at the next checkpoint{again}\n"
+        try:
+            os.write(2, text.encode())  # not print(), which the signal may have interrupted
+        except OSError:  # the terminal has gone: whatever else is said goes nowhere
+            silence = os.open(os.devnull, os.O_WRONLY)
+            for stream in (1, 2):
+                os.dup2(silence, stream)
+            os.close(silence)

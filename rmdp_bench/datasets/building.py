@@ -12,16 +12,21 @@ from __future__ import annotations
 import contextlib
 import math
 import multiprocessing
+import os
 import queue
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
+from rmdp_bench.cores import VARIABLE, usable_cores
 from rmdp_bench.datasets.collection import Episode, Report, collect
 from rmdp_bench.datasets.content import (
     Deviation,
@@ -114,21 +119,27 @@ def build_datasets(
     if min(workers, len(entries)) <= 1:
         return [_build(entry, force, partial(report, entry.id)) for entry in entries]
     context = multiprocessing.get_context("spawn")
-    messages: Any = context.Queue()
-    stop = context.Event()
-    with ProcessPoolExecutor(workers, context, _start_worker, (messages, stop)) as executor:
-        futures = [executor.submit(_build_in_worker, entry, force) for entry in entries]
+    workers = min(workers, len(entries))
+    cores = max(1, usable_cores() // workers)
+    with contextlib.ExitStack() as stack:
+        with _signals_blocked():  # the processes inherit it, until they are prepared for signals
+            messages: Any = context.Queue()
+            stop = context.Event()
+            executor = ProcessPoolExecutor(workers, context, _start_worker, (messages, stop, cores))
+            stack.enter_context(executor)
+            futures = [executor.submit(_build_in_worker, entry, force) for entry in entries]
         try:
             for dataset_id, share in _messages_until_done(messages, futures):
                 report(dataset_id, share)
             return [future.result() for future in futures]
-        except BrokenProcessPool as error:
-            raise ValueError(
-                "a process that built a dataset has died; the same command builds what is missing"
-            ) from error
-        except BaseException:  # an interrupt too: the others shall not go on alone
+        except BaseException as error:  # an interrupt too: the others shall not go on alone
             stop.set()
             executor.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool | _Stopped):
+                raise ValueError(
+                    "a process that built a dataset has died; the same command builds what is "
+                    "missing"
+                ) from error
             raise
 
 
@@ -200,11 +211,7 @@ def building(dataset_id: str) -> Iterator[None]:
         ValueError: another process builds it, or the folder cannot be made.
     """
     scratch = _scratch(dataset_id)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(scratch, f"{dataset_id} is being built by another process"))
-        except OSError as error:
-            raise ValueError(f"cannot write to {scratch.parent}: {error.strerror}") from error
+    with locked(scratch, f"{dataset_id} is being built by another process"):
         _empty(scratch)  # of a build that was killed
         try:
             yield
@@ -263,11 +270,43 @@ _worker: dict[str, Any] = {}
 """What `_start_worker` was given, in a process of its own."""
 
 
-def _start_worker(messages: Any, stop: Any) -> None:
-    import signal
+_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+)
+"""What a terminal or a batch system sends to all processes of a command."""
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sets `stop`
-    _worker.update(messages=messages, stop=stop)
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(messages: Any, stop: Any, cores: int) -> None:
+    """Prepare a process: it works on its share of the cores, and ends with its parent."""
+
+    def end(number: int, frame: Any) -> None:
+        if _worker["is_building"]:
+            raise _Stopped  # so that nothing is left half built
+        os._exit(1)
+
+    def end_with_parent(sentinel: int) -> None:
+        connection.wait([sentinel])
+        os._exit(1)
+
+    _worker.update(messages=messages, stop=stop, is_building=False)
+    os.environ[VARIABLE] = str(cores)
+    for number in _SIGNALS:  # Ctrl-C is for the parent, which sets `stop`
+        signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=end_with_parent, args=(parent.sentinel,), daemon=True).start()
 
 
 def _build_in_worker(entry: DatasetEntry, force: bool) -> BuildResult:
@@ -281,7 +320,11 @@ def _build_in_worker(entry: DatasetEntry, force: bool) -> BuildResult:
             reported = share
             _worker["messages"].put((entry.id, share))
 
-    return _build(entry, force, report)
+    _worker["is_building"] = True
+    try:
+        return _build(entry, force, report)
+    finally:
+        _worker["is_building"] = False
 
 
 def _messages_until_done(

@@ -600,6 +600,7 @@ class RepresentedVectorEnv(WorldVectorEnv[RepresentedWorld]):
     def _advance(self, rows: Rows, actions: Array) -> tuple[Array, Array, Details]:
         if self.agent_rewards:
             return super()._advance(rows, actions)
+        self.world.count(rows)
         outcomes, terminated = self.world.step(rows, actions)
         return self.population.mean_rewards(outcomes), terminated, {"outcome": outcomes}
 

@@ -59,6 +59,7 @@ class HeterogeneousWorld(World):
         self, rows: Rows, actions: Array
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], Details]:
         """Step."""
+        self.count(rows)
         rewards, terminated = self.step(rows, actions)
         return rewards, terminated, {"agent": self.agents[rows]}
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.envs.checks import Array, Rows
+from rmdp_bench.envs.counting import add_steps, is_counting
 from rmdp_bench.population import DynamicsPopulation, Population
 
 State = dict[str, Array]
@@ -40,12 +41,19 @@ class World(ABC):
     action_space: gym.Space[Any]
     metadata: dict[str, Any] = {"render_modes": []}
     _arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    _is_counted: bool
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the arguments."""
         world = super().__new__(cls)
         world._arguments = (args, kwargs)
+        world._is_counted = is_counting()
         return world
+
+    def count(self, rows: Rows) -> None:
+        """Count a step of `rows` (B,); see `counting`."""
+        if self._is_counted:
+            add_steps(len(rows))
 
     @abstractmethod
     def reset(self, rows: Rows, generators: Sequence[np.random.Generator]) -> None:
@@ -74,7 +82,10 @@ class World(ABC):
     def advance(
         self, rows: Rows, actions: Array
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], Details]:
-        """Step, and give rewards (B,), terminated (B,) and what the infos hold, new arrays."""
+        """Step, and give rewards (B,), terminated (B,) and what the infos hold, new arrays.
+
+        The step is counted.
+        """
 
     @abstractmethod
     def observe(self, rows: Rows) -> Array:
@@ -137,6 +148,7 @@ class RepresentedWorld(World):
         self, rows: Rows, actions: Array
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_], Details]:
         """Step; the rewards are the means over the agents."""
+        self.count(rows)
         outcomes, terminated = self.step(rows, actions)
         agent_rewards = self.population.rewards(outcomes)
         details = {"agent_rewards": agent_rewards, "outcome": outcomes}

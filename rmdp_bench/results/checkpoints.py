@@ -2,7 +2,8 @@
 
     seed-S/checkpoint/<number>.npz          array/NAME ...   the solver's arrays of this seed
                                             state            JSON (UTF-8 bytes): the solver's state,
-                                                             the curve so far, the clocks
+                                                             the curve so far, the clocks, the
+                                                             names and shapes of the arrays
 
 Arrays and JSON only, nothing that runs code when it is read. When several seeds train as one
 batch, every seed has its own file; the file before is removed only when all seeds have the new one,
@@ -25,6 +26,7 @@ from rmdp_bench.files import replacing
 
 _ARRAY = "array/"
 _STATE = "state"
+_SHAPES = "shapes"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ def write_checkpoints(
         folder = directory / "checkpoint"
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {_ARRAY + name: array for name, array in checkpoint.arrays.items()}
-        arrays[_STATE] = np.frombuffer(json.dumps(checkpoint.state).encode(), np.uint8)
+        shapes = {name: array.shape for name, array in checkpoint.arrays.items()}
+        state = json.dumps({**checkpoint.state, _SHAPES: shapes})
+        arrays[_STATE] = np.frombuffer(state.encode(), np.uint8)
         with replacing(folder / f"{number}.npz") as file:
             np.savez(file, allow_pickle=False, **arrays)
     for directory in directories:
@@ -55,17 +59,32 @@ def read_checkpoint(directory: Path, number: int) -> Checkpoint:
     """Read one seed's checkpoint.
 
     Raises:
-        ValueError: it is missing or damaged.
+        ValueError: it is missing or damaged, or lacks an array or has one of another shape than
+            was written.
     """
-    path = directory / "checkpoint" / f"{number}.npz"
+    path = checkpoint_path(directory, number)
     try:
         with np.load(path, allow_pickle=False) as archive:
             state = json.loads(archive[_STATE].tobytes())
             names = [name for name in archive.files if name.startswith(_ARRAY)]
             arrays = {name.removeprefix(_ARRAY): archive[name] for name in names}
+        if not isinstance(state, dict):
+            raise ValueError(f"its state is a {type(state).__name__}")
+        written = state.pop(_SHAPES, None)  # which checkpoints before them lack
+        found = {name: list(array.shape) for name, array in arrays.items()}
+        if written is not None and written != found:
+            name = next(n for n in {**written, **found} if written.get(n) != found.get(n))
+            raise ValueError(
+                f"array {name!r} has shape {found.get(name)}, expected {written.get(name)}"
+            )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"cannot read {path} ({error}); delete it to start this seed") from error
     return Checkpoint(arrays, state)
+
+
+def checkpoint_path(directory: Path, number: int) -> Path:
+    """The file of one seed's checkpoint."""
+    return directory / "checkpoint" / f"{number}.npz"
 
 
 def list_checkpoints(directory: Path) -> set[int]:

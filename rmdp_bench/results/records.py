@@ -117,6 +117,11 @@ class Result(BaseModel):
     """Budget, per policy; 0 offline."""
     transitions_reported: int = Field(ge=0, le=MAX_COUNT)
     """Per policy, as the solver counted them; 0 if it did not, and offline."""
+    transitions_counted: int | None = Field(default=None, ge=0, le=MAX_COUNT)
+    """Steps that all copies of the suite's environments made in the solver's process while it ran,
+    also those of a run that it continues, but not those of the points of the curve: per policy and
+    seed, rounded up; offline per seed. Child processes are not counted. None: not known, as in
+    records that are older than this field."""
     wall_seconds: float = Field(ge=0)
     train_seconds: float = Field(ge=0)
     trained_for: str | None = None

@@ -40,6 +40,7 @@ class Request:
         device: "cpu" or "cuda".
         out: folder of the run directories.
         tensorboard: whether to write scalars for TensorBoard.
+        overwrite: whether runs that another request made are replaced.
     """
 
     task: Task
@@ -49,6 +50,7 @@ class Request:
     device: str
     out: Path
     tensorboard: bool = False
+    overwrite: bool = False
 
     def directory(self, seed: int) -> Path:
         """The run directory of a seed."""
@@ -83,6 +85,7 @@ def make_request(
     n_episodes: int | None = None,
     settings: Sequence[str] = (),
     tensorboard: bool = False,
+    overwrite: bool = False,
 ) -> Request:
     """Check a request wholly; nothing is written.
 
@@ -96,6 +99,8 @@ def make_request(
         n_episodes: that score each policy, or each agent offline; None: the task's number.
         settings: "key=value" overrides of the solver's Config.
         tensorboard: whether to write scalars for TensorBoard.
+        overwrite: whether `run` replaces what another request left in a run directory, such as one
+            with another version of the solver's file; what the same request left is kept.
 
     Raises:
         ValueError: anything is wrong, or a run directory was made by another request.
@@ -121,7 +126,9 @@ def make_request(
     loaded = load_solver(solver)
     config = make_config(loaded, checked_task, settings)
     check_config(loaded, checked_task, config)
-    request = Request(checked_task, loaded, config, tuple(seeds), device, Path(out), tensorboard)
+    request = Request(
+        checked_task, loaded, config, tuple(seeds), device, Path(out), tensorboard, overwrite
+    )
     check_same_request(request)
     return request
 
@@ -173,30 +180,41 @@ def check_writable(out: Path) -> None:
 
 
 def check_same_request(request: Request) -> None:
-    """Refuse run directories that were made by another request.
+    """Refuse run directories that were made by another request, unless they are to be replaced.
 
     Raises:
         ValueError: names what differs.
     """
+    if request.overwrite:
+        return
     for seed in request.seeds:
-        path = request.directory(seed) / REQUEST_FILE
-        if not path.exists():
-            continue
-        usual = {"n_episodes": get_task(request.task.id).n_eval_episodes}
-        before, now = _flat(usual | read_json(path)), _flat(request.document(seed))
-        changed = [
-            f"{key} {before.get(key)!r} instead of {now.get(key)!r}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key) != now.get(key)
-        ]
+        changed = differences(request, seed)
         if len(changed) > MAX_DIFFERENCES:
             n_more = len(changed) - MAX_DIFFERENCES
             changed = [*changed[:MAX_DIFFERENCES], f"and {n_more} more"]
         if changed:
             raise ValueError(
-                f"{path.parent} was made with {', '.join(changed)}; use the same settings, another "
-                f"--out, or delete it"
+                f"{request.directory(seed)} was made with {', '.join(changed)}; use the same "
+                f"settings, another --out, or --overwrite to replace it"
             )
+
+
+def differences(request: Request, seed: int) -> list[str]:
+    """How the request that made a run directory differs from this one; none: it did not.
+
+    Raises:
+        ValueError: what the directory says of its request cannot be read.
+    """
+    path = request.directory(seed) / REQUEST_FILE
+    if not path.exists():
+        return []
+    usual = {"n_episodes": get_task(request.task.id).n_eval_episodes}
+    before, now = _flat(usual | read_json(path)), _flat(request.document(seed))
+    return [
+        f"{key} {before.get(key)!r} instead of {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:

@@ -36,10 +36,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.envs.counting import steps_made, uncounted
 from rmdp_bench.evaluation import EVALUATION_SEED, evaluate_all
 from rmdp_bench.files import write_text
 from rmdp_bench.results.checkpoints import (
     Checkpoint,
+    checkpoint_path,
     read_checkpoint,
     split_arrays,
     stack_arrays,
@@ -112,6 +114,10 @@ class RunLog:
         """Transitions per policy that the solver has reported."""
         self._total = task.transitions
         self._unit = "transitions per policy" if task.track == "online" else "updates"
+        self.restoring: Path | None = None
+        """A checkpoint that was loaded, until training has gone on from it."""
+        self._counted_before: int | None = 0
+        self._count_started = steps_made()
         self.others: list[OtherTask] = []
         """Solutions of other tasks that the solver has handed in."""
         self._directories = None if directories is None else tuple(directories)
@@ -142,6 +148,16 @@ class RunLog:
     def reached(self) -> str:
         """How far training is, in words."""
         return f"{self.transitions:,} of {self._total:,} {self._unit}"
+
+    @property
+    def steps_counted(self) -> int | None:
+        """Environment steps of all policies and seeds so far, over all sessions of the run.
+
+        Those of the curve's points are left out. None: the checkpoint that the run goes on from
+        does not say how many there were before it.
+        """
+        here = steps_made() - self._count_started
+        return None if self._counted_before is None else self._counted_before + here
 
     @property
     def wall_seconds(self) -> list[float]:
@@ -185,7 +201,10 @@ class RunLog:
         began = time.perf_counter()
         wall = self.wall_seconds
         self._check_one_per_seed(solutions, "solutions")
-        evaluations = evaluate_all(self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED)
+        with uncounted():
+            evaluations = evaluate_all(
+                self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED
+            )
         for r, (solution, evaluation) in enumerate(zip(solutions, evaluations, strict=True)):
             returns = agent_returns(evaluation.welfare_matrix, solution.assignment)
             welfare = float(social_welfare(returns))
@@ -216,6 +235,7 @@ class RunLog:
         """
         for name, values in scalars.items():
             self._check_one_per_seed(values, f"values of {name!r}")
+        self.restoring = None
         if total is not None:
             self._set_total(total)
         if "loss" in scalars:
@@ -251,13 +271,16 @@ class RunLog:
             ValueError: arrays or states of another form.
         """
         self._check_one_per_seed(states, "states")
+        self.restoring = None
         parts = split_arrays(arrays, len(self.seeds))
         checkpoints = []
+        counted = self.steps_counted
         for r, (part, state) in enumerate(zip(parts, states, strict=True)):
             own = {
                 "solver": _checked_json(state),
                 "transitions": transitions,
                 "total": self._total,
+                "steps_counted": None if counted is None else _share(counted, r, len(self.seeds)),
                 "curve": self.curves[r],
                 "train_social_welfare": self._train_welfare[r],
                 "wall_seconds": self.wall_seconds[r],
@@ -283,8 +306,11 @@ class RunLog:
         if self._resume_at is None or self._directories is None:
             return None
         saved = [read_checkpoint(directory, self._resume_at) for directory in self._directories]
+        self.restoring = checkpoint_path(self._directories[0], self._resume_at)
         self.transitions = int(saved[0].state["transitions"])
         self._set_total(int(saved[0].state.get("total", self._total)))
+        counted = [checkpoint.state.get("steps_counted") for checkpoint in saved]
+        self._counted_before = None if None in counted else sum(map(int, counted))
         self.curves = [checkpoint.state["curve"] for checkpoint in saved]
         self._train_welfare = [checkpoint.state["train_social_welfare"] for checkpoint in saved]
         self._wall_before = [checkpoint.state["wall_seconds"] for checkpoint in saved]
@@ -358,6 +384,11 @@ class RunLog:
     def _check_one_per_seed(self, values: Sequence[Any], what: str) -> None:
         if len(values) != len(self.seeds):
             raise ValueError(f"{len(values)} {what}, expected one for each of {self.seeds}")
+
+
+def _share(total: int, r: int, n_seeds: int) -> int:
+    """The r-th of n_seeds even shares, which add up to the total."""
+    return (r + 1) * total // n_seeds - r * total // n_seeds
 
 
 def write_curve(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:

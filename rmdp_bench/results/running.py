@@ -13,6 +13,7 @@ that a batch that is killed in between is continued with the same seeds, if it h
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,14 @@ from rmdp_bench import scoring
 from rmdp_bench.energy import EnergyMeter, find_counters
 from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import Evaluation, evaluate_all
-from rmdp_bench.files import locked, remove_temporaries, replacing, write_json, write_text
+from rmdp_bench.files import (
+    LOCK_FILE,
+    locked,
+    remove_temporaries,
+    replacing,
+    write_json,
+    write_text,
+)
 from rmdp_bench.offline import (
     OfflineEvaluation,
     OfflineSolution,
@@ -45,7 +53,12 @@ from rmdp_bench.results.records import (
     read_result,
     write_result,
 )
-from rmdp_bench.results.requests import REQUEST_FILE, Request, check_same_request
+from rmdp_bench.results.requests import (
+    REQUEST_FILE,
+    Request,
+    check_same_request,
+    differences,
+)
 from rmdp_bench.results.run_log import Interrupted, OtherTask, RunLog
 from rmdp_bench.solution import Solution, load_solution, save_solution
 from rmdp_bench.system import (
@@ -90,12 +103,14 @@ def run(
         stack.callback(display.stop)
         directories = {}
         for seed in request.seeds:
-            if not _is_finished(request.directory(seed)):
+            if not _is_done(request, seed):
                 held = f"seed {seed} is being run by another process"
                 stack.enter_context(locked(request.directory(seed), held))
-                if not _is_finished(request.directory(seed)):
+                if not _is_done(request, seed):
                     directories[seed] = request.directory(seed)
         check_same_request(request)
+        for seed in directories:
+            _remove_other_run(request, seed)
         for seed, directory in directories.items():
             remove_temporaries(directory)  # of a process that was killed while it wrote
             write_json(directory / REQUEST_FILE, request.document(seed))
@@ -116,6 +131,22 @@ def _is_recorded(directory: Path) -> bool:
 def _is_finished(directory: Path) -> bool:
     """Whether nothing is left to do: there is a record, and all seeds of its batch have theirs."""
     return _is_recorded(directory) and not list_checkpoints(directory)
+
+
+def _is_done(request: Request, seed: int) -> bool:
+    """Whether a seed is finished, and not one to replace."""
+    finished = _is_finished(request.directory(seed))
+    return finished and not (request.overwrite and differences(request, seed))
+
+
+def _remove_other_run(request: Request, seed: int) -> None:
+    """Empty a locked directory that another request made, if it is to be replaced."""
+    if request.overwrite and differences(request, seed):
+        for path in request.directory(seed).iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK_FILE:
+                path.unlink()
 
 
 def _run_group(
@@ -146,9 +177,9 @@ def _run_group(
             request.solver.module.solve(task, request.config, list(seeds), request.device, log),
             len(seeds),
         )
-        train_seconds = log.train_seconds
+        train_seconds, counted = log.train_seconds, log.steps_counted
         for other in log.others:
-            _finish_other(request, other, log, train_seconds, display)
+            _finish_other(request, other, log, train_seconds, counted, display)
         saved = [
             _save_and_load(solution, directory, display)
             for solution, directory in zip(solutions, directories, strict=True)
@@ -162,20 +193,38 @@ def _run_group(
     reported = log.transitions if task.track == "online" else 0
     for r, directory in enumerate(directories):
         solution, folder = saved[r]
-        facts = _facts(request, log, r, train_seconds, reported)
+        facts = _facts(request, log, r, train_seconds, reported, counted)
         facts |= {"solution": folder, "curve": "curve.csv" if log.curves[r] else None}
         facts["energy_joules"] = meter.joules if resume_at is None else None
         _record(request, directory, solution, evaluations[r], facts)
     _remove_leftovers(directories)
+    per_policy = _per_policy(task, counted, len(seeds))
+    if per_policy is not None and per_policy > task.transitions:
+        display.message(
+            f"warning: {per_policy:,} transitions per policy were counted, more than the budget of "
+            f"{task.transitions:,}; the closed division of the leaderboard refuses this run"
+        )
+
+
+def _per_policy(task: Task, counted: int | None, n_seeds: int) -> int | None:
+    """Steps of all seeds and policies as `Result.transitions_counted` has them."""
+    n_policies = task.n_representatives if task.track == "online" else 1
+    return None if counted is None else -(-counted // (n_policies * n_seeds))
 
 
 def _facts(
-    request: Request, log: RunLog, r: int, train_seconds: Sequence[float], transitions: int
+    request: Request,
+    log: RunLog,
+    r: int,
+    train_seconds: Sequence[float],
+    transitions: int,
+    counted: int | None,
 ) -> dict[str, Any]:
     """What a record says about the training of the r-th seed."""
     return {
         "seed": log.seeds[r],
         "transitions_reported": transitions,
+        "transitions_counted": _per_policy(request.task, counted, len(log.seeds)),
         "train_seconds": train_seconds[r],
         "wall_seconds": log.wall_seconds[r],
         "seeds_together": len(log.seeds),
@@ -189,6 +238,7 @@ def _finish_other(
     other: OtherTask,
     log: RunLog,
     train_seconds: Sequence[float],
+    counted: int | None,
     display: Display,
 ) -> None:
     """Save, score and record what a run gives for another task, where nothing else is there.
@@ -199,7 +249,7 @@ def _finish_other(
     solutions = _checked_solutions(own, other.solutions, len(log.seeds))
     for r, seed in enumerate(log.seeds):
         directory = own.directory(seed)
-        if _is_finished(directory):
+        if _is_done(own, seed):
             continue
         with contextlib.ExitStack() as stack:
             try:
@@ -208,10 +258,11 @@ def _finish_other(
             except ValueError as error:
                 display.message(f"warning: {directory} is left as it is: {error}")
                 continue
+            _remove_other_run(own, seed)
             write_json(directory / REQUEST_FILE, own.document(seed))
             solution, folder = _save_and_load(solutions[r], directory, display)
             (evaluation,) = evaluate_all(own.task, [solution])
-            facts = _facts(own, log, r, train_seconds, other.transitions)
+            facts = _facts(own, log, r, train_seconds, other.transitions, counted)
             facts |= {"solution": folder, "curve": None, "trained_for": request.task.id}
             _record(own, directory, solution, evaluation, facts)
             _remove_leftovers([directory])
@@ -231,6 +282,8 @@ def _failures_recorded(
         for path in paths:
             write_text(path, traceback.format_exc())
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if log.restoring is not None:  # such as an array that this version of the solver expects
+            reason = f"cannot go on from {log.restoring} ({reason}); delete it to start this seed"
         raise SolverError(
             f"solver {request.solver.name} failed: {reason} (traceback in {paths[0]})"
         ) from error

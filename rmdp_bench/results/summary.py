@@ -30,8 +30,8 @@ class Summary:
         device: "cpu" or "cuda".
         device_name: processor or GPU.
         transitions: budget per policy.
-        transitions_used: per policy, mean over seeds, as the solver counted them; None if it did
-            not, and offline.
+        transitions_used: per policy, mean over seeds, as they were counted, or in older records as
+            the solver counted them; None where nobody did, and offline.
         social_welfare: mean over seeds.
         standard_error: of that mean; None with a single seed.
         interquartile_mean: over seeds.
@@ -143,7 +143,9 @@ def summarise_group(settings: str, members: Sequence[Result]) -> Summary:
         device=first.device,
         device_name=str(first.system.get("device_name") or first.system.get("cpu") or "unknown"),
         transitions=first.transitions,
-        transitions_used=_mean_of_known(result.transitions_reported or None for result in members),
+        transitions_used=_mean_of_known(
+            result.transitions_counted or result.transitions_reported or None for result in members
+        ),
         social_welfare=float(scoring.mean(welfare)),
         standard_error=float(scoring.standard_error(welfare)) if several else None,
         interquartile_mean=float(scoring.interquartile_mean(welfare)),

@@ -141,8 +141,10 @@ def _check_rules(submission: Submission, task: Task, result: Result) -> None:
                 f"{name} is {value}, but the task has {expected}: this belongs to the open "
                 f"division, with the difference declared"
             )
-    if result.transitions_reported > task.transitions:
-        raise ValueError(f"transitions_reported is {result.transitions_reported}, over the budget")
+    for name in ("transitions_reported", "transitions_counted"):
+        value = getattr(result, name)
+        if value is not None and value > task.transitions:
+            raise ValueError(f"{name} is {value}, over the budget of {task.transitions}")
 
 
 def _check_costs(result: Result) -> None:

@@ -1,0 +1,336 @@
+"""Signals stop commands cleanly, and a preempted run loses nothing: real processes."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rmdp_bench.cli import main
+from rmdp_bench.datasets import DatasetEntry, build_datasets, building, get_dataset
+from rmdp_bench.datasets.storage import dataset_path, datasets_root
+from rmdp_bench.files import locked
+from tests.dataset_toys import CART_POLE, HOPPER, small
+from tests.test_cli import contents
+
+ROOT = Path(__file__).resolve().parent.parent
+TASK = "ResourceGathering-n25-k3-v0"
+COMMAND = "import sys; from rmdp_bench_command import main; sys.exit(main())"
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1]
+
+WALK = """
+import time
+from dataclasses import dataclass
+from pathlib import Path
+import gymnasium as gym
+import numpy as np
+from rmdp_bench import Interrupted, Solution
+from tests.toys import ScriptedPolicy, discrete_graph
+
+@dataclass(frozen=True)
+class Config:
+    steps: int = 12
+
+def solve(task, config, seeds, device, log):
+    '''A random walk through real worlds; it waits for a signal while the file `hold` is there.'''
+    k = task.n_representatives
+    envs = gym.make_vec(task.env_id, num_envs=len(seeds) * k, autoreset_mode="SameStep")
+    envs.reset(seed=[int(seed) * k + j for seed in seeds for j in range(k)])
+    generators = [np.random.default_rng(seed) for seed in seeds]
+    walk, iteration = np.zeros((len(seeds), task.n_agents, k)), 0
+    resumed = log.load_checkpoint()
+    if resumed is not None:
+        arrays, states = resumed
+        walk, iteration = arrays["walk"], states[0]["iteration"]
+        for generator, state in zip(generators, states):
+            generator.bit_generator.state = state["generator"]
+        shapes = {name: array.shape for name, array in envs.get_state().items()}
+        envs.set_state({n: arrays["env." + n].reshape(s) for n, s in shapes.items()})
+
+    def solutions():
+        policies = [ScriptedPolicy([1]) for _ in range(k)]
+        graph = lambda: discrete_graph([1] * k)
+        return [Solution(policies, np.eye(k)[own.argmax(1)], graph) for own in walk]
+
+    while iteration < config.steps:
+        iteration += 1
+        for own, generator in zip(walk, generators):
+            own += generator.normal(size=own.shape)
+        moves = np.concatenate([generator.integers(4, size=k) for generator in generators])
+        walk += envs.step(moves)[1].reshape(len(seeds), 1, k)
+        transitions = iteration * task.transitions // config.steps
+        log.progress(transitions, {"train_social_welfare": [float(own.mean()) for own in walk]})
+        if log.evaluation_due(transitions):
+            log.evaluate(transitions, solutions())
+        if iteration == 5 and Path("hold").exists():
+            Path("ready").touch()
+            while not log.stop_requested or Path("slow").exists():
+                time.sleep(0.01)
+        if log.checkpoint_due():
+            state = {"env." + name: array for name, array in envs.get_state().items()}
+            rows = {n: a.reshape(len(seeds), -1, *a.shape[1:]) for n, a in state.items()}
+            states = [
+                {"iteration": iteration, "generator": generator.bit_generator.state}
+                for generator in generators
+            ]
+            log.save_checkpoint(transitions, {"walk": walk, **rows}, states)
+            if log.stop_requested:
+                raise Interrupted
+    return solutions()
+"""
+
+
+def start(arguments: Sequence[str], code: str = COMMAND, **options: Any) -> subprocess.Popen[str]:
+    """A command, or other code, in a process of its own, whose signals are as usual."""
+    usual = (
+        "import signal\nfor s in ('SIGTERM', 'SIGHUP', 'SIGUSR1'):\n"
+        "    signal.signal(getattr(signal, s), signal.SIG_DFL)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        [sys.executable, "-c", options.pop("prelude", usual) + code, *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        text=True,
+        **pipes | options,
+    )
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        if process is not None and process.poll() is not None:
+            raise AssertionError(process.communicate()[1])
+        time.sleep(0.01)
+
+
+def start_walk(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Two seeds that wait for a signal, and have made five iterations when this returns."""
+    Path("walk.py").write_text(WALK)
+    Path("hold").touch()
+    Path("ready").unlink(missing_ok=True)
+    process = start(["run", "walk.py", TASK, "--seeds", "0:2", *arguments], **options)
+    wait_for(Path("ready").exists, process)
+    Path("hold").unlink()
+    return process
+
+
+def outcome(out: str) -> list[Any]:
+    """All that two seeds leave, but clocks and memory."""
+    found: list[Any] = []
+    for seed in range(2):
+        folder = Path(out) / TASK / "walk" / f"seed-{seed}"
+        record = json.loads((folder / "result.json").read_text())
+        for name in ("wall_seconds", "train_seconds", "peak_memory_mib", "energy_joules"):
+            del record[name]
+        rows = [line.split(",") for line in (folder / "curve.csv").read_text().splitlines()]
+        clock = rows[0].index("wall_seconds")
+        found += [record, [row[:clock] + row[clock + 1 :] for row in rows]]
+        with np.load(folder / "welfare.npz") as arrays:
+            found.append({name: array.tolist() for name, array in arrays.items()})
+        found.append(contents(folder / "solution"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What the run leaves that nobody stops."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "walk.py").write_text(WALK)
+    process = start(["run", "walk.py", TASK, "--seeds", "0:2"], cwd=folder)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 0, error
+    return outcome(str(folder / "runs"))
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_stopped_run_goes_on_to_the_same_result(
+    number: signal.Signals, undisturbed: list[Any]
+) -> None:
+    process = start_walk()
+    process.send_signal(number)
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, error
+    assert output == ""
+    assert "Traceback" not in error
+    assert f"{number.name}: stopping at the next checkpoint" in error
+    assert "the same command goes on from there" in error
+    for seed in range(2):
+        folder = Path("runs") / TASK / "walk" / f"seed-{seed}"
+        assert [path.name for path in (folder / "checkpoint").iterdir()] == ["1.npz"]
+        assert not (folder / ".lock").exists()
+        assert not list(folder.rglob(".writing-*"))
+    assert main(["run", "walk.py", TASK, "--seeds", "0:2"]) == 0
+    assert outcome("runs") == undisturbed
+    assert undisturbed[0]["transitions_counted"] == 12
+
+
+def test_a_warning_and_then_the_end_of_a_job() -> None:
+    """The first signal gives the code; what comes after it does not disturb the checkpoint."""
+    Path("slow").touch()
+    process = start_walk()
+    assert process.stderr is not None
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
+        process.send_signal(number)
+        assert process.stderr.readline() == "\n"
+        assert process.stderr.readline() == f"{number.name}: stopping at the next checkpoint\n"
+    Path("slow").unlink()
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGUSR1, error
+    assert list(Path("runs").rglob("1.npz"))
+
+
+def test_nohup_keeps_its_meaning() -> None:
+    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    process = start_walk(prelude=ignore)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, error
+    assert "SIGHUP" not in error
+
+
+def test_a_terminal_that_is_closed(undisturbed: list[Any]) -> None:
+    """Its SIGHUP comes when nothing can be printed any more."""
+    master, slave = os.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+    process = start_walk(stdout=slave, stderr=slave, stdin=slave, preexec_fn=take_terminal)
+    os.close(slave)
+    os.close(master)
+    assert process.wait(timeout=120) == 128 + signal.SIGHUP
+    assert len(list(Path("runs").rglob("1.npz"))) == 2
+    assert main(["run", "walk.py", TASK, "--seeds", "0:2"]) == 0
+    assert outcome("runs") == undisturbed
+
+
+@pytest.mark.parametrize("module", ["gymnasium", "typer", "torch", "numba"])
+def test_ctrl_c_while_starting_up_says_so_in_one_line(module: str) -> None:
+    """It comes in the middle of an import: of the package, of the command, of the solver."""
+    code = (
+        "import os, signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            sys.meta_path.remove(self)\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+    )
+    process = start(["run", "em", TASK], code + COMMAND)
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert output == ""
+    (line,) = error.splitlines()
+    assert line.startswith("rmdp-bench: stopped ")
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_evaluate_stops_in_one_line(number: signal.Signals) -> None:
+    Path("walk.py").write_text(WALK)
+    assert main(["run", "walk.py", TASK]) == 0
+    before = contents(Path("runs"))
+    code = (
+        "import pathlib, time, rmdp_bench.evaluation as e\n"
+        "def wait(*a, **k):\n"
+        "    pathlib.Path('ready').touch()\n"
+        "    time.sleep(100)\n"
+        "e.evaluate = wait\n"
+    )
+    process = start(["evaluate", f"runs/{TASK}/walk/seed-0"], code + COMMAND)
+    wait_for(Path("ready").exists, process)
+    process.send_signal(number)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert output == ""
+    assert error == f"rmdp-bench: stopped by {number.name}; nothing is half written\n"
+    assert contents(Path("runs")) == before
+
+
+def wait_in_build() -> list[Any]:
+    """Stands for a long collection of data, which looks whether the others have been stopped."""
+    Path(f"building-{os.getpid()}").touch()
+    while True:
+        time.sleep(0.05)
+        if "stop" in building._worker and building._worker["stop"].is_set():
+            raise building._Stopped
+
+
+def slow_entries() -> list[DatasetEntry]:
+    entries = [small(get_dataset(CART_POLE)), small(get_dataset(HOPPER))]
+    return [dataclasses.replace(entry, load_policies=wait_in_build) for entry in entries]
+
+
+BUILD = (
+    "import rmdp_bench.datasets as d\n"
+    "from tests.test_stopping import slow_entries\n"
+    "d.DATASETS = slow_entries()\n"
+    "import sys; from rmdp_bench_command import main\n"
+    "sys.exit(main())"
+)
+
+
+def start_build(workers: int) -> subprocess.Popen[str]:
+    """A build that waits, in a group of processes of its own."""
+    arguments = ["datasets", "build", "--all", "--force", "--workers", str(workers)]
+    process = start(arguments, BUILD, start_new_session=True)
+    wait_for(lambda: len(list(Path().glob("building-*"))) == workers, process)
+    return process
+
+
+def is_free(dataset_id: str) -> bool:
+    """Whether nobody builds a data set: a process that has ended holds no lock."""
+    place = dataset_path(dataset_id)
+    try:
+        with locked(place.with_name(f".building-{place.name}"), "held"):
+            return True
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("workers", "number", "to_all"),
+    [
+        (1, signal.SIGTERM, False),
+        (2, signal.SIGTERM, False),
+        (2, signal.SIGINT, True),  # Ctrl-C in a terminal
+        (2, signal.SIGHUP, True),  # a terminal that is closed, or a batch system
+    ],
+)
+def test_a_stopped_build_leaves_nothing(workers: int, number: signal.Signals, to_all: bool) -> None:
+    """Whether the signal goes to the command only, or to all of its processes."""
+    process = start_build(workers)
+    if to_all:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, error
+    assert "Traceback" not in error
+    assert not [name for name in contents(datasets_root()) if "building" in name]
+    assert is_free(CART_POLE) and is_free(HOPPER)
+
+
+def test_workers_end_with_a_parent_that_is_killed() -> None:
+    process = start_build(2)
+    assert not is_free(CART_POLE) and not is_free(HOPPER)
+    process.kill()
+    process.wait()
+    wait_for(lambda: is_free(CART_POLE) and is_free(HOPPER))
+    build_datasets([small(get_dataset(CART_POLE))])
