@@ -47,8 +47,8 @@ class PPOConfig:
     observation_clip: float = 5.0
     """Bound on the standardised observations (reference code)."""
     advantage_offset: float = 1e-3
-    """Added to the standard deviation of a representative's advantages, in percent of welfare
-    times reward_scale."""
+    """Added to the standard deviation of a representative's advantages, each the mean over its
+    agents, in percent of a perfect episode times reward_scale."""
     bootstrap_time_limits: bool = True
     """Whether a truncated episode is continued by the value of its last observation."""
     reward_scale: float = 1.0

@@ -18,7 +18,7 @@ from baselines.online.actions import Actions, clipped_surrogate
 from baselines.online.assignments import AssignmentRule
 from baselines.online.collection import Batch
 from baselines.online.networks import HeadedNetwork
-from baselines.online.nodes import Nodes
+from baselines.online.nodes import Nodes, group_masses
 from baselines.online.settings import PPOConfig
 from rmdp_bench.tasks import Task
 
@@ -119,7 +119,9 @@ class Updates:
         config, n_policies, n = self.config, self.n_policies, self.nodes.size
         agent_advantages, targets = self.agent_advantages(batch)
         agent_advantages = agent_advantages.view(n_policies, -1, n)
-        advantages = self.marginal_advantages(agent_advantages, rule.assignment)  # (R k, M)
+        # The unit of advantages throughout the update, as are their mean and scale over the batch.
+        masses = group_masses(rule.assignment)
+        advantages = self.marginal_advantages(agent_advantages, rule.assignment, masses)  # (R k, M)
         mean, scale = self._mean_and_scale(advantages)
         # One row for each transition, so that a mini-batch is gathered in one go.
         columns = [
@@ -142,7 +144,7 @@ class Updates:
                 inputs = inputs.reshape(self.n_seeds, -1, self.observation_size)
                 advantage, log_probs = advantage.squeeze(-1), log_probs.squeeze(-1)
                 if rest:
-                    advantage = self.marginal_advantages(rest[0], rule.assignment)
+                    advantage = self.marginal_advantages(rest[0], rule.assignment, masses)
                     if rule.normalizes_minibatches:
                         mean, scale = self._mean_and_scale(advantage)
                     advantage = (advantage - mean) / scale
@@ -150,12 +152,14 @@ class Updates:
                 if rest:
                     if rule.normalizes_minibatches:
                         objective = slope_through_normalization(objective, advantage)
-                    rule.minibatch(objective, rest[0] / (scale * n).unsqueeze(-1))
+                    rule.minibatch(objective, rest[0] / (scale * masses).unsqueeze(-1))
                 self._update_critic(inputs, target)
 
-    def marginal_advantages(self, agent_advantages: Tensor, assignment: Tensor) -> Tensor:
-        """A^j = sum_i alpha^i(j) A^ij, below equation 8, divided by n: (R k, B)."""
-        weights = self.nodes.of_groups(assignment).unsqueeze(-1)
+    def marginal_advantages(
+        self, agent_advantages: Tensor, assignment: Tensor, masses: Tensor
+    ) -> Tensor:
+        """A^j = sum_i alpha^i(j) A^ij, below equation 8, divided by the masses: (R k, B)."""
+        weights = self.nodes.of_groups(assignment, masses).unsqueeze(-1)
         return torch.bmm(agent_advantages, weights).squeeze(-1)
 
     def _mean_and_scale(self, advantages: Tensor) -> tuple[Tensor, Tensor]:
