@@ -57,17 +57,59 @@ def hidden_layer(inputs: Array, weight: Array, bias: Array, hidden: Array) -> No
 
 
 @inner
-def hidden_gradient(
-    inputs: Array, hidden: Array, slope: Array, weight_gradient: Array, bias_gradient: Array
+def add_bounded(
+    inputs: Array,
+    hidden: Array,
+    slope: Array,
+    weight_gradient: Array,
+    bias_gradient: Array,
+    own_weight: Array,
+    own_bias: Array,
+    own_parts: tuple[Array, Array, Array],
+    max_norm: float,
 ) -> None:
-    """Writes the hidden layer's gradient, from the slope (B, h) of the loss by its output."""
-    bias_gradient[:] = f32(0.0)
+    """Scales one representative's gradient to `max_norm`, and adds its part of the hidden layer's.
+
+    Args:
+        inputs: (B, d) of the representative.
+        hidden: (B, h) its hidden layer.
+        slope: (B, h) of the loss by it, overwritten.
+        weight_gradient: (d, h) of the hidden layer, added to.
+        bias_gradient: (h,) the same.
+        own_weight: (d, h) overwritten.
+        own_bias: (h,) the same.
+        own_parts: gradients of its head (h, o), (o,) and (o,) or (0,), scaled.
+        max_norm: bound on the norm of all of it.
+    """
+    own_bias[:] = f32(0.0)
     for b in range(slope.shape[0]):
         for i in range(slope.shape[1]):
             s = slope[b, i] * (f32(1.0) - hidden[b, i] * hidden[b, i])
             slope[b, i] = s
-            bias_gradient[i] += s
-    np.dot(inputs.T, slope, weight_gradient)
+            own_bias[i] += s
+    np.dot(inputs.T, slope, own_weight)
+    head, bias, log_std = own_parts
+    flat, own_flat, head_flat = weight_gradient.ravel(), own_weight.ravel(), head.ravel()
+    total = f32(0.0)
+    for i in range(own_flat.shape[0]):
+        total += own_flat[i] * own_flat[i]
+    for i in range(head_flat.shape[0]):
+        total += head_flat[i] * head_flat[i]
+    for i in range(own_bias.shape[0]):
+        total += own_bias[i] * own_bias[i]
+    for i in range(bias.shape[0]):
+        total += bias[i] * bias[i]
+    for i in range(log_std.shape[0]):
+        total += log_std[i] * log_std[i]
+    clip = f32(max_norm) / (np.sqrt(total) + f32(1e-6))
+    clip = f32(1.0) if clip > f32(1.0) else clip
+    for i in range(own_flat.shape[0]):
+        flat[i] += clip * own_flat[i]
+    for i in range(own_bias.shape[0]):
+        bias_gradient[i] += clip * own_bias[i]
+    head *= clip
+    bias *= clip
+    log_std *= clip
 
 
 @outer(
@@ -191,7 +233,7 @@ def train_critics(
         n_steps: Adam's steps so far.
         learning_rate: Adam's step size.
         epsilon: Adam's.
-        max_norm: bound on the gradient's norm.
+        max_norm: bound on the norm of each representative's gradient.
     """
     k, _, n = targets.shape
     d, h, n_rows = observations.shape[2], hidden_size, order.shape[1]
@@ -202,13 +244,16 @@ def train_critics(
     )
     inputs = np.empty((k * n_rows, d), f32)
     hidden = np.empty((k * n_rows, h), f32)
-    slope = np.empty((k * n_rows, h), f32)
+    slope = np.empty((n_rows, h), f32)
+    own_weight, own_bias, nothing = np.empty((d, h), f32), np.empty(h, f32), np.empty(0, f32)
     errors = np.empty((n_rows, n), f32)
     factor = f32(2.0 / (n_rows * n))
     for batch in range(order.shape[0]):
         rows = order[batch]
         gather(observations, rows, inputs)
         hidden_layer(inputs, weight, bias, hidden)
+        weight_gradient[:] = f32(0.0)
+        bias_gradient[:] = f32(0.0)
         for j in range(k):
             own = hidden[j * n_rows : (j + 1) * n_rows]
             np.dot(own, heads[j], errors)
@@ -221,8 +266,18 @@ def train_critics(
                     errors[b, i] = error
                     bias_gradient_j[i] += error
             np.dot(own.T, errors, head_gradients[j])
-            np.dot(errors, heads[j].T, slope[j * n_rows : (j + 1) * n_rows])
-        hidden_gradient(inputs, hidden, slope, weight_gradient, bias_gradient)
+            np.dot(errors, heads[j].T, slope)
+            add_bounded(
+                inputs[j * n_rows : (j + 1) * n_rows],
+                own,
+                slope,
+                weight_gradient,
+                bias_gradient,
+                own_weight,
+                own_bias,
+                (head_gradients[j], bias_gradient_j, nothing),
+                max_norm,
+            )
         adam_step(
             parameters,
             gradient,
@@ -231,7 +286,7 @@ def train_critics(
             n_steps + batch + 1,
             learning_rate,
             epsilon,
-            max_norm,
+            np.inf,
         )
 
 
@@ -349,7 +404,7 @@ def train_actors(
         n_steps: Adam's steps so far.
         learning_rate: Adam's step size.
         epsilon: Adam's.
-        max_norm: bound on the gradient's norm.
+        max_norm: bound on the norm of each representative's gradient.
         clip: bound on the change of the probability ratio.
         entropy: weight of the entropy bonus.
     """
@@ -362,14 +417,18 @@ def train_actors(
     )
     log_stds = parameters[-k * o :].reshape(k, o)  # meaningless for logits, and not used
     log_std_gradients = gradient[-k * o :].reshape(k, o)
+    n_deviations = o if is_normal else 0
     inputs = np.empty((k * n_rows, d), f32)
     hidden = np.empty((k * n_rows, h), f32)
-    slope = np.empty((k * n_rows, h), f32)
+    slope = np.empty((n_rows, h), f32)
+    own_weight, own_bias = np.empty((d, h), f32), np.empty(h, f32)
     outputs = np.empty((n_rows, o), f32)
     for batch in range(order.shape[0]):
         rows = order[batch]
         gather(observations, rows, inputs)
         hidden_layer(inputs, weight, bias, hidden)
+        weight_gradient[:] = f32(0.0)
+        bias_gradient[:] = f32(0.0)
         for j in range(k):
             own = hidden[j * n_rows : (j + 1) * n_rows]
             np.dot(own, heads[j], outputs)
@@ -396,8 +455,18 @@ def train_actors(
                 for c in range(o):
                     bias_gradient_j[c] += outputs[b, c]
             np.dot(own.T, outputs, head_gradients[j])
-            np.dot(outputs, heads[j].T, slope[j * n_rows : (j + 1) * n_rows])
-        hidden_gradient(inputs, hidden, slope, weight_gradient, bias_gradient)
+            np.dot(outputs, heads[j].T, slope)
+            add_bounded(
+                inputs[j * n_rows : (j + 1) * n_rows],
+                own,
+                slope,
+                weight_gradient,
+                bias_gradient,
+                own_weight,
+                own_bias,
+                (head_gradients[j], bias_gradient_j, log_std_gradients[j, :n_deviations]),
+                max_norm,
+            )
         adam_step(
             parameters,
             gradient,
@@ -406,7 +475,7 @@ def train_actors(
             n_steps + batch + 1,
             learning_rate,
             epsilon,
-            max_norm,
+            np.inf,
         )
 
 

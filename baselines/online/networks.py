@@ -100,31 +100,40 @@ class HeadedNetwork:
         """Outputs (R k, B, o) of rows (R k, B, d), for which no gradient is wanted."""
         return self.forward(rows.reshape(self.n_seeds, -1, rows.shape[-1]))[0]
 
-    def backward(self, inputs: Tensor, hidden: Tensor, output_gradient: Tensor) -> None:
-        """Writes the gradient of the loss into `gradients` (those of log_std excepted).
+    def backward(
+        self, inputs: Tensor, hidden: Tensor, output_gradient: Tensor, max_norm: float
+    ) -> None:
+        """Writes the gradient of the loss into `gradients`, where that by log_std already is.
+
+        The loss is a sum over representatives. The gradient of each one's part, by its own head and
+        by the shared layer, is scaled to a Euclidean norm of at most `max_norm`, as if it were
+        alone: no group's step is shortened by what the others learn.
 
         Args:
             inputs: (R, k B, d) as given to `forward`.
             hidden: (R, k B, h) as returned by it.
             output_gradient: (R k, B, o), gradient of the loss with respect to the outputs.
+            max_norm: the bound.
         """
-        gradients = self.gradients
-        rows = hidden.view(output_gradient.shape[0], -1, hidden.shape[-1])
+        gradients, n_policies = self.gradients, output_gradient.shape[0]
+        rows = hidden.view(n_policies, -1, hidden.shape[-1])
         torch.bmm(rows.transpose(1, 2), output_gradient, out=gradients["head_weight"])
         torch.sum(output_gradient, 1, keepdim=True, out=gradients["head_bias"])
         slope = torch.bmm(output_gradient, self.parameters["head_weight"].transpose(1, 2))
-        slope = slope.view_as(hidden)
-        slope.sub_(slope * hidden * hidden)  # the derivative of tanh is 1 - tanh^2
-        torch.bmm(inputs.transpose(1, 2), slope, out=gradients["hidden_weight"])
-        torch.sum(slope, 1, keepdim=True, out=gradients["hidden_bias"])
-
-    def clip_gradient(self, max_norm: float) -> None:
-        """Scales each seed's gradient to a Euclidean norm of at most `max_norm`."""
-        by_seed = [gradient.view(self.n_seeds, -1) for gradient in self.gradients.values()]
-        norms = torch.stack([torch.linalg.vector_norm(g, dim=1) for g in by_seed]).norm(dim=0)
-        scale = (max_norm / (norms + 1e-6)).clamp_(max=1.0).unsqueeze(1)
-        for gradient in by_seed:
-            gradient.mul_(scale)
+        slope.sub_(slope * rows * rows)  # the derivative of tanh is 1 - tanh^2
+        own_inputs = inputs.view(n_policies, -1, inputs.shape[-1])
+        shared = {
+            "hidden_weight": torch.bmm(own_inputs.transpose(1, 2), slope),  # (R k, d, h)
+            "hidden_bias": slope.sum(1, keepdim=True),  # (R k, 1, h)
+        }
+        heads = [own for name, own in gradients.items() if name not in shared]
+        norms = [torch.linalg.vector_norm(own, dim=(1, 2)) for own in (*heads, *shared.values())]
+        scale = (max_norm / (torch.stack(norms).norm(dim=0) + 1e-6)).clamp_(max=1.0).view(-1, 1, 1)
+        for own in heads:
+            own.mul_(scale)
+        for name, own in shared.items():
+            by_seed = (own * scale).view(self.n_seeds, -1, *own.shape[1:])
+            torch.sum(by_seed, 1, out=gradients[name])
 
     def copy_head(self, flat: Tensor, source: int, target: int) -> None:
         """Copies one head's part of such a tensor as `split` takes; heads are out of R k."""

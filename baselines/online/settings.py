@@ -39,7 +39,8 @@ class PPOConfig:
     final_entropy_coefficient: float = 1e-3
     """Weight of the entropy bonus at the end."""
     max_gradient_norm: float = 0.5
-    """Bound on the norm of the actors' and of the critics' gradient (reference code)."""
+    """Bound on the norm of each actor's and of each critic's gradient (reference code: of all k
+    together)."""
     log_std: float = -1.0
     """Initial log standard deviation of continuous actions."""
     normalize_observations: bool = True

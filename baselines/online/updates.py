@@ -193,8 +193,7 @@ class Updates:
         log_probs, pullback = self.actions.log_probs(self.actor, outputs, actions)
         objective, slope = clipped_surrogate(log_probs, old_log_probs, advantage, config.clip)
         gradient = pullback(slope.unsqueeze(-1) / -outputs.shape[1], entropy)
-        self.actor.backward(inputs, hidden, gradient)
-        self.actor.clip_gradient(config.max_gradient_norm)
+        self.actor.backward(inputs, hidden, gradient, config.max_gradient_norm)
         self._optimizers["actor"].step()
         return objective
 
@@ -202,8 +201,7 @@ class Updates:
         """A step on equation 8."""
         values, hidden = self.critic.forward(inputs)
         gradient = values.sub_(targets).mul_(2.0 / (targets.shape[1] * self.nodes.size))
-        self.critic.backward(inputs, hidden, gradient)
-        self.critic.clip_gradient(self.config.max_gradient_norm)
+        self.critic.backward(inputs, hidden, gradient, self.config.max_gradient_norm)
         self._optimizers["critic"].step()
 
     def copy_representative(self, seed: int, source: int, target: int) -> None:
