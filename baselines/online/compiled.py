@@ -153,6 +153,8 @@ class CompiledUpdates(Updates):
                 config.max_gradient_norm,
                 config.clip,
                 entropy,
+                config.min_log_std,
+                config.max_kl,
             )
 
         # The longer jobs first.

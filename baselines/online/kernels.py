@@ -300,6 +300,13 @@ def surrogate_slope(log_prob: Number, old_log_prob: Number, advantage: Number, c
 
 
 @inner
+def divergence(log_prob: Number, old_log_prob: Number) -> Any:
+    """Of one action, ratio - 1 - log ratio: its mean is unbiased for the KL divergence."""
+    change = log_prob - old_log_prob
+    return f32(math.exp(change)) - f32(1.0) - change
+
+
+@inner
 def normal_slopes(
     outputs: Array,
     log_std: Array,
@@ -310,11 +317,15 @@ def normal_slopes(
     rows: Array,
     clip: Number,
     entropy: Number,
-) -> None:
-    """Turns means (B, a) into the loss's slopes by them, and writes that by log_std (a,)."""
+) -> Any:
+    """Turns means (B, a) into the loss's slopes by them, and writes that by log_std (a,).
+
+    Returns:
+        Estimate of the divergence from the policy that collected (`divergence`).
+    """
     n_rows, n_components = outputs.shape
     precision = np.exp(-log_std)
-    constant = f32(0.0)
+    constant, total = f32(0.0), f32(0.0)
     for c in range(n_components):
         constant += log_std[c] + _HALF_LOG_TWO_PI
         log_std_gradient[c] = -entropy
@@ -325,11 +336,13 @@ def normal_slopes(
             z = (actions[row, c] - outputs[b, c]) * precision[c]
             outputs[b, c] = z
             log_prob -= f32(0.5) * z * z
+        total += divergence(log_prob, old_log_probs[row])
         slope = -surrogate_slope(log_prob, old_log_probs[row], advantages[row], clip) / f32(n_rows)
         for c in range(n_components):
             z = outputs[b, c]
             log_std_gradient[c] += slope * (z * z - f32(1.0))
             outputs[b, c] = slope * z * precision[c]
+    return total / f32(n_rows)
 
 
 @inner
@@ -341,9 +354,10 @@ def softmax_slopes(
     rows: Array,
     clip: Number,
     entropy: Number,
-) -> None:
-    """Turns logits (B, o) into the loss's slopes by them."""
+) -> Any:
+    """Turns logits (B, o) into the loss's slopes by them; returns what `normal_slopes` does."""
     n_rows, n_actions = outputs.shape
+    change = f32(0.0)
     for b in range(n_rows):
         row = rows[b]
         action = int(actions[row, 0])
@@ -357,6 +371,7 @@ def softmax_slopes(
         for c in range(n_actions):
             logits[c] -= largest
             mean_log += f32(math.exp(logits[c])) * logits[c]
+        change += divergence(logits[action], old_log_probs[row])
         slope = -surrogate_slope(logits[action], old_log_probs[row], advantages[row], clip) / f32(
             n_rows
         )
@@ -365,9 +380,13 @@ def softmax_slopes(
             probability = f32(math.exp(logits[c]))
             logits[c] = probability * ((logits[c] - mean_log) * weight - slope)
         logits[action] += slope
+    return change / f32(n_rows)
 
 
-@outer(f"{F1}, {F1}, {F1}, i8, i8, b1, {F3}, {F3}, {F2}, {F2}, i8[:,::1], i8, f8, f8, f8, f4, f4")
+@outer(
+    f"{F1}, {F1}, {F1}, i8, i8, b1, {F3}, {F3}, {F2}, {F2}, i8[:,::1], i8, f8, f8, f8, "
+    "f4, f4, f4, f4"
+)
 def train_actors(
     parameters: Array,
     first: Array,
@@ -386,6 +405,8 @@ def train_actors(
     max_norm: float,
     clip: Number,
     entropy: Number,
+    min_log_std: Number,
+    max_kl: Number,
 ) -> None:
     """Equation 9 and the entropy bonus: a gradient step on every mini-batch.
 
@@ -407,6 +428,8 @@ def train_actors(
         max_norm: bound on the norm of each representative's gradient.
         clip: bound on the change of the probability ratio.
         entropy: weight of the entropy bonus.
+        min_log_std: least log standard deviation, if there are any.
+        max_kl: divergence on a mini-batch from which a representative gets no more gradient.
     """
     k, _, d = observations.shape
     h, o, n_rows = hidden_size, n_outputs, order.shape[1]
@@ -418,6 +441,7 @@ def train_actors(
     log_stds = parameters[-k * o :].reshape(k, o)  # meaningless for logits, and not used
     log_std_gradients = gradient[-k * o :].reshape(k, o)
     n_deviations = o if is_normal else 0
+    learns = np.ones(k, np.bool_)
     inputs = np.empty((k * n_rows, d), f32)
     hidden = np.empty((k * n_rows, h), f32)
     slope = np.empty((n_rows, h), f32)
@@ -434,7 +458,7 @@ def train_actors(
             np.dot(own, heads[j], outputs)
             outputs += head_biases[j]
             if is_normal:
-                normal_slopes(
+                change = normal_slopes(
                     outputs,
                     log_stds[j],
                     log_std_gradients[j],
@@ -446,9 +470,13 @@ def train_actors(
                     entropy,
                 )
             else:
-                softmax_slopes(
+                change = softmax_slopes(
                     outputs, actions[j], old_log_probs[j], advantages[j], rows, clip, entropy
                 )
+            learns[j] &= not change > max_kl
+            if not learns[j]:
+                outputs[:] = f32(0.0)
+                log_std_gradients[j, :n_deviations] = f32(0.0)
             bias_gradient_j = head_bias_gradients[j]
             bias_gradient_j[:] = f32(0.0)
             for b in range(n_rows):
@@ -477,6 +505,11 @@ def train_actors(
             epsilon,
             np.inf,
         )
+        if is_normal:
+            for j in range(k):
+                for c in range(o):
+                    if log_stds[j, c] < min_log_std:
+                        log_stds[j, c] = min_log_std
 
 
 @inner

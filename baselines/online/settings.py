@@ -43,6 +43,11 @@ class PPOConfig:
     together)."""
     log_std: float = -1.0
     """Initial log standard deviation of continuous actions."""
+    min_log_std: float = -10.0
+    """Least log standard deviation of continuous actions."""
+    max_kl: float = 1e6
+    """Divergence of a representative's policy from the one that collected, estimated on a
+    mini-batch, from which it gets no more gradient in this update."""
     normalize_observations: bool = True
     """Whether observations are standardised by their running mean and variance."""
     observation_clip: float = 5.0
@@ -88,7 +93,8 @@ class PPOConfig:
         check_range(self, 0.0, math.inf, "entropy_coefficient", "final_entropy_coefficient")
         check_range(self, 0.0, math.inf, "advantage_offset")
         check_range(self, 1e-12, math.inf, "max_gradient_norm", "observation_clip", "reward_scale")
-        check_range(self, -10.0, 2.0, "log_std")
+        check_range(self, -10.0, 2.0, "log_std", "min_log_std")
+        check_range(self, 1e-12, math.inf, "max_kl")
         for unit in ("n_envs", "minibatch_size"):
             if self.batch_size < 1 or self.batch_size % getattr(self, unit):
                 raise ValueError(

@@ -137,6 +137,7 @@ class Updates:
         rows = torch.cat(columns, -1).view(n_policies * config.batch_size, -1)
         for optimizer in self._optimizers.values():
             optimizer.param_groups[0]["lr"] = learning_rate
+        learns = torch.ones(n_policies, 1, device=self.device)
         for _ in range(config.n_epochs):
             for indices in self._minibatches():
                 minibatch = rows.index_select(0, indices).view(n_policies, -1, rows.shape[-1])
@@ -148,7 +149,9 @@ class Updates:
                     if rule.normalizes_minibatches:
                         mean, scale = self._mean_and_scale(advantage)
                     advantage = (advantage - mean) / scale
-                objective = self._update_actor(inputs, actions, log_probs, advantage, entropy)
+                objective = self._update_actor(
+                    inputs, actions, log_probs, advantage, entropy, learns
+                )
                 if rest:
                     if rule.normalizes_minibatches:
                         objective = slope_through_normalization(objective, advantage)
@@ -186,15 +189,28 @@ class Updates:
         old_log_probs: Tensor,
         advantage: Tensor,
         entropy: float,
+        learns: Tensor,
     ) -> Tensor:
-        """A step on equation 9 and the entropy bonus; returns the clipped ratios (R k, B)."""
+        """A step on equation 9 and the entropy bonus; returns the clipped ratios (R k, B).
+
+        Representatives beyond `max_kl` are struck off `learns` (R k, 1), and those that are not on
+        it get no gradient.
+        """
         config = self.config
         outputs, hidden = self.actor.forward(inputs)
         log_probs, pullback = self.actions.log_probs(self.actor, outputs, actions)
         objective, slope = clipped_surrogate(log_probs, old_log_probs, advantage, config.clip)
+        change = log_probs - old_log_probs
+        divergence = (change.exp() - 1.0 - change).mean(1, keepdim=True)
+        learns.masked_fill_(divergence > config.max_kl, 0.0)
         gradient = pullback(slope.unsqueeze(-1) / -outputs.shape[1], entropy)
+        gradient.mul_(learns.unsqueeze(-1))
+        if self.actions.has_log_std:
+            self.actor.gradients["log_std"].mul_(learns.unsqueeze(-1))
         self.actor.backward(inputs, hidden, gradient, config.max_gradient_norm)
         self._optimizers["actor"].step()
+        if self.actions.has_log_std:
+            self.actor.parameters["log_std"].clamp_(min=config.min_log_std)
         return objective
 
     def _update_critic(self, inputs: Tensor, targets: Tensor) -> None:
