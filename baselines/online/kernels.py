@@ -57,6 +57,20 @@ def hidden_layer(inputs: Array, weight: Array, bias: Array, hidden: Array) -> No
 
 
 @inner
+def hidden_gradient(
+    inputs: Array, hidden: Array, slope: Array, weight_gradient: Array, bias_gradient: Array
+) -> None:
+    """Writes the hidden layer's gradient, from the slope (B, h) of the loss by its output."""
+    bias_gradient[:] = f32(0.0)
+    for b in range(slope.shape[0]):
+        for i in range(slope.shape[1]):
+            s = slope[b, i] * (f32(1.0) - hidden[b, i] * hidden[b, i])
+            slope[b, i] = s
+            bias_gradient[i] += s
+    np.dot(inputs.T, slope, weight_gradient)
+
+
+@inner
 def add_bounded(
     inputs: Array,
     hidden: Array,
@@ -81,13 +95,7 @@ def add_bounded(
         own_parts: gradients of its head (h, o), (o,) and (o,) or (0,), scaled.
         max_norm: bound on the norm of all of it.
     """
-    own_bias[:] = f32(0.0)
-    for b in range(slope.shape[0]):
-        for i in range(slope.shape[1]):
-            s = slope[b, i] * (f32(1.0) - hidden[b, i] * hidden[b, i])
-            slope[b, i] = s
-            own_bias[i] += s
-    np.dot(inputs.T, slope, own_weight)
+    hidden_gradient(inputs, hidden, slope, own_weight, own_bias)
     head, bias, log_std = own_parts
     flat, own_flat, head_flat = weight_gradient.ravel(), own_weight.ravel(), head.ravel()
     total = f32(0.0)
