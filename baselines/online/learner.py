@@ -34,7 +34,7 @@ Schedules are geometric over the run, as in the code; gamma comes from the task.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,7 +98,9 @@ class Learner:
 
     def collect(self) -> Batch:
         """Acts with the representatives as they are."""
-        return self.collector.collect(self.actor)
+        config = self.config
+        shaping = self._anneal(config.shaping, config.final_shaping, linear=True)
+        return self.collector.collect(self.actor, shaping)
 
     def update(self, batch: Batch, rule: AssignmentRule) -> None:
         """Trains on a batch, for the assignment of `rule`."""
@@ -108,10 +110,10 @@ class Learner:
         self.updates.apply(batch, rule, learning_rate, entropy)
         self.iteration += 1
 
-    def _anneal(self, start: float, end: float) -> float:
-        """Geometric schedule over the task's transitions; linear where an end is zero."""
+    def _anneal(self, start: float, end: float, *, linear: bool = False) -> float:
+        """Geometric schedule over the task's transitions; linear on demand, and to or from zero."""
         fraction = min(1.0, self.transitions / self.task.transitions)
-        if start <= 0 or end <= 0:
+        if linear or start <= 0 or end <= 0:
             return start + (end - start) * fraction
         return float(start * (end / start) ** fraction)
 
@@ -167,7 +169,11 @@ class Learner:
 
 
 def train(
-    learner: Learner, rule: AssignmentRule, log: RunLog, *, preparation: bool = False
+    learner: Learner,
+    rule: AssignmentRule,
+    log: RunLog,
+    *,
+    prepared: Callable[[], bool] | None = None,
 ) -> None:
     """Trains to the end of the task's transitions, with curve points and checkpoints on the way.
 
@@ -175,14 +181,15 @@ def train(
         learner: the representatives.
         rule: how the assignment moves.
         log: where progress, curve and checkpoints go.
-        preparation: whether this is not yet the training that is scored; it has no curve, and its
-            transitions do not count as the task's.
+        prepared: None for the training that is scored. Else this only prepares it, until the
+            answer is yes; it has no curve, and its transitions do not count as the task's.
 
     Raises:
         Interrupted: after a checkpoint, when the log asks to stop.
     """
     n_iterations = learner.task.transitions // learner.config.batch_size
-    while learner.iteration < n_iterations:
+    preparation = prepared is not None
+    while learner.iteration < n_iterations and not (prepared is not None and prepared()):
         batch = learner.collect()
         rule.after_collection(learner.collector.average_returns)
         learner.update(batch, rule)

@@ -55,10 +55,16 @@ class Updates:
             head_gain=0.01,
             generators=generators,
             device=device,
+            n_hidden_layers=config.n_hidden_layers,
             log_std=config.log_std if actions.has_log_std else None,
         )
         self.critic = HeadedNetwork(
-            *sizes, nodes.size, head_gain=1.0, generators=generators, device=device
+            *sizes,
+            nodes.size,
+            head_gain=1.0,
+            generators=generators,
+            device=device,
+            n_hidden_layers=config.n_hidden_layers,
         )
         self._networks = {"actor": self.actor, "critic": self.critic}
         self._optimizers = {
@@ -197,7 +203,7 @@ class Updates:
         it get no gradient.
         """
         config = self.config
-        outputs, hidden = self.actor.forward(inputs)
+        outputs, layers = self.actor.forward(inputs)
         log_probs, pullback = self.actions.log_probs(self.actor, outputs, actions)
         objective, slope = clipped_surrogate(log_probs, old_log_probs, advantage, config.clip)
         change = log_probs - old_log_probs
@@ -207,7 +213,7 @@ class Updates:
         gradient.mul_(learns.unsqueeze(-1))
         if self.actions.has_log_std:
             self.actor.gradients["log_std"].mul_(learns.unsqueeze(-1))
-        self.actor.backward(inputs, hidden, gradient, config.max_gradient_norm)
+        self.actor.backward(layers, gradient, config.max_gradient_norm)
         self._optimizers["actor"].step()
         if self.actions.has_log_std:
             self.actor.parameters["log_std"].clamp_(min=config.min_log_std)
@@ -215,9 +221,9 @@ class Updates:
 
     def _update_critic(self, inputs: Tensor, targets: Tensor) -> None:
         """A step on equation 8."""
-        values, hidden = self.critic.forward(inputs)
+        values, layers = self.critic.forward(inputs)
         gradient = values.sub_(targets).mul_(2.0 / (targets.shape[1] * self.nodes.size))
-        self.critic.backward(inputs, hidden, gradient, self.config.max_gradient_norm)
+        self.critic.backward(layers, gradient, self.config.max_gradient_norm)
         self._optimizers["critic"].step()
 
     def copy_representative(self, seed: int, source: int, target: int) -> None:
