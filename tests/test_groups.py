@@ -192,7 +192,7 @@ def test_gradients_are_bounded_for_each_representative(n_hidden_layers: int) -> 
 )
 @pytest.mark.parametrize("task_id", TASKS)
 def test_compiled_updates_bound_and_stop_as_torch_does(
-    task_id: str, settings: dict[str, float]
+    task_id: str, settings: dict[str, Any]
 ) -> None:
     bounded, free = make_pair(task_id, **settings), make_pair(task_id)[1]
     rule = even_rule(free.task, (0, 1))
