@@ -18,8 +18,13 @@ Departures from the paper, and why:
   - The learned log standard deviation starts at -1 (the reference code keeps it there for good).
   - A constant (`advantage_offset`) is added to the standard deviation that normalises advantages:
     without it the noise of a representative that has converged is blown up until it destroys it.
+    Advantages are the mean over a representative's own agents, sum_i alpha^i(j) A^ij divided by
+    its mass sum_i alpha^i(j), so that the constant means the same for every group and every n.
   - Equations 8 and 9 are means over transitions (and agents), not sums; the clipping of gradients
     and Adam's epsilon are relative to that.
+  - Each representative's gradient, by its own head and by the layer that it shares, is clipped as
+    if it were alone: the paper trains k policies by losses of their own, and has "gradient norm
+    clipping" for each. (The code clips all of them together.)
 Departures from the reference code, which are its errors (the paper is followed):
   - The standard deviation is learned; observations are normalised by statistics of the raw ones;
     log-probabilities are those of the sampled action, not of the clipped one; means have no tanh.
@@ -30,6 +35,9 @@ Departures from the reference code, which are its errors (the paper is followed)
     stopped early at a large divergence. Observation statistics are common to the representatives,
     since the layer that reads the observations is.
 Schedules are geometric over the run, as in the code; gamma comes from the task.
+
+Earlier runs, those whose configuration has no `training_reward`, divided advantages by all n agents
+instead of the group's mass, which damped small groups, and clipped gradients jointly.
 """
 
 from __future__ import annotations
