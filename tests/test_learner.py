@@ -107,7 +107,8 @@ def test_actor_gradient_is_that_of_equation_9(task_id: str) -> None:
     loss = -(surrogate.mean(1) + 0.1 * entropies.mean(1)).sum()
     loss.backward()
 
-    learner.updates._update_actor(inputs, actions, old, advantage, entropy=0.1)
+    everybody = torch.ones(learner.n_policies, 1)
+    learner.updates._update_actor(inputs, actions, old, advantage, 0.1, everybody)
     assert ((ratio < 0.8) | (ratio > 1.2)).any()
     for name, parameter in parameters.items():
         assert parameter.grad is not None
