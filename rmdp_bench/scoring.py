@@ -7,7 +7,8 @@ percent of a perfect episode it is the number in the paper's figures.)
 Of one solution, from its welfare matrix V (n, k) in percent, V[i, j] the mean return of agent i
 under the policy of representative j, and its assignment (n, k):
 `agent_returns`, then `social_welfare`, `worst_agent`, `tenth_percentile`, `gini`, `nash_welfare`,
-`share_of_ceiling`; and `assignment_regret` against `greedy_assignment`.
+`share_of_ceiling`; beside it `reassigned_welfare`, that of `greedy_assignment`, and
+`assignment_regret`, the difference.
 
 Over seeds and tasks, from scores (runs,) or (runs, tasks): `mean`, `standard_error`,
 `interquartile_mean`, `stratified_bootstrap_interval`, `performance_profile` and
@@ -133,14 +134,25 @@ def greedy_assignment(welfare_matrix: ArrayLike) -> FloatArray:
     return assignment
 
 
+def reassigned_welfare(welfare_matrix: ArrayLike) -> float:
+    """Social welfare after a last E-step on this matrix (equation 6 of the paper), percent.
+
+    Each agent receives its best representative's return: what the policies are worth, whatever
+    assignment they were trained with. It sees the scoring episodes, which flatters it by noise.
+
+    Args:
+        welfare_matrix: (n, k).
+    """
+    return social_welfare(_array(welfare_matrix, "welfare_matrix", 2).max(axis=1))
+
+
 def assignment_regret(welfare_matrix: ArrayLike, assignment: ArrayLike) -> float:
     """Social welfare that the greedy assignment on the same matrix would add, percent; >= 0.
 
     The greedy assignment sees the scoring episodes, so that a small regret is noise.
     """
     welfare = social_welfare(agent_returns(welfare_matrix, assignment))
-    best = _array(welfare_matrix, "welfare_matrix", 2).max(axis=1)
-    return max(0.0, social_welfare(best) - welfare)
+    return max(0.0, reassigned_welfare(welfare_matrix) - welfare)
 
 
 def mean(scores: ArrayLike, axis: int | None = None) -> Any:

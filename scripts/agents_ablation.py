@@ -32,7 +32,10 @@ from rmdp_bench.tasks import get_task
 AGENTS = (25, 50, 100, 250, 500)
 _IN_PASSES = ("n_epochs", "halving_epochs")
 """Settings that count passes over the data."""
-HEADER = ("agents", "normalised", "each seed", "return of each test agent", "median R2, each seed")
+HEADER = (
+    *("agents", "normalised", "each seed", "return of each test agent"),
+    "median R2 (mean), each seed",
+)
 
 
 def summarise(results: Sequence[Result]) -> dict[str, Any]:
@@ -42,6 +45,7 @@ def summarise(results: Sequence[Result]) -> dict[str, Any]:
         "normalised": [result.social_welfare for result in results],
         "returns": [list(score.returns) for score in scores],
         "r2_median": [score.prediction.r2_median for score in scores if score.prediction],
+        "r2_mean": [score.prediction.r2_mean for score in scores if score.prediction],
     }
 
 
@@ -53,6 +57,9 @@ def format_row(n_agents: str, row: Mapping[str, Any]) -> str:
         mean += f" ± {standard_error(normalised):.1f}"
     returns = ", ".join(f"{value:.0f}" for value in np.mean(row["returns"], axis=0))
     r2 = ", ".join(f"{value:.2f}" for value in row["r2_median"])
+    if "r2_mean" in row:  # older records have the medians only
+        pairs = zip(row["r2_median"], row["r2_mean"], strict=True)
+        r2 = ", ".join(f"{median:.2f} ({mean:.2f})" for median, mean in pairs)
     seeds = ", ".join(f"{value:.1f}" for value in normalised)
     return f"| {n_agents} | {mean} | {seeds} | {returns} | {r2} |"
 

@@ -487,7 +487,9 @@ def test_plot_draws_the_lowest_seed(finished: str, monkeypatch: pytest.MonkeyPat
     best = [value + 1.0 for value in record["agent_returns"]]
     ceiling = get_task(TASK).ceiling
     assert ceiling is not None
-    welfare = {"social_welfare": sum(best) / 25, "share_of_ceiling": sum(best) / 25 / ceiling}
+    own = sum(best) / 25
+    welfare = {"social_welfare": own, "share_of_ceiling": own / ceiling}
+    welfare["reassigned_welfare"] = own + record["assignment_regret"]
     returns = {"agent_returns": best, "worst_agent": min(best)}
     path.write_text(json.dumps(record | welfare | returns))
     titles = []

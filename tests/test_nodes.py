@@ -17,7 +17,7 @@ from baselines.online.assignments import e_step, random_even_assignment
 from baselines.online.em import Config, EMRule
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.learner import Learner
-from baselines.online.nodes import NODES_PER_WIDTH, Nodes, make_nodes
+from baselines.online.nodes import NODES_PER_WIDTH, Nodes, group_masses, make_nodes
 from baselines.online.settings import PPOConfig
 from rmdp_bench import LinearPopulation, TargetPopulation
 from rmdp_bench.evaluation import evaluate
@@ -97,12 +97,13 @@ def test_groups_are_the_mean_of_their_agents(population: Any) -> None:
     outcomes = generator.uniform(0, 4, (100, population.outcome_size))
     by_node = nodes.population.rewards(outcomes)
     by_agent = nodes.of_agents(by_node.T).T
-    expected = np.einsum("rij,ti->rjt", soft.numpy(), by_agent) / population.n_agents
-    groups = nodes.of_groups(soft).numpy()
-    np.testing.assert_allclose(groups @ by_node.T, expected.reshape(6, -1), rtol=1e-4, atol=1e-7)
-    every_agent = Nodes(population).of_groups(soft)
+    masses = group_masses(soft)
+    sums = np.einsum("rij,ti->rjt", soft.numpy(), by_agent).reshape(6, -1)
+    groups = nodes.of_groups(soft, masses).numpy()
+    np.testing.assert_allclose(groups @ by_node.T, sums / masses.numpy(), rtol=1e-4, atol=1e-7)
+    every_agent = Nodes(population).of_groups(soft, masses)
     assert every_agent.shape == (6, population.n_agents)
-    assert float(every_agent.sum()) == pytest.approx(2.0, rel=1e-5)
+    assert every_agent.sum(1).tolist() == pytest.approx([1.0] * 6, rel=1e-5)
 
 
 @pytest.mark.parametrize("compiled", [True, False])
@@ -142,7 +143,9 @@ def test_advantages_and_targets_of_nodes_are_those_of_agents() -> None:
     for first, second in zip(expected, found, strict=True):
         torch.testing.assert_close(agents_of(nodes, second), first, rtol=1e-4, atol=1e-4)
     marginal = [
-        learner.updates.marginal_advantages(advantages[0].flatten(1, 2), assignment)
+        learner.updates.marginal_advantages(
+            advantages[0].flatten(1, 2), assignment, group_masses(assignment)
+        )
         for learner, advantages in ((agents, expected), (outcome, found))
     ]
     assert marginal[0].std() > 1e-3

@@ -96,6 +96,7 @@ def test_complete_run(tmp_path: Path) -> None:
     assert record["social_welfare"] == pytest.approx(99 / 25)
     assert record["worst_agent"] == 0.0
     assert record["assignment_regret"] == pytest.approx(0.0)
+    assert record["reassigned_welfare"] == pytest.approx(99 / 25)
     with np.load(folder / record["welfare_matrix"]) as archive:
         assert archive["welfare_matrix"].shape == (25, 3)
         assert archive["episode_lengths"].tolist() == [[1] * 20] * 3

@@ -40,6 +40,8 @@ def test_greedy_assignment_and_regret() -> None:
     assert scoring.assignment_regret(MATRIX, greedy) == 0.0
     expected = MATRIX.max(axis=1).mean() - (SOFT * MATRIX).sum() / 12
     assert scoring.assignment_regret(MATRIX, SOFT) == pytest.approx(expected)
+    assert scoring.reassigned_welfare(MATRIX) == pytest.approx(MATRIX.max(axis=1).mean())
+    assert scoring.reassigned_welfare([[1.0, 4.0], [0.0, 3.0]]) == 3.5
     assert scoring.greedy_assignment([[1.0, 1.0]]).tolist() == [[1.0, 0.0]]
     assert scoring.assignment_regret([[1.0, 4.0], [0.0, 0.0]], [[1, 0], [0, 1]]) == 1.5
 

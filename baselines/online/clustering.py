@@ -3,21 +3,28 @@
 One policy is trained for all agents, K-means groups the agents by the rewards that they receive
 along its trajectories, and one policy is then trained for each group.
 
-The pre-training takes `pretraining` of the transitions of ONE policy on top of the task's, as in
-the reference code (half of its iterations); the paper says "to approximate convergence".
-A run takes more than the task's
-transitions by them, divided by k, and says so in `transitions_counted`.
-With k = 1 or k = n the groups are given, and there is none. The trajectories are one batch of the
-(stochastic) universal policy. Where all
-agents receive the same rewards (Resource Gathering, once the universal policy visits every tile)
-K-means leaves representatives without agents.
+The paper extends the pre-training "to approximate convergence". Here it has converged when the
+universal policy's learning curve, the mean over agents of the moving averages of training returns
+(equation 10, in which the paper's curves are drawn), is level: positive, and on average over the
+last `window` transitions no more than `tolerance` above what it was over as many before. It ends
+at `pretraining` of the transitions of ONE policy in any case. Each seed ends by its own curve. All
+of it comes on top of the task's transitions, as in the reference code, and `transitions_counted`
+has it, divided by k.
+
+Departures: the reference code pre-trains for half of its iterations, whatever the curve; so did
+this solver in records of configurations without `window`. Schedules of the step size and the
+entropy bonus run over the most that the pre-training may take, so that one which ends early has not
+annealed. With k = 1 or k = n the groups are given, and there is none. The trajectories are one
+batch of the (stochastic) universal policy. Where all agents receive the same rewards (Resource
+Gathering, once the universal policy visits every tile) K-means leaves representatives without
+agents.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +51,12 @@ __all__ = ["Config", "check", "config_for", "solve"]
 class Config(PPOConfig):
     """The learner's settings and the length of the pre-training."""
 
-    pretraining: float = 0.5
-    """Transitions of the universal policy, as a share of the task's transitions per policy."""
+    pretraining: float = 1.0
+    """Most transitions of the universal policy, as a share of the task's transitions per policy."""
+    window: float = 0.1
+    """Transitions over which its learning curve is averaged, as a share of the same."""
+    tolerance: float = 0.01
+    """Gain from one window to the next, as a share of the former, up to which it has converged."""
 
     def __post_init__(self) -> None:
         """Checks the settings.
@@ -54,7 +65,8 @@ class Config(PPOConfig):
             ValueError: if a number is out of its range.
         """
         super().__post_init__()
-        check_range(self, 0.0, 100.0, "pretraining")
+        check_range(self, 1e-3, 100.0, "pretraining", "window")
+        check_range(self, 0.0, 100.0, "tolerance")
 
 
 def config_for(task: Task) -> Config:
@@ -73,23 +85,78 @@ def cluster_agents(
         return np.asarray(means.fit(rewards.T).labels_, dtype=np.intp)
 
 
+def is_level(curve: npt.NDArray[np.floating[Any]], window: int, tolerance: float) -> bool:
+    """Whether a learning curve (t,) has converged; see the module.
+
+    Args:
+        curve: welfare after each iteration so far.
+        window: iterations to average over.
+        tolerance: largest gain, as a share.
+    """
+    if len(curve) < 2 * window:
+        return False
+    before, now = curve[-2 * window : -window].mean(), curve[-window:].mean()
+    return bool(now > 0.0 and now <= (1.0 + tolerance) * before)
+
+
+class UniversalRule(FixedRule):
+    """Everybody at one policy, until its curve is level: then each seed's agents are clustered.
+
+    Attributes:
+        curve: (R, iterations) welfare, nan where it has not come yet.
+        clusters: (R, n) of the agents, -1 before there are any.
+    """
+
+    def __init__(self, learner: Learner, config: Config, n_clusters: int, seeds: Sequence[int]):
+        """Starts without clusters."""
+        task, n_seeds = learner.task, len(seeds)
+        super().__init__(torch.ones(n_seeds, task.n_agents, 1, device=learner.device))
+        self.learner, self.config, self.n_clusters, self.seeds = learner, config, n_clusters, seeds
+        n_iterations = task.transitions // config.batch_size
+        share = config.window / config.pretraining
+        self.window = max(1, round(share * n_iterations))
+        self.curve = np.full((n_seeds, n_iterations), np.nan)
+        self.clusters = np.full((n_seeds, task.n_agents), -1)
+
+    def has_clusters(self) -> bool:
+        """Whether all seeds have."""
+        return bool((self.clusters >= 0).all())
+
+    def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
+        """Adds to the curves, and clusters the seeds that have converged by their last batch."""
+        last = self.learner.iteration
+        self.curve[:, last] = np.nan_to_num(average_returns).mean((1, 2))
+        nodes = self.learner.collector.nodes
+        rewards = self.learner.collector.rewards.reshape(len(self.seeds), -1, nodes.size)
+        for r, seed in enumerate(self.seeds):
+            own = self.curve[r, : last + 1]
+            is_over = last + 1 == self.curve.shape[1]
+            if self.clusters[r, 0] < 0 and (
+                is_over or is_level(own, self.window, self.config.tolerance)
+            ):
+                seen = agent_rewards(nodes, rewards[r].cpu().numpy())
+                self.clusters[r] = cluster_agents(seen, self.n_clusters, seed)
+
+    def get_state(self) -> dict[str, npt.NDArray[Any]]:
+        """The curves and the clusters."""
+        return super().get_state() | {"curve": self.curve, "clusters": self.clusters}
+
+    def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Restores what `get_state` returned."""
+        super().set_state(state)
+        self.curve, self.clusters = state["curve"].copy(), state["clusters"].copy()
+
+
 def clusters(
     universal: Task, n_clusters: int, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> torch.Tensor:
     """Trains the universal policies and returns the clusters as assignments (R, n, k)."""
     learner = Learner(universal, config, seeds, device)
-    everyone = FixedRule(torch.ones(len(seeds), universal.n_agents, 1, device=device))
-    resume(learner, everyone, log, preparation=True)
-    train(learner, everyone, log, preparation=True)
-    batch = learner.collect()
+    rule = UniversalRule(learner, config, n_clusters, seeds)
+    resume(learner, rule, log, preparation=True)
+    train(learner, rule, log, prepared=rule.has_clusters)
     learner.close()
-    nodes = learner.collector.nodes
-    rewards = batch.rewards.reshape(len(seeds), -1, nodes.size).cpu().numpy()
-    labels = [
-        cluster_agents(agent_rewards(nodes, own), n_clusters, seed)
-        for own, seed in zip(rewards, seeds, strict=True)
-    ]
-    return one_hot(np.stack(labels), n_clusters, device)
+    return one_hot(rule.clusters, n_clusters, device)
 
 
 def agent_rewards(
@@ -120,9 +187,8 @@ def solve(
     rule = FixedRule(one_hot(in_turn, k, device))
     if k in (1, n):
         return solve_with_rule(task, config, seeds, device, log, rule)
-    universal = dataclasses.replace(
-        task, n_representatives=1, transitions=int(config.pretraining * task.transitions)
-    )
+    most = max(config.batch_size, int(config.pretraining * task.transitions))
+    universal = dataclasses.replace(task, n_representatives=1, transitions=most)
     learner = Learner(task, config, seeds, device)
     if not resume(learner, rule, log):
         rule.assignment = clusters(universal, k, config, seeds, device, log)

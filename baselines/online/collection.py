@@ -18,6 +18,8 @@ from baselines.online.actions import make_actions
 from baselines.online.networks import HeadedNetwork
 from baselines.online.nodes import make_nodes
 from baselines.online.settings import PPOConfig
+from baselines.online.shaping import DenseReward
+from rmdp_bench.population import TargetPopulation
 from rmdp_bench.tasks import Task
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -40,8 +42,8 @@ class Batch:
     log_probs: Tensor
     """(R k, T, E) of the actions when they were taken."""
     rewards: Tensor
-    """(R k, T, E, n) of every agent, or of every node with the outcome critic; the next batch
-    takes their place."""
+    """(R k, T, E, n) to learn from, of every agent, or of every node with the outcome critic; the
+    next batch takes their place."""
     ended: Tensor
     """(R k, T, E) whether the episode terminated or was truncated at this step."""
     truncations: tuple[npt.NDArray[np.intp], ...]
@@ -84,7 +86,9 @@ class Collector:
         node_returns: (R, B, k) moving average of each node's return with each representative
             (equation 10), in percent; nan where no episode has ended yet.
         average_returns: (R, n, k) the same of each agent.
-        rewards: (R k, T, E, B) of the last batch, times reward_scale, until an update uses them up.
+        rewards: (R k, T, E, B) own rewards of the last batch, times reward_scale, until an update
+            uses them up.
+        dense: what training rewards are mixed with, if they are.
         finished: the episodes that ended in the last batch: the representative, out of R k, of each
             (F,), and all nodes' returns (F, B) in percent.
     """
@@ -120,9 +124,19 @@ class Collector:
         self.finished = np.empty(0, np.intp), np.empty((0, n))
         # The only array of its size, written anew by each `collect`: fresh memory is slower.
         self.rewards = torch.empty(rows[0], self.n_steps, rows[1], n, device=device)
+        self.dense: DenseReward | None = None
+        if config.training_reward == "dense":
+            population = self.nodes.population
+            assert isinstance(population, TargetPopulation), "see settings.check"
+            self.dense = DenseReward(population, config, rows)
 
-    def collect(self, actor: HeadedNetwork) -> Batch:
-        """Acts for T steps in every copy of the world, and updates `average_returns`."""
+    def collect(self, actor: HeadedNetwork, shaping: float) -> Batch:
+        """Acts for T steps in every copy of the world, and updates `average_returns`.
+
+        Args:
+            actor: of all representatives.
+            shaping: share of a dense training reward, if there is one.
+        """
         shape = (self.n_policies, self.n_steps, self.config.n_envs)
         raw = np.empty((*shape, self.observation_size))
         observations = np.empty((*shape, self.observation_size), np.float32)
@@ -159,6 +173,9 @@ class Collector:
             rewards = self.nodes.population.rewards(own)
             torch.mul(rewards, self.config.reward_scale, out=self.rewards[policy])
         self._average_returns(self.rewards, ended)
+        rewards = self.rewards
+        if self.dense is not None:
+            rewards = self.dense.mix(self.rewards, outcomes, ended, shaping)
         return Batch(
             observations=tensor(observations),
             last_observations=tensor(last),
@@ -166,7 +183,7 @@ class Collector:
             log_probs=self.actions.log_probs_of_samples(
                 actor, tensor(outputs), tensor(actions), tensor(noise)
             ),
-            rewards=self.rewards,
+            rewards=rewards,
             ended=tensor(ended),
             truncations=where,
             final_observations=tensor(final_observations),
@@ -293,6 +310,8 @@ class Collector:
             "observations": self.observations,
             "episode_returns": self.episode_returns.cpu().numpy(),
         }
+        if self.dense is not None:
+            by_row["smoothed"] = self.dense.smoothed
         by_row |= {f"env.{name}": array for name, array in self.envs.get_state().items()}
         arrays = {name: a.reshape(self.n_seeds, -1, *a.shape[1:]) for name, a in by_row.items()}
         arrays |= {name: getattr(self.statistics, name) for name in ("mean", "variance", "count")}
@@ -308,6 +327,8 @@ class Collector:
         self.observations = arrays["observations"].reshape(self.observations.shape)
         for name in ("mean", "variance", "count"):
             setattr(self.statistics, name, arrays[name].copy())
+        if self.dense is not None:
+            self.dense.smoothed[:] = arrays["smoothed"].reshape(self.dense.smoothed.shape)
         returns = torch.from_numpy(arrays["episode_returns"]).view(self.episode_returns.shape)
         self.episode_returns.copy_(returns)
         self._set_node_returns(arrays["average_returns"].copy())

@@ -21,6 +21,7 @@ from torch import Tensor
 from baselines.online import kernels
 from baselines.online.assignments import AssignmentRule
 from baselines.online.collection import Batch
+from baselines.online.nodes import group_masses
 from baselines.online.updates import Updates
 from rmdp_bench.cores import usable_cores
 
@@ -54,7 +55,7 @@ class CompiledUpdates(Updates):
         """Marginal advantages (R k, M) normalised; batch.rewards become the critics' targets."""
         k = self.n_representatives
         critics = self.critic.rows(self.critic.flat)
-        weights = self.nodes.of_groups(assignment).numpy()
+        weights = self.nodes.of_groups(assignment, group_masses(assignment)).numpy()
         advantages = np.empty(batch.ended.shape, np.float32)
         truncated, *where = batch.truncations
         final_rows, finals = np.stack(where, axis=1), batch.final_observations.numpy()
@@ -152,6 +153,8 @@ class CompiledUpdates(Updates):
                 config.max_gradient_norm,
                 config.clip,
                 entropy,
+                config.min_log_std,
+                config.max_kl,
             )
 
         # The longer jobs first.

@@ -70,6 +70,56 @@ def hidden_gradient(
     np.dot(inputs.T, slope, weight_gradient)
 
 
+@inner
+def add_bounded(
+    inputs: Array,
+    hidden: Array,
+    slope: Array,
+    weight_gradient: Array,
+    bias_gradient: Array,
+    own_weight: Array,
+    own_bias: Array,
+    own_parts: tuple[Array, Array, Array],
+    max_norm: float,
+) -> None:
+    """Scales one representative's gradient to `max_norm`, and adds its part of the hidden layer's.
+
+    Args:
+        inputs: (B, d) of the representative.
+        hidden: (B, h) its hidden layer.
+        slope: (B, h) of the loss by it, overwritten.
+        weight_gradient: (d, h) of the hidden layer, added to.
+        bias_gradient: (h,) the same.
+        own_weight: (d, h) overwritten.
+        own_bias: (h,) the same.
+        own_parts: gradients of its head (h, o), (o,) and (o,) or (0,), scaled.
+        max_norm: bound on the norm of all of it.
+    """
+    hidden_gradient(inputs, hidden, slope, own_weight, own_bias)
+    head, bias, log_std = own_parts
+    flat, own_flat, head_flat = weight_gradient.ravel(), own_weight.ravel(), head.ravel()
+    total = f32(0.0)
+    for i in range(own_flat.shape[0]):
+        total += own_flat[i] * own_flat[i]
+    for i in range(head_flat.shape[0]):
+        total += head_flat[i] * head_flat[i]
+    for i in range(own_bias.shape[0]):
+        total += own_bias[i] * own_bias[i]
+    for i in range(bias.shape[0]):
+        total += bias[i] * bias[i]
+    for i in range(log_std.shape[0]):
+        total += log_std[i] * log_std[i]
+    clip = f32(max_norm) / (np.sqrt(total) + f32(1e-6))
+    clip = f32(1.0) if clip > f32(1.0) else clip
+    for i in range(own_flat.shape[0]):
+        flat[i] += clip * own_flat[i]
+    for i in range(own_bias.shape[0]):
+        bias_gradient[i] += clip * own_bias[i]
+    head *= clip
+    bias *= clip
+    log_std *= clip
+
+
 @outer(
     f"{F3}, {F3}, {F3}, {F3}, {F3}, b1, f8[:,::1], f8[:,::1], f8, "
     "f8[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,:], f4[:,:,:]"
@@ -191,7 +241,7 @@ def train_critics(
         n_steps: Adam's steps so far.
         learning_rate: Adam's step size.
         epsilon: Adam's.
-        max_norm: bound on the gradient's norm.
+        max_norm: bound on the norm of each representative's gradient.
     """
     k, _, n = targets.shape
     d, h, n_rows = observations.shape[2], hidden_size, order.shape[1]
@@ -202,13 +252,16 @@ def train_critics(
     )
     inputs = np.empty((k * n_rows, d), f32)
     hidden = np.empty((k * n_rows, h), f32)
-    slope = np.empty((k * n_rows, h), f32)
+    slope = np.empty((n_rows, h), f32)
+    own_weight, own_bias, nothing = np.empty((d, h), f32), np.empty(h, f32), np.empty(0, f32)
     errors = np.empty((n_rows, n), f32)
     factor = f32(2.0 / (n_rows * n))
     for batch in range(order.shape[0]):
         rows = order[batch]
         gather(observations, rows, inputs)
         hidden_layer(inputs, weight, bias, hidden)
+        weight_gradient[:] = f32(0.0)
+        bias_gradient[:] = f32(0.0)
         for j in range(k):
             own = hidden[j * n_rows : (j + 1) * n_rows]
             np.dot(own, heads[j], errors)
@@ -221,8 +274,18 @@ def train_critics(
                     errors[b, i] = error
                     bias_gradient_j[i] += error
             np.dot(own.T, errors, head_gradients[j])
-            np.dot(errors, heads[j].T, slope[j * n_rows : (j + 1) * n_rows])
-        hidden_gradient(inputs, hidden, slope, weight_gradient, bias_gradient)
+            np.dot(errors, heads[j].T, slope)
+            add_bounded(
+                inputs[j * n_rows : (j + 1) * n_rows],
+                own,
+                slope,
+                weight_gradient,
+                bias_gradient,
+                own_weight,
+                own_bias,
+                (head_gradients[j], bias_gradient_j, nothing),
+                max_norm,
+            )
         adam_step(
             parameters,
             gradient,
@@ -231,7 +294,7 @@ def train_critics(
             n_steps + batch + 1,
             learning_rate,
             epsilon,
-            max_norm,
+            np.inf,
         )
 
 
@@ -245,6 +308,13 @@ def surrogate_slope(log_prob: Number, old_log_prob: Number, advantage: Number, c
 
 
 @inner
+def divergence(log_prob: Number, old_log_prob: Number) -> Any:
+    """Of one action, ratio - 1 - log ratio: its mean is unbiased for the KL divergence."""
+    change = log_prob - old_log_prob
+    return f32(math.exp(change)) - f32(1.0) - change
+
+
+@inner
 def normal_slopes(
     outputs: Array,
     log_std: Array,
@@ -255,11 +325,15 @@ def normal_slopes(
     rows: Array,
     clip: Number,
     entropy: Number,
-) -> None:
-    """Turns means (B, a) into the loss's slopes by them, and writes that by log_std (a,)."""
+) -> Any:
+    """Turns means (B, a) into the loss's slopes by them, and writes that by log_std (a,).
+
+    Returns:
+        Estimate of the divergence from the policy that collected (`divergence`).
+    """
     n_rows, n_components = outputs.shape
     precision = np.exp(-log_std)
-    constant = f32(0.0)
+    constant, total = f32(0.0), f32(0.0)
     for c in range(n_components):
         constant += log_std[c] + _HALF_LOG_TWO_PI
         log_std_gradient[c] = -entropy
@@ -270,11 +344,13 @@ def normal_slopes(
             z = (actions[row, c] - outputs[b, c]) * precision[c]
             outputs[b, c] = z
             log_prob -= f32(0.5) * z * z
+        total += divergence(log_prob, old_log_probs[row])
         slope = -surrogate_slope(log_prob, old_log_probs[row], advantages[row], clip) / f32(n_rows)
         for c in range(n_components):
             z = outputs[b, c]
             log_std_gradient[c] += slope * (z * z - f32(1.0))
             outputs[b, c] = slope * z * precision[c]
+    return total / f32(n_rows)
 
 
 @inner
@@ -286,9 +362,10 @@ def softmax_slopes(
     rows: Array,
     clip: Number,
     entropy: Number,
-) -> None:
-    """Turns logits (B, o) into the loss's slopes by them."""
+) -> Any:
+    """Turns logits (B, o) into the loss's slopes by them; returns what `normal_slopes` does."""
     n_rows, n_actions = outputs.shape
+    change = f32(0.0)
     for b in range(n_rows):
         row = rows[b]
         action = int(actions[row, 0])
@@ -302,6 +379,7 @@ def softmax_slopes(
         for c in range(n_actions):
             logits[c] -= largest
             mean_log += f32(math.exp(logits[c])) * logits[c]
+        change += divergence(logits[action], old_log_probs[row])
         slope = -surrogate_slope(logits[action], old_log_probs[row], advantages[row], clip) / f32(
             n_rows
         )
@@ -310,9 +388,13 @@ def softmax_slopes(
             probability = f32(math.exp(logits[c]))
             logits[c] = probability * ((logits[c] - mean_log) * weight - slope)
         logits[action] += slope
+    return change / f32(n_rows)
 
 
-@outer(f"{F1}, {F1}, {F1}, i8, i8, b1, {F3}, {F3}, {F2}, {F2}, i8[:,::1], i8, f8, f8, f8, f4, f4")
+@outer(
+    f"{F1}, {F1}, {F1}, i8, i8, b1, {F3}, {F3}, {F2}, {F2}, i8[:,::1], i8, f8, f8, f8, "
+    "f4, f4, f4, f4"
+)
 def train_actors(
     parameters: Array,
     first: Array,
@@ -331,6 +413,8 @@ def train_actors(
     max_norm: float,
     clip: Number,
     entropy: Number,
+    min_log_std: Number,
+    max_kl: Number,
 ) -> None:
     """Equation 9 and the entropy bonus: a gradient step on every mini-batch.
 
@@ -349,9 +433,11 @@ def train_actors(
         n_steps: Adam's steps so far.
         learning_rate: Adam's step size.
         epsilon: Adam's.
-        max_norm: bound on the gradient's norm.
+        max_norm: bound on the norm of each representative's gradient.
         clip: bound on the change of the probability ratio.
         entropy: weight of the entropy bonus.
+        min_log_std: least log standard deviation, if there are any.
+        max_kl: divergence on a mini-batch from which a representative gets no more gradient.
     """
     k, _, d = observations.shape
     h, o, n_rows = hidden_size, n_outputs, order.shape[1]
@@ -362,20 +448,25 @@ def train_actors(
     )
     log_stds = parameters[-k * o :].reshape(k, o)  # meaningless for logits, and not used
     log_std_gradients = gradient[-k * o :].reshape(k, o)
+    n_deviations = o if is_normal else 0
+    learns = np.ones(k, np.bool_)
     inputs = np.empty((k * n_rows, d), f32)
     hidden = np.empty((k * n_rows, h), f32)
-    slope = np.empty((k * n_rows, h), f32)
+    slope = np.empty((n_rows, h), f32)
+    own_weight, own_bias = np.empty((d, h), f32), np.empty(h, f32)
     outputs = np.empty((n_rows, o), f32)
     for batch in range(order.shape[0]):
         rows = order[batch]
         gather(observations, rows, inputs)
         hidden_layer(inputs, weight, bias, hidden)
+        weight_gradient[:] = f32(0.0)
+        bias_gradient[:] = f32(0.0)
         for j in range(k):
             own = hidden[j * n_rows : (j + 1) * n_rows]
             np.dot(own, heads[j], outputs)
             outputs += head_biases[j]
             if is_normal:
-                normal_slopes(
+                change = normal_slopes(
                     outputs,
                     log_stds[j],
                     log_std_gradients[j],
@@ -387,17 +478,31 @@ def train_actors(
                     entropy,
                 )
             else:
-                softmax_slopes(
+                change = softmax_slopes(
                     outputs, actions[j], old_log_probs[j], advantages[j], rows, clip, entropy
                 )
+            learns[j] &= not change > max_kl
+            if not learns[j]:
+                outputs[:] = f32(0.0)
+                log_std_gradients[j, :n_deviations] = f32(0.0)
             bias_gradient_j = head_bias_gradients[j]
             bias_gradient_j[:] = f32(0.0)
             for b in range(n_rows):
                 for c in range(o):
                     bias_gradient_j[c] += outputs[b, c]
             np.dot(own.T, outputs, head_gradients[j])
-            np.dot(outputs, heads[j].T, slope[j * n_rows : (j + 1) * n_rows])
-        hidden_gradient(inputs, hidden, slope, weight_gradient, bias_gradient)
+            np.dot(outputs, heads[j].T, slope)
+            add_bounded(
+                inputs[j * n_rows : (j + 1) * n_rows],
+                own,
+                slope,
+                weight_gradient,
+                bias_gradient,
+                own_weight,
+                own_bias,
+                (head_gradients[j], bias_gradient_j, log_std_gradients[j, :n_deviations]),
+                max_norm,
+            )
         adam_step(
             parameters,
             gradient,
@@ -406,8 +511,13 @@ def train_actors(
             n_steps + batch + 1,
             learning_rate,
             epsilon,
-            max_norm,
+            np.inf,
         )
+        if is_normal:
+            for j in range(k):
+                for c in range(o):
+                    if log_stds[j, c] < min_log_std:
+                        log_stds[j, c] = min_log_std
 
 
 @inner

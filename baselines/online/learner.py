@@ -18,8 +18,13 @@ Departures from the paper, and why:
   - The learned log standard deviation starts at -1 (the reference code keeps it there for good).
   - A constant (`advantage_offset`) is added to the standard deviation that normalises advantages:
     without it the noise of a representative that has converged is blown up until it destroys it.
+    Advantages are the mean over a representative's own agents, sum_i alpha^i(j) A^ij divided by
+    its mass sum_i alpha^i(j), so that the constant means the same for every group and every n.
   - Equations 8 and 9 are means over transitions (and agents), not sums; the clipping of gradients
     and Adam's epsilon are relative to that.
+  - Each representative's gradient, by its own head and by the layer that it shares, is clipped as
+    if it were alone: the paper trains k policies by losses of their own, and has "gradient norm
+    clipping" for each. (The code clips all of them together.)
 Departures from the reference code, which are its errors (the paper is followed):
   - The standard deviation is learned; observations are normalised by statistics of the raw ones;
     log-probabilities are those of the sampled action, not of the clipped one; means have no tanh.
@@ -30,11 +35,14 @@ Departures from the reference code, which are its errors (the paper is followed)
     stopped early at a large divergence. Observation statistics are common to the representatives,
     since the layer that reads the observations is.
 Schedules are geometric over the run, as in the code; gamma comes from the task.
+
+Earlier runs, those whose configuration has no `training_reward`, divided advantages by all n agents
+instead of the group's mass, which damped small groups, and clipped gradients jointly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,7 +103,9 @@ class Learner:
 
     def collect(self) -> Batch:
         """Acts with the representatives as they are."""
-        return self.collector.collect(self.actor)
+        config = self.config
+        shaping = self._anneal(config.shaping, config.final_shaping, linear=True)
+        return self.collector.collect(self.actor, shaping)
 
     def update(self, batch: Batch, rule: AssignmentRule) -> None:
         """Trains on a batch, for the assignment of `rule`.
@@ -111,10 +121,10 @@ class Learner:
         networks = (self.actor.flat, self.critic.flat)
         check_finite(networks, f"{self.transitions:,} transitions per policy")
 
-    def _anneal(self, start: float, end: float) -> float:
-        """Geometric schedule over the task's transitions; linear where an end is zero."""
+    def _anneal(self, start: float, end: float, *, linear: bool = False) -> float:
+        """Geometric schedule over the task's transitions; linear on demand, and to or from zero."""
         fraction = min(1.0, self.transitions / self.task.transitions)
-        if start <= 0 or end <= 0:
+        if linear or start <= 0 or end <= 0:
             return start + (end - start) * fraction
         return float(start * (end / start) ** fraction)
 
@@ -170,7 +180,11 @@ class Learner:
 
 
 def train(
-    learner: Learner, rule: AssignmentRule, log: RunLog, *, preparation: bool = False
+    learner: Learner,
+    rule: AssignmentRule,
+    log: RunLog,
+    *,
+    prepared: Callable[[], bool] | None = None,
 ) -> None:
     """Trains to the end of the task's transitions, with curve points and checkpoints on the way.
 
@@ -178,14 +192,15 @@ def train(
         learner: the representatives.
         rule: how the assignment moves.
         log: where progress, curve and checkpoints go.
-        preparation: whether this is not yet the training that is scored; it has no curve, and its
-            transitions do not count as the task's.
+        prepared: None for the training that is scored. Else this only prepares it, until the
+            answer is yes; it has no curve, and its transitions do not count as the task's.
 
     Raises:
         Interrupted: after a checkpoint, when the log asks to stop.
     """
     n_iterations = learner.task.transitions // learner.config.batch_size
-    while learner.iteration < n_iterations:
+    preparation = prepared is not None
+    while learner.iteration < n_iterations and not (prepared is not None and prepared()):
         batch = learner.collect()
         rule.after_collection(learner.collector.average_returns)
         learner.update(batch, rule)

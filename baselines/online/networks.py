@@ -2,12 +2,12 @@
 
 Paper, section 3.2: "we share the parameters of intermediate layers between actors, as well as
 critics", and appendix B: one hidden layer of 64 (tanh). So an actor (or a critic) is one shared
-hidden layer and one linear head per representative; a head sees the observations of its own
-representative only, never those of the k - 1 others.
+hidden layer (or two, for comparisons) and one linear head per representative; a head sees the
+observations of its own representative only, never those of the k - 1 others.
 
 Every tensor has the seeds R as its leading axis, so that several seeds are one batched matrix
-product. With a single hidden layer the gradient is a few lines (`HeadedNetwork.backward`), and
-written out they need no graph. `tests/test_learner.py` holds them against autograd.
+product. With so few layers the gradient is a few lines (`HeadedNetwork.backward`), and written out
+they need no graph. `tests/test_learner.py` holds them against autograd.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from torch import Tensor
 
 
 class HeadedNetwork:
-    """A tanh layer shared by k representatives and one linear head for each, for R seeds.
+    """Tanh layers shared by k representatives and one linear head for each, for R seeds.
 
     All parameters live in one flat tensor, so that Adam and its state are one tensor each; the
     attributes are views into it:
 
         hidden_weight (R, d, h)   hidden_bias (R, 1, h)
+        hidden_weight_2 (R, h, h) hidden_bias_2 (R, 1, h)   only with two hidden layers
         head_weight (R k, h, o)   head_bias (R k, 1, o)
         log_std (R k, 1, o)       only with `log_std`: a learned standard deviation per output
     """
@@ -41,6 +42,7 @@ class HeadedNetwork:
         head_gain: float,
         generators: Sequence[torch.Generator],
         device: str,
+        n_hidden_layers: int = 1,
         log_std: float | None = None,
     ) -> None:
         """Initialises the layers orthogonally (appendix B), biases at zero.
@@ -50,9 +52,10 @@ class HeadedNetwork:
             input_size: d.
             hidden_size: h.
             output_size: o, of each head.
-            head_gain: scale of the heads' orthogonal matrices; the hidden layer's is sqrt(2).
+            head_gain: scale of the heads' orthogonal matrices; the hidden layers' is sqrt(2).
             generators: one for each seed; R is their number.
             device: where the parameters live.
+            n_hidden_layers: 1 or 2.
             log_std: initial value of the log standard deviations; None for a network without.
         """
         n_seeds, k = len(generators), n_representatives
@@ -60,6 +63,12 @@ class HeadedNetwork:
         shapes = {
             "hidden_weight": (n_seeds, input_size, hidden_size),
             "hidden_bias": (n_seeds, 1, hidden_size),
+        }
+        if n_hidden_layers == 2:
+            shapes["hidden_weight_2"] = (n_seeds, hidden_size, hidden_size)
+            shapes["hidden_bias_2"] = (n_seeds, 1, hidden_size)
+        self._hidden = [name for name in shapes if "weight" in name]
+        shapes |= {
             "head_weight": (n_seeds * k, hidden_size, output_size),
             "head_bias": (n_seeds * k, 1, output_size),
         }
@@ -71,9 +80,10 @@ class HeadedNetwork:
         self.parameters = _views(self.flat, shapes)
         self.gradients = _views(self.flat.grad, shapes)
         for seed, generator in enumerate(generators):
-            hidden = torch.empty(hidden_size, input_size)
-            torch.nn.init.orthogonal_(hidden, gain=2**0.5, generator=generator)
-            self.parameters["hidden_weight"][seed] = hidden.T
+            for name in self._hidden:
+                hidden = torch.empty(self.parameters[name].shape[:0:-1])
+                torch.nn.init.orthogonal_(hidden, gain=2**0.5, generator=generator)
+                self.parameters[name][seed] = hidden.T
             for j in range(seed * k, (seed + 1) * k):
                 head = torch.empty(output_size, hidden_size)
                 torch.nn.init.orthogonal_(head, gain=head_gain, generator=generator)
@@ -81,50 +91,61 @@ class HeadedNetwork:
         if log_std is not None:
             self.parameters["log_std"].fill_(log_std)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Applies every representative's network to its own rows.
 
         Args:
             inputs: (R, k B, d), representative by representative.
 
         Returns:
-            The outputs (R k, B, o) and the hidden layer (R, k B, h) that `backward` needs.
+            The outputs (R k, B, o) and the layers that `backward` needs: `inputs` and the hidden
+            ones, (R, k B, h) each.
         """
-        parameters = self.parameters
-        hidden = torch.baddbmm(parameters["hidden_bias"], inputs, parameters["hidden_weight"])
-        hidden.tanh_()
-        rows = hidden.view(self.n_seeds * self.n_representatives, -1, hidden.shape[-1])
-        return torch.baddbmm(parameters["head_bias"], rows, parameters["head_weight"]), hidden
+        parameters, layers = self.parameters, [inputs]
+        for name in self._hidden:
+            bias = parameters[name.replace("weight", "bias")]
+            layers.append(torch.baddbmm(bias, layers[-1], parameters[name]).tanh_())
+        rows = layers[-1].view(self.n_seeds * self.n_representatives, -1, layers[-1].shape[-1])
+        return torch.baddbmm(parameters["head_bias"], rows, parameters["head_weight"]), layers
 
     def evaluate(self, rows: Tensor) -> Tensor:
         """Outputs (R k, B, o) of rows (R k, B, d), for which no gradient is wanted."""
         return self.forward(rows.reshape(self.n_seeds, -1, rows.shape[-1]))[0]
 
-    def backward(self, inputs: Tensor, hidden: Tensor, output_gradient: Tensor) -> None:
-        """Writes the gradient of the loss into `gradients` (those of log_std excepted).
+    def backward(self, layers: Sequence[Tensor], output_gradient: Tensor, max_norm: float) -> None:
+        """Writes the gradient of the loss into `gradients`, where that by log_std already is.
+
+        The loss is a sum over representatives. The gradient of each one's part, by its own head and
+        by the shared layers, is scaled to a Euclidean norm of at most `max_norm`, as if it were
+        alone: no group's step is shortened by what the others learn.
 
         Args:
-            inputs: (R, k B, d) as given to `forward`.
-            hidden: (R, k B, h) as returned by it.
+            layers: as returned by `forward`.
             output_gradient: (R k, B, o), gradient of the loss with respect to the outputs.
+            max_norm: the bound.
         """
-        gradients = self.gradients
-        rows = hidden.view(output_gradient.shape[0], -1, hidden.shape[-1])
+        gradients, n_policies = self.gradients, output_gradient.shape[0]
+        *below, rows = (layer.view(n_policies, -1, layer.shape[-1]) for layer in layers)
         torch.bmm(rows.transpose(1, 2), output_gradient, out=gradients["head_weight"])
         torch.sum(output_gradient, 1, keepdim=True, out=gradients["head_bias"])
         slope = torch.bmm(output_gradient, self.parameters["head_weight"].transpose(1, 2))
-        slope = slope.view_as(hidden)
-        slope.sub_(slope * hidden * hidden)  # the derivative of tanh is 1 - tanh^2
-        torch.bmm(inputs.transpose(1, 2), slope, out=gradients["hidden_weight"])
-        torch.sum(slope, 1, keepdim=True, out=gradients["hidden_bias"])
-
-    def clip_gradient(self, max_norm: float) -> None:
-        """Scales each seed's gradient to a Euclidean norm of at most `max_norm`."""
-        by_seed = [gradient.view(self.n_seeds, -1) for gradient in self.gradients.values()]
-        norms = torch.stack([torch.linalg.vector_norm(g, dim=1) for g in by_seed]).norm(dim=0)
-        scale = (max_norm / (norms + 1e-6)).clamp_(max=1.0).unsqueeze(1)
-        for gradient in by_seed:
-            gradient.mul_(scale)
+        shared: dict[str, Tensor] = {}
+        for name, inputs in zip(reversed(self._hidden), reversed(below), strict=True):
+            slope.sub_(slope * rows * rows)  # the derivative of tanh is 1 - tanh^2
+            shared[name] = torch.bmm(inputs.transpose(1, 2), slope)  # (R k, inputs, h)
+            shared[name.replace("weight", "bias")] = slope.sum(1, keepdim=True)  # (R k, 1, h)
+            if name != self._hidden[0]:
+                by_seed = slope.view(self.n_seeds, -1, slope.shape[-1])
+                slope = torch.bmm(by_seed, self.parameters[name].transpose(1, 2)).view_as(inputs)
+            rows = inputs
+        heads = [own for name, own in gradients.items() if name not in shared]
+        norms = [torch.linalg.vector_norm(own, dim=(1, 2)) for own in (*heads, *shared.values())]
+        scale = (max_norm / (torch.stack(norms).norm(dim=0) + 1e-6)).clamp_(max=1.0).view(-1, 1, 1)
+        for own in heads:
+            own.mul_(scale)
+        for name, own in shared.items():
+            by_seed = (own * scale).view(self.n_seeds, -1, *own.shape[1:])
+            torch.sum(by_seed, 1, out=gradients[name])
 
     def copy_head(self, flat: Tensor, source: int, target: int) -> None:
         """Copies one head's part of such a tensor as `split` takes; heads are out of R k."""

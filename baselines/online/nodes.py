@@ -6,7 +6,8 @@ discounted occupancy of the outcome on a basis, whose size does not depend on n.
 where something is asked about them, as one product with their weights on the basis:
 
     rewards and values    r_i = sum_b weights[i, b] r_b        V_i = sum_b weights[i, b] V_b
-    groups, before GAE    sum_i alpha^i(j) / n r_i = sum_b g_jb r_b,   g_j = weights' alpha(j) / n
+    groups, before GAE    sum_i alpha^i(j) / m r_i = sum_b g_jb r_b,     g_j = weights' alpha(j) / m
+                          with the group's mass m = sum_i alpha^i(j)
     the E-step            Q_i = sum_b weights[i, b] Q_b,   Q_b averaged over episodes (equation 10)
 
 since rewards are linear in the basis and everything that the learner does with rewards is linear
@@ -74,17 +75,28 @@ class Nodes:
         agents: npt.NDArray[Any] = self.weights @ values.astype(np.float32)
         return agents.astype(values.dtype)
 
-    def of_groups(self, assignment: Tensor) -> Tensor:
-        """Weights of the nodes in each representative's group, over n: (R k, B).
+    def of_groups(self, assignment: Tensor, masses: Tensor) -> Tensor:
+        """Weights of the nodes in the mean over each representative's group: (R k, B).
 
         Args:
             assignment: (R, n, k) of the agents.
+            masses: (R k, 1) of the groups, as `group_masses` has them.
         """
-        n_agents = assignment.shape[1]
         if self.weights is not None:
             by_seed = [self.weights.T @ own for own in assignment.cpu().numpy()]
             assignment = torch.from_numpy(np.stack(by_seed)).to(assignment.device)
-        return assignment.transpose(1, 2).reshape(-1, self.size) / n_agents
+        return assignment.transpose(1, 2).reshape(-1, self.size) / masses
+
+
+def group_masses(assignment: Tensor) -> Tensor:
+    """Agents that each representative has, sum_i alpha^i(j): (R k, 1).
+
+    Never below 1e-12, so that nothing is divided by zero: a group without agents has a mean of 0.
+
+    Args:
+        assignment: (R, n, k).
+    """
+    return assignment.sum(1).reshape(-1, 1).clamp(min=1e-12)
 
 
 def make_nodes(population: Population, critic: str) -> Nodes:

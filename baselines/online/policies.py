@@ -40,6 +40,10 @@ class Actors:
     """Bound on the result; None where observations are taken as they are."""
     discrete: bool
     """Whether the outputs are logits."""
+    second_weight: npt.NDArray[np.float32] | None = None
+    """(h, h) of a second hidden layer, if there is one."""
+    second_bias: npt.NDArray[np.float32] | None = None
+    """(1, h)"""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ class RepresentativePolicy:
         if actors.clip is not None:
             inputs = ((inputs - actors.mean) * actors.scale).clip(-actors.clip, actors.clip)
         hidden = np.tanh(inputs @ actors.hidden_weight + actors.hidden_bias)
+        if actors.second_weight is not None:
+            hidden = np.tanh(hidden @ actors.second_weight + actors.second_bias)
         outputs: npt.NDArray[np.float32] = (
             hidden @ actors.head_weight[self.j] + actors.head_bias[self.j]
         )
@@ -71,8 +77,9 @@ class _ExportedActors(nn.Module):
     def __init__(self, actors: Actors) -> None:
         super().__init__()
         self.actors = actors
-        for name in ("hidden_weight", "hidden_bias", "head_weight", "head_bias", "mean", "scale"):
-            self.register_buffer(name, torch.from_numpy(getattr(actors, name)))
+        for name, array in vars(actors).items():
+            if isinstance(array, np.ndarray):
+                self.register_buffer(name, torch.from_numpy(array))
 
     def forward(self, observation: Tensor, representative: Tensor) -> Tensor:
         """Actions (E, a) or (E,) at observations (E, d) of representatives (E,)."""
@@ -82,6 +89,8 @@ class _ExportedActors(nn.Module):
             inputs = (inputs - buffers["mean"]) * buffers["scale"]
             inputs = inputs.clamp(-self.actors.clip, self.actors.clip)
         hidden = torch.tanh(inputs @ buffers["hidden_weight"] + buffers["hidden_bias"])
+        if self.actors.second_weight is not None:
+            hidden = torch.tanh(hidden @ buffers["second_weight"] + buffers["second_bias"])
         weight = buffers["head_weight"].index_select(0, representative)
         bias = buffers["head_bias"].index_select(0, representative)
         outputs = (hidden.unsqueeze(1) @ weight + bias).squeeze(1)
@@ -109,7 +118,7 @@ def make_solution(
 
     Args:
         network: hidden_weight (1, d, h), hidden_bias (1, 1, h), head_weight (k, h, o),
-            head_bias (k, 1, o).
+            head_bias (k, 1, o), and hidden_weight_2 (1, h, h), hidden_bias_2 (1, 1, h) if any.
         mean: (d,) subtracted from observations.
         scale: (d,) multiplied with the difference.
         clip: bound on the result; None where observations are taken as they are.
@@ -125,6 +134,8 @@ def make_solution(
         scale=scale.astype(np.float32),
         clip=clip,
         discrete=discrete,
+        second_weight=network["hidden_weight_2"][0] if "hidden_weight_2" in network else None,
+        second_bias=network["hidden_bias_2"][0] if "hidden_bias_2" in network else None,
     )
     policies = [RepresentativePolicy(actors, j) for j in range(len(actors.head_weight))]
     return Solution(policies, assignment, functools.partial(export_onnx, actors))

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from baselines.online.conditioned_settings import TASK_SETTINGS as UNIVERSAL_SETTINGS
 from baselines.settings import check_range
+from rmdp_bench.population import TargetPopulation
 from rmdp_bench.tasks import Task
 
 
@@ -15,7 +17,9 @@ class PPOConfig:
     """Settings of the learner (paper, appendix B, unless said otherwise)."""
 
     hidden_size: int = 64
-    """Width of the hidden layer that the actors share, and of the critics'."""
+    """Width of the hidden layers that the actors share, and of the critics'."""
+    n_hidden_layers: int = 1
+    """Their number, 1 or 2; with 2, as `universal` has, torch runs everything (see `compiled`)."""
     n_envs: int = 8
     """Copies of the world in which each representative acts."""
     batch_size: int = 2048
@@ -39,20 +43,37 @@ class PPOConfig:
     final_entropy_coefficient: float = 1e-3
     """Weight of the entropy bonus at the end."""
     max_gradient_norm: float = 0.5
-    """Bound on the norm of the actors' and of the critics' gradient (reference code)."""
+    """Bound on the norm of each actor's and of each critic's gradient (reference code: of all k
+    together)."""
     log_std: float = -1.0
     """Initial log standard deviation of continuous actions."""
+    min_log_std: float = -10.0
+    """Least log standard deviation of continuous actions."""
+    max_kl: float = 1e6
+    """Divergence of a representative's policy from the one that collected, estimated on a
+    mini-batch, from which it gets no more gradient in this update."""
     normalize_observations: bool = True
     """Whether observations are standardised by their running mean and variance."""
     observation_clip: float = 5.0
     """Bound on the standardised observations (reference code)."""
     advantage_offset: float = 1e-3
-    """Added to the standard deviation of a representative's advantages, in percent of welfare
-    times reward_scale."""
+    """Added to the standard deviation of a representative's advantages, each the mean over its
+    agents, in percent of a perfect episode times reward_scale."""
     bootstrap_time_limits: bool = True
     """Whether a truncated episode is continued by the value of its last observation."""
     reward_scale: float = 1.0
     """Factor on the rewards, which are in percent of a perfect episode."""
+    training_reward: Literal["own", "dense"] = "own"
+    """What actors and critics learn from: agents' own rewards, as in the paper, or mixed with the
+    dense one that `universal` has (see `shaping`); no score has it."""
+    shaping: float = 0.5
+    """Share of the dense reward at the start, of a dense training reward."""
+    final_shaping: float = 0.5
+    """The same at the end; linear between."""
+    smoothing: float = 1.0
+    """Steps over which the dense reward averages the outcome."""
+    shaping_reach: float = 20.0
+    """Distance from the target at which the dense reward is zero, in widths of the agents' own."""
     mixing: float = 0.05
     """Lambda of equation 10: weight of a new return in the moving average of returns."""
     critic: Literal["agents", "outcome"] = "agents"
@@ -69,7 +90,7 @@ class PPOConfig:
 
     def is_compiled(self, device: str) -> bool:
         """Whether a learner on that device uses the compiled loops."""
-        return self.compiled and device == "cpu"
+        return self.compiled and device == "cpu" and self.n_hidden_layers == 1
 
     def __post_init__(self) -> None:
         """Checks the settings.
@@ -80,14 +101,23 @@ class PPOConfig:
         """
         if self.critic not in ("agents", "outcome"):
             raise ValueError(f"critic is {self.critic!r}; expected 'agents' or 'outcome'")
+        if self.training_reward not in ("own", "dense"):
+            raise ValueError(
+                f"training_reward is {self.training_reward!r}; expected 'own' or 'dense'"
+            )
+        check_range(self, 0.0, 1.0, "shaping", "final_shaping")
+        check_range(self, 1.0, math.inf, "smoothing")
+        check_range(self, 1e-12, math.inf, "shaping_reach")
         check_range(self, 1, math.inf, "hidden_size", "n_envs", "minibatch_size", "n_epochs")
+        check_range(self, 1, 2, "n_hidden_layers")
         positive = ("learning_rate", "final_learning_rate", "adam_epsilon", "clip")
         check_range(self, 1e-12, 1.0, *positive)
         check_range(self, 1e-12, 1.0, "gae_lambda", "mixing")
         check_range(self, 0.0, math.inf, "entropy_coefficient", "final_entropy_coefficient")
         check_range(self, 0.0, math.inf, "advantage_offset")
         check_range(self, 1e-12, math.inf, "max_gradient_norm", "observation_clip", "reward_scale")
-        check_range(self, -10.0, 2.0, "log_std")
+        check_range(self, -10.0, 2.0, "log_std", "min_log_std")
+        check_range(self, 1e-12, math.inf, "max_kl")
         for unit in ("n_envs", "minibatch_size"):
             if self.batch_size < 1 or self.batch_size % getattr(self, unit):
                 raise ValueError(
@@ -110,18 +140,25 @@ def check_online(task: Task) -> None:
 
 
 def check(task: Task, config: PPOConfig) -> None:
-    """Refuses a budget that is too small for a single update.
+    """Refuses a budget that is too small for a single update, and rewards that there are not.
 
     Raises:
-        ValueError: if the task is offline, or has fewer transitions per policy than a batch.
+        ValueError: if the task is offline, has fewer transitions per policy than a batch, or its
+            agents have no targets of which a reward could be dense.
     """
     check_online(task)
+    if config.training_reward == "dense" and not isinstance(task.population, TargetPopulation):
+        raise ValueError(
+            f"training_reward is 'dense', but the agents of {task.id} have no targets; use 'own'"
+        )
     if task.transitions < config.batch_size:
         raise ValueError(
             f"{task.transitions} transitions per policy are less than one batch; expected at least "
             f"{config.batch_size} (batch_size)"
         )
 
+
+_DENSE_SETTINGS = ("shaping", "final_shaping", "smoothing", "shaping_reach")
 
 RESOURCE_GATHERING_SETTINGS: dict[str, Any] = {
     "learning_rate": 5e-4,
@@ -144,4 +181,5 @@ def task_settings(task: Task) -> dict[str, Any]:
     """Settings that a task replaces, by name of the field."""
     if task.env_id == "rmdp/ResourceGathering-n25-v0":
         return RESOURCE_GATHERING_SETTINGS
-    return {}
+    of_universal = UNIVERSAL_SETTINGS.get(task.env_id, {})
+    return {name: value for name, value in of_universal.items() if name in _DENSE_SETTINGS}

@@ -27,7 +27,7 @@ from rmdp_bench.tasks import Task
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-BY_SEED = ("mean", "variance", "count", "hidden_weight", "hidden_bias")
+BY_SEED = ("mean", "variance", "count")
 """Last parts of the names of a learner's arrays that have no axis of representatives."""
 
 
@@ -192,7 +192,8 @@ def narrow(name: str, array: npt.NDArray[Any], n_before: int, n_after: int) -> n
         n_before: number of representatives.
         n_after: how many of them remain.
     """
-    if name.startswith("rule.") or name.rsplit(".", 1)[-1] in BY_SEED:
+    own = name.rsplit(".", 1)[-1]
+    if name.startswith("rule.") or own in BY_SEED or own.startswith("hidden_"):
         return array
     if name == "average_returns":
         return array[:, :, :n_after].copy()

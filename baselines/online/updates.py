@@ -18,7 +18,7 @@ from baselines.online.actions import Actions, clipped_surrogate
 from baselines.online.assignments import AssignmentRule
 from baselines.online.collection import Batch
 from baselines.online.networks import HeadedNetwork
-from baselines.online.nodes import Nodes
+from baselines.online.nodes import Nodes, group_masses
 from baselines.online.settings import PPOConfig
 from rmdp_bench.tasks import Task
 
@@ -55,10 +55,16 @@ class Updates:
             head_gain=0.01,
             generators=generators,
             device=device,
+            n_hidden_layers=config.n_hidden_layers,
             log_std=config.log_std if actions.has_log_std else None,
         )
         self.critic = HeadedNetwork(
-            *sizes, nodes.size, head_gain=1.0, generators=generators, device=device
+            *sizes,
+            nodes.size,
+            head_gain=1.0,
+            generators=generators,
+            device=device,
+            n_hidden_layers=config.n_hidden_layers,
         )
         self._networks = {"actor": self.actor, "critic": self.critic}
         self._optimizers = {
@@ -119,7 +125,9 @@ class Updates:
         config, n_policies, n = self.config, self.n_policies, self.nodes.size
         agent_advantages, targets = self.agent_advantages(batch)
         agent_advantages = agent_advantages.view(n_policies, -1, n)
-        advantages = self.marginal_advantages(agent_advantages, rule.assignment)  # (R k, M)
+        # The unit of advantages throughout the update, as are their mean and scale over the batch.
+        masses = group_masses(rule.assignment)
+        advantages = self.marginal_advantages(agent_advantages, rule.assignment, masses)  # (R k, M)
         mean, scale = self._mean_and_scale(advantages)
         # One row for each transition, so that a mini-batch is gathered in one go.
         columns = [
@@ -135,6 +143,7 @@ class Updates:
         rows = torch.cat(columns, -1).view(n_policies * config.batch_size, -1)
         for optimizer in self._optimizers.values():
             optimizer.param_groups[0]["lr"] = learning_rate
+        learns = torch.ones(n_policies, 1, device=self.device)
         for _ in range(config.n_epochs):
             for indices in self._minibatches():
                 minibatch = rows.index_select(0, indices).view(n_policies, -1, rows.shape[-1])
@@ -142,20 +151,24 @@ class Updates:
                 inputs = inputs.reshape(self.n_seeds, -1, self.observation_size)
                 advantage, log_probs = advantage.squeeze(-1), log_probs.squeeze(-1)
                 if rest:
-                    advantage = self.marginal_advantages(rest[0], rule.assignment)
+                    advantage = self.marginal_advantages(rest[0], rule.assignment, masses)
                     if rule.normalizes_minibatches:
                         mean, scale = self._mean_and_scale(advantage)
                     advantage = (advantage - mean) / scale
-                objective = self._update_actor(inputs, actions, log_probs, advantage, entropy)
+                objective = self._update_actor(
+                    inputs, actions, log_probs, advantage, entropy, learns
+                )
                 if rest:
                     if rule.normalizes_minibatches:
                         objective = slope_through_normalization(objective, advantage)
-                    rule.minibatch(objective, rest[0] / (scale * n).unsqueeze(-1))
+                    rule.minibatch(objective, rest[0] / (scale * masses).unsqueeze(-1))
                 self._update_critic(inputs, target)
 
-    def marginal_advantages(self, agent_advantages: Tensor, assignment: Tensor) -> Tensor:
-        """A^j = sum_i alpha^i(j) A^ij, below equation 8, divided by n: (R k, B)."""
-        weights = self.nodes.of_groups(assignment).unsqueeze(-1)
+    def marginal_advantages(
+        self, agent_advantages: Tensor, assignment: Tensor, masses: Tensor
+    ) -> Tensor:
+        """A^j = sum_i alpha^i(j) A^ij, below equation 8, divided by the masses: (R k, B)."""
+        weights = self.nodes.of_groups(assignment, masses).unsqueeze(-1)
         return torch.bmm(agent_advantages, weights).squeeze(-1)
 
     def _mean_and_scale(self, advantages: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,24 +195,35 @@ class Updates:
         old_log_probs: Tensor,
         advantage: Tensor,
         entropy: float,
+        learns: Tensor,
     ) -> Tensor:
-        """A step on equation 9 and the entropy bonus; returns the clipped ratios (R k, B)."""
+        """A step on equation 9 and the entropy bonus; returns the clipped ratios (R k, B).
+
+        Representatives beyond `max_kl` are struck off `learns` (R k, 1), and those that are not on
+        it get no gradient.
+        """
         config = self.config
-        outputs, hidden = self.actor.forward(inputs)
+        outputs, layers = self.actor.forward(inputs)
         log_probs, pullback = self.actions.log_probs(self.actor, outputs, actions)
         objective, slope = clipped_surrogate(log_probs, old_log_probs, advantage, config.clip)
+        change = log_probs - old_log_probs
+        divergence = (change.exp() - 1.0 - change).mean(1, keepdim=True)
+        learns.masked_fill_(divergence > config.max_kl, 0.0)
         gradient = pullback(slope.unsqueeze(-1) / -outputs.shape[1], entropy)
-        self.actor.backward(inputs, hidden, gradient)
-        self.actor.clip_gradient(config.max_gradient_norm)
+        gradient.mul_(learns.unsqueeze(-1))
+        if self.actions.has_log_std:
+            self.actor.gradients["log_std"].mul_(learns.unsqueeze(-1))
+        self.actor.backward(layers, gradient, config.max_gradient_norm)
         self._optimizers["actor"].step()
+        if self.actions.has_log_std:
+            self.actor.parameters["log_std"].clamp_(min=config.min_log_std)
         return objective
 
     def _update_critic(self, inputs: Tensor, targets: Tensor) -> None:
         """A step on equation 8."""
-        values, hidden = self.critic.forward(inputs)
+        values, layers = self.critic.forward(inputs)
         gradient = values.sub_(targets).mul_(2.0 / (targets.shape[1] * self.nodes.size))
-        self.critic.backward(inputs, hidden, gradient)
-        self.critic.clip_gradient(self.config.max_gradient_norm)
+        self.critic.backward(layers, gradient, self.config.max_gradient_norm)
         self._optimizers["critic"].step()
 
     def copy_representative(self, seed: int, source: int, target: int) -> None:

@@ -19,7 +19,7 @@ Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any dept
 
 _OPTIONAL = (
     *("Nash", "Gini", "10th pct.", "scoring s", "IQM [95 %]", "regret"),
-    *("transitions", "worst agent", "extrapolating", "unseen", "RMSE", "seeds"),
+    *("transitions", "worst agent", "extrapolating", "unseen", "RMSE", "seeds", "mean R2"),
 )
 
 

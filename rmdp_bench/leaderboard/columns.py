@@ -7,12 +7,12 @@ from rmdp_bench.results.summary import Summary
 
 SCORES = {
     "online": (
-        *("welfare", "IQM [95 %]", "of ceiling", "worst agent", "10th pct.", "Gini", "Nash"),
-        "regret",
+        *("welfare", "reassigned", "IQM [95 %]", "of ceiling", "worst agent", "10th pct.", "Gini"),
+        *("Nash", "regret"),
     ),
     "offline": (
         *("normalised", "IQM [95 %]", "return", "worst agent", "unseen", "extrapolating"),
-        *("RMSE", "median R2", "scoring s"),
+        *("RMSE", "median R2", "mean R2", "scoring s"),
     ),
 }
 """Track -> columns of quality."""
@@ -26,14 +26,16 @@ _IQM = (
 NOTES = {
     "online": (
         "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
-        f"error. {_IQM} regret: welfare lost against the greedy assignment. transitions: budget "
-        "per policy; used: of it, by the solver's count."
+        "error, as trained: under the solver's own assignment. reassigned: the same if each agent "
+        "had its best policy in the scoring episodes; regret: the difference. "
+        f"{_IQM} transitions: budget per policy; used: of it, by the solver's count."
     ),
     "offline": (
         "normalised: return of the test agents, 0 for uniform actions and 100 for planning with "
         f"the true dynamics, mean over agents, then over seeds, ± standard error. {_IQM} unseen, "
         "extrapolating: the same for agents who are not in the data. return: mean over the test "
-        "agents, in units of the reward. RMSE, R2: of 50 steps predicted open-loop."
+        "agents, in units of the reward. RMSE, R2: of 50 steps predicted open-loop, over the test "
+        "trajectories; a mean R2 far below the median is that of a few which diverge."
     ),
 }
 """Track -> what the columns mean."""
@@ -65,10 +67,12 @@ def score_cells(summary: Summary) -> list[str]:
             number(offline["extrapolating_welfare"]),
             number(offline["rmse_mean"], 3),
             number(offline["r2_median"], 3),
+            number(offline["r2_mean"], 3),
             number(offline["evaluation_seconds"], 0),
         ]
     return [
         number(summary.social_welfare, 2) + error,
+        number(summary.reassigned_welfare, 2),
         number(summary.interquartile_mean, 1) + ends,
         "–" if share is None else f"{number(100 * share)} %",
         number(summary.worst_agent),

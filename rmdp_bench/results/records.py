@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rmdp_bench.files import read_json, write_json
 from rmdp_bench.offline import normalise
@@ -97,6 +97,10 @@ class Result(BaseModel):
     returns: Literal["returns.npz"] | None = None
     """File name: return of every scoring episode, in units of the reward; None online."""
     social_welfare: float
+    """As trained: under the solution's own assignment."""
+    reassigned_welfare: float | None = None
+    """The same after a last E-step, each agent at its best representative of welfare_matrix; a
+    record without it has it as social_welfare + assignment_regret. None offline."""
     worst_agent: float
     tenth_percentile: float
     gini: float | None
@@ -138,6 +142,17 @@ class Result(BaseModel):
     system: dict[str, Any]
     versions: dict[str, str]
     git_revision: str | None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Result:
+        """Fills in the reassigned welfare of a record that was written before there was the field.
+
+        The regret is that difference, from the same matrix.
+        """
+        if self.reassigned_welfare is None and self.assignment_regret is not None:
+            welfare = self.social_welfare + self.assignment_regret
+            object.__setattr__(self, "reassigned_welfare", welfare)
+        return self
 
     def transitions_per_second(self, n_representatives: int) -> float | None:
         """Transitions of all policies and of all seeds trained together, per second of training.
@@ -208,13 +223,20 @@ def _check_scores(result: Result) -> None:
     expected = {"social_welfare": math.fsum(returns) / len(returns), "worst_agent": min(returns)}
     share = None if ceiling is None else welfare / ceiling
     for name, value in (expected | {"share_of_ceiling": share}).items():
-        given = getattr(result, name)
-        if (given is None) != (value is None) or abs((given or 0.0) - (value or 0.0)) > TOLERANCE:
-            raise ValueError(
-                f"{name}: {given} does not agree with the other scores, which give {value}"
-            )
+        _check_agreement(result, name, value)
     if share is not None and share > 1.0 + TOLERANCE:
         raise ValueError(f"social_welfare: {welfare} is more than is possible, {ceiling}")
+    regret = result.assignment_regret
+    _check_agreement(result, "reassigned_welfare", None if regret is None else welfare + regret)
+
+
+def _check_agreement(result: Result, name: str, value: float | None) -> None:
+    """Refuse a score that is not what others give."""
+    given = getattr(result, name)
+    if (given is None) != (value is None) or abs((given or 0.0) - (value or 0.0)) > TOLERANCE:
+        raise ValueError(
+            f"{name}: {given} does not agree with the other scores, which give {value}"
+        )
 
 
 def find_results(folders: Iterable[Path]) -> dict[Path, Result]:

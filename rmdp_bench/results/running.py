@@ -330,16 +330,18 @@ def score_solution(
     if isinstance(evaluation, OfflineEvaluation):
         own = evaluation.returns.mean(axis=1)
         returns = normalise(task, task.eval_agents or (), own)
-        regret, offline = None, _offline_scores(task, evaluation)
+        regret, reassigned, offline = None, None, _offline_scores(task, evaluation)
     else:
         matrix, assignment = evaluation.welfare_matrix, solution.assignment
         returns = scoring.agent_returns(matrix, assignment)
         regret, offline = float(scoring.assignment_regret(matrix, assignment)), None
+        reassigned = float(scoring.reassigned_welfare(matrix))
     welfare = float(scoring.social_welfare(returns))
     ceiling, negative = task.ceiling, bool((returns < 0.0).any())
     return {
         "agent_returns": returns.tolist(),
         "social_welfare": welfare,
+        "reassigned_welfare": reassigned,
         "worst_agent": float(scoring.worst_agent(returns)),
         "tenth_percentile": float(scoring.tenth_percentile(returns)),
         "gini": None if negative else float(scoring.gini(returns)),

@@ -32,7 +32,8 @@ class Summary:
         transitions: budget per policy.
         transitions_used: per policy, mean over seeds, as they were counted, or in older records as
             the solver counted them; None where nobody did, and offline.
-        social_welfare: mean over seeds.
+        social_welfare: mean over seeds, as trained.
+        reassigned_welfare: the same with each agent at its best representative; None offline.
         standard_error: of that mean; None with a single seed.
         interquartile_mean: over seeds.
         interval: 95 % stratified bootstrap interval of it; None with a single seed.
@@ -63,6 +64,7 @@ class Summary:
     transitions: int
     transitions_used: float | None
     social_welfare: float
+    reassigned_welfare: float | None
     standard_error: float | None
     interquartile_mean: float
     interval: tuple[float, float] | None
@@ -147,6 +149,7 @@ def summarise_group(settings: str, members: Sequence[Result]) -> Summary:
             result.transitions_counted or result.transitions_reported or None for result in members
         ),
         social_welfare=float(scoring.mean(welfare)),
+        reassigned_welfare=_mean_of_known(result.reassigned_welfare for result in members),
         standard_error=float(scoring.standard_error(welfare)) if several else None,
         interquartile_mean=float(scoring.interquartile_mean(welfare)),
         interval=_interval(welfare) if several else None,

@@ -83,7 +83,8 @@ const WORST = numeric("worst", "worst agent", 1, "Return of the agent served wor
 
 const SCORE_COLUMNS = {
   online: [
-    welfare("welfare", "Mean over agents, then over seeds, ± standard error; percent of a perfect episode"),
+    welfare("welfare", "As trained: under the solver's own assignment. Mean over agents, then over seeds, ± standard error; percent of a perfect episode"),
+    numeric("reassigned", "reassigned", 2, "The same if each agent had its best policy in the scoring episodes"),
     IQM,
     numeric("share", "of ceiling", 1, "Share of the greatest welfare that is possible", { cell: shareCell }),
     WORST,
@@ -100,7 +101,8 @@ const SCORE_COLUMNS = {
     numeric("unseen", "unseen", 1, "Normalised return of agents who are not in the data"),
     numeric("extrapolating", "extrapolating", 1, "The same for agents outside the range of the parameters"),
     numeric("rmse", "RMSE", 3, "Of 50 steps predicted open-loop", { small: true }),
-    numeric("r2", "median R²", 3, "Of 50 steps predicted open-loop"),
+    numeric("r2", "median R²", 3, "Of 50 steps predicted open-loop, over the test trajectories"),
+    numeric("r2Mean", "mean R²", 3, "The same; far below the median where a few predictions diverge"),
     numeric("onlineEvaluations", "online evals.", 0, "How often policies were tried in the environment to choose settings", { small: true }),
   ],
 };

@@ -1,0 +1,55 @@
+"""Welfare as trained and reassigned, in records, summaries and tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rmdp_bench.leaderboard.columns import SCORES, score_cells
+from rmdp_bench.results.records import Result, make_result
+from rmdp_bench.results.summary import summarise_group
+
+SUBMISSION = Path(__file__).parents[1] / "leaderboards/submissions/reference"
+STORED = sorted(SUBMISSION.rglob("clustering/**/result.json"))
+ASIDE = Path("result.json")
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    """A stored record in which agents do not have their best policies."""
+    documents = [json.loads(path.read_text()) for path in STORED]
+    found: dict[str, Any] = max(documents, key=lambda each: each["assignment_regret"])
+    assert found["assignment_regret"] > 1.0
+    return found
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: "-".join(path.parts[-4:-1]))
+def test_an_older_record_has_what_its_welfare_matrix_gives(path: Path) -> None:
+    old = json.loads(path.read_text())
+    old.pop("reassigned_welfare", None)
+    with np.load(path.parent / "welfare.npz") as arrays:
+        expected = arrays["welfare_matrix"].max(axis=1).mean()
+    assert make_result(old, path).reassigned_welfare == pytest.approx(expected)
+
+
+def test_a_record_keeps_what_it_says_and_may_not_contradict_itself(document: Any) -> None:
+    own = document["social_welfare"] + document["assignment_regret"]
+    result = make_result(document | {"reassigned_welfare": own}, ASIDE)
+    assert result.reassigned_welfare == own
+    assert make_result(result.model_dump(mode="json"), ASIDE) == result
+    for wrong in (own + 1.0, document["social_welfare"]):
+        with pytest.raises(ValueError, match="reassigned_welfare"):
+            make_result(document | {"reassigned_welfare": wrong}, ASIDE)
+
+
+def test_tables_show_both(document: Any) -> None:
+    result: Result = make_result(document, ASIDE)
+    summary = summarise_group("", [result])
+    cells = dict(zip(SCORES["online"], score_cells(summary), strict=True))
+    assert float(cells["welfare"]) == pytest.approx(result.social_welfare, abs=0.006)
+    assert float(cells["reassigned"]) == pytest.approx(result.reassigned_welfare, abs=0.006)
+    assert summary.to_dict()["reassigned_welfare"] == result.reassigned_welfare
