@@ -9,9 +9,10 @@ Bounds, and the most that a policy of the suite has (819 files of all solvers, t
     nodes 20,000 (26)            a network of thousands of layers, or a tree written as operators
     attributes 60,000 (6)        three for each node; convolutions have five, most others none
     tensors 20,000 (18)          one for each node
+    sparse tensors 1,000 (0)     of two tensors each
     values 60,000 (45)           inputs, outputs and intermediate ones with their shapes
     graphs 1,000 (1)             branches and bodies of loops, each in a node
-    messages 600,000 (345)       six for each value, of two dimensions
+    messages 600,000 (345)       six for each value of two dimensions, and more
     fields 1,000,000 (787)       and names of inputs and outputs, of which a node has a few
     depth 40 (6)                 a graph in a node is three deeper: thirteen graphs in each other
     text 16 MiB (2 KiB)          names and remarks; exporters write where each node comes from
@@ -39,6 +40,7 @@ _MAX_OF_A_KIND = {
     "NodeProto": ("nodes", MAX_NODES),
     "AttributeProto": ("attributes", 60_000),
     "TensorProto": ("tensors", 20_000),
+    "SparseTensorProto": ("sparse tensors", 1_000),
     "ValueInfoProto": ("values", 60_000),
     "GraphProto": ("graphs", 1_000),
 }
@@ -117,9 +119,11 @@ def count_parts(data: bytes) -> Counter[str]:
             continue
         place += size
         if field.content == _TEXT:
-            _add(counts, "bytes of text", size, MAX_TEXT_BYTES)
             if size > MAX_ONE_TEXT_BYTES:
-                raise ValueError(f"{field.name} has {size} bytes, at most {MAX_ONE_TEXT_BYTES}")
+                raise ValueError(
+                    f"{field.name} has {size} bytes, at most {MAX_ONE_TEXT_BYTES} are allowed"
+                )
+            _add(counts, "bytes of text", size, MAX_TEXT_BYTES)
         elif field.content == _NUMBERS:
             _add(counts, "bytes of packed whole numbers", size, MAX_PACKED_BYTES)
     return counts

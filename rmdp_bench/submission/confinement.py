@@ -2,10 +2,11 @@
 
 Code that breaks out of a parser or of onnxruntime runs as the user who verifies.  Then
 
-    bubblewrap      holds files, network and processes.  The process sees, read-only, the interpreter
-                    with its packages, the libraries of the system and the submission; of the user's
-                    files nothing, of the network nothing, of other processes nothing; it has no
-                    capabilities and ends with the verifier.  It does not hold the kernel itself.
+    bubblewrap      holds files, network and processes.  The process sees, read-only, the
+                    interpreter with its packages, the libraries of the system and the submission;
+                    of the user's files nothing, of the network nothing, of other processes nothing;
+                    it has no capabilities and ends with the verifier.  It does not hold attacks on
+                    the kernel.
     no_new_privs    holds programs that give rights (setuid); nothing else.
     limits          hold memory, processor time and open files of the process, and bytes written to
                     files (none at all).  Empty files can still be made, and files deleted, where
