@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 TEMPORARY_PREFIX = ".writing-"
 LOCK_FILE = ".lock"
+_NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
+"""Kinds that are the same on every machine."""
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -51,12 +53,46 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def parse_array(data: bytes, name: str) -> NDArray[Any]:
+def parse_array(
+    data: bytes,
+    name: str,
+    shape: Sequence[int | None] | None = None,
+    max_values: int | None = None,
+) -> NDArray[Any]:
     """Read the bytes of a .npy file of numbers; what the header promises is not believed.
 
+    Nothing is made of the file before its header is known to be right.
+
+    Args:
+        data: the bytes.
+        name: what messages call it.
+        shape: that it must have, None for any size; None: any shape.
+        max_values: that it may have; None: any number.
+
     Raises:
-        ValueError: not such a file, of other things than numbers, or of another length than its
-            header says.
+        ValueError: as `check_header`, or of another length than its header says.
+    """
+    own, fortran_order, dtype, start = check_header(data, name, shape, max_values)
+    n_bytes, there = math.prod(own) * dtype.itemsize, len(data) - start
+    if there != n_bytes:
+        raise ValueError(f"cannot read {name}: an array {own} of {n_bytes} bytes has {there}")
+    flat: NDArray[Any] = np.frombuffer(data, dtype, offset=start)
+    return flat.reshape(own[::-1]).T if fortran_order else flat.reshape(own)
+
+
+def check_header(
+    data: bytes,
+    name: str,
+    shape: Sequence[int | None] | None = None,
+    max_values: int | None = None,
+) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Check the header of a .npy file, of which these are the first bytes; see `parse_array`.
+
+    Returns:
+        Shape, whether the first index runs fastest, type, and where the numbers begin.
+
+    Raises:
+        ValueError: not such a file, of other things than numbers, of another shape, or too large.
     """
     buffer = io.BytesIO(data)
     try:
@@ -64,20 +100,27 @@ def parse_array(data: bytes, name: str) -> NDArray[Any]:
         read = np.lib.format.read_array_header_1_0
         if version != (1, 0):
             read = np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read(buffer)
+        own, fortran_order, dtype = read(buffer)
     except Exception as error:  # the header is a Python literal, which fails in many ways
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"cannot read {name}: {reason[:200]}") from error
-    if dtype.kind not in "biuf":
+    if dtype.str[1:] not in _NUMBERS or not dtype.isnative:
         raise ValueError(f"cannot read {name}: it holds {dtype.str[:20]}, expected numbers")
-    n_bytes = math.prod(shape) * dtype.itemsize
-    values = data[buffer.tell() :]
-    if len(values) != n_bytes or any(size < 0 for size in shape):
-        raise ValueError(
-            f"cannot read {name}: an array {shape} of {n_bytes} bytes has {len(values)}"
-        )
-    flat: NDArray[Any] = np.frombuffer(values, dtype)
-    return flat.reshape(shape[::-1]).T if fortran_order else flat.reshape(shape)
+    if not all(type(size) is int and 0 <= size < 2**40 for size in own):  # True is an int, too
+        raise ValueError(f"cannot read {name}: its shape is {str(own)[:100]}, expected sizes")
+    if shape is not None and not _fits(own, shape):
+        wanted = tuple("any" if size is None else size for size in shape)
+        raise ValueError(f"{name} has shape {own}, expected {wanted}")
+    n_values = math.prod(own)
+    if max_values is not None and n_values > max_values:
+        raise ValueError(f"{name} has {n_values} numbers, at most {max_values} are allowed")
+    return own, fortran_order, dtype, buffer.tell()
+
+
+def _fits(own: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Whether a shape is one that is expected."""
+    sizes = zip(own, wanted, strict=False)
+    return len(own) == len(wanted) and all(b is None or a == b for a, b in sizes)
 
 
 def write_directory(directory: Path, files: Mapping[str, bytes]) -> None:

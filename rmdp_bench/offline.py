@@ -30,7 +30,6 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
 from rmdp_bench.datasets.behaviour import load_behaviour_policies
@@ -339,6 +338,8 @@ def factor_correlation(task: Task, factors: NDArray[np.floating[Any]]) -> dict[s
     Raises:
         ValueError: not a finite matrix of so many rows.
     """
+    from scipy import stats  # a second to load, and seldom needed
+
     factors = np.asarray(factors, np.float64)
     n_agents = len(factors) if factors.ndim == 2 else 0
     if not N_FOLDS <= n_agents <= task.n_agents or not np.isfinite(factors).all():

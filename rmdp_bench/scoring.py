@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 FloatArray = NDArray[np.float64]
 
@@ -167,6 +166,8 @@ def standard_error(scores: ArrayLike, axis: int | None = None) -> Any:
     Standard deviation with the divisor runs - 1, over sqrt(runs).  NaN for a single run: nothing is
     known about the spread, and 0 would claim certainty.  With an axis, that of the runs, an array.
     """
+    from scipy import stats  # takes longer to load than all else here
+
     values = _array(scores, "scores", 1 if axis is None else None)
     error = stats.sem(values, axis=axis or 0) if values.shape[axis or 0] > 1 else None
     if axis is not None:
@@ -180,6 +181,8 @@ def interquartile_mean(scores: ArrayLike, axis: int | None = None) -> Any:
     A quarter of the number of scores, rounded down, is cut at either end: fewer than four scores
     are all kept.  As in rliable (Agarwal et al., 2021), scipy's 25 % trimmed mean.
     """
+    from scipy import stats  # takes longer to load than all else here
+
     values = _array(scores, "scores")
     trimmed = stats.trim_mean(values, 0.25, axis=axis)
     return trimmed if axis is not None else float(trimmed)
@@ -210,6 +213,8 @@ def stratified_bootstrap_interval(
     Raises:
         ValueError: also if confidence or n_resamples is out of range.
     """
+    from scipy import stats  # takes longer to load than all else here
+
     values = _array(scores, "scores", 2)
     _check_bootstrap(confidence, n_resamples)
     if len(values) == 1:

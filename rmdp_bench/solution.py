@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ from rmdp_bench.graphs import (
 )
 
 MAX_ASSIGNMENT_BYTES = 64 * 2**20
+MAX_REPRESENTATIVES = 100_000
+"""Of a saved solution, each of which becomes an object."""
+Shape: TypeAlias = tuple[int | None, int | None]
 _SHARED_GRAPH = "policies.onnx"
 _ASSIGNMENT = "assignment.npy"
 
@@ -183,13 +186,17 @@ def save_solution(solution: Solution, directory: Path | str) -> None:
     write_directory(Path(directory), graphs | {_ASSIGNMENT: buffer.getvalue()})
 
 
-def load_solution(directory: Path | str) -> Solution:
+def load_solution(directory: Path | str, shape: Shape = (None, None)) -> Solution:
     """Read a saved solution; its policies run in onnxruntime.
+
+    Args:
+        directory: of the solution.
+        shape: (n, k) that its assignment must have; None: any number.
 
     Raises:
         ValueError: files are missing, damaged or not allowed; the message names the file.
     """
-    assignment, graphs = _read_files(Path(directory))
+    assignment, graphs = _read_files(Path(directory), shape)
     n_representatives = assignment.shape[1]
     if _SHARED_GRAPH in graphs:
         shared = OpenGraph(graphs[_SHARED_GRAPH], _SHARED_GRAPH)
@@ -201,7 +208,10 @@ def load_solution(directory: Path | str) -> Solution:
 
 
 def check_saved_solution(
-    directory: Path | str, n_observations: int, n_actions: int | None
+    directory: Path | str,
+    n_observations: int,
+    n_actions: int | None,
+    shape: Shape = (None, None),
 ) -> NDArray[np.float64]:
     """Check a saved solution without running anything.
 
@@ -209,6 +219,7 @@ def check_saved_solution(
         directory: of the solution.
         n_observations: length d of an observation.
         n_actions: length a of an action; None: discrete.
+        shape: (n, k) that its assignment must have; None: any number.
 
     Returns:
         The assignment (n, k).
@@ -216,29 +227,38 @@ def check_saved_solution(
     Raises:
         ValueError: as in `load_solution`, or a graph is for other observations or actions.
     """
-    assignment, graphs = _read_files(Path(directory))
+    assignment, graphs = _read_files(Path(directory), shape)
     for name, graph in graphs.items():
         check_fits(graph, f"{directory}/{name}", n_observations, n_actions)
     return assignment
 
 
-def load_assignment(directory: Path | str) -> NDArray[np.float64]:
+def load_assignment(directory: Path | str, shape: Shape = (None, None)) -> NDArray[np.float64]:
     """The assignment (n, k) of a saved solution, whose policies are not looked at.
 
+    Args:
+        directory: of the solution.
+        shape: that it must have; None: any number.
+
     Raises:
-        ValueError: missing, damaged, or a row is not on the simplex.
+        ValueError: missing, damaged, of another shape, or a row is not on the simplex.
     """
     path = Path(directory) / _ASSIGNMENT
-    array = parse_array(_read_bytes(path, MAX_ASSIGNMENT_BYTES), str(path))
+    data = _read_bytes(path, MAX_ASSIGNMENT_BYTES)
+    array = parse_array(data, str(path), shape, max_values=MAX_ASSIGNMENT_BYTES // 8)
+    if array.shape[1] > MAX_REPRESENTATIVES:
+        raise ValueError(
+            f"{path} has shape {array.shape}, at most {MAX_REPRESENTATIVES} columns are allowed"
+        )
     try:
-        return _checked_assignment(array, array.shape[1] if array.ndim == 2 else 0)
+        return _checked_assignment(array, array.shape[1])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _read_files(directory: Path) -> tuple[NDArray[np.float64], dict[str, bytes]]:
+def _read_files(directory: Path, shape: Shape) -> tuple[NDArray[np.float64], dict[str, bytes]]:
     """The checked assignment, and file name -> checked graph in the order of the policies."""
-    assignment = load_assignment(directory)
+    assignment = load_assignment(directory, shape)
     n_representatives = assignment.shape[1]
     names = [f"policy-{j}.onnx" for j in range(n_representatives)]
     single = sorted(path.name for path in directory.glob("policy-*.onnx"))
@@ -309,8 +329,14 @@ def _checked_assignment(values: Any, n_policies: int) -> NDArray[np.float64]:
     if not on_simplex.all():
         agent = int(np.argmin(on_simplex))
         raise ValueError(
-            f"the assignment of agent {agent} is {assignment[agent].tolist()}, expected values "
-            f">= 0 with sum 1"
+            f"the assignment of agent {agent} is {_some(assignment[agent])}, expected values >= 0 "
+            f"with sum 1"
         )
     assignment.setflags(write=False)
     return assignment
+
+
+def _some(values: NDArray[Any], at_most: int = 10) -> str:
+    """Some values as text, of which there may be many."""
+    text = ", ".join(map(str, values[:at_most].tolist()))
+    return f"[{text}{', ...' if len(values) > at_most else ''}]"

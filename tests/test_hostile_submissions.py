@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from rmdp_bench.submission import read_submission
+from rmdp_bench.submission import checker, read_submission
 from tests.hostile_toys import (
     ASSIGNMENT,
     CURVE,
@@ -193,9 +193,9 @@ RECORDS: dict[str, tuple[Damage, str]] = {
 ARRAYS: dict[str, tuple[Damage, str]] = {
     "pickle in an array": (put(ASSIGNMENT, array(np.array([[{}]], object))), "expected numbers"),
     "array of text": (put(ASSIGNMENT, array(np.full((25, 3), "1"))), "expected numbers"),
-    "huge assignment": (put(ASSIGNMENT, promised("(1000000000000, 3)")), "bytes has"),
-    "negative size": (put(ASSIGNMENT, promised("(-1, -64)", "|u1")), "bytes has"),
-    "array of too many axes": (put(ASSIGNMENT, promised(str((1,) * 30))), "cannot read"),
+    "huge assignment": (put(ASSIGNMENT, promised("(1000000000000, 3)")), "expected (25, 3)"),
+    "negative size": (put(ASSIGNMENT, promised("(-1, -64)", "|u1")), "expected sizes"),
+    "array of too many axes": (put(ASSIGNMENT, promised(str((1,) * 30))), "expected (25, 3)"),
     "header that is code": (put(ASSIGNMENT, promised("__import__('os')")), "cannot read"),
     "no array": (put(ASSIGNMENT, b"PK\x03\x04"), "cannot read"),
     "rows that do not sum to one": (put(ASSIGNMENT, array(EYE * 0.9)), "agent 0"),
@@ -208,13 +208,13 @@ ARRAYS: dict[str, tuple[Damage, str]] = {
     "returns of other policies": (put(WELFARE, welfare(ZEROS)), "but the raw returns give"),
     "returns of another shape": (put(WELFARE, welfare(ZEROS[:2])), "has shape (2, 3)"),
     "episodes without end": (put(WELFARE, welfare(ZEROS, np.full((3, 3), 10**9))), "1000000000"),
-    "one array more": (put(WELFARE, zipped({"x.npy": array(ZEROS)})), "has no"),
-    "zip bomb": (put(WELFARE, zipped({"welfare_matrix.npy": bytes(2**27)})), "unpacks to"),
-    "a million entries": (
-        put(WELFARE, b"PK\x01\x02" * 10**6 + zipped({"x.npy": array(ZEROS)})),
+    "one array more": (put(WELFARE, zipped({"x.npy": array(ZEROS)})), "'x', which is not"),
+    "zip bomb": (put(WELFARE, zipped({"welfare_matrix.npy": bytes(2**24)})), "unpacks to"),
+    "thousands of entries": (
+        put(WELFARE, b"PK\x01\x02" * 8000 + zipped({"x.npy": array(ZEROS)})),
         "at most 16 arrays",
     ),
-    "path in an archive": (put(WELFARE, zipped({"../../x.npy": array(ZEROS)})), "has no"),
+    "path in an archive": (put(WELFARE, zipped({"../../x.npy": array(ZEROS)})), "which is not"),
     "compressed in another way": (
         put(WELFARE, zipped({"welfare_matrix.npy": array(ZEROS)}, zipfile.ZIP_LZMA)),
         "not a .npz",
@@ -283,8 +283,14 @@ def tree(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("case", QUICK)
 def test_refused(
-    case: str, honest_submission: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: str,
+    honest_submission: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What refuses is the same here and in a process of its own, which takes a second to start.
+    monkeypatch.setattr(checker, "run_in_sandbox", lambda _, job, **__: checker.check_job(job))
     damage, message = QUICK[case]
     folder = copy_of(honest_submission, tmp_path)
     damage(folder)

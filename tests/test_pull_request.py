@@ -114,5 +114,8 @@ def test_workflow_has_no_rights() -> None:
     actions = re.findall(r"uses: (\S+)", text)
     assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) for action in actions)
     scripts = re.findall(r"run: (?:\|\n((?:          .*\n)+)|(.*))", text)
-    assert len(scripts) == 3
+    assert len(scripts) == 4
+    played = [script for script, _ in scripts if "rmdp-bench verify" in script]
+    assert len(played) == 1
+    assert all(text in played[0] for text in ("--network none", "--read-only", ":ro", "--user"))
     assert not any("${{" in part for script in scripts for part in script)

@@ -111,6 +111,7 @@ def doctor_command(as_json: JsonOption = False) -> None:
         _module_check("tensorboard", "run --tensorboard"),
         {"name": "cuda", "found": cuda is None, "needed_for": "run --device cuda", "hint": cuda},
         _rendering_check(),
+        *_layer_checks(),
     ]
     system = system_record("cpu" if cuda else "cuda")
     report = {"system": system, "versions": versions(), "checks": checks}
@@ -124,6 +125,21 @@ def doctor_command(as_json: JsonOption = False) -> None:
         for check in checks
     ]
     print_table("Optional parts", ["part", "found", "needed for", "what to do"], cells, n_left=4)
+
+
+def _layer_checks() -> list[dict[str, Any]]:
+    """Of the process in which `verify` reads and plays the files of strangers."""
+    from rmdp_bench.submission.confinement import describe_layers
+
+    return [
+        {
+            "name": f"layer: {layer.name}",
+            "found": layer.missing is None,
+            "needed_for": f"verify: {layer.holds} out of reach",
+            "hint": layer.missing,
+        }
+        for layer in describe_layers()
+    ]
 
 
 def _environments() -> list[dict[str, Any]]:

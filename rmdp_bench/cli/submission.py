@@ -13,6 +13,7 @@ from rmdp_bench.cli.output import JsonOption, number, print_json, print_table
 
 if TYPE_CHECKING:
     from rmdp_bench.submission import RowFinding, Submission
+    from rmdp_bench.submission.confinement import Layer
 
 
 def submit_command(
@@ -72,31 +73,46 @@ def verify_command(
     secret: Annotated[
         Path | None, typer.Option(help="File with the secret of an open round.")
     ] = None,
-    memory: Annotated[int, typer.Option(help="MiB that the policies of a seed may use.")] = 4096,
+    memory: Annotated[
+        int, typer.Option(help="MiB that a process that reads or plays its files may use.")
+    ] = 4096,
+    cpu_seconds: Annotated[
+        float, typer.Option(help="Processor time for the whole submission.")
+    ] = 14_400.0,
+    wall_seconds: Annotated[float, typer.Option(help="Wall time for the same.")] = 14_400.0,
     start_seconds: Annotated[
-        float, typer.Option(help="Processor time for a seed, beside 1 ms per step.")
+        float, typer.Option(help="Processor time of that for a seed, beside 1 ms per step.")
     ] = 60.0,
     as_json: JsonOption = False,
 ) -> None:
     """Check a submission; with --full, play its policies on held-out episodes and compare."""
     from rmdp_bench.submission import read_verification
+    from rmdp_bench.submission.budget import Budget
+    from rmdp_bench.submission.checker import check_in_sandbox
+    from rmdp_bench.submission.confinement import describe_layers
     from rmdp_bench.submission.full import initial_findings, play_again, write_verification
-    from rmdp_bench.submission.quick import check_submission
     from rmdp_bench.submission.recipes import run_again
     from rmdp_bench.submission.rounds import get_secret
     from rmdp_bench.submission.sandbox import Limits
 
     if not full and (recipes or record or round_number is not None or secret is not None):
         raise ValueError("--recipes, --record, --round and --secret go with --full")
-    if not 1 <= memory <= 2**20 or not 0.0 < start_seconds <= 1e6:
-        raise ValueError(f"--memory {memory} or --start-seconds {start_seconds} is out of range")
+    seconds = {"--cpu-seconds": cpu_seconds, "--wall-seconds": wall_seconds}
+    for option, value in (seconds | {"--start-seconds": start_seconds}).items():
+        if not 0.0 < value <= 1e7:
+            raise ValueError(f"{option} {value:g} is out of range: more than 0, at most 10,000,000")
+    if not 1 <= memory <= 2**20:
+        raise ValueError(f"--memory {memory} is out of range: 1 to {2**20} MiB")
     number_and_secret = get_secret(round_number, secret)
-    checked = check_submission(folder)
+    budget = Budget(memory, cpu_seconds, wall_seconds)
+    checked = check_in_sandbox(folder, budget)
     if full:
-        limits = Limits(memory_mib=memory, start_cpu_seconds=start_seconds)
-        findings = play_again(checked, *number_and_secret, limits=limits, report=_progress)
+        limits = Limits(start_cpu_seconds=start_seconds)
+        findings = play_again(
+            checked, *number_and_secret, limits=limits, budget=budget, report=_progress
+        )
         if recipes:
-            findings = run_again(checked, findings, _progress)
+            findings = run_again(checked, findings, _progress, budget)
     else:
         known = read_verification(folder)
         findings = [
@@ -107,9 +123,11 @@ def verify_command(
         write_verification(checked, findings)
     if as_json:
         rows = [finding.model_dump(mode="json") for finding in findings]
-        print_json({"name": checked.submission.name, "full": full, "rows": rows})
+        layers = {layer.name: layer.missing for layer in describe_layers()}
+        name = checked.submission.name
+        print_json({"name": name, "full": full, "rows": rows, "missing_layers": layers})
     else:
-        _print_findings(checked.submission, findings, full)
+        _print_findings(checked.submission, findings, full, describe_layers())
 
 
 def _progress(line: str) -> None:
@@ -117,7 +135,9 @@ def _progress(line: str) -> None:
         print(line, file=sys.stderr)
 
 
-def _print_findings(submission: Submission, findings: Sequence[RowFinding], full: bool) -> None:
+def _print_findings(
+    submission: Submission, findings: Sequence[RowFinding], full: bool, layers: Sequence[Layer]
+) -> None:
     columns = ["task", "solver", "seeds", "claimed", "measured", "intervals", "status"]
     rows = [
         [
@@ -135,6 +155,11 @@ def _print_findings(submission: Submission, findings: Sequence[RowFinding], full
         "All checks pass." if full else "The quick check passes; --full plays the policies again."
     )
     note += " Means over seeds, percent."
+    note += "\nIts files were read behind: "
+    note += ", ".join(layer.name for layer in layers if layer.missing is None)
+    for layer in layers:
+        if layer.missing is not None:
+            note += f"\nmissing: {layer.name}, which holds {layer.holds} ({layer.missing})"
     commands = [f"\nrecipe: {finding.command}" for finding in findings if finding.command]
     print_table(submission.name, columns, rows, n_left=2, note=note + "".join(commands))
 

@@ -10,15 +10,19 @@ import os
 import stat
 import zipfile
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from rmdp_bench.files import parse_array
+from rmdp_bench.files import check_header, parse_array
 
 MAX_JSON_BYTES = 4 * 2**20
 MAX_ARRAYS = 16
+MAX_HEADER_BYTES = 2**14
+"""More than NumPy takes for the header of an array."""
+Shapes: TypeAlias = Mapping[str, Sequence[int | None]]
 _ENTRY = b"PK\x01\x02"
 """With which every entry in the list of a zip archive begins; elsewhere it is there by chance."""
 
@@ -101,45 +105,65 @@ def sha256_of(path: Path, limit: int) -> str:
     return hashlib.sha256(read_bytes(path, limit)).hexdigest()
 
 
-def read_arrays(path: Path, limit: int) -> dict[str, NDArray[Any]]:
-    """The arrays of a .npz file.
+def read_arrays(path: Path, limit: int, shapes: Shapes | None = None) -> dict[str, NDArray[Any]]:
+    """The arrays of a .npz file; see `parse_arrays`."""
+    return parse_arrays(read_bytes(path, limit), limit, str(path), shapes)
+
+
+def parse_arrays(
+    data: bytes, limit: int, name: str, shapes: Shapes | None = None
+) -> dict[str, NDArray[Any]]:
+    """The arrays in the bytes of a .npz file.
 
     Args:
-        path: of the file.
-        limit: bytes, of the file and of everything in it when it is unpacked.
+        data: the bytes.
+        limit: bytes of everything in it when it is unpacked.
+        name: what messages call it.
+        shapes: name of each array that may be there -> its shape, None for any size; None: any.
+            Of an array that may not be there or has another shape, nothing but the header is
+            unpacked.
 
     Raises:
-        ValueError: as `read_bytes`, not such a file, or larger when unpacked.
+        ValueError: not such a file, larger when unpacked, or with other arrays.
     """
-    try:
-        contents = _unpack(read_bytes(path, limit), limit)
-    except ValueError as error:
-        prefix = "" if str(path) in str(error) else f"{path}: "
-        raise ValueError(f"{prefix}{error}") from error
-    return {name: parse_array(data, f"{name[:50]!r} in {path}") for name, data in contents.items()}
-
-
-def _unpack(data: bytes, limit: int) -> dict[str, bytes]:
-    """The entries of a zip archive."""
-    contents = {}
     if data.count(_ENTRY) > 2 * MAX_ARRAYS:  # before each of a million is made an object
-        raise ValueError(f"not a .npz file of at most {MAX_ARRAYS} arrays")
+        raise ValueError(f"{name}: not a .npz file of at most {MAX_ARRAYS} arrays")
+    arrays = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            for entry in entries[: MAX_ARRAYS + 1]:
-                if sum(other.file_size for other in entries) <= limit and _is_plain(entry):
-                    with archive.open(entry) as file:
-                        contents[entry.filename.removesuffix(".npy")] = file.read(limit + 1)
+            if not _are_allowed(entries, limit):
+                raise ValueError(
+                    f"not a .npz file of at most {MAX_ARRAYS} arrays of different names, which "
+                    f"unpacks to at most {limit} bytes"
+                )
+            for entry in entries:
+                key = entry.filename.removesuffix(".npy")
+                what = f"{key[:50]!r} in {name}"
+                if shapes is not None and key not in shapes:
+                    raise ValueError(
+                        f"{name} has an array {ascii(key[:50])}, which is not expected"
+                    )
+                shape = None if shapes is None else shapes[key]
+                with archive.open(entry) as file:
+                    start = file.read(MAX_HEADER_BYTES)
+                    check_header(start, what, shape)
+                    arrays[key] = parse_array(start + file.read(limit + 1), what, shape)
+    except ValueError as error:
+        prefix = "" if name in str(error) else f"{name}: "
+        raise ValueError(f"{prefix}{error}") from error
     except Exception as error:  # a damaged archive fails in many ways
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"not a .npz file: {reason[:200]}") from error
-    if not len(contents) == len(entries) <= MAX_ARRAYS:
-        raise ValueError(
-            f"not a .npz file of at most {MAX_ARRAYS} arrays of different names, which unpacks to "
-            f"at most {limit} bytes"
-        )
-    return contents
+        raise ValueError(f"{name}: not a .npz file: {reason[:200]}") from error
+    return arrays
+
+
+def _are_allowed(entries: Sequence[zipfile.ZipInfo], limit: int) -> bool:
+    """Number, names, kinds and declared sizes; what is unpacked is never more than declared."""
+    names = {entry.filename.removesuffix(".npy") for entry in entries}
+    declared = sum(entry.file_size for entry in entries)
+    fits = len(names) == len(entries) <= MAX_ARRAYS and declared <= limit
+    return fits and all(map(_is_plain, entries))
 
 
 def _is_plain(entry: zipfile.ZipInfo) -> bool:

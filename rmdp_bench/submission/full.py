@@ -12,6 +12,7 @@ from rmdp_bench.files import write_json
 from rmdp_bench.results.records import Result
 from rmdp_bench.solution import load_assignment
 from rmdp_bench.submission.bounded import read_arrays
+from rmdp_bench.submission.budget import Budget
 from rmdp_bench.submission.comparison import Comparison, FloatArray, compare
 from rmdp_bench.submission.quick import Checked, recipe_arguments
 from rmdp_bench.submission.rounds import held_out_seed
@@ -56,6 +57,7 @@ def play_again(
     secret: str,
     *,
     limits: Limits | None = None,
+    budget: Budget | None = None,
     n_episodes: int = HELD_OUT_EPISODES,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[RowFinding]:
@@ -66,6 +68,7 @@ def play_again(
         round_number: of the held-out seeds.
         secret: of that round.
         limits: of each seed; None: the usual ones.
+        budget: of the submission; None: the usual one.
         n_episodes: held-out episodes of each policy.
         report: gets a line after each seed.
 
@@ -75,6 +78,7 @@ def play_again(
     Raises:
         ValueError: policies fail, or a claim is not theirs; names the row, seed and values.
     """
+    limits, budget = limits or Limits(), budget or Budget()
     findings = []
     for finding in initial_findings(checked):
         task = get_task(finding.task)
@@ -89,7 +93,7 @@ def play_again(
                 "replayed": (record.evaluation.seed, record.evaluation.n_episodes),
                 "held_out": (held_out_seed(secret, task.id), n_episodes),
             }
-            played = play_in_sandbox(directory / "solution", task, episodes, limits or Limits())
+            played = play_in_sandbox(directory / "solution", task, episodes, limits, budget)
             comparison = _compare(task, record, directory, played["replayed"], played["held_out"])
             try:
                 comparison.check()
@@ -126,9 +130,11 @@ def _compare(
     task: Task, record: Result, directory: Path, replayed: FloatArray, held_out: FloatArray
 ) -> Comparison:
     if task.track == "online":
-        arrays = read_arrays(directory / "welfare.npz", MAX_ARRAY_BYTES)
+        shape = (task.n_agents, task.n_representatives)
+        shapes = {"welfare_matrix": shape, "episode_lengths": (task.n_representatives, None)}
+        arrays = read_arrays(directory / "welfare.npz", MAX_ARRAY_BYTES, shapes)
         entries = arrays["welfare_matrix"].ravel().astype(np.float64)
-        weights = load_assignment(directory / "solution").ravel() / task.n_agents
+        weights = load_assignment(directory / "solution", shape).ravel() / task.n_agents
     else:
         entries = np.array(record.agent_returns)
         weights = np.full(len(entries), 1.0 / len(entries))

@@ -3,20 +3,13 @@
 It reads a job from standard input, closes itself in, loads the policies and plays. On standard
 output go the returns as a .npz file, or one line of text that begins with "refused: ".
 
-Closing in: the memory that may be added, processor time and open files are limited, and nothing can
-be written to any file. The parent process adds a limit of wall time, an empty folder to run in and
-an empty environment. This is the second line: the first is that an ONNX graph of standard operators
-has no means to reach files or a network.
+The first line is that an ONNX graph of standard operators has no means to reach files or a network.
+The second, which holds when that does not, are the layers of `confinement`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
-import json
-import os
-import resource
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,9 +21,9 @@ from numpy.typing import NDArray
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.offline import evaluate_offline, normalise
 from rmdp_bench.solution import Solution, load_solution
+from rmdp_bench.submission.confinement import answer_job
+from rmdp_bench.submission.scores import assignment_shape
 from rmdp_bench.tasks import Task, get_task
-
-MAX_OPEN_FILES = 256
 
 
 def play_job(job: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
@@ -47,7 +40,7 @@ def play_job(job: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
         ValueError: the policies cannot be loaded, or fail.
     """
     task = get_task(job["task"])
-    solution = load_solution(Path(job["directory"]))
+    solution = load_solution(Path(job["directory"]), assignment_shape(task))
     return {
         name: _episode_returns(task, solution, seed, n_episodes)
         for name, (seed, n_episodes) in job["episodes"].items()
@@ -65,41 +58,14 @@ def _episode_returns(
     return np.array([normalise(task, agents, episode) for episode in played.T])
 
 
-def _limit(memory_mib: int, cpu_seconds: int) -> None:
-    """Limit what this process may use from now on."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    limits = {
-        resource.RLIMIT_CPU: int(usage.ru_utime + usage.ru_stime) + cpu_seconds + 1,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: MAX_OPEN_FILES,
-    }
-    with contextlib.suppress(OSError):  # only Linux says how much there is already
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        limits[resource.RLIMIT_AS] = pages * resource.getpagesize() + memory_mib * 2**20
-    for kind, value in limits.items():
-        _, hard = resource.getrlimit(kind)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
-
-
-def main() -> None:
-    """Read a job, play, and write the returns."""
-    job = json.loads(sys.stdin.read())
-    output = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is not the answer
+def answer(job: dict[str, Any]) -> bytes:
+    """The returns that a job asks for as a .npz file; see `play_job`."""
     onnxruntime.set_default_logger_severity(4)
-    _limit(job["memory_mib"], job["cpu_seconds"])
-    try:
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = play_job(job)
-        np.savez(buffer, **arrays)
-        answer = buffer.getvalue()
-    except (ValueError, MemoryError) as error:
-        answer = f"refused: {str(error) or 'the policies need too much memory'}".encode()
-    with output:
-        output.write(answer)
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = play_job(job)
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
 
 
 if __name__ == "__main__":
-    main()
+    answer_job(answer)

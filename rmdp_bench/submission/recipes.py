@@ -16,21 +16,21 @@ from pathlib import Path
 import numpy as np
 
 from rmdp_bench.results.records import RESULT_FILE, Result, read_result
+from rmdp_bench.submission.budget import Budget
 from rmdp_bench.submission.comparison import TOLERANCE, WIDENING
 from rmdp_bench.submission.quick import Checked, recipe_arguments
 from rmdp_bench.submission.verification import RowFinding, SeedFinding
 from rmdp_bench.system import versions
 from rmdp_bench.tasks import get_task
 
-_LONGER = 10.0
-"""Times the wall time of the record that a repetition may take, for slower machines."""
-_START_SECONDS = 900.0
-"""Wall time that it may take beside that: libraries, compilation, data."""
 _PROGRAM = "import sys; from rmdp_bench.cli import main; sys.exit(main())"
 
 
 def run_again(
-    checked: Checked, findings: Sequence[RowFinding], report: Callable[[str], None]
+    checked: Checked,
+    findings: Sequence[RowFinding],
+    report: Callable[[str], None],
+    budget: Budget | None = None,
 ) -> list[RowFinding]:
     """Run the commands of all recipes and compare what they give with the claims.
 
@@ -38,15 +38,18 @@ def run_again(
         checked: from `check_submission`.
         findings: of its rows, in their order; only those of recipes are touched.
         report: gets a line for each seed.
+        budget: of the submission; None: the usual one. What its records say of times counts
+            nothing.
 
     Returns:
         The findings, where those of recipes have their seeds: `replayed` and `measured` are both
         the social welfare of the repetition.
 
     Raises:
-        ValueError: a command fails or takes more than ten times as long as the record says, or a
-            claim is not what it gives; names the row, seed and values.
+        ValueError: a command fails, the budget is used up, or a claim is not what a command gives;
+            names the row, seed and values.
     """
+    budget = budget or Budget()
     repeated = []
     for row, finding in zip(checked.submission.rows, findings, strict=True):
         if finding.status != "recipe":
@@ -54,8 +57,7 @@ def run_again(
             continue
         records = checked.records[finding.task, finding.solver]
         arguments = recipe_arguments(row, records, get_task(row.task))
-        seconds = _START_SECONDS + _LONGER * sum(record.wall_seconds for record in records)
-        welfare = _run(arguments, records, seconds)
+        welfare = _run(arguments, records, budget)
         seeds = compare_seeds([record.social_welfare for record in records], welfare)
         name = f"{finding.task}/{finding.solver}"
         for seed in seeds:
@@ -89,16 +91,17 @@ def compare_seeds(claimed: Sequence[float], repeated: Sequence[float]) -> list[S
     ]
 
 
-def _run(arguments: Sequence[str], records: Sequence[Result], seconds: float) -> list[float]:
-    """Social welfare of each seed, of a process that may take so long."""
+def _run(arguments: Sequence[str], records: Sequence[Result], budget: Budget) -> list[float]:
+    """Social welfare of each seed, of a process that may take what is left of the budget."""
+    _, seconds = budget.left()
     with tempfile.TemporaryDirectory(prefix="rmdp-bench-") as folder:
         command = [sys.executable, "-c", _PROGRAM, *arguments, "--out", folder]
         try:
             done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:
             raise ValueError(
-                f"the command of the recipe takes more than {seconds:.0f} s, ten times what its "
-                f"records say: rmdp-bench {' '.join(arguments)}"
+                f"the command of the recipe takes more than the {seconds:.0f} s that are left of "
+                f"--wall-seconds: rmdp-bench {' '.join(arguments)}"
             ) from error
         if done.returncode != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rmdp_bench.offline import (
 from rmdp_bench.results.records import TOLERANCE, Result
 from rmdp_bench.results.running import score_solution
 from rmdp_bench.solution import Solution, check_saved_solution
-from rmdp_bench.submission.bounded import read_arrays, read_text
+from rmdp_bench.submission.bounded import MAX_HEADER_BYTES, read_arrays, read_text
 from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
 from rmdp_bench.tasks import Task
 
@@ -99,16 +100,20 @@ def _check_solution(task: Task, result: Result, directory: Path) -> Solution | N
     if result.solution is None:
         return None
     n_observations, n_actions = _sizes(task)
-    assignment = check_saved_solution(directory / "solution", n_observations, n_actions)
+    assignment = check_saved_solution(
+        directory / "solution", n_observations, n_actions, assignment_shape(task)
+    )
     solution = Solution([_Unused() for _ in assignment.T], assignment)
     if task.track == "offline":
         check_one_policy_each(solution, task.eval_agents or ())
-    elif assignment.shape != (task.n_agents, task.n_representatives):
-        raise ValueError(
-            f"{directory}/solution/assignment.npy has shape {assignment.shape}, expected "
-            f"({task.n_agents}, {task.n_representatives})"
-        )
     return solution
+
+
+def assignment_shape(task: Task) -> tuple[int, int | None]:
+    """That saved assignments of a task have; offline, there may be any number of policies."""
+    if task.track == "online":
+        return task.n_agents, task.n_representatives
+    return len(task.eval_agents or ()), None
 
 
 @functools.cache
@@ -144,11 +149,11 @@ def _read_returns(task: Task, result: Result, directory: Path) -> OfflineEvaluat
     n_agents, n_episodes = len(task.eval_agents or ()), result.evaluation.n_episodes
     own = (n_agents, n_episodes)
     predictions = (n_agents, N_PREDICTIONS)
-    optional: dict[str, tuple[int, ...]] = {
+    optional: dict[str, tuple[int | None, ...]] = {
         "heldout_returns": (len(task.heldout_agents), max(1, n_episodes // 4)),
         "prediction_rmse": predictions,
         "prediction_r2": predictions,
-        "factors": (-1, -1),
+        "factors": (None, None),
     }
     arrays = _arrays(path, {"episode_returns": own, "episode_lengths": own}, optional)
     assert result.offline is not None
@@ -183,22 +188,15 @@ def _read_returns(task: Task, result: Result, directory: Path) -> OfflineEvaluat
 def _arrays(
     path: Path,
     required: dict[str, tuple[int, ...]],
-    optional: dict[str, tuple[int, ...]] | None = None,
+    optional: dict[str, tuple[int | None, ...]] | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Arrays of expected names and shapes; -1 is any size."""
-    arrays = read_arrays(path, MAX_ARRAY_BYTES)
+    """Arrays of expected names and shapes; None is any size up to `MAX_FACTORS`."""
     shapes = required | (optional or {})
+    sizes = [math.prod(size or MAX_FACTORS for size in shape) for shape in shapes.values()]
+    limit = min(MAX_ARRAY_BYTES, sum(8 * size + MAX_HEADER_BYTES for size in sizes))
+    arrays = read_arrays(path, limit, shapes)
     for name in sorted(required.keys() - arrays.keys()):
         raise ValueError(f"{path} has no {name}")
-    for name, array in arrays.items():
-        if name not in shapes:
-            raise ValueError(f"{path} has an array {ascii(name[:50])}, which no record has")
-        shape = shapes[name]
-        fits = len(shape) == array.ndim and all(
-            a in (-1, b) for a, b in zip(shape, array.shape, strict=True)
-        )
-        if not fits:
-            raise ValueError(f"{path}: {name} has shape {array.shape}, expected {shape}")
     return arrays
 
 
