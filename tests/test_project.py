@@ -39,8 +39,18 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 # A module of rmdp_bench imports only modules to its left (or parts of its own package).
 ORDER = (
-    *("files", "cores", "system", "energy", "population", "scoring", "ceilings", "envs", "tasks"),
-    *("graphs", "solution", "datasets", "evaluation", "offline", "results", "submission"),
+    *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings"),
+    *(
+        "envs",
+        "tasks",
+        "graphs",
+        "solution",
+        "datasets",
+        "evaluation",
+        "offline",
+        "results",
+        "submission",
+    ),
     *("leaderboard", "plotting", "cli"),
 )
 PUBLIC_MODULES = tuple(name for name in ORDER if name != "files")

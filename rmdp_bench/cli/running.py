@@ -75,7 +75,8 @@ def run_command(
     from rmdp_bench.cli.scoring import print_summaries
     from rmdp_bench.results.summary import summarise
 
-    print_summaries(summarise({request.directory(result.seed): result for result in results}))
+    summaries = summarise({request.directory(result.seed): result for result in results})
+    print_summaries(summaries, more="`rmdp-bench score --explain` says what all columns mean.")
 
 
 def evaluate_command(

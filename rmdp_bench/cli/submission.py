@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rmdp_bench.cli.output import JsonOption, number, print_json, print_table
+from rmdp_bench.cli.output import ExplainOption, JsonOption, number, print_json, print_table
+from rmdp_bench.terminal import fit_terminal
 
 if TYPE_CHECKING:
     from rmdp_bench.submission import RowFinding, Submission
@@ -76,6 +77,7 @@ def verify_command(
     start_seconds: Annotated[
         float, typer.Option(help="Processor time for a seed, beside 1 ms per step.")
     ] = 60.0,
+    explain: ExplainOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a submission; with --full, play its policies on held-out episodes and compare."""
@@ -109,15 +111,17 @@ def verify_command(
         rows = [finding.model_dump(mode="json") for finding in findings]
         print_json({"name": checked.submission.name, "full": full, "rows": rows})
     else:
-        _print_findings(checked.submission, findings, full)
+        _print_findings(checked.submission, findings, full, explain)
 
 
 def _progress(line: str) -> None:
     if sys.stderr.isatty():
-        print(line, file=sys.stderr)
+        print(fit_terminal(line, sys.stderr), file=sys.stderr)
 
 
-def _print_findings(submission: Submission, findings: Sequence[RowFinding], full: bool) -> None:
+def _print_findings(
+    submission: Submission, findings: Sequence[RowFinding], full: bool, explain: bool
+) -> None:
     columns = ["task", "solver", "seeds", "claimed", "measured", "intervals", "status"]
     rows = [
         [
@@ -131,12 +135,21 @@ def _print_findings(submission: Submission, findings: Sequence[RowFinding], full
         ]
         for row, finding in zip(submission.rows, findings, strict=True)
     ]
-    note = (
+    passed = (
         "All checks pass." if full else "The quick check passes; --full plays the policies again."
     )
-    note += " Means over seeds, percent."
-    commands = [f"\nrecipe: {finding.command}" for finding in findings if finding.command]
-    print_table(submission.name, columns, rows, n_left=2, note=note + "".join(commands))
+    notes = {"passed": passed, "claimed": "Means over seeds, percent."}
+    commands = [finding.command for finding in findings if finding.command]
+    notes |= {command: f"recipe: {command}" for command in commands}
+    optional = ["seeds", "intervals", "claimed"]
+    print_table(
+        *(submission.name, columns, rows),
+        n_left=2,
+        optional=optional,
+        notes=notes,
+        more="--explain prints the recipes.",
+        explain=explain,
+    )
 
 
 def _mean(values: Sequence[float], sign: str = "") -> str:

@@ -24,19 +24,27 @@ _IQM = (
     "four."
 )
 NOTES = {
-    "online": (
-        "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
-        f"error. {_IQM} regret: welfare lost against the greedy assignment. transitions: budget "
-        "per policy; used: of it, by the solver's count."
-    ),
-    "offline": (
-        "normalised: return of the test agents, 0 for uniform actions and 100 for planning with "
-        f"the true dynamics, mean over agents, then over seeds, ± standard error. {_IQM} unseen, "
-        "extrapolating: the same for agents who are not in the data. return: mean over the test "
-        "agents, in units of the reward. RMSE, R2: of 50 steps predicted open-loop."
-    ),
+    "online": {
+        "welfare": (
+            "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
+            "error."
+        ),
+        "IQM [95 %]": _IQM,
+        "regret": "regret: welfare lost against the greedy assignment.",
+        "used": "transitions: budget per policy; used: of it, by the solver's count.",
+    },
+    "offline": {
+        "normalised": (
+            "normalised: return of the test agents, 0 for uniform actions and 100 for planning "
+            "with the true dynamics, mean over agents, then over seeds, ± standard error."
+        ),
+        "IQM [95 %]": _IQM,
+        "unseen": "unseen, extrapolating: the same for agents who are not in the data.",
+        "return": "return: mean over the test agents, in units of the reward.",
+        "RMSE": "RMSE, R2: of 50 steps predicted open-loop.",
+    },
 }
-"""Track -> what the columns mean."""
+"""Track -> what the columns mean: column -> a sentence or two, the most important first."""
 
 
 def number(value: float | None, digits: int = 1) -> str:

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Protocol
 
+from rmdp_bench.terminal import can_redraw, fit_terminal
+
 LINE_SECONDS = 30.0
 """Least time between two plain lines."""
 
@@ -85,7 +87,7 @@ class PlainDisplay:
 
     def message(self, text: str) -> None:
         """Print one line."""
-        print(text, file=sys.stderr, flush=True)
+        print(fit_terminal(text, sys.stderr), file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         """Nothing is open."""
@@ -130,7 +132,7 @@ class BarDisplay:
 
     def message(self, text: str) -> None:
         """Print one line above the bar."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(text, markup=False, highlight=False)
 
     def stop(self) -> None:
         """Leave the bar as it is."""
@@ -138,8 +140,8 @@ class BarDisplay:
 
 
 def make_display() -> Display:
-    """A bar if stderr is a terminal, else lines."""
-    return BarDisplay() if sys.stderr.isatty() else PlainDisplay()
+    """A bar if stderr is a terminal on which one can move, else lines."""
+    return BarDisplay() if can_redraw(sys.stderr) else PlainDisplay()
 
 
 def _clock(seconds: float) -> str:
