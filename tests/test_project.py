@@ -40,20 +40,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # A module of rmdp_bench imports only modules to its left (or parts of its own package).
 ORDER = (
     *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings"),
-    *(
-        "envs",
-        "tasks",
-        "graphs",
-        "solution",
-        "datasets",
-        "evaluation",
-        "offline",
-        "results",
-        "submission",
-    ),
-    *("leaderboard", "plotting", "cli"),
+    *("envs", "tasks", "graphs", "solution", "datasets", "evaluation", "offline", "results"),
+    *("submission", "leaderboard", "plotting", "cli"),
 )
-PUBLIC_MODULES = tuple(name for name in ORDER if name != "files")
+PUBLIC_MODULES = tuple(name for name in ORDER if name not in ("files", "terminal"))
 
 
 def tracked_files(*patterns: str) -> list[Path]:
@@ -137,7 +127,7 @@ def public_names(module: str) -> set[str]:
 def is_public(name: str) -> bool:
     """Whether solvers may import it: the package, its front's names, and those of its modules.
 
-    What is inside a subpackage is its own affair, and so is `files`.
+    What is inside a subpackage is its own affair, and so are `files` and `terminal`.
     """
     match name.split("."):
         case ["rmdp_bench"]:

@@ -6,10 +6,12 @@ import sys
 import time
 from typing import Protocol
 
-from rmdp_bench.terminal import can_redraw, fit_terminal
+from rmdp_bench.terminal import USUAL_WIDTH, can_redraw, fit_terminal, terminal_width
 
 LINE_SECONDS = 30.0
 """Least time between two plain lines."""
+SCORE_WIDTH, BAR_WIDTH = 60, 80
+"""Least width of a terminal with room for the score, and for the bar."""
 
 
 class Display(Protocol):
@@ -94,26 +96,38 @@ class PlainDisplay:
 
 
 class BarDisplay:
-    """A live bar on stderr."""
+    """A live bar on stderr; a narrow terminal does without the bar, then without the score."""
 
     def __init__(self) -> None:
         """Nothing is drawn yet."""
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            ProgressColumn,
+            TaskProgressColumn,
+            TextColumn,
+        )
         from rich.progress import TimeRemainingColumn as TimeLeft
         from rich.table import Column
 
-        whole = Column(no_wrap=True, overflow="ellipsis")
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False, table_column=whole),
-            BarColumn(bar_width=None),
-            TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4)),
-            TextColumn("{task.fields[score]}", markup=False, table_column=whole),
+        width = terminal_width(sys.stderr) or USUAL_WIDTH
+        # A long title or score ends in "…"; without a bound it would push the others out.
+        text = Column(no_wrap=True, overflow="ellipsis", max_width=width // 3)
+        parts: list[ProgressColumn] = [
+            TextColumn("{task.description}", markup=False, table_column=text)
+        ]
+        if width >= BAR_WIDTH:
+            parts.append(BarColumn(bar_width=None))
+        parts.append(TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4)))
+        if width >= SCORE_WIDTH:
+            score = TextColumn("{task.fields[score]}", markup=False, table_column=text.copy())
+            parts.append(score)
+        parts += [
             TimeLeft(table_column=Column(no_wrap=True, min_width=7)),
             TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
-            console=Console(stderr=True),
-            expand=True,
-        )
+        ]
+        self._progress = Progress(*parts, console=Console(stderr=True), expand=True)
 
     def start(self, title: str, total: int) -> None:
         """Begin; a bar before it stays as it is."""
