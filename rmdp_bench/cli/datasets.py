@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rmdp_bench.cli.counts import parse_count
 from rmdp_bench.cli.output import JsonOption, number, print_json, print_table, warn
 from rmdp_bench.terminal import can_redraw, fit_terminal
 
@@ -30,7 +31,12 @@ def build_command(
         bool, typer.Option("--force", help="Build again what is there already.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(help="Processes, one dataset each; default: the cores.")
+        int | None,
+        typer.Option(
+            parser=parse_count,
+            metavar="N",
+            help="Processes, one dataset each; default: the cores.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

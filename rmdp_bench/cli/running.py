@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rmdp_bench.cli.counts import parse_count
 from rmdp_bench.cli.output import JsonOption, number, print_error, print_json, print_table
 
 MAX_SEEDS = 1000
@@ -25,10 +26,20 @@ def run_command(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
     transitions: Annotated[
-        int | None, typer.Option(help="Budget per policy instead of the task's.")
+        int | None,
+        typer.Option(
+            parser=parse_count,
+            metavar="N",
+            help="Budget per policy instead of the task's: 1e6, 2M.",
+        ),
     ] = None,
     episodes: Annotated[
-        int | None, typer.Option(help="Episodes that score each policy instead of the task's.")
+        int | None,
+        typer.Option(
+            parser=parse_count,
+            metavar="N",
+            help="Episodes that score each policy instead of the task's.",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
@@ -84,7 +95,10 @@ def evaluate_command(
         Path, typer.Argument(metavar="RUN_DIR", help="OUT/TASK/SOLVER/seed-S of a finished run.")
     ],
     episodes: Annotated[
-        int | None, typer.Option(help="Episodes per policy instead of the task's.")
+        int | None,
+        typer.Option(
+            parser=parse_count, metavar="N", help="Episodes per policy instead of the task's."
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="First evaluation seed, counted from 2**31; 0 is the official one.")

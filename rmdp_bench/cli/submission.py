@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rmdp_bench.cli.counts import parse_count
 from rmdp_bench.cli.output import ExplainOption, JsonOption, number, print_json, print_table
 from rmdp_bench.terminal import fit_terminal
 
@@ -32,7 +33,11 @@ def submit_command(
     licence: Annotated[str | None, typer.Option(help="SPDX identifier, such as MIT.")] = None,
     online_evaluations: Annotated[
         int | None,
-        typer.Option(help="How often policies were tried in the environment to choose something."),
+        typer.Option(
+            parser=parse_count,
+            metavar="N",
+            help="How often policies were tried in the environment to choose something.",
+        ),
     ] = None,
     replace: Annotated[
         bool, typer.Option(help="Make an existing submission anew, keep what is not given.")
@@ -73,7 +78,12 @@ def verify_command(
     secret: Annotated[
         Path | None, typer.Option(help="File with the secret of an open round.")
     ] = None,
-    memory: Annotated[int, typer.Option(help="MiB that the policies of a seed may use.")] = 4096,
+    memory: Annotated[
+        int,
+        typer.Option(
+            parser=parse_count, metavar="N", help="MiB that the policies of a seed may use."
+        ),
+    ] = 4096,
     start_seconds: Annotated[
         float, typer.Option(help="Processor time for a seed, beside 1 ms per step.")
     ] = 60.0,
