@@ -11,13 +11,16 @@ _COUNT = re.compile(r"([+-]?\d[\d_]*(?:\.\d+)?)(?:[eE]\+?(\d{1,2}))?([kM]?)", fl
 _UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
-def parse_count(text: str) -> int:
+def parse_count(text: str | int) -> int:
     """Read a count: digits, with a fraction, an exponent or one of the units k and M.
+
+    Args:
+        text: as it was typed; an option's default is a number already.
 
     Raises:
         typer.BadParameter: something else, or not exactly an integer.
     """
-    found = _COUNT.fullmatch(text.strip())
+    found = _COUNT.fullmatch(str(text).strip())
     if found is not None:
         digits, exponent, unit = found.groups()
         value = Decimal(digits.replace("_", "")).scaleb(int(exponent or 0)) * _UNITS[unit]

@@ -209,7 +209,7 @@ def _footnotes(
     names = hidden if explain else hidden[-NAMED_COLUMNS:]
     n_more = len(hidden) - len(names)
     rest = f" and {n_more} more" if n_more else ""
-    missing = [f"Not shown for want of width: {', '.join(names)}{rest}."] if hidden else []
+    missing = [f"Too narrow for {', '.join(names)}{rest}."] if hidden else []
     if explain:
         return [*missing, *notes.values()]
     wanted = missing + [text for column, text in notes.items() if column not in hidden]

@@ -87,7 +87,7 @@ def run_command(
     from rmdp_bench.results.summary import summarise
 
     summaries = summarise({request.directory(result.seed): result for result in results})
-    print_summaries(summaries, more="`rmdp-bench score --explain` says what all columns mean.")
+    print_summaries(summaries, more="`rmdp-bench score --explain` says more.")
 
 
 def evaluate_command(

@@ -30,7 +30,7 @@ _OPTIONAL = (
     *("return", "seeds", "mark", "from", "of ceiling"),
 )
 """Columns of quality in the order in which narrower terminals do without them."""
-_MORE = "--explain says what all columns mean."
+_MORE = "--explain says more."
 _OPTIONAL_COSTS = ("Wh/seed", "peak MiB", "device", "hours/seed", "from", "training h")
 
 

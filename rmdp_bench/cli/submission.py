@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,8 @@ def submit_command(
         "n_online_evaluations": online_evaluations,
     }
     folder = pack(runs, name, out, about, replace=replace)
-    print(f"{folder} is packed and passes the quick check; next: rmdp-bench verify {folder} --full")
+    command = f"rmdp-bench verify {shlex.quote(str(folder))} --full"
+    print(f"{folder} is packed and passes the quick check; next: {command}")
 
 
 def verify_command(
@@ -151,7 +153,8 @@ def _print_findings(
     notes = {"passed": passed, "claimed": "Means over seeds, percent."}
     commands = [finding.command for finding in findings if finding.command]
     notes |= {command: f"recipe: {command}" for command in commands}
-    optional = ["seeds", "intervals", "claimed"]
+    measured = any(finding.seeds for finding in findings)
+    optional = ["seeds", "intervals", "claimed", "status" if measured else "measured"]
     print_table(
         *(submission.name, columns, rows),
         n_left=2,
