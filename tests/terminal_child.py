@@ -11,8 +11,10 @@ import functools
 import json
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-import rmdp_bench.leaderboard
+from rmdp_bench import leaderboard
 from rmdp_bench.cli import listing, main
 from scripts.in_terminal import set_width
 
@@ -22,8 +24,14 @@ RECORD = "\x1e"
 def cache_slow_parts() -> None:
     """What does not depend on the terminal is found out once."""
     listing._rendering_check = functools.cache(listing._rendering_check)
-    build = functools.cache(rmdp_bench.leaderboard.build_tables)
-    rmdp_bench.leaderboard.build_tables = lambda root, runs, task: build(root, tuple(runs), task)
+    build = functools.cache(leaderboard.build_tables)
+
+    def build_tables(
+        root: Path, local: Sequence[Path] = (), task_id: str | None = None
+    ) -> list[leaderboard.Table]:
+        return build(root, tuple(local), task_id)
+
+    leaderboard.build_tables = build_tables
 
 
 def note(**record: object) -> None:

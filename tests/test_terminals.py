@@ -184,7 +184,7 @@ def test_leaderboard(tmp_path: Path) -> None:
     )
     for printed, task, solvers in (
         (online, TASK, {"em", "evolution_strategies"}),
-        (offline, OFFLINE_TASK, {"behaviour", "cql", "true_env_mpc"}),
+        (offline, OFFLINE_TASK, {"behaviour", "cql", "morel"}),
     ):
         for one in printed:
             assert solvers | {f"{task}:"} <= one.words
@@ -280,7 +280,7 @@ def test_no_width_makes_a_table_fail(
 def test_columns_go_in_the_declared_order_and_the_others_stay(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = []
+    seen: list[tuple[str, ...]] = []
     for width in range(120, 39, -1):
         lines = printed_table(width, monkeypatch, capsys, optional=["numbers", "from here"])
         text = "\n".join(lines)

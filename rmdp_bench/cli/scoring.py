@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,15 @@ from rmdp_bench.tasks import get_task
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
     from rmdp_bench.results.summary import Summary
+
+
+class Format(StrEnum):
+    """Of a figure's file."""
+
+    png = "png"
+    svg = "svg"
+    pdf = "pdf"
+
 
 Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any depth.")]
 
@@ -52,6 +62,10 @@ def plot_command(
         typer.Argument(help="Folders with runs; ids of built datasets."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the figures.")],
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option("--format", help="Of the files, png if not given; once for each."),
+    ] = None,
 ) -> None:
     """Draw the figures of the paper for runs, and what is in datasets."""
     from rmdp_bench.cli.figures import draw_datasets, draw_figures
@@ -63,8 +77,9 @@ def plot_command(
     entries = [entry for entry in DATASETS if entry.id in map(str, runs)]
     folders = [path for path in runs if str(path) not in {entry.id for entry in entries}]
     results = find_results(folders) if folders else {}
-    figures, missing = draw_figures(results, out)
-    paths = [*draw_datasets(entries, out), *figures]
+    suffixes = list(dict.fromkeys(chosen.value for chosen in formats or [Format.png]))
+    figures, missing = draw_figures(results, out, suffixes)
+    paths = [*draw_datasets(entries, out, suffixes), *figures]
     for message in missing:
         warn(message)
     for path in paths:
