@@ -67,7 +67,7 @@ def environment() -> dict[str, str]:
     return own | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
         "PYTHONIOENCODING": "utf-8",
-        "MINARI_DATASETS_PATH": str(Path("minari").absolute()),
+        "MINARI_DATASETS_PATH": str(Path("data sets").absolute()),
     }
 
 
