@@ -23,9 +23,9 @@ help:
 	@sed -n '2,7s/^# *//p' Makefile
 
 demo: venv
-	$(BIN)/rmdp-bench run em $(DEMO_TASK) --seeds 0 --transitions $(DEMO_TRANSITIONS) --out $(DEMO_OUT)
-	$(BIN)/rmdp-bench leaderboard show --task $(DEMO_TASK) --runs $(DEMO_OUT)
-	$(BIN)/rmdp-bench plot $(DEMO_OUT) --out $(DEMO_OUT)/figures
+	$(BIN)/rmdp-bench run em $(DEMO_TASK) --seeds 0 --transitions $(DEMO_TRANSITIONS) --out "$(DEMO_OUT)"
+	$(BIN)/rmdp-bench leaderboard show --task $(DEMO_TASK) --runs "$(DEMO_OUT)"
+	$(BIN)/rmdp-bench plot "$(DEMO_OUT)" --out "$(DEMO_OUT)/figures"
 	@echo "The learned paths are in $(DEMO_OUT)/figures/paths-$(DEMO_TASK)-em.png"
 
 test: lint
@@ -37,12 +37,12 @@ lint: venv
 	$(BIN)/mypy
 
 bench: venv
-	$(BIN)/python -m benchmarks.environments --out $(BENCH_OUT)
-	$(BIN)/python -m benchmarks.training --out $(BENCH_OUT)
-	$(BIN)/python -m benchmarks.planning --out $(BENCH_OUT)
-	$(BIN)/python -m benchmarks.persim --out $(BENCH_OUT)
-	$(BIN)/python -m benchmarks.agents --out $(BENCH_OUT)
-	$(BIN)/python -m benchmarks.leaderboard --out $(BENCH_OUT)
+	$(BIN)/python -m benchmarks.environments --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.training --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.planning --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.persim --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.agents --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.leaderboard --out "$(BENCH_OUT)"
 
 site: venv
 	$(BIN)/rmdp-bench leaderboard build

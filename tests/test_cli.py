@@ -81,7 +81,7 @@ SOLVER_FILES = {
         "def solve(task, config, seeds, device, log): ..."
     ),
     "em.py": "",
-    "bad name.py": "",
+    "bad,name.py": "",
 }
 
 
@@ -146,7 +146,7 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["run", "signature.py", TASK], "does not accept"),
     (["run", "required.py", TASK], "has no settings"),
     (["run", "em.py", TASK], "needs another name"),
-    (["run", "bad name.py", TASK], "needs another name"),
+    (["run", "bad,name.py", TASK], "needs another name"),
     (["run", TOY, "NoTask"], "unknown task 'NoTask'"),
     (["run", TOY, "HalfCheetahVel-n100-k6-v0"], "did you mean HalfCheetahVel-n100-k"),
     ([*TOY_RUN, "--seeds", ""], "is not a seed"),

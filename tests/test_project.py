@@ -39,11 +39,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 # A module of rmdp_bench imports only modules to its left (or parts of its own package).
 ORDER = (
-    *("files", "cores", "system", "energy", "population", "scoring", "ceilings", "envs", "tasks"),
-    *("stable_baselines", "graph_bounds", "graphs", "solution", "export", "datasets"),
-    *("evaluation", "offline", "results", "submission", "leaderboard", "plotting", "cli"),
+    *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings"),
+    *("envs", "tasks", "stable_baselines", "graph_bounds", "graphs", "solution", "export"),
+    *("datasets", "evaluation", "offline", "results", "submission", "leaderboard", "plotting"),
+    "cli",
 )
-PUBLIC_MODULES = tuple(name for name in ORDER if name not in ("files", "graph_bounds"))
+PUBLIC_MODULES = tuple(name for name in ORDER if name not in ("files", "terminal", "graph_bounds"))
 
 
 def module_name(path: Path) -> str:
@@ -116,7 +117,7 @@ def public_names(module: str) -> set[str]:
 def is_public(name: str) -> bool:
     """Whether solvers may import it: the package, its front's names, and those of its modules.
 
-    What is inside a subpackage is its own affair, and so is `files`.
+    What is inside a subpackage is its own affair, and so are `files` and `terminal`.
     """
     match name.split("."):
         case ["rmdp_bench"]:

@@ -1,19 +1,21 @@
 """The command line, `rmdp-bench`.
 
 Exit codes: 0 done; 1 a solver failed, a verified dataset is not the repository's, or the reader of
-the output went away; 2 bad input, with one line on stderr and nothing written; 128 + the number of
-a signal that stopped it: 130 Ctrl-C (SIGINT), 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1 (on Linux).  A
-stopped `run` has saved a checkpoint, if its solver has any; other commands leave nothing half
-written.  With --json a command prints one JSON document on stdout; warnings and progress go to
-stderr.
+the output went away; 2 bad input, with one line on stderr (a terminal that is too narrow for it
+shows it in several) and nothing written; 128 + the number of a signal that stopped it: 130 Ctrl-C
+(SIGINT), 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1 (on Linux).  A stopped `run` has saved a checkpoint,
+if its solver has any; other commands leave nothing half written.  With --json a command prints one
+JSON document on stdout; warnings and progress go to stderr.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -26,10 +28,9 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="rmdp-bench",
-    help="A benchmark suite for represented Markov decision processes: many agents, few policies.",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 leaderboard = typer.Typer(help="Tables and page of submitted results.", rich_markup_mode=None)
 app.command("list")(listing.list_command)
@@ -48,6 +49,24 @@ datasets_app.command("verify")(datasets.verify_command)
 datasets_app.command("info")(datasets.info_command)
 app.add_typer(datasets_app, name="datasets")
 app.command("doctor")(listing.doctor_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rmdp-bench {importlib.metadata.version('rmdp_bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """A benchmark suite for represented Markov decision processes: many agents, few policies."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rmdp_bench.cli.counts import parse_count
 from rmdp_bench.cli.options import CoresOption
 from rmdp_bench.cli.output import JsonOption, number, print_json, print_table, warn
+from rmdp_bench.terminal import can_redraw, fit_terminal
 
 if TYPE_CHECKING:
     from rmdp_bench.datasets import DatasetEntry, Verification
@@ -30,7 +32,12 @@ def build_command(
         bool, typer.Option("--force", help="Build again what is there already.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(help="Processes, one dataset each; default: the cores.")
+        int | None,
+        typer.Option(
+            parser=parse_count,
+            metavar="N",
+            help="Processes, one dataset each; default: the cores.",
+        ),
     ] = None,
     cores: CoresOption = None,
     as_json: JsonOption = False,
@@ -139,8 +146,13 @@ def info_command(
     columns.append("built")
     for row, row_cells in zip(rows, cells, strict=True):
         row_cells.append("yes" if row["installed"] else "no")
-    note = "Returns are undiscounted; of velocity datasets, percent of a perfect episode."
-    print_table("Datasets", columns, cells, note=note, optional=["least", "most"])
+    notes = {
+        "return ± sd": (
+            "Returns are undiscounted; of velocity datasets, percent of a perfect episode."
+        )
+    }
+    optional = ["least", "most", "steps per episode", "steps", "episodes", "built"]
+    print_table("Datasets", columns, cells, optional=optional, notes=notes)
 
 
 def _entries(ids: Sequence[str]) -> list[DatasetEntry]:
@@ -170,14 +182,21 @@ def _facts(entry: DatasetEntry) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar for each dataset on stderr if it is a terminal, else a line when one is collected."""
-    if not sys.stderr.isatty():
+    """A bar for each dataset on stderr where it can move, else a line when one is collected."""
+    if not can_redraw(sys.stderr):
         yield _print_collected
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.table import Column
 
-    with Progress(console=Console(stderr=True)) as progress:
+    with Progress(
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4)),
+        BarColumn(bar_width=None),
+        console=Console(stderr=True),
+        expand=True,
+    ) as progress:
         bars: dict[str, Any] = {}
 
         def report(dataset_id: str, share: float) -> None:
@@ -190,7 +209,7 @@ def _progress() -> Iterator[Callable[[str, float], None]]:
 
 def _print_collected(dataset_id: str, share: float) -> None:
     if share == 1.0:
-        print(f"{dataset_id}: collected", file=sys.stderr, flush=True)
+        print(fit_terminal(f"{dataset_id}: collected", sys.stderr), file=sys.stderr, flush=True)
 
 
 def _describe(deviation: Deviation, unit: str = "") -> str:

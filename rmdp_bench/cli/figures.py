@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,20 +36,39 @@ GRID_ENVIRONMENT = "rmdp/ResourceGathering-n25-v0"
 _TARGET = "target speed (m/s)"
 
 
-def draw_figures(results: Mapping[Path, Result], out: Path) -> tuple[list[Path], list[str]]:
+@dataclass(frozen=True)
+class _Figures:
+    """Where figures go, in which formats, and whose colours they share."""
+
+    folder: Path
+    formats: Sequence[str]
+    order: Sequence[str] = ()
+
+    def draw(
+        self, plot: Callable[..., Path], name: str, *data: Any, **options: Any
+    ) -> Iterator[Path]:
+        """Draw one figure in each format."""
+        for suffix in self.formats:
+            yield plot(*data, self.folder / f"{name}.{suffix}", **options)
+
+
+def draw_figures(
+    results: Mapping[Path, Result], out: Path, formats: Sequence[str] = ("png",)
+) -> tuple[list[Path], list[str]]:
     """Draw all figures that the runs have data for; nothing is written unless all can be drawn.
 
-    welfare-ENV.png          welfare against k, for every environment
-    curves-TASK.png          welfare during training
-    preferences-TASK.png     who is served by whom, one panel per solver (its lowest seed)
-    agents-TASK.png          velocity: what each agent receives, the same panels, and the ceiling
-    paths-TASK-SOLVER.png    tours through Resource Gathering, played again (the lowest seed)
-    returns-TASK.png         offline: the return of each scored agent
-    factors-TASK-SOLVER.png  offline: what was learned about the agents (the lowest seed)
+    welfare-ENV           welfare against k, for every environment
+    curves-TASK           welfare during training
+    preferences-TASK      who is served by whom, one panel per solver (its lowest seed)
+    agents-TASK           velocity: what each agent receives, the same panels, and the ceiling
+    paths-TASK-SOLVER     tours through Resource Gathering, played again (the lowest seed)
+    returns-TASK          offline: the return of each scored agent
+    factors-TASK-SOLVER   offline: what was learned about the agents (the lowest seed)
 
     Args:
         results: run directory -> record.
         out: folder of the figures; it is created.
+        formats: suffixes of the files, "png", "svg" or "pdf": each figure has a file for each.
 
     Returns:
         The paths of the figures, and what could not be drawn.
@@ -60,32 +80,38 @@ def draw_figures(results: Mapping[Path, Result], out: Path) -> tuple[list[Path],
     for (task_id, solver, settings), members in group_results(results).items():
         name = f"{solver} {settings}" if settings else solver
         tasks.setdefault(task_id, {})[name] = members
+    order = list(dict.fromkeys(name for groups in tasks.values() for name in groups))
     missing: list[str] = []
     offline = {name: tasks.pop(name) for name in list(tasks) if get_task(name).track == "offline"}
     with _whole_figures(out) as folder:
-        drawn = list(_draw_budgets(tasks, folder))
+        figures = _Figures(folder, formats, order)
+        drawn = list(_draw_budgets(tasks, figures))
         for task_id, groups in offline.items():
-            drawn += _draw_offline(get_task(task_id), groups, folder)
+            drawn += _draw_offline(get_task(task_id), groups, figures)
         for task_id, groups in tasks.items():
             task = get_task(task_id)
-            drawn += _draw_curves(task, groups, folder, missing.append)
-            drawn += _draw_assignments(task, groups, folder, missing.append)
+            drawn += _draw_curves(task, groups, figures, missing.append)
+            drawn += _draw_assignments(task, groups, figures, missing.append)
     return [out / path.name for path in drawn], missing
 
 
-def draw_datasets(entries: Sequence[DatasetEntry], out: Path) -> list[Path]:
-    """Draw dataset-ID.png for each; nothing is written unless all can be drawn.
+def draw_datasets(
+    entries: Sequence[DatasetEntry], out: Path, formats: Sequence[str] = ("png",)
+) -> list[Path]:
+    """Draw dataset-ID for each; nothing is written unless all can be drawn.
 
     Args:
         entries: built datasets.
         out: folder of the figures; it is created.
+        formats: suffixes of the files.
 
     Raises:
         FileNotFoundError: one is not built.
         ValueError: its files are damaged.
     """
     with _whole_figures(out) as folder:
-        drawn = [_draw_dataset(entry, folder) for entry in entries]
+        figures = _Figures(folder, formats)
+        drawn = [path for entry in entries for path in _draw_dataset(entry, figures)]
     return [out / path.name for path in drawn]
 
 
@@ -101,7 +127,7 @@ def _whole_figures(out: Path) -> Iterator[Path]:
             write_bytes(out / path.name, path.read_bytes())
 
 
-def _draw_dataset(entry: DatasetEntry, folder: Path) -> Path:
+def _draw_dataset(entry: DatasetEntry, figures: _Figures) -> Iterator[Path]:
     """Agents by their hidden parameters, or by their targets."""
     check_installed(entry.id)
     episodes = read_episodes(entry.id, dataset_path(entry.id))
@@ -116,18 +142,19 @@ def _draw_dataset(entry: DatasetEntry, folder: Path) -> Path:
         returns = population.rewards(outcomes).sum(axis=0) / len(episodes)
         parameters = {_TARGET: population.preferences[:, 0]}
         policies = np.full(population.n_agents, UNIFORM)
-    return plotting.plot_dataset(
+    return figures.draw(
+        plotting.plot_dataset,
+        f"dataset-{entry.id.replace('/', '-')}",
         np.concatenate([episode.observations for episode in episodes]).astype(np.float64),
         np.array([float(episode.n_steps) for episode in episodes]),
         parameters,
         returns,
         policies,
-        folder / f"dataset-{entry.id.replace('/', '-')}.png",
         title=entry.id,
     )
 
 
-def _draw_budgets(tasks: Mapping[str, Groups], out: Path) -> Iterator[Path]:
+def _draw_budgets(tasks: Mapping[str, Groups], figures: _Figures) -> Iterator[Path]:
     """Figures 2 and 3: one per environment."""
     by_environment: dict[str, dict[str, dict[int, list[float]]]] = {}
     ceilings: dict[str, dict[int, float]] = {}
@@ -141,9 +168,12 @@ def _draw_budgets(tasks: Mapping[str, Groups], out: Path) -> Iterator[Path]:
             welfare = [result.social_welfare for result in members.values()]
             rows.setdefault(name, {})[k] = welfare
     for env_id, rows in by_environment.items():
-        path = out / f"welfare-{env_id.replace('/', '-')}.png"
-        yield plotting.plot_welfare_by_budget(
-            rows, ceilings.get(env_id, {}), path, title=f"Social welfare against k, {env_id}"
+        yield from figures.draw(
+            plotting.plot_welfare_by_budget,
+            f"welfare-{env_id.replace('/', '-')}",
+            *(rows, ceilings.get(env_id, {})),
+            title=f"Social welfare against k, {env_id}",
+            order=figures.order,
         )
 
 
@@ -158,7 +188,7 @@ def _label_parameters(
     }
 
 
-def _draw_offline(task: Task, groups: Groups, out: Path) -> Iterator[Path]:
+def _draw_offline(task: Task, groups: Groups, figures: _Figures) -> Iterator[Path]:
     """Returns of the scored agents, and the factors of the solvers that have them."""
     population = cast(DynamicsPopulation, get_population(task.env_id))
     agents = task.eval_agents or ()
@@ -170,19 +200,25 @@ def _draw_offline(task: Task, groups: Groups, out: Path) -> Iterator[Path]:
         name: [result.agent_returns for result in members.values()]
         for name, members in groups.items()
     }
-    title = f"Return of each test agent ({', '.join(population.names)}), {task.id}"
-    path = out / f"returns-{task.id}.png"
-    yield plotting.plot_agent_returns(returns, labels, path, title=title.replace("_", " "))
+    names = ", ".join(name.replace("_", " ") for name in population.names)
+    yield from figures.draw(
+        plotting.plot_agent_returns,
+        f"returns-{task.id}",
+        *(returns, labels),
+        title=f"Return of each test agent ({names}), {task.id}",
+        order=figures.order,
+    )
     for name, members in groups.items():
         directory, result = min(members.items(), key=lambda item: item[1].seed)
         arrays = read_arrays(directory / (result.returns or ""), MAX_ARRAY_BYTES)
         if "factors" not in arrays:
             continue
         factors = arrays["factors"].astype(np.float64)
-        yield plotting.plot_factors(
+        yield from figures.draw(
+            plotting.plot_factors,
+            f"factors-{task.id}-{_file_name(name)}",
             factors,
             _label_parameters(population, range(len(factors))),
-            out / f"factors-{task.id}-{_file_name(name)}.png",
             title=f"Factors that {name}, seed {result.seed}, learned, {task.id}",
         )
 
@@ -192,7 +228,7 @@ def _file_name(name: str) -> str:
 
 
 def _draw_curves(
-    task: Task, groups: Groups, out: Path, warn: Callable[[str], None]
+    task: Task, groups: Groups, figures: _Figures, warn: Callable[[str], None]
 ) -> Iterator[Path]:
     curves: dict[str, list[tuple[Any, Any]]] = {}
     for name, members in groups.items():
@@ -203,15 +239,22 @@ def _draw_curves(
             curve = read_curve(directory / result.curve)
             curves.setdefault(name, []).append((curve["transitions"], curve["social_welfare"]))
     if curves:
-        path = out / f"curves-{task.id}.png"
-        title = f"Social welfare during training, {task.id}"
-        yield plotting.plot_learning_curves(curves, task.ceiling, path, title=title)
+        yield from figures.draw(
+            plotting.plot_learning_curves,
+            f"curves-{task.id}",
+            *(curves, task.ceiling),
+            title=f"Social welfare during training, {task.id}",
+            order=figures.order,
+        )
 
 
 def _draw_assignments(
-    task: Task, groups: Groups, out: Path, warn: Callable[[str], None]
+    task: Task, groups: Groups, figures: _Figures, warn: Callable[[str], None]
 ) -> Iterator[Path]:
-    """Figures 1, 4 and 5, from the lowest seed: the best one would flatter."""
+    """Figures 1, 4 and 5, from the lowest seed: the best one would flatter.
+
+    Representatives are numbered and coloured in the order of what they serve.
+    """
     served: dict[str, tuple[NDArray[np.float64], list[float]]] = {}
     seeds = set()
     for name, members in groups.items():
@@ -222,29 +265,40 @@ def _draw_assignments(
         directory, result = min(saved.items(), key=lambda item: item[1].seed)
         solution = load_solution(directory / "solution")
         label = f"{name}, seed {result.seed}"
-        served[label] = solution.assignment, result.agent_returns
+        columns = plotting.order_representatives(
+            task.population, solution.assignment, result.agent_returns
+        ).tolist()
+        assignment = solution.assignment[:, columns]
+        served[label] = assignment, result.agent_returns
         seeds.add(result.seed)
         if task.env_id == GRID_ENVIRONMENT:
-            yield plotting.plot_paths(
-                replay(task, solution),
-                solution.assignment,
-                out / f"paths-{task.id}-{_file_name(name)}.png",
+            paths = replay(task, solution)
+            yield from figures.draw(
+                plotting.plot_paths,
+                f"paths-{task.id}-{_file_name(name)}",
+                [paths[column] for column in columns],
+                assignment,
                 title=f"{label} on {task.id}: {result.social_welfare:.1f} %",
+                policies=columns,
             )
     if served:
         assignments = {label: assignment for label, (assignment, _) in served.items()}
-        path = out / f"preferences-{task.id}.png"
         names = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
         title = f"Agents by representative, {task.id}, {names}"
-        yield plotting.plot_preferences(
-            task.population, assignments, path, title=title, target_label=_TARGET
+        yield from figures.draw(
+            plotting.plot_preferences,
+            f"preferences-{task.id}",
+            *(task.population, assignments),
+            title=title,
+            target_label=_TARGET,
         )
         if isinstance(task.population, TargetPopulation):
-            yield plotting.plot_returns_by_target(
+            yield from figures.draw(
+                plotting.plot_returns_by_target,
+                f"agents-{task.id}",
                 task.population,
                 served,
                 constant_speed_optimum(task.population, task.n_representatives),
-                out / f"agents-{task.id}.png",
                 title=f"What each agent receives, {task.id}, {names}",
                 target_label=_TARGET,
             )

@@ -57,16 +57,19 @@ def list_command(
             ]
             for row in rows
         ]
-        note = (
-            "The ceiling is the greatest social welfare possible, in percent. Offline tasks have "
-            "data in place of transitions."
-        )
-        print_table("Tasks", columns, cells, n_left=2, note=note)
+        notes = {
+            "ceiling": "The ceiling is the greatest social welfare possible, in percent.",
+            "transitions per policy": "Offline tasks have data in place of transitions.",
+        }
+        optional = ["track", "transitions per policy", "agents", "k", "ceiling"]
+        print_table("Tasks", columns, cells, n_left=2, optional=optional, notes=notes)
     else:
         columns = list(rows[0])
         cells = [["–" if row[name] is None else str(row[name]) for name in columns] for row in rows]
         names = [name.replace("_", " ") for name in columns]
-        print_table(what.value.capitalize(), names, cells, n_left=1 if what is Kind.envs else 3)
+        n_left = 1 if what is Kind.envs else 3
+        optional = ["max episode steps", "env id"]
+        print_table(what.value.capitalize(), names, cells, n_left=n_left, optional=optional)
 
 
 def _list_settings(solver: str, as_json: bool) -> None:
@@ -84,8 +87,12 @@ def _list_settings(solver: str, as_json: bool) -> None:
         for row in rows
     ]
     columns = ["setting", "type", "default", "description"]
-    note = "A task may have defaults of its own. Change a setting with run --set NAME=VALUE."
-    print_table(f"Settings of {solver}", columns, cells, n_left=4, optional=["type"], note=note)
+    notes = {
+        "change": "Change a setting with run --set NAME=VALUE.",
+        "default": "A task may have defaults of its own.",
+    }
+    title = f"Settings of {solver}"
+    print_table(title, columns, cells, n_left=4, optional=["type"], notes=notes)
 
 
 def _settings(solver: str) -> list[dict[str, Any]] | None:
@@ -124,7 +131,8 @@ def doctor_command(as_json: JsonOption = False) -> None:
         [check["name"], "yes" if check["found"] else "no", check["needed_for"], check["hint"] or ""]
         for check in checks
     ]
-    print_table("Optional parts", ["part", "found", "needed for", "what to do"], cells, n_left=4)
+    columns = ["part", "found", "needed for", "what to do"]
+    print_table("Optional parts", columns, cells, n_left=4, optional=["needed for"])
 
 
 def _layer_checks() -> list[dict[str, Any]]:

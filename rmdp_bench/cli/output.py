@@ -4,16 +4,47 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Any
+from itertools import groupby, zip_longest
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from rmdp_bench.terminal import fit_terminal, terminal_width
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+ExplainOption = Annotated[
+    bool, typer.Option("--explain", help="Say below the tables what all columns mean.")
+]
 
 PLAIN_WIDTH = 240
-"""Columns where stdout is not a terminal, so that no cell is cut."""
+"""Columns where stdout is not a terminal."""
+FOOTNOTE_LINES = 3
+"""What a table may have below it at most, unless the user asks for all."""
+NAMED_COLUMNS = 3
+"""How many of the columns left out are named."""
+READABLE_WIDTH = 16
+"""A column of words that does not fit whole is wrapped to no less."""
+GAP = 2
+"""Columns of the terminal between those of a table."""
+
+
+class _Layout(NamedTuple):
+    """What a width has room for.
+
+    Attributes:
+        widths: place of each column that is shown -> its width.
+        hidden: names of the columns that are left out.
+        headings: whether the first column's texts stand in lines of their own, above the rest.
+    """
+
+    widths: dict[int, int]
+    hidden: list[str]
+    headings: bool
 
 
 def print_json(document: Any) -> None:
@@ -29,57 +60,172 @@ def print_table(
     n_left: int = 1,
     optional: Sequence[str] = (),
     highlight: Sequence[int] = (),
-    note: str = "",
+    notes: Mapping[str, str] | None = None,
+    more: str = "",
+    explain: bool = False,
 ) -> None:
-    """Print a table.
+    """Print a table that fits the terminal, however narrow it is.
+
+    Columns are left out before a number or a name is broken.  If those that have to stay are still
+    too wide, the first column's texts become lines of their own above the rest.  Words wrap.
 
     Args:
         title: headline.
         columns: their names.
         rows: one text per column.
-        n_left: how many columns are aligned to the left; the rest are numbers.
-        optional: columns that a narrow terminal does without, the first ones first.
+        n_left: how many columns are words, aligned to the left; the rest are numbers.
+        optional: columns that a narrow terminal does without, the first ones first; names that the
+            table does not have mean nothing.
         highlight: rows to print in bold.
-        note: a line below.
+        notes: sentences below, the most important first: column that it is about, or any other
+            key -> sentence. At most three lines are printed, and nothing about columns left out.
+        more: said where notes are left out for want of lines.
+        explain: print all notes.
     """
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
-    width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    console = Console(width=width, markup=False, highlight=False)
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    shown, hidden = _fitting(columns, rows, optional, console.width)
+    width = terminal_width(sys.stdout) or PLAIN_WIDTH
+    # Rich takes 80 columns for granted on a dumb terminal unless it is told the height too.
+    console = Console(width=width, height=25, markup=False, highlight=False, emoji=False)
+    layout = _lay_out(columns, rows, n_left, optional, width)
+    console.print(title, style="bold")
+    _print_rows(console, columns, rows, n_left, layout, highlight)
+    for line in _footnotes(console, layout.hidden, notes or {}, more, explain):
+        console.print(line, style="dim")
+    console.print()
+
+
+def _lay_out(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    n_left: int,
+    optional: Sequence[str],
+    width: int,
+) -> _Layout:
+    """Leave out as few columns as possible, and none that is not optional."""
+    whole, least = _column_widths(columns, rows, n_left)
+    droppable = [columns.index(name) for name in optional if name in columns]
+    # A table of one column has nothing to stand below headings.
+    for headings in (False, True) if len(columns) > 1 else (False,):
+        for n_hidden in range(len(droppable) + 1):
+            hidden = droppable[:n_hidden]
+            shown = [p for p in range(headings, len(columns)) if p not in hidden]
+            room = width - GAP * (len(shown) - 1 + headings) - sum(least[p] for p in shown)
+            names = [columns[place] for place in hidden]
+            layout = _Layout(_share(whole, least, shown, room), names, headings)
+            if shown and room >= 0:
+                return layout
+    return layout
+
+
+def _column_widths(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], n_left: int
+) -> tuple[list[int], list[int]]:
+    """For each column the width that shows it unbroken, and the least that breaks no word.
+
+    Of a column of numbers only the name may be broken, between words.
+    """
+    from rich.cells import cell_len
+
+    whole, least = [], []
+    for place, name in enumerate(columns):
+        cells = [row[place] for row in rows]
+        whole.append(max(map(cell_len, [name, *cells])))
+        rigid = [*name.split(), *(part for text in cells for part in text.split())]
+        if place >= n_left:
+            rigid = [*name.split(), *cells]
+        needed = max(map(cell_len, rigid), default=0)
+        if place < n_left:
+            needed = max(needed, min(READABLE_WIDTH, whole[place]))
+        least.append(needed)
+    return whole, least
+
+
+def _share(
+    whole: Sequence[int], least: Sequence[int], shown: Sequence[int], room: int
+) -> dict[int, int]:
+    """Widths of the columns that are shown, which have `room` more than they need, or less."""
+    widths = {}
     for place in shown:
-        justify: Any = "left" if place < n_left else "right"
-        table.add_column(columns[place], justify=justify, overflow="fold")
-    for number_of_row, row in enumerate(rows):
-        style = "bold" if number_of_row in highlight else None
-        table.add_row(*(row[place] for place in shown), style=style)
-    console.print(table)
-    if hidden:
-        console.print(
-            f"Not shown, for want of width (see --json): {', '.join(hidden)}.", style="dim"
-        )
-    if note:
-        console.print(note, style="dim")
+        more = min(max(0, room), whole[place] - least[place])
+        widths[place] = least[place] + more
+        room -= more
+    while room < 0 and max(widths.values()) > 1:  # names longer than the terminal is wide
+        widths[max(widths, key=lambda place: widths[place])] -= 1
+        room += 1
+    return widths
 
 
-def _fitting(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str], width: int
-) -> tuple[list[int], list[str]]:
-    """Places of the columns that fit, and the names of those left out."""
-    widths = {
-        place: max(len(name), *(len(row[place]) for row in rows)) + 3 if rows else len(name)
-        for place, name in enumerate(columns)
-    }
-    hidden = []
-    for name in optional:
-        if sum(widths.values()) <= width:
-            break
-        del widths[columns.index(name)]
-        hidden.append(name)
-    return list(widths), hidden
+def _print_rows(
+    console: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    n_left: int,
+    layout: _Layout,
+    highlight: Sequence[int],
+) -> None:
+    indent = " " * GAP * layout.headings
+
+    def print_row(cells: Sequence[str], style: str | None) -> None:
+        for line in _wrap_row(console, cells, layout.widths, n_left):
+            console.print(f"{indent}{line}".rstrip(), style=style, soft_wrap=True)
+
+    if any(columns[place] for place in layout.widths):
+        print_row(columns, "bold")
+        total = sum(layout.widths.values()) + GAP * (len(layout.widths) - 1)
+        rule = "─" if console.encoding.startswith("utf") else "-"
+        console.print(indent + rule * total, soft_wrap=True)
+    for heading, group in groupby(enumerate(rows), lambda row: row[1][0]):
+        if layout.headings:
+            console.print(heading)
+        for number_of_row, row in group:
+            print_row(row, "bold" if number_of_row in highlight else None)
+
+
+def _wrap_row(
+    console: Console, cells: Sequence[str], widths: Mapping[int, int], n_left: int
+) -> list[str]:
+    """The lines of a row; a text that is wider than its column is broken between words."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    wrapped = [
+        [line.plain.rstrip() for line in Text(cells[place]).wrap(console, width)]
+        for place, width in widths.items()
+    ]
+    lines = []
+    for parts in zip_longest(*wrapped, fillvalue=""):
+        padded = []
+        for (place, width), text in zip(widths.items(), parts, strict=True):
+            space = " " * (width - cell_len(text))
+            padded.append(text + space if place < n_left else space + text)
+        lines.append((" " * GAP).join(padded))
+    return lines
+
+
+def _footnotes(
+    console: Console, hidden: Sequence[str], notes: Mapping[str, str], more: str, explain: bool
+) -> list[str]:
+    """Paragraphs: one for each note, or one of what fits in the lines there are."""
+    names = hidden if explain else hidden[-NAMED_COLUMNS:]
+    n_more = len(hidden) - len(names)
+    rest = f" and {n_more} more" if n_more else ""
+    missing = [f"Too narrow for {', '.join(names)}{rest}."] if hidden else []
+    if explain:
+        return [*missing, *notes.values()]
+    wanted = missing + [text for column, text in notes.items() if column not in hidden]
+    kept: list[str] = []
+    for sentence in wanted:
+        if _fits(console, [*kept, sentence, more]):
+            kept.append(sentence)
+    text = " ".join(wanted if _fits(console, wanted) else [*kept, more])
+    return [text] if text else []
+
+
+def _fits(console: Console, sentences: Sequence[str]) -> bool:
+    from rich.text import Text
+
+    return len(Text(" ".join(sentences)).wrap(console, console.width)) <= FOOTNOTE_LINES
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -89,7 +235,7 @@ def number(value: float | None, digits: int = 1) -> str:
 
 def warn(message: str) -> None:
     """Print a warning on stderr."""
-    print(f"rmdp-bench: warning: {message}", file=sys.stderr)
+    print(fit_terminal(f"rmdp-bench: warning: {message}", sys.stderr), file=sys.stderr)
 
 
 def print_stopped(name: str) -> None:
@@ -100,7 +246,10 @@ def print_stopped(name: str) -> None:
 
 
 def print_error(message: str) -> None:
-    """Print an error on stderr, in one line whatever it holds; nothing in it steers a terminal."""
+    """Print an error on stderr; nothing in it steers a terminal.
+
+    It is one line whatever it holds, but for a terminal that is too narrow.
+    """
     line = " ".join(message.split())
     shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
-    print(f"rmdp-bench: error: {shown}", file=sys.stderr)
+    print(fit_terminal(f"rmdp-bench: error: {shown}", sys.stderr), file=sys.stderr)

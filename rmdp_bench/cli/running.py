@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from rmdp_bench.cli.counts import parse_count
 from rmdp_bench.cli.options import CoresOption
 from rmdp_bench.cli.output import (
     JsonOption,
@@ -30,10 +31,20 @@ def run_command(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
     transitions: Annotated[
-        int | None, typer.Option(help="Budget per policy instead of the task's.")
+        int | None,
+        typer.Option(
+            parser=parse_count,
+            metavar="N",
+            help="Budget per policy instead of the task's: 1e6, 2M.",
+        ),
     ] = None,
     episodes: Annotated[
-        int | None, typer.Option(help="Episodes that score each policy instead of the task's.")
+        int | None,
+        typer.Option(
+            parser=parse_count,
+            metavar="N",
+            help="Episodes that score each policy instead of the task's.",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
@@ -88,7 +99,8 @@ def run_command(
     from rmdp_bench.cli.scoring import print_summaries
     from rmdp_bench.results.summary import summarise
 
-    print_summaries(summarise({request.directory(result.seed): result for result in results}))
+    summaries = summarise({request.directory(result.seed): result for result in results})
+    print_summaries(summaries, more="`rmdp-bench score --explain` says more.")
 
 
 def evaluate_command(
@@ -96,7 +108,10 @@ def evaluate_command(
         Path, typer.Argument(metavar="RUN_DIR", help="OUT/TASK/SOLVER/seed-S of a finished run.")
     ],
     episodes: Annotated[
-        int | None, typer.Option(help="Episodes per policy instead of the task's.")
+        int | None,
+        typer.Option(
+            parser=parse_count, metavar="N", help="Episodes per policy instead of the task's."
+        ),
     ] = None,
     seed: Annotated[
         int, typer.Option(help="First evaluation seed, counted from 2**31; 0 is the official one.")

@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rmdp_bench.cli.output import JsonOption, number, print_json, print_table, warn
+from rmdp_bench.cli.output import (
+    ExplainOption,
+    JsonOption,
+    number,
+    print_json,
+    print_table,
+    warn,
+)
 from rmdp_bench.tasks import get_task
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
     from rmdp_bench.results.summary import Summary
 
+
+class Format(StrEnum):
+    """Of a figure's file."""
+
+    png = "png"
+    svg = "svg"
+    pdf = "pdf"
+
+
 Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any depth.")]
 
 _OPTIONAL = (
-    *("Nash", "Gini", "10th pct.", "scoring s", "IQM [95 %]", "regret"),
-    *("transitions", "worst agent", "extrapolating", "unseen", "RMSE", "seeds", "mean R2"),
+    *("transitions/s", "Nash", "Gini", "10th pct.", "scoring s", "mean R2", "median R2"),
+    *("IQM [95 %]", "regret", "transitions", "used", "worst agent", "extrapolating", "unseen"),
+    *("RMSE", "return", "seeds", "reassigned", "mark", "from", "of ceiling"),
 )
+"""Columns of quality in the order in which narrower terminals do without them."""
+_MORE = "--explain says more."
+_OPTIONAL_COSTS = ("Wh/seed", "peak MiB", "device", "hours/seed", "from", "training h")
 
 
-def score_command(runs: Runs, as_json: JsonOption = False) -> None:
+def score_command(runs: Runs, explain: ExplainOption = False, as_json: JsonOption = False) -> None:
     """Print a table over seeds of all results in some folders."""
     from rmdp_bench.results import find_results
     from rmdp_bench.results.summary import summarise
@@ -32,7 +53,7 @@ def score_command(runs: Runs, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([summary.to_dict() for summary in summaries])
     else:
-        print_summaries(summaries)
+        print_summaries(summaries, explain=explain)
 
 
 def plot_command(
@@ -41,6 +62,10 @@ def plot_command(
         typer.Argument(help="Folders with runs; ids of built datasets."),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the figures.")],
+    formats: Annotated[
+        list[Format] | None,
+        typer.Option("--format", help="Of the files, png if not given; once for each."),
+    ] = None,
 ) -> None:
     """Draw the figures of the paper for runs, and what is in datasets."""
     from rmdp_bench.cli.figures import draw_datasets, draw_figures
@@ -52,8 +77,9 @@ def plot_command(
     entries = [entry for entry in DATASETS if entry.id in map(str, runs)]
     folders = [path for path in runs if str(path) not in {entry.id for entry in entries}]
     results = find_results(folders) if folders else {}
-    figures, missing = draw_figures(results, out)
-    paths = [*draw_datasets(entries, out), *figures]
+    suffixes = list(dict.fromkeys(chosen.value for chosen in formats or [Format.png]))
+    figures, missing = draw_figures(results, out, suffixes)
+    paths = [*draw_datasets(entries, out, suffixes), *figures]
     for message in missing:
         warn(message)
     for path in paths:
@@ -68,6 +94,7 @@ def show_command(
     root: Annotated[Path, typer.Option(help="Folder that has submissions/.")] = Path(
         "leaderboards"
     ),
+    explain: ExplainOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print quality and cost of the submissions, with the exact ceiling as a row of its own."""
@@ -86,16 +113,20 @@ def show_command(
         }
         print_json({"tasks": [table.to_dict() for table in tables], "costs": costs})
         return
+    last = {table.task.track: table for table in tables}
     for table in tables:
-        _print_quality(table)
+        with_notes = table is last[table.task.track]
+        _print_quality(table, with_notes=with_notes, explain=explain)
     for name in classes:
         _print_costs(name, tables)
     if not tables:
         warn("the leaderboard has no rows; add your own with --runs DIR")
 
 
-def print_summaries(summaries: Sequence[Summary]) -> None:
-    """One table per task."""
+def print_summaries(
+    summaries: Sequence[Summary], *, explain: bool = False, more: str = _MORE
+) -> None:
+    """One table per task; what columns mean stands below the last."""
     from rmdp_bench.leaderboard.columns import NOTES, SCORES, row_name, score_cells
 
     for task in dict.fromkeys(summary.task for summary in summaries):
@@ -115,12 +146,14 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
         ]
         if track == "offline":
             columns, rows = columns[:2] + columns[4:-1], [row[:2] + row[4:-1] for row in rows]
-        note = _revisions(own)
-        note += NOTES[track] if task == summaries[-1].task else ""
-        print_table(task, columns, rows, optional=("transitions/s", *_OPTIONAL), note=note)
+        is_last = task == summaries[-1].task
+        notes = _revisions(own) | (NOTES[track] if is_last else {})
+        print_table(
+            *(task, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
+        )
 
 
-def _print_quality(table: Table) -> None:
+def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
     from rmdp_bench.leaderboard.columns import NOTES, SCORES, row_name, score_cells
 
     rows: list[list[str]] = []
@@ -144,7 +177,10 @@ def _print_quality(table: Table) -> None:
         n_left=3,
         optional=_OPTIONAL,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
-        note=_revisions([entry.summary for entry in table.entries]) + NOTES[table.task.track],
+        notes=_revisions([entry.summary for entry in table.entries])
+        | (NOTES[table.task.track] if with_notes else {}),
+        more=_MORE,
+        explain=explain,
     )
 
 
@@ -165,23 +201,21 @@ def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
     if rows:
         columns = ["task", "solver", "from", "device", *COSTS]
         bold = [place for place, entry in enumerate(entries) if entry.is_new]
-        optional = ("Wh/seed", "peak MiB", "device")
         title = f"Cost on {device_class}"
-        print_table(title, columns, rows, n_left=4, optional=optional, highlight=bold)
+        print_table(title, columns, rows, n_left=4, optional=_OPTIONAL_COSTS, highlight=bold)
 
 
-def _revisions(summaries: Sequence[Summary]) -> str:
-    """A line for every row whose seeds come from different revisions of the code."""
+def _revisions(summaries: Sequence[Summary]) -> dict[str, str]:
+    """A sentence for every row whose seeds come from different revisions of the code."""
     from rmdp_bench.leaderboard.columns import row_name
 
-    lines = []
+    notes = {}
     for summary in summaries:
         if len(summary.git_revisions) > 1:
-            names = [_short(revision) for revision in summary.git_revisions]
-            lines.append(
-                f"{row_name(summary)}: seeds of different revisions, {', '.join(names)}.\n"
-            )
-    return "".join(lines)
+            names = ", ".join(_short(revision) for revision in summary.git_revisions)
+            row = row_name(summary)
+            notes[f"revisions of {row}"] = f"{row}: seeds of different revisions, {names}."
+    return notes
 
 
 def _short(revision: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rmdp_bench.cli.output import JsonOption, number, print_json, print_table
+from rmdp_bench.cli.counts import parse_count
+from rmdp_bench.cli.output import ExplainOption, JsonOption, number, print_json, print_table
+from rmdp_bench.terminal import fit_terminal
 
 if TYPE_CHECKING:
     from rmdp_bench.submission import RowFinding, Submission
@@ -32,7 +35,11 @@ def submit_command(
     licence: Annotated[str | None, typer.Option(help="SPDX identifier, such as MIT.")] = None,
     online_evaluations: Annotated[
         int | None,
-        typer.Option(help="How often policies were tried in the environment to choose something."),
+        typer.Option(
+            parser=parse_count,
+            metavar="N",
+            help="How often policies were tried in the environment to choose something.",
+        ),
     ] = None,
     replace: Annotated[
         bool, typer.Option(help="Make an existing submission anew, keep what is not given.")
@@ -52,7 +59,8 @@ def submit_command(
         "n_online_evaluations": online_evaluations,
     }
     folder = pack(runs, name, out, about, replace=replace)
-    print(f"{folder} is packed and passes the quick check; next: rmdp-bench verify {folder} --full")
+    command = f"rmdp-bench verify {shlex.quote(str(folder))} --full"
+    print(f"{folder} is packed and passes the quick check; next: {command}")
 
 
 def verify_command(
@@ -74,7 +82,12 @@ def verify_command(
         Path | None, typer.Option(help="File with the secret of an open round.")
     ] = None,
     memory: Annotated[
-        int, typer.Option(help="MiB that a process that reads or plays its files may use.")
+        int,
+        typer.Option(
+            parser=parse_count,
+            metavar="N",
+            help="MiB that a process that reads or plays its files may use.",
+        ),
     ] = 4096,
     cpu_seconds: Annotated[
         float, typer.Option(help="Processor time for the whole submission.")
@@ -83,6 +96,7 @@ def verify_command(
     start_seconds: Annotated[
         float, typer.Option(help="Processor time of that for a seed, beside 1 ms per step.")
     ] = 60.0,
+    explain: ExplainOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a submission; with --full, play its policies on held-out episodes and compare."""
@@ -127,16 +141,20 @@ def verify_command(
         name = checked.submission.name
         print_json({"name": name, "full": full, "rows": rows, "missing_layers": layers})
     else:
-        _print_findings(checked.submission, findings, full, describe_layers())
+        _print_findings(checked.submission, findings, full, describe_layers(), explain)
 
 
 def _progress(line: str) -> None:
     if sys.stderr.isatty():
-        print(line, file=sys.stderr)
+        print(fit_terminal(line, sys.stderr), file=sys.stderr)
 
 
 def _print_findings(
-    submission: Submission, findings: Sequence[RowFinding], full: bool, layers: Sequence[Layer]
+    submission: Submission,
+    findings: Sequence[RowFinding],
+    full: bool,
+    layers: Sequence[Layer],
+    explain: bool,
 ) -> None:
     columns = ["task", "solver", "seeds", "claimed", "measured", "intervals", "status"]
     rows = [
@@ -151,17 +169,30 @@ def _print_findings(
         ]
         for row, finding in zip(submission.rows, findings, strict=True)
     ]
-    note = (
+    passed = (
         "All checks pass." if full else "The quick check passes; --full plays the policies again."
     )
-    note += " Means over seeds, percent."
-    note += "\nIts files were read behind: "
-    note += ", ".join(layer.name for layer in layers if layer.missing is None)
+    active = ", ".join(layer.name for layer in layers if layer.missing is None)
+    notes = {
+        "passed": f"{passed} Its files were read behind: {active}.",
+        "claimed": "Means over seeds, percent.",
+    }
     for layer in layers:
         if layer.missing is not None:
-            note += f"\nmissing: {layer.name}, which holds {layer.holds} ({layer.missing})"
-    commands = [f"\nrecipe: {finding.command}" for finding in findings if finding.command]
-    print_table(submission.name, columns, rows, n_left=2, note=note + "".join(commands))
+            text = f"missing: {layer.name}, which holds {layer.holds} ({layer.missing})"
+            notes[layer.name] = text
+    commands = [finding.command for finding in findings if finding.command]
+    notes |= {command: f"recipe: {command}" for command in commands}
+    measured = any(finding.seeds for finding in findings)
+    optional = ["seeds", "intervals", "claimed", "status" if measured else "measured"]
+    print_table(
+        *(submission.name, columns, rows),
+        n_left=2,
+        optional=optional,
+        notes=notes,
+        more="--explain prints the recipes.",
+        explain=explain,
+    )
 
 
 def _mean(values: Sequence[float], sign: str = "") -> str:

@@ -24,21 +24,33 @@ _IQM = (
     "four."
 )
 NOTES = {
-    "online": (
-        "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
-        "error, as trained: under the solver's own assignment. reassigned: the same if each agent "
-        "had its best policy in the scoring episodes; regret: the difference. "
-        f"{_IQM} transitions: budget per policy; used: of it, by the solver's count."
-    ),
-    "offline": (
-        "normalised: return of the test agents, 0 for uniform actions and 100 for planning with "
-        f"the true dynamics, mean over agents, then over seeds, ± standard error. {_IQM} unseen, "
-        "extrapolating: the same for agents who are not in the data. return: mean over the test "
-        "agents, in units of the reward. RMSE, R2: of 50 steps predicted open-loop, over the test "
-        "trajectories; a mean R2 far below the median is that of a few which diverge."
-    ),
+    "online": {
+        "welfare": (
+            "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
+            "error, as trained: under the solver's own assignment."
+        ),
+        "IQM [95 %]": _IQM,
+        "reassigned": (
+            "reassigned: the same if each agent had its best policy in the scoring episodes; "
+            "regret: the difference."
+        ),
+        "used": "transitions: budget per policy; used: of it, as counted.",
+    },
+    "offline": {
+        "normalised": (
+            "normalised: return of the test agents, 0 for uniform actions and 100 for planning "
+            "with the true dynamics, mean over agents, then over seeds, ± standard error."
+        ),
+        "IQM [95 %]": _IQM,
+        "unseen": "unseen, extrapolating: the same for agents who are not in the data.",
+        "return": "return: mean over the test agents, in units of the reward.",
+        "RMSE": (
+            "RMSE, R2: of 50 steps predicted open-loop, over the test trajectories; a mean R2 far "
+            "below the median is that of a few which diverge."
+        ),
+    },
 }
-"""Track -> what the columns mean."""
+"""Track -> what the columns mean: column -> a sentence or two, the most important first."""
 
 
 def number(value: float | None, digits: int = 1) -> str:

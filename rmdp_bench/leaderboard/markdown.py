@@ -40,7 +40,7 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
     for track, rows_of_track in (("online", "Online"), ("offline", "Offline")):
         own = {task: rows for task, rows in filled.items() if task.track == track}
         if own:
-            parts += [f"## {rows_of_track}: quality\n", f"{NOTES[track]}\n"]
+            parts += [f"## {rows_of_track}: quality\n", f"{' '.join(NOTES[track].values())}\n"]
             parts += [_quality(task, rows) for task, rows in own.items()]
     for device_class in dict.fromkeys(DEVICE_CLASSES.values()):
         costs = [

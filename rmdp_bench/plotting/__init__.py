@@ -11,7 +11,8 @@
 
 The numbers are those of the paper's figures.  The suffix of the file decides the format: .png, .svg
 or .pdf.  Colours suit colour-blind readers; markers, dashes, hatches and numbers repeat what they
-say.  Solvers take their colours in the order in which they are given.
+say.  Solvers take their colours in the order in which they are given, or of `order`;
+representatives in that of their columns, which `order_representatives` gives a meaning.
 """
 
 from __future__ import annotations
@@ -19,10 +20,15 @@ from __future__ import annotations
 from rmdp_bench.plotting.datasets import plot_dataset
 from rmdp_bench.plotting.offline import plot_agent_returns, plot_factors
 from rmdp_bench.plotting.paths import plot_paths
-from rmdp_bench.plotting.preferences import plot_preferences, plot_returns_by_target
+from rmdp_bench.plotting.preferences import (
+    order_representatives,
+    plot_preferences,
+    plot_returns_by_target,
+)
 from rmdp_bench.plotting.welfare import plot_learning_curves, plot_welfare_by_budget
 
 __all__ = [
+    "order_representatives",
     "plot_agent_returns",
     "plot_dataset",
     "plot_factors",

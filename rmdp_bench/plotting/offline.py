@@ -13,12 +13,10 @@ from rmdp_bench.plotting.style import (
     INK,
     add_legend,
     check_not_empty,
-    colour_of,
     count,
     draw_panels,
-    line_style_of,
+    line_styles,
     save,
-    to_words,
 )
 
 Array = NDArray[np.float64]
@@ -66,6 +64,7 @@ def plot_agent_returns(
     out: Path | str,
     *,
     title: str,
+    order: Sequence[str] = (),
 ) -> Path:
     """Draw the normalised return of each scored agent, a mark for each seed of each solver.
 
@@ -75,6 +74,7 @@ def plot_agent_returns(
         agents: (A,) what the agents are called.
         out: file to write.
         title: headline.
+        order: solvers of several figures, for each to look the same in all of them.
 
     Returns:
         `out`, as a path.
@@ -83,6 +83,7 @@ def plot_agent_returns(
         ValueError: there is nothing to plot, or an unknown format.
     """
     check_not_empty(returns, "returns")
+    styles = line_styles(returns, order)
     check_not_empty(agents, "agents")
     words = []
     with draw_panels(1, 1, (7.0, 3.4)) as (figure, (axes,)):
@@ -93,17 +94,17 @@ def plot_agent_returns(
             values = np.array(seeds, np.float64)
             offset = 0.8 * ((index + 0.5) / len(returns) - 0.5)
             places = np.tile(np.arange(len(agents)) + offset, (len(values), 1))
-            style = line_style_of(index)
+            style = styles[solver]
             axes.plot(
                 places.ravel(),
                 values.ravel(),
                 ls="",
                 marker=style["marker"],
                 ms=4,
-                color=colour_of(index),
-                label=to_words(solver),
+                color=style["color"],
+                label=solver,
             )
-            words.append(f"{to_words(solver)} {values.mean():.1f}")
+            words.append(f"{solver} {values.mean():.1f}")
         axes.set_xticks(range(len(agents)), agents)
         axes.set_xlim(-0.5, len(agents) - 0.5)
         axes.grid(axis="y")

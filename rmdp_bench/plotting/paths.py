@@ -34,6 +34,7 @@ def plot_paths(
     *,
     grid_size: int = 5,
     title: str = "Paths that the representatives take",
+    policies: Sequence[int] | None = None,
 ) -> Path:
     """Draw the path of every representative over the grid, one panel each.
 
@@ -47,6 +48,7 @@ def plot_paths(
         out: file to write.
         grid_size: rows and columns of the grid.
         title: headline.
+        policies: (k,) numbers of the policies where they are saved, if they have another order.
 
     Returns:
         `out`, as a path.
@@ -77,8 +79,10 @@ def plot_paths(
             _draw_path(axes, np.asarray(path, dtype=float)[:, ::-1], colour_of(representative))
             home = "home in" if tuple(path[-1]) == tuple(path[0]) else "not home after"
             line = f"{count(served.sum(), 'agent')}, {home} {count(len(path) - 1, 'step')}"
-            axes.set_title(f"representative {representative}\n{line}", fontsize=8)
-            lines.append(f"Representative {representative}: {line}.")
+            saved = "" if policies is None else f" (policy {policies[representative]})"
+            name = f"representative {representative}{saved}"
+            axes.set_title(f"{name}\n{line}", fontsize=8)
+            lines.append(f"{name.capitalize()}: {line}.")
         return save(figure, out, title, " ".join(lines))
 
 

@@ -24,7 +24,6 @@ from rmdp_bench.plotting.style import (
     hatch_of,
     save,
     to_assignment,
-    to_words,
 )
 from rmdp_bench.population import Population, TargetPopulation
 
@@ -34,6 +33,36 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 LARGEST_LEGEND = 10
 QUIET, BACKGROUND = "#A9A9A9", "#EEEEEE"
+
+
+def order_representatives(
+    population: Population, assignment: ArrayLike, returns: ArrayLike
+) -> NDArray[np.int64]:
+    """Give the columns of an assignment in the order of what these representatives serve.
+
+    That is the mean target of their agents, or the mean index where agents are not on a line; each
+    agent counts with what it receives, so that one who is served by nobody, but has to be assigned,
+    does not matter. Figures of columns in this order have the same colours for the same service.
+
+    Args:
+        population: n agents.
+        assignment: (n, k), rows on the simplex.
+        returns: (n,) of the agents.
+
+    Returns:
+        (k,) columns; those that serve nobody come last.
+
+    Raises:
+        ValueError: an assignment that is not (n, k).
+    """
+    weights = to_assignment(assignment, population.n_agents)
+    served = weights * np.clip(returns, 0.0, None)[:, None]
+    places = np.arange(population.n_agents, dtype=np.float64)
+    if isinstance(population, TargetPopulation):
+        places = population.targets
+    totals = served.sum(axis=0)
+    means = places @ served / np.where(totals > 0.0, totals, 1.0)
+    return np.argsort(np.where(totals > 0.0, means, np.inf), kind="stable")
 
 
 def plot_preferences(
@@ -76,7 +105,7 @@ def plot_preferences(
         panels,
     ):
         for axes, (name, values) in zip(panels, weights.items(), strict=True):
-            axes.set_title(to_words(name))
+            axes.set_title(name)
             if isinstance(population, TargetPopulation):
                 _draw_histogram(axes, population.targets, values)
                 axes.set_xlabel(target_label)
@@ -134,7 +163,7 @@ def plot_returns_by_target(
             if values.shape != (population.n_agents,):
                 expected = f"({population.n_agents},)"
                 raise ValueError(f"{name}: returns have shape {values.shape}, expected {expected}")
-            axes.set_title(f"{to_words(name)}: mean {values.mean():.1f}")
+            axes.set_title(f"{name}: mean {values.mean():.1f}")
             axes.fill_between(places, best, color=BACKGROUND, lw=0.0)
             axes.plot(places, best, color=QUIET, lw=0.8, label=ceiling)
             _draw_agents(axes, population.targets, values, weights)
@@ -192,13 +221,11 @@ def _draw_agents(axes: Axes, targets: Array, returns: Array, weights: Array) -> 
 
 
 def _draw_histogram(axes: Axes, targets: Array, weights: Array) -> None:
-    """Stacked bars, from the representative of the lowest targets to that of the highest."""
+    """Stacked bars, the first representative at the bottom."""
     n_agents, k = weights.shape
     edges = np.linspace(min(0.0, targets.min()), targets.max(), (20 if n_agents <= 200 else 40) + 1)
-    totals = weights.sum(axis=0)
-    means = targets @ weights / np.where(totals > 0.0, totals, 1.0)
     below = np.zeros(len(edges) - 1)
-    for representative in np.argsort(np.where(totals > 0.0, means, np.inf), kind="stable"):
+    for representative in range(k):
         heights = np.histogram(targets, edges, weights=weights[:, representative])[0]
         axes.bar(
             edges[:-1],
@@ -207,8 +234,8 @@ def _draw_histogram(axes: Axes, targets: Array, weights: Array) -> None:
             below,
             align="edge",
             label=f"{representative}",
-            color=colour_of(int(representative)),
-            hatch=hatch_of(int(representative)),
+            color=colour_of(representative),
+            hatch=hatch_of(representative),
             edgecolor="white",
             linewidth=0.4,
         )

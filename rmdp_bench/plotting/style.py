@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,13 +127,16 @@ def hatch_of(index: int) -> str:
     return HATCHES[index // len(PALETTE) % len(HATCHES)]
 
 
-def line_style_of(index: int) -> dict[str, Any]:
-    """Colour, marker and dashes of a solver."""
+def line_styles(solvers: Iterable[str], order: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and dashes of each solver, by its place among those of several figures."""
     return {
-        "color": colour_of(index),
-        "marker": MARKERS[index % len(MARKERS)],
-        "dashes": DASHES[index % len(DASHES)],
-        "lw": 1.5,
+        solver: {
+            "color": colour_of(index),
+            "marker": MARKERS[index % len(MARKERS)],
+            "dashes": DASHES[index % len(DASHES)],
+            "lw": 1.5,
+        }
+        for index, solver in enumerate(dict.fromkeys([*order, *solvers]))
     }
 
 
@@ -143,11 +146,6 @@ def fit_square(axes: Axes, n_columns: int, n_rows: int) -> None:
     axes.set_ylim(n_rows - 0.45, -0.55)
     axes.set_aspect("equal")
     axes.set_axis_off()
-
-
-def to_words(name: str) -> str:
-    """A solver's name for people."""
-    return name.replace("_", " ")
 
 
 def count(number: float, noun: str) -> str:

@@ -15,9 +15,8 @@ from rmdp_bench.plotting.style import (
     check_not_empty,
     count,
     draw_panels,
-    line_style_of,
+    line_styles,
     save,
-    to_words,
 )
 from rmdp_bench.scoring import align_curves, standard_error
 
@@ -34,6 +33,7 @@ def plot_welfare_by_budget(
     *,
     title: str = "Social welfare against the number of representatives",
     ceiling_label: str = "exact ceiling",
+    order: Sequence[str] = (),
 ) -> Path:
     """Draw the mean social welfare of each solver for each k, with standard errors over seeds.
 
@@ -43,6 +43,7 @@ def plot_welfare_by_budget(
         out: file to write.
         title: headline.
         ceiling_label: name of the dashed line.
+        order: solvers of several figures, for each to look the same in all of them.
 
     Returns:
         `out`, as a path.
@@ -51,6 +52,7 @@ def plot_welfare_by_budget(
         ValueError: no solver, no seed, a value that is not finite, or an unknown format.
     """
     check_not_empty(rows, "rows")
+    styles = line_styles(rows, order)
     budgets = sorted({budget for by_budget in rows.values() for budget in by_budget})
     check_not_empty(budgets, "budgets")
     place = {budget: float(index) for index, budget in enumerate(budgets)}
@@ -71,7 +73,7 @@ def plot_welfare_by_budget(
                 points.append((place[budget] + shift, mean, error))
                 lines.append(f"{solver} at k = {budget}: {mean:.1f} ± {error:.1f}.")
             x, means, errors = np.transpose(points)
-            style = line_style_of(index)
+            style = styles[solver]
             label = _name(solver, by_budget.values())
             axes.errorbar(x, means, errors, capsize=2.5, label=label, ms=5, **style)
         axes.set_xticks(list(place.values()), [str(budget) for budget in budgets])
@@ -93,6 +95,7 @@ def plot_learning_curves(
     *,
     title: str = "Social welfare during training",
     ceiling_label: str = "exact ceiling",
+    order: Sequence[str] = (),
 ) -> Path:
     """Draw the mean over seeds against transitions per policy, with a band of standard errors.
 
@@ -105,6 +108,7 @@ def plot_learning_curves(
         out: file to write.
         title: headline.
         ceiling_label: name of the dashed line.
+        order: solvers of several figures, for each to look the same in all of them.
 
     Returns:
         `out`, as a path.
@@ -114,15 +118,16 @@ def plot_learning_curves(
             that do not increase, or an unknown format.
     """
     check_not_empty(curves, "curves")
+    styles = line_styles(curves, order)
     lines = [] if ceiling is None else [f"{ceiling_label}: {ceiling:.1f}."]
     with draw_panels(1, 1, (6.4, 3.6)) as (figure, (axes,)):
         if ceiling is not None:
             axes.axhline(ceiling, color=INK, dashes=(4, 2), lw=1.3, label=ceiling_label)
-        for index, (solver, seeds) in enumerate(curves.items()):
+        for solver, seeds in curves.items():
             transitions, welfare = align_curves(seeds, solver)
             columns = [_mean_and_error(column, solver) for column in welfare.T]
             mean, error = np.transpose(columns)
-            style = line_style_of(index)
+            style = styles[solver]
             label = _name(solver, [seeds])
             spacing = max(1, len(transitions) // 8)
             axes.plot(transitions, mean, label=label, ms=4, markevery=spacing, **style)
@@ -147,7 +152,7 @@ def _name(solver: str, seeds: Iterable[Sequence[Any]]) -> str:
     """The solver's name with its number of seeds, or the least and greatest of them."""
     numbers = sorted({len(values) for values in seeds})
     least = f"{numbers[0]} to " if len(numbers) > 1 else ""
-    return f"{to_words(solver)} ({least}{count(numbers[-1], 'seed')})"
+    return f"{solver} ({least}{count(numbers[-1], 'seed')})"
 
 
 def _mean_and_error(values: ArrayLike, name: str) -> tuple[float, float]:

@@ -6,8 +6,12 @@ import sys
 import time
 from typing import Protocol
 
+from rmdp_bench.terminal import USUAL_WIDTH, can_redraw, fit_terminal, terminal_width
+
 LINE_SECONDS = 30.0
 """Least time between two plain lines."""
+SCORE_WIDTH, BAR_WIDTH = 60, 80
+"""Least width of a terminal with room for the score, and for the bar."""
 
 
 class Display(Protocol):
@@ -85,33 +89,45 @@ class PlainDisplay:
 
     def message(self, text: str) -> None:
         """Print one line."""
-        print(text, file=sys.stderr, flush=True)
+        print(fit_terminal(text, sys.stderr), file=sys.stderr, flush=True)
 
     def stop(self) -> None:
         """Nothing is open."""
 
 
 class BarDisplay:
-    """A live bar on stderr."""
+    """A live bar on stderr; a narrow terminal does without the bar, then without the score."""
 
     def __init__(self) -> None:
         """Nothing is drawn yet."""
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            ProgressColumn,
+            TaskProgressColumn,
+            TextColumn,
+        )
         from rich.progress import TimeRemainingColumn as TimeLeft
         from rich.table import Column
 
-        whole = Column(no_wrap=True, overflow="ellipsis")
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False, table_column=whole),
-            BarColumn(bar_width=None),
-            TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4)),
-            TextColumn("{task.fields[score]}", markup=False, table_column=whole),
+        width = terminal_width(sys.stderr) or USUAL_WIDTH
+        # A long title or score ends in "…"; without a bound it would push the others out.
+        text = Column(no_wrap=True, overflow="ellipsis", max_width=width // 3)
+        parts: list[ProgressColumn] = [
+            TextColumn("{task.description}", markup=False, table_column=text)
+        ]
+        if width >= BAR_WIDTH:
+            parts.append(BarColumn(bar_width=None))
+        parts.append(TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4)))
+        if width >= SCORE_WIDTH:
+            score = TextColumn("{task.fields[score]}", markup=False, table_column=text.copy())
+            parts.append(score)
+        parts += [
             TimeLeft(table_column=Column(no_wrap=True, min_width=7)),
             TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
-            console=Console(stderr=True),
-            expand=True,
-        )
+        ]
+        self._progress = Progress(*parts, console=Console(stderr=True), expand=True)
 
     def start(self, title: str, total: int) -> None:
         """Begin; a bar before it stays as it is."""
@@ -130,7 +146,7 @@ class BarDisplay:
 
     def message(self, text: str) -> None:
         """Print one line above the bar."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(text, markup=False, highlight=False)
 
     def stop(self) -> None:
         """Leave the bar as it is."""
@@ -138,8 +154,8 @@ class BarDisplay:
 
 
 def make_display() -> Display:
-    """A bar if stderr is a terminal, else lines."""
-    return BarDisplay() if sys.stderr.isatty() else PlainDisplay()
+    """A bar if stderr is a terminal on which one can move, else lines."""
+    return BarDisplay() if can_redraw(sys.stderr) else PlainDisplay()
 
 
 def _clock(seconds: float) -> str:

@@ -19,6 +19,7 @@ import importlib.util
 import inspect
 import json
 import re
+import shlex
 import sys
 import typing
 from collections.abc import Mapping, Sequence
@@ -170,13 +171,13 @@ def _load_named(name: str) -> ModuleType:
 
 
 def _load_file(path: Path) -> Solver:
-    name = path.stem
+    name = path.stem.replace(" ", "_")  # the name is also that of a folder in a submission
     if not path.is_file():
         raise ValueError(f"there is no solver file {path}")
     if name in SOLVERS or not re.fullmatch(r"\w[\w-]*", name, re.ASCII):
         raise ValueError(
-            f"the solver file {path.name} needs another name: letters, digits, _ and - only, and "
-            f"not that of a solver of the suite"
+            f"the solver file {path.name} needs another name: letters, digits, spaces, _ and - "
+            f"only, and not that of a solver of the suite"
         )
     source = path.read_bytes()
     module_name = f"_rmdp_bench_solver_{name}"
@@ -232,7 +233,9 @@ def _parse_settings(solver: Solver, settings: Sequence[str]) -> dict[str, Any]:
             raise ValueError(f"--set {setting}: expected key=value")
         if name not in names:
             close = difflib.get_close_matches(name, names, n=3)
-            known = f"`rmdp-bench list solvers --settings {solver.reference}` lists them"
+            known = (
+                f"`rmdp-bench list solvers --settings {shlex.quote(solver.reference)}` lists them"
+            )
             hint = f"did you mean {', '.join(close)}?" if close else known
             raise ValueError(f"--set {setting}: no setting {name!r}; {hint}")
         if name in values:
