@@ -17,7 +17,7 @@ from rmdp_bench.envs import ENVIRONMENTS, EnvironmentEntry
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 
 CASES = """
-import gc, json, os, sys, warnings
+import gc, json, os, signal, sys, warnings
 import gymnasium as gym
 import rmdp_bench
 warnings.simplefilter("ignore")  # that the process has threads
@@ -49,6 +49,7 @@ for env_id, form, what, keywords in json.loads(sys.argv[1]):
             continue
     child = os.fork()
     if not child:
+        signal.alarm(100)  # one that waits for ever is ended
         try:
             if what == "step":
                 step(env, form)

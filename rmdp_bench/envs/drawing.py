@@ -125,7 +125,7 @@ class _Offscreen:
         with self._context.as_current():
             mujoco.mjr_render(self._viewport, self._scene, self._buffers)
             mujoco.mjr_readPixels(frame, None, self._viewport, self._buffers)
-        return frame[::-1]  # OpenGL's first row is the lowest
+        return np.ascontiguousarray(frame[::-1])  # the first row of OpenGL is the lowest
 
 
 def _make_context(width: int, height: int) -> Any:
