@@ -140,7 +140,7 @@ def test_new_data_sets_end_once(monkeypatch: pytest.MonkeyPatch) -> None:
     make_vec = gym.make_vec
 
     def shorter(*arguments: Any, **keywords: Any) -> Any:
-        envs = make_vec(*arguments, **keywords)
+        envs: Any = make_vec(*arguments, **keywords)
         envs.unwrapped.max_episode_steps = lengths[0]
         return envs
 

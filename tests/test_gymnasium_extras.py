@@ -33,7 +33,7 @@ def test_observations_and_actions_of_torch() -> None:
 
 def test_a_video_is_recorded(tmp_path: Path) -> None:
     pytest.importorskip("moviepy", reason="needs the extra video")
-    env = gym.wrappers.RecordVideo(gym.make(GRID, render_mode="rgb_array"), str(tmp_path))
+    env: Any = gym.wrappers.RecordVideo(gym.make(GRID, render_mode="rgb_array"), str(tmp_path))
     env.reset(seed=0)
     for action in (1, 0, 1, 0):
         if any(env.step(action)[2:4]):
