@@ -38,6 +38,7 @@ lint: venv
 
 bench: venv
 	$(BIN)/python -m benchmarks.environments --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.stable_baselines --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.training --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.planning --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.persim --out "$(BENCH_OUT)"

@@ -62,7 +62,8 @@ def measure(robot: str, n_envs: int, transitions: int, repetitions: int) -> dict
     """Transitions per second of every method, a list of one number per repetition."""
     env_id, settings = ENV_IDS[robot], make_settings(robot)
     envs: dict[str, Any] = {"native": gym.make_vec(env_id, n_envs, **settings)}
-    singles = [lambda: gym.make(env_id, **settings)] * n_envs
+    # Processes of the asynchronous form may not have imported the package.
+    singles = [lambda: gym.make(f"rmdp_bench:{env_id}", **settings)] * n_envs
     envs |= {"sync": SyncVectorEnv(singles), "async": AsyncVectorEnv(singles)}
     batch, run_bare = make_bare_loop(robot, n_envs)
     loops = {"bare": run_bare}

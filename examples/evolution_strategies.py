@@ -18,9 +18,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from rmdp_bench import RunLog, Solution, Task
+from rmdp_bench import RunLog, Solution, Task, export_policy
 
 
 @dataclass(frozen=True)
@@ -49,18 +48,14 @@ class Linear:
         return np.asarray((observations.astype(np.float32) @ self.weights).argmax(axis=1))
 
     def to_onnx(self) -> bytes:
-        """The same as a graph."""
-        nodes = [
-            helper.make_node("MatMul", ["observation", "weights"], ["scores"]),
-            helper.make_node("ArgMax", ["scores"], ["action"], axis=1, keepdims=0),
-        ]
-        observation = helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["E", "d"])
-        action = helper.make_tensor_value_info("action", TensorProto.INT64, ["E"])
-        weights = numpy_helper.from_array(self.weights, "weights")
-        graph = helper.make_graph(nodes, "linear", [observation], [action], [weights])
-        opset = [helper.make_opsetid("", 18)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=9)
-        return bytes(model.SerializeToString())
+        """The same as a file: a layer of torch with these weights, which `export_policy` writes."""
+        import torch  # to save, not to learn
+
+        size, n_actions = self.weights.shape
+        layer = torch.nn.Linear(size, n_actions, bias=False)
+        layer.weight.data = torch.from_numpy(self.weights.T.copy())
+        spaces = gym.spaces.Box(-np.inf, np.inf, (size,)), gym.spaces.Discrete(n_actions)
+        return export_policy(layer, *spaces).to_onnx()
 
 
 def check(task: Task, config: Config) -> None:

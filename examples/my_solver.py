@@ -1,10 +1,11 @@
-"""A complete solver in one file, without torch: hill climbing over linear policies.
+"""A complete solver in one file, in NumPy: hill climbing over linear policies.
 
     rmdp-bench run ./examples/my_solver.py ResourceGathering-n25-k3-v0 --transitions 100000
 
 Copy it and change what you like.  The suite needs three things of a solver: a dataclass `Config`, a
 function `solve` that returns one `Solution` per seed, and, if its policies are to be saved, their
-ONNX graphs.  It does not have to be good: this one is not.
+files, which `export_policy` makes of a module of torch.  It does not have to be good: this one is
+not.
 """
 
 from __future__ import annotations
@@ -15,11 +16,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
-from rmdp_bench import RunLog, Solution, Task
+from rmdp_bench import RunLog, Solution, Task, export_policy
 
 
 @dataclass(frozen=True)
@@ -52,25 +51,14 @@ class LinearPolicy:
         return actions
 
     def to_onnx(self) -> bytes:
-        """The same as a graph from "observation" float32 (E, d) to "action"."""
-        tensors = {"weights": self.weights}
-        nodes = [helper.make_node("MatMul", ["observation", "weights"], ["scores"])]
-        if isinstance(self.space, gym.spaces.Box):
-            tensors |= {"low": self.space.low, "high": self.space.high}
-            nodes.append(helper.make_node("Max", ["scores", "low"], ["raised"]))
-            nodes.append(helper.make_node("Min", ["raised", "high"], ["action"]))
-            action = helper.make_tensor_value_info("action", TensorProto.FLOAT, ["E", "a"])
-        else:
-            nodes.append(helper.make_node("ArgMax", ["scores"], ["action"], axis=1, keepdims=0))
-            action = helper.make_tensor_value_info("action", TensorProto.INT64, ["E"])
-        observation = helper.make_tensor_value_info("observation", TensorProto.FLOAT, ["E", "d"])
-        initial = [numpy_helper.from_array(values, name) for name, values in tensors.items()]
-        graph = helper.make_graph(nodes, "linear", [observation], [action], initial)
-        model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=onnx.IR_VERSION_2023_5_5
-        )
-        serialised: bytes = model.SerializeToString()
-        return serialised
+        """The same as a file: a layer of torch with these weights, which `export_policy` writes."""
+        import torch  # to save, not to learn
+
+        size, width = self.weights.shape
+        layer = torch.nn.Linear(size, width, bias=False)
+        layer.weight.data = torch.from_numpy(self.weights.T.copy())
+        observations = gym.spaces.Box(-np.inf, np.inf, (size,))
+        return export_policy(layer, observations, self.space).to_onnx()
 
 
 def solve(

@@ -64,7 +64,8 @@ class StableBaselinesVecEnv(VecEnv):
         if any(names != set(options) for options in self._options):
             raise ValueError(f"options are {self._options}, expected the same names for every copy")
         options = {name: [own[name] for own in self._options] for name in names}
-        observations, infos = self.envs.reset(seed=self._seeds, options=options or None)
+        seeds: Any = self._seeds
+        observations, infos = self.envs.reset(seed=seeds, options=options or None)
         self.reset_infos = _rows(infos)
         self._reset_seeds()
         self._reset_options()
@@ -99,7 +100,7 @@ class StableBaselinesVecEnv(VecEnv):
 
     def get_images(self) -> Sequence[NDArray[Any] | None]:
         """A frame of every copy."""
-        frames = self.envs.render()
+        frames: Any = self.envs.render()
         return [None] * self.num_envs if frames is None else list(frames)
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
     ("name", "arguments", "rows"),
     [
         ("environments", ["--robots", "half_cheetah", "--num-envs", "2"], 1),
+        ("stable_baselines", ["--num-envs", "2"], 5),
         ("training", ["--tasks", "ResourceGathering-n25-k5-v0", "--seeds", "1"], 2),
         ("planning", ["--num-envs", "2"], 3),
         ("persim", [], 2),

@@ -35,7 +35,9 @@ class Wide(gym.Env[Any, Any]):
     """Actions in a box that is neither [-1, 1] nor symmetric."""
 
     observation_space = gym.spaces.Box(-5.0, 5.0, (3,), np.float64)
-    action_space = gym.spaces.Box(np.float32([-2.0, 0.5]), np.float32([1.0, 4.0]))
+    action_space = gym.spaces.Box(
+        np.array([-2.0, 0.5], np.float32), np.array([1.0, 4.0], np.float32)
+    )
 
     def reset(self, **keywords: Any) -> Any:
         super().reset(seed=keywords.get("seed"))
@@ -112,7 +114,8 @@ def test_a_normalised_model_reads_the_worlds_own_observations() -> None:
     model = stable_baselines3.PPO("MlpPolicy", envs, n_steps=64, batch_size=64, device="cpu")
     model.learn(64)
     perturb(model.policy)
-    envs.obs_rms.mean[:] = (1.0, -2.0, 0.0)
+    statistics: Any = envs.obs_rms
+    statistics.mean[:] = (1.0, -2.0, 0.0)
     seen = observations_of(Wide())
     expected, _ = model.predict(envs.normalize_obs(seen), deterministic=True)
     unlike, _ = model.predict(seen, deterministic=True)
@@ -140,7 +143,8 @@ def test_modules_act_as_they_are_read() -> None:
     seen = observations_of(Wide())
     rows = torch.from_numpy(seen.astype(np.float32))
     network = nn.Sequential(nn.Linear(3, 16), nn.Dropout(0.5), nn.Tanh(), nn.Linear(16, 2))
-    network[3].weight.data *= 20.0
+    last: Any = network[3]
+    last.weight.data *= 20.0
     policy = export_policy(network, Wide.observation_space, Wide.action_space)
     low, high = Wide.action_space.low, Wide.action_space.high
     with torch.no_grad():

@@ -98,7 +98,8 @@ def test_truncated_and_terminated_ends_are_told_apart() -> None:
     observations = native.reset()
     cut = []
     for _ in range(60):
-        observations, _, done, infos = native.step(np.array([0, 1]))
+        after, _, done, infos = native.step(np.array([0, 1]))
+        observations = np.asarray(after)
         for e in np.flatnonzero(done):
             last = infos[e]["terminal_observation"]
             assert infos[e]["TimeLimit.truncated"] == (abs(last[2]) < 0.2094)

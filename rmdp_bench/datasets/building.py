@@ -38,7 +38,10 @@ from rmdp_bench.datasets.content import (
 from rmdp_bench.datasets.records import find_record, reference_scores
 from rmdp_bench.datasets.storage import (
     DamagedDataset,
+    FolderNotWritable,
+    check_writable,
     dataset_path,
+    not_writable,
     read_episodes,
     read_metadata,
     write_dataset,
@@ -183,7 +186,7 @@ def check_installed(dataset_id: str) -> None:
 
 def is_installed(dataset_id: str) -> bool:
     """Whether Minari would find it."""
-    return (dataset_path(dataset_id) / "data").exists()
+    return os.path.exists(dataset_path(dataset_id) / "data")  # False too where one may not look
 
 
 def install(entry: DatasetEntry, episodes: Sequence[Episode]) -> None:
@@ -198,7 +201,7 @@ def install(entry: DatasetEntry, episodes: Sequence[Episode]) -> None:
         (scratch / "new").rename(place)
     except (OSError, RuntimeError) as error:  # h5py raises either
         reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(
+        raise FolderNotWritable(
             f"cannot write {entry.id} to {place}: {reason}; nothing was changed"
         ) from error
 
@@ -208,9 +211,11 @@ def building(dataset_id: str) -> Iterator[None]:
     """Hold the place of a dataset, with an empty folder to write it into.
 
     Raises:
-        ValueError: another process builds it, or the folder cannot be made.
+        FolderNotWritable: the folder cannot be made.
+        ValueError: another process builds it.
     """
     scratch = _scratch(dataset_id)
+    check_writable(scratch.parent)
     with locked(scratch, f"{dataset_id} is being built by another process"):
         _empty(scratch)  # of a build that was killed
         try:

@@ -46,7 +46,7 @@ class Episode:
         actions: (T,) or (T, a).
         rewards: (T,) float64: of the agent who lives in the episode, or the mean over agents.
         terminations: (T,) bool.
-        truncations: (T,) bool.
+        truncations: (T,) bool; where the entry says `ends_twice`, True beside a termination too.
         infos: name -> (T + 1, ...): "agent" (T + 1,) where agents differ in dynamics, else
             "outcome" (T + 1, m), zeros at the reset.
         metadata: "seed" and "options" of the reset, "behaviour_policy" (its index, or `UNIFORM`),
@@ -260,13 +260,14 @@ class _Collector:
         """Copy the episode that has ended in a row."""
         assert self._infos is not None
         n_steps = int(self._steps[row])
+        single = self._terminations[row, :n_steps] & (not self._entry.ends_twice)
         self._n_steps_ended += n_steps
         self._ended[int(self._episode_of[row])] = Episode(
             observations=self._observations[row, : n_steps + 1].copy(),
             actions=self._actions[row, :n_steps].copy(),
             rewards=self._rewards[row, :n_steps].copy(),
             terminations=self._terminations[row, :n_steps].copy(),
-            truncations=self._truncations[row, :n_steps].copy(),
+            truncations=self._truncations[row, :n_steps] & ~single,
             infos={self._info_name: self._infos[row, : n_steps + 1].copy()},
             metadata=self._metadata[row],
         )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
+import tempfile
+import warnings
 from pathlib import Path
 
 import minari
@@ -14,34 +18,46 @@ from rmdp_bench.datasets.storage import (
     HDF5_FILE,
     METADATA_FILE,
     DamagedDataset,
+    FolderNotWritable,
     dataset_path,
     read_episodes,
+    write_dataset,
 )
-from rmdp_bench.datasets.table import get_dataset
-from rmdp_bench.tasks import Task
+from rmdp_bench.datasets.table import DatasetEntry, get_dataset
+from rmdp_bench.tasks import Task, list_tasks
 
 
 def load_dataset(dataset: str | Task) -> MinariDataset:
     """Load a dataset as `minari.load_dataset` does, if its content is what its metadata says.
 
-    One that the package has is installed into Minari's folder first.
+    One that the package has is installed into Minari's folder first; where that cannot be written,
+    a warning says so, and the dataset is read from a temporary folder, which goes with the process.
 
     Args:
-        dataset: its id, or an offline task.
+        dataset: its id, or an offline task or its id.
 
     Raises:
         FileNotFoundError: it is not in Minari's folder; says which command builds it.
-        ValueError: there is no such dataset, its files are damaged, or the task has none.
+        ValueError: there is no such dataset or task, its files are damaged, the task has none, or
+            Minari's folder cannot be used; says how to choose another.
     """
+    tasks = {task.id: task for task in list_tasks()}
+    if isinstance(dataset, str):
+        dataset = tasks.get(dataset, dataset)
     if isinstance(dataset, Task):
         if dataset.dataset_id is None:
             raise ValueError(f"the task {dataset.id} is an online one: it has no dataset")
         dataset = dataset.dataset_id
     entry = get_dataset(dataset)
     dataset_id = entry.id
-    if entry.shipped and not is_installed(dataset_id):
-        with building(dataset_id):
-            install(entry, read_shipped(entry))
+    if entry.shipped:
+        try:
+            if not is_installed(dataset_id):
+                with building(dataset_id):
+                    install(entry, read_shipped(entry))
+        except FolderNotWritable as error:
+            warnings.warn(f"{error}; until then {dataset_id} is read anew", stacklevel=2)
+            return MinariDataset(_unpack(entry) / "data")
     check_installed(dataset_id)
     try:
         _check_content(dataset_id)
@@ -51,6 +67,15 @@ def load_dataset(dataset: str | Task) -> MinariDataset:
         ) from error
     loaded: MinariDataset = minari.load_dataset(dataset_id)
     return loaded
+
+
+@functools.cache
+def _unpack(entry: DatasetEntry) -> Path:
+    """Write a dataset of the package into a folder that goes with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="rmdp_bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    write_dataset(folder / "dataset", entry, read_shipped(entry))
+    return folder / "dataset"
 
 
 def _check_content(dataset_id: str) -> None:

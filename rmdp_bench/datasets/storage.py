@@ -40,6 +40,7 @@ from rmdp_bench.system import cpu_model, versions
 METADATA_FILE = "metadata.json"
 HDF5_FILE = "main_data.hdf5"
 CROISSANT_FILE = "croissant.json"
+SET_FOLDER = "set MINARI_DATASETS_PATH to a folder that can be written"
 AUTHOR = "rmdp_bench contributors"
 EPISODE_BYTES = 40_000
 """Most that HDF5 needs for an episode beside its arrays."""
@@ -51,17 +52,42 @@ class DamagedDataset(ValueError):
     """Files that are not the dataset that they should be."""
 
 
+class FolderNotWritable(ValueError):
+    """Minari's folder is not there and cannot be made, or cannot be written to."""
+
+
 def datasets_root() -> Path:
     """The folder that Minari reads; it may not exist yet.
 
     Raises:
-        ValueError: $MINARI_DATASETS_PATH is not a folder.
+        FolderNotWritable: $MINARI_DATASETS_PATH is not a folder, or there is no home to have one.
     """
     given = os.environ.get("MINARI_DATASETS_PATH")
-    root = Path.home() / ".minari" / "datasets" if given is None else Path(given)
+    try:
+        root = Path.home() / ".minari" / "datasets" if given is None else Path(given)
+    except RuntimeError as error:  # an account without a home
+        raise FolderNotWritable(f"{error}; {SET_FOLDER}") from error
     if root.exists() and not root.is_dir():
-        raise ValueError(f"Minari's folder {root} is a file; set MINARI_DATASETS_PATH to a folder")
+        raise FolderNotWritable(f"Minari's folder {root} is a file; {SET_FOLDER}")
     return root
+
+
+def check_writable(folder: Path) -> None:
+    """Check, without a change, that a folder can be written to, or made.
+
+    Raises:
+        FolderNotWritable: it cannot.
+    """
+    there = next(above for above in (folder, *folder.parents) if os.path.exists(above))
+    if not there.is_dir():
+        raise not_writable(folder, f"Not a directory: {there}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise not_writable(folder, f"no permission to write to {there}")
+
+
+def not_writable(folder: Path, reason: str | None) -> FolderNotWritable:
+    """Give the error that says what to do."""
+    return FolderNotWritable(f"cannot write to {folder}: {reason}; {SET_FOLDER}")
 
 
 def dataset_path(dataset_id: str) -> Path:
@@ -182,6 +208,11 @@ def _metadata(entry: DatasetEntry, episodes: Sequence[Episode]) -> dict[str, Any
 def describe_in_words(entry: DatasetEntry) -> str:
     """What the dataset is, in a few sentences."""
     text = f"Collected in {entry.env_id}. {entry.description} "
+    if entry.ends_twice:
+        text += (
+            "An episode that terminates in the step in which its time is up is marked as both; "
+            "where a library refuses that (d3rlpy does), give it truncations & ~terminations. "
+        )
     if entry.environment.heterogeneous:
         return text + (
             "Agents differ in dynamics: episode i is the one trajectory of agent i, who stands in "

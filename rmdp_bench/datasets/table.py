@@ -38,6 +38,9 @@ class DatasetEntry:
         epsilon: share of uniform actions.
         licence: SPDX identifier.
         shipped: whether the package has its episodes, for `load_dataset` to install.
+        ends_twice: whether an episode that terminates in the step in which its time is up is marked
+            as truncated too, as the first data sets are. Libraries such as d3rlpy refuse that;
+            without it, it is terminated only.
 
     Raises:
         ValueError: not exactly one of `n_episodes` and `n_steps` is given, or a value is out of
@@ -54,6 +57,7 @@ class DatasetEntry:
     epsilon: float = 1.0
     licence: str = "MIT"
     shipped: bool = False
+    ends_twice: bool = False
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -83,6 +87,7 @@ def _heterogeneous(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
         description="All actions are uniform.",
         seed=seed,
         n_episodes=n_agents,
+        ends_twice=True,
     )
     acts = "In each episode one of the behaviour policies acts, drawn for it"
     mixed = "of its actions are replaced by uniform ones"
@@ -101,6 +106,7 @@ def _heterogeneous(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
             load_policies=partial(load_behaviour_policies, env_id),
             epsilon=epsilon,
             shipped=(name, kind) == ("cartpole-het", "pure"),
+            ends_twice=True,
         )
 
 
@@ -112,6 +118,7 @@ def _velocity(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
         description="All actions are uniform.",
         seed=seed,
         n_steps=100_000,
+        ends_twice=True,
     )
     solutions = {"medium": "a solution from early training", "expert": "a good solution"}
     for number, (quality, solution) in enumerate(solutions.items(), start=1):
@@ -123,6 +130,7 @@ def _velocity(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
             n_steps=100_000,
             load_policies=partial(load_velocity_policies, env_id, quality),
             epsilon=0.0,
+            ends_twice=True,
         )
 
 
