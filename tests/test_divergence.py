@@ -77,7 +77,8 @@ def test_policies_on_logged_data(
 
     def first(self: Any) -> Tensor:
         part = next(iter(self.parts.values()))
-        return next(tensor for tensor in part.tensors().values())
+        tensor: Tensor = next(iter(part.tensors().values()))
+        return tensor
 
     break_after(monkeypatch, type(learner), "update", first)
     with pytest.raises(FloatingPointError, match=DIVERGED):
@@ -85,7 +86,9 @@ def test_policies_on_logged_data(
     assert not list(tmp_path.rglob("*.npz"))  # from which the run would diverge again
 
 
-def test_pessimistic_models_and_policies_in_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pessimistic_models_and_policies_in_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     rows = test_morel.rows_of(test_morel.walk_data([40]), [0])
     learner = MorelLearner(rows, test_morel.walk_world(12), test_morel.TINY, [0])
     break_after(

@@ -4,13 +4,11 @@ One policy is trained for all agents, K-means groups the agents by the rewards t
 along its trajectories, and one policy is then trained for each group.
 
 The pre-training takes `pretraining` of the transitions of ONE policy on top of the task's, as in
-the reference code (half of its iterations); the paper says "to approximate convergence".
-A run takes more than the task's
-transitions by them, divided by k, and says so in `transitions_counted`.
-With k = 1 or k = n the groups are given, and there is none. The trajectories are one batch of the
-(stochastic) universal policy. Where all
-agents receive the same rewards (Resource Gathering, once the universal policy visits every tile)
-K-means leaves representatives without agents.
+the reference code (half of its iterations); the paper says "to approximate convergence". By a k-th
+of these, `transitions_counted` is more than the task's transitions. With k = 1 or k = n the groups
+are given, and there is none. The trajectories are one batch of the (stochastic) universal policy.
+Where all agents receive the same rewards (Resource Gathering, once the universal policy visits
+every tile) K-means leaves representatives without agents.
 """
 
 from __future__ import annotations

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.cores import THREAD_VARIABLES, VARIABLE
 from rmdp_bench.tasks import Task
 
 REFUSED = b"refused: "
-_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS")
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", VARIABLE, *THREAD_VARIABLES)
 _WALL_PER_CPU = 4.0
 """Wall time that is allowed for a second of processor time; other work may slow it down."""
 _OVERHEAD_BYTES = 2**16
