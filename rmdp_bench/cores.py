@@ -14,7 +14,7 @@ from pathlib import Path
 
 VARIABLE = "RMDP_BENCH_CORES"
 """Environment variable: the most cores to use. The option --cores sets it."""
-_THREAD_VARIABLES = (
+THREAD_VARIABLES = (
     "OMP_NUM_THREADS",  # torch, and all that uses OpenMP
     "OPENBLAS_NUM_THREADS",  # numpy, scipy
     "MKL_NUM_THREADS",
@@ -60,7 +60,7 @@ def limited_cores(cores: int | None) -> Iterator[None]:
         _limit_libraries()
         yield
     finally:
-        for name in (VARIABLE, *_THREAD_VARIABLES):
+        for name in (VARIABLE, *THREAD_VARIABLES):
             os.environ.pop(name, None)
             if name in before:
                 os.environ[name] = before[name]
@@ -84,7 +84,7 @@ def _limit_libraries() -> None:
     """Tell libraries of fewer cores than they would find, unless the user has told them."""
     cores = usable_cores()
     if cores < _affinity():  # which they know themselves
-        for name in _THREAD_VARIABLES:
+        for name in THREAD_VARIABLES:
             os.environ.setdefault(name, str(cores))
 
 

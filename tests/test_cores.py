@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def on_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """64 cores, and nobody has said how many to use."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    for name in (cores.VARIABLE, *cores._THREAD_VARIABLES):
+    for name in (cores.VARIABLE, *cores.THREAD_VARIABLES):
         monkeypatch.delenv(name, raising=False)
 
 

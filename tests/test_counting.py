@@ -42,7 +42,8 @@ def test_all_forms_are_counted_times_their_copies(env_id: str) -> None:
     direct = env.unwrapped
     assert steps_of(lambda: direct.step(direct.action_space.sample())) == 1
     entry = next(entry for entry in ENVIRONMENTS if entry.id == env_id)
-    for keywords in ({},) if entry.heterogeneous else ({}, {"agent_rewards": False}):
+    forms: list[dict[str, Any]] = [{}] if entry.heterogeneous else [{}, {"agent_rewards": False}]
+    for keywords in forms:
         envs: Any = gym.make_vec(env_id, num_envs=5, **keywords)
         assert steps_of(lambda envs=envs: envs.reset(seed=0)) == 0
         assert steps_of(lambda envs=envs: envs.step(envs.action_space.sample())) == 5

@@ -77,7 +77,8 @@ def test_policies_on_logged_data(
 
     def first(self: Any) -> Tensor:
         part = next(iter(self.parts.values()))
-        return next(tensor for tensor in part.tensors().values())
+        tensor: Tensor = next(iter(part.tensors().values()))
+        return tensor
 
     break_after(monkeypatch, type(learner), "update", first)
     with pytest.raises(FloatingPointError, match=DIVERGED):

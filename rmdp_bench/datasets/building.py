@@ -41,7 +41,6 @@ from rmdp_bench.datasets.storage import (
     FolderNotWritable,
     check_writable,
     dataset_path,
-    not_writable,
     read_episodes,
     read_metadata,
     write_dataset,

@@ -309,8 +309,8 @@ class RunLog:
         self.restoring = checkpoint_path(self._directories[0], self._resume_at)
         self.transitions = int(saved[0].state["transitions"])
         self._set_total(int(saved[0].state.get("total", self._total)))
-        counted = [checkpoint.state.get("steps_counted") for checkpoint in saved]
-        self._counted_before = None if None in counted else sum(map(int, counted))
+        counted: list[Any] = [checkpoint.state.get("steps_counted") for checkpoint in saved]
+        self._counted_before = None if None in counted else sum(counted)
         self.curves = [checkpoint.state["curve"] for checkpoint in saved]
         self._train_welfare = [checkpoint.state["train_social_welfare"] for checkpoint in saved]
         self._wall_before = [checkpoint.state["wall_seconds"] for checkpoint in saved]
