@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from rmdp_bench.files import read_json, write_json
 from rmdp_bench.offline import normalise
@@ -22,10 +29,22 @@ MAX_COUNT = 10**15
 """Within which scores agree with those that they follow from."""
 
 
+def _exact(value: Any) -> Any:
+    """Refuse what Python calls equal to an integer: True and 1.0."""
+    if type(value) is not int:
+        raise ValueError(f"expected an integer, not {value!r:.50}")
+    return value
+
+
+SchemaVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(_exact)]
+
+
 class EvaluationSettings(BaseModel):
     """How the policies were scored: episodes per policy, and the seed of the first."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
     n_episodes: int = Field(ge=1)
     seed: int = Field(ge=0)
@@ -35,7 +54,7 @@ class PredictionScores(BaseModel):
     """Errors of open-loop prediction over all test trajectories; see `rmdp_bench.offline`."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
     rmse_mean: float
@@ -48,7 +67,7 @@ class OfflineScores(BaseModel):
     """What an offline task has beyond normalised returns; returns in units of the reward."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
     returns: list[float]
@@ -79,10 +98,10 @@ class Result(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    schema_version: Literal[1]
+    schema_version: SchemaVersion
     task: str
     solver: str
     """Name in the suite, or the file name of an outsider's solver without its ending."""

@@ -26,6 +26,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,8 @@ CURVE_EPISODES = 4
 CURVE_SEED = EVALUATION_SEED + 2**20
 """The curve has its own episodes, so that watching it says nothing about those that score."""
 CURVE_COLUMNS = ("transitions", "wall_seconds", "social_welfare", "train_social_welfare")
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
+_CURVE_ROW = re.compile(rf"[0-9]{{1,15}},{_NUMBER},(?:{_NUMBER})?,(?:{_NUMBER})?")
 CHECKPOINT_SECONDS = 180.0
 
 
@@ -405,14 +408,41 @@ def read_curve(path: Path) -> dict[str, list[float]]:
     """Read a learning curve as columns; an unknown value is NaN.
 
     Raises:
-        ValueError: missing, or not a curve.
+        ValueError: missing, or not a curve; see `parse_curve`.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {name: [float(row[name] or "nan") for row in rows] for name in CURVE_COLUMNS}
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        text = path.read_bytes().decode("utf-8")
+    except (OSError, ValueError) as error:
         raise ValueError(f"cannot read the curve {path}: {error}") from error
+    return parse_curve(text, str(path))
+
+
+def parse_curve(text: str, name: str) -> dict[str, list[float]]:
+    """The columns of a learning curve as `write_curve` writes it; an unknown value is NaN.
+
+    Args:
+        text: of the file. Lines end with a line feed, or on Windows with two characters; nothing
+            else that ends lines elsewhere does.
+        name: what messages call it.
+
+    Raises:
+        ValueError: another first line, a row that is not one, or transitions that do not grow.
+    """
+    header, *rows = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if header != ",".join(CURVE_COLUMNS):
+        raise ValueError(
+            f"{name}: the first line is {ascii(header[:100])}, not {','.join(CURVE_COLUMNS)}"
+        )
+    curve: dict[str, list[float]] = {column: [] for column in CURVE_COLUMNS}
+    for number, row in enumerate(rows, start=2):
+        if not _CURVE_ROW.fullmatch(row):
+            raise ValueError(f"{name}, line {number}: {ascii(row[:100])} is not a row of a curve")
+        values = [float(value or "nan") for value in row.split(",")]
+        if curve["transitions"] and values[0] <= curve["transitions"][-1]:
+            raise ValueError(f"{name}, line {number}: transitions do not grow")
+        for column, value in zip(CURVE_COLUMNS, values, strict=True):
+            curve[column].append(value)
+    return curve
 
 
 def _checked_json(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rmdp_bench.results.records import MAX_COUNT
+from rmdp_bench.results.records import MAX_COUNT, SchemaVersion
 from rmdp_bench.submission.bounded import read_text
 from rmdp_bench.submission.texts import (
     Line,
@@ -37,7 +37,7 @@ class Row(BaseModel):
     """A solver on a task: the seeds that were run and the settings of all of them."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
     task: TaskName
@@ -51,10 +51,10 @@ class Submission(BaseModel):
     """submission.toml."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    schema_version: Literal[1]
+    schema_version: SchemaVersion
     name: Name
     """That of the folder."""
     authors: list[Line] = Field(min_length=1, max_length=50)

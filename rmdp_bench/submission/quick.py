@@ -28,7 +28,17 @@ from rmdp_bench.submission.verification import read_verification
 from rmdp_bench.tasks import Task, get_task
 
 MAX_EPISODES = 10_000
-MAX_SECONDS = 1e9
+MIN_SECONDS, MAX_SECONDS = 1e-6, 366 * 86_400.0
+"""Of a seed: less than any call of a solver takes, and a year."""
+MAX_TRANSITIONS_PER_SECOND = 1e9
+"""Of all policies and seeds together; the fastest of the suite have 1e5, simulators on GPUs 1e7."""
+MAX_UNCOUNTED_PER_SECOND = 1e12
+"""The budget over the seconds of training, of solvers that did not count and may not have used any
+of it."""
+MIN_MEMORY_MIB, MAX_MEMORY_MIB = 8.0, 2.0**24
+"""Less than Python alone, and 16 TiB."""
+MAX_WATTS = 1e5
+MAX_SEEDS_TOGETHER = 10_000
 _MAJOR_VERSIONS = ("gymnasium", "mujoco")
 """Packages whose next major version may play other episodes."""
 
@@ -97,7 +107,7 @@ def _check_record(
     try:
         _check_provenance(row, result)
         _check_rules(submission, task, result)
-        _check_costs(result)
+        _check_costs(task, result)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     check_seed(task, result, directory)
@@ -147,21 +157,25 @@ def _check_rules(submission: Submission, task: Task, result: Result) -> None:
             raise ValueError(f"{name} is {value}, over the budget of {task.transitions}")
 
 
-def _check_costs(result: Result) -> None:
-    """Ranges of what only the submitter can know."""
-    positive = {
-        "wall_seconds": result.wall_seconds,
-        "peak_memory_mib": result.peak_memory_mib,
-        "peak_device_memory_mib": result.peak_device_memory_mib or 1.0,
-        "energy_joules": 1.0 if result.energy_joules is None else result.energy_joules,
+def _check_costs(task: Task, result: Result) -> None:
+    """Ranges of what only the submitter can know: what clocks, memories and machines allow."""
+    rate = MAX_TRANSITIONS_PER_SECOND if result.transitions_reported else MAX_UNCOUNTED_PER_SECOND
+    transitions = (result.transitions_reported or result.transitions) * task.n_representatives
+    ranges: dict[str, tuple[float | None, float, float]] = {
+        "seeds_together": (result.seeds_together, 1, MAX_SEEDS_TOGETHER),
+        "wall_seconds": (result.wall_seconds, MIN_SECONDS, MAX_SECONDS),
+        "train_seconds": (
+            result.train_seconds,
+            max(MIN_SECONDS, transitions * result.seeds_together / rate),
+            result.wall_seconds,
+        ),
+        "peak_memory_mib": (result.peak_memory_mib, MIN_MEMORY_MIB, MAX_MEMORY_MIB),
+        "peak_device_memory_mib": (result.peak_device_memory_mib, 1e-3, MAX_MEMORY_MIB),
+        "energy_joules": (result.energy_joules, 1e-3, MAX_WATTS * result.wall_seconds),
     }
-    for name, value in positive.items():
-        if not 0.0 < value < MAX_SECONDS:
-            raise ValueError(f"{name} is {value}, expected more than 0 and less than {MAX_SECONDS}")
-    if not 0.0 <= result.train_seconds <= result.wall_seconds:
-        raise ValueError(f"train_seconds is {result.train_seconds}, more than wall_seconds")
-    if result.seeds_together > 10_000:
-        raise ValueError(f"seeds_together is {result.seeds_together}, expected at most 10000")
+    for name, (value, low, high) in ranges.items():
+        if value is not None and not low <= value <= high:
+            raise ValueError(f"{name} is {value:g}, expected {low:.3g} to {high:.3g}")
 
 
 def _is_sha256(text: str) -> bool:

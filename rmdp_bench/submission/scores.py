@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from rmdp_bench.offline import (
     factor_correlation,
 )
 from rmdp_bench.results.records import TOLERANCE, Result
+from rmdp_bench.results.run_log import parse_curve
 from rmdp_bench.results.running import score_solution
 from rmdp_bench.solution import Solution, check_saved_solution
 from rmdp_bench.submission.bounded import MAX_HEADER_BYTES, read_arrays, read_text
@@ -30,9 +30,9 @@ from rmdp_bench.tasks import Task
 MAX_FACTORS = 1000
 _CORRELATION_TOLERANCE = 0.02
 """Ranks may swap where another processor rounds differently."""
-_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
-_CURVE_HEADER = "transitions,wall_seconds,social_welfare,train_social_welfare"
-_CURVE_ROW = re.compile(rf"[0-9]{{1,15}},{_NUMBER},(?:{_NUMBER})?,(?:{_NUMBER})?")
+MAX_CURVE_BYTES = 2**20
+MAX_CURVE_WELFARE = 1e6
+"""Percent, offline, where a policy may be much worse than uniform actions."""
 
 
 class _Unused:
@@ -56,7 +56,7 @@ def check_seed(task: Task, result: Result, directory: Path) -> None:
     Raises:
         ValueError: a file is missing, damaged, or contradicts the record.
     """
-    _check_files(result, directory)
+    _check_files(task, result, directory)
     solution = _check_solution(task, result, directory)
     online = task.track == "online"
     evaluation: Evaluation | OfflineEvaluation = (
@@ -69,7 +69,7 @@ def check_seed(task: Task, result: Result, directory: Path) -> None:
     _check_same(scores, result.model_dump(mode="json"), str(directory / "result.json"))
 
 
-def _check_files(result: Result, directory: Path) -> None:
+def _check_files(task: Task, result: Result, directory: Path) -> None:
     """The files that the record names are there, and no others."""
     names = {"result.json", result.welfare_matrix or result.returns, result.curve, result.solution}
     expected = {name for name in names if name is not None}
@@ -78,21 +78,22 @@ def _check_files(result: Result, directory: Path) -> None:
         what = "missing" if name in expected else "not what result.json names"
         raise ValueError(f"{directory}: {name} is {what}")
     if result.curve is not None:
-        _check_curve(directory / result.curve)
+        _check_curve(directory / result.curve, task, result)
 
 
-def _check_curve(path: Path) -> None:
-    header, *rows = read_text(path, 2**20).splitlines()
-    if header != _CURVE_HEADER:
-        raise ValueError(f"{path}: the first line is {ascii(header[:100])}, not {_CURVE_HEADER}")
-    before = -1
-    for number, row in enumerate(rows, start=2):
-        if not _CURVE_ROW.fullmatch(row):
-            raise ValueError(f"{path}, line {number}: {ascii(row[:100])} is not a row of a curve")
-        values = row.split(",")
-        if int(values[0]) <= before or not np.isfinite([float(v or 0) for v in values]).all():
-            raise ValueError(f"{path}, line {number}: transitions that do not grow, or infinity")
-        before = int(values[0])
+def _check_curve(path: Path, task: Task, result: Result) -> None:
+    """A curve that is one, with values that its task and its record allow."""
+    curve = parse_curve(read_text(path, MAX_CURVE_BYTES), str(path))
+    welfare = (0.0, 100.0) if task.track == "online" else (-MAX_CURVE_WELFARE, MAX_CURVE_WELFARE)
+    ranges = {
+        "transitions": (0.0, float(result.transitions)),
+        "wall_seconds": (0.0, result.wall_seconds),
+        "social_welfare": welfare,
+        "train_social_welfare": welfare,
+    }
+    for name, (low, high) in ranges.items():
+        known = np.array([value for value in curve[name] if not math.isnan(value)])
+        _check_range(known, low, high, f"{name} in {path}")
 
 
 def _check_solution(task: Task, result: Result, directory: Path) -> Solution | None:

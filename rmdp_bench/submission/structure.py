@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rmdp_bench.files import write_json
 from rmdp_bench.graphs import MAX_GRAPH_BYTES
+from rmdp_bench.results.records import SchemaVersion
 from rmdp_bench.submission.bounded import MAX_JSON_BYTES, read_object, sha256_of
 from rmdp_bench.submission.format import MAX_TOML_BYTES, SUBMISSION_FILE, validated
 from rmdp_bench.submission.verification import VERIFICATION_FILE
@@ -47,9 +48,11 @@ Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class Manifest(BaseModel):
     """manifest.json."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
-    schema_version: Literal[1]
+    schema_version: SchemaVersion
     files: dict[str, Sha256]
     """Path of every file of the rows, from the submission's folder -> hash."""
 

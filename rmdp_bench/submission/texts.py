@@ -8,8 +8,10 @@ alike.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -103,10 +105,44 @@ Line = Annotated[
     AfterValidator(_not_blank),
 ]
 """A short text, not blank."""
+_DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
+
+
+def check_name(name: str) -> str:
+    """Give back a name of a folder that is one everywhere and looks like what it is.
+
+    Raises:
+        ValueError: Windows keeps it for a device, or it is the form in which browsers write names
+            in other letters (xn--).
+    """
+    if _DEVICES.fullmatch(name):
+        raise ValueError(f"{name!r} is the name of a device on Windows")
+    if name.lower().startswith("xn--"):
+        raise ValueError(f"{name!r} begins as names in other letters do (xn--)")
+    return name
+
+
+def _check_link(link: str) -> str:
+    try:
+        address = urlsplit(link)
+        host, _ = address.hostname, address.port
+    except ValueError as error:
+        raise ValueError(f"a link is not an address: {error}") from error
+    if not host or "@" in address.netloc:
+        raise ValueError("a link has no host, or somebody's name before it (https://NAME@HOST)")
+    return link
+
+
 SUBMISSION_NAME = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"
-Name = Annotated[str, Field(pattern=SUBMISSION_NAME)]
+Name = Annotated[str, Field(pattern=SUBMISSION_NAME), AfterValidator(check_name)]
 """Lower-case ASCII letters, digits and hyphens."""
-TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,79}$")]
-SolverName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$")]
-Link = Annotated[str, Field(pattern=r"^https://[!#-;=?-Z_a-z~]{3,300}$")]
-"""Web address, ASCII, without quotes, angle brackets or spaces."""
+TaskName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,79}$"), AfterValidator(check_name)
+]
+SolverName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"), AfterValidator(check_name)
+]
+Link = Annotated[
+    str, Field(pattern=r"^https://[!#-;=?-Z_a-z~]{3,300}$"), AfterValidator(_check_link)
+]
+"""Web address, ASCII, without quotes, angle brackets, spaces or a user's name."""
