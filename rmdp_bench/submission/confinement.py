@@ -49,7 +49,7 @@ MAX_OPEN_FILES = 256
 SPARE_TASKS = 64
 """Processes and threads that may be added, beside one thread for each core."""
 PROBE_SECONDS = 60.0
-_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "OMP_NUM_THREADS")
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 _NO_NEW_PRIVS = 38
 """PR_SET_NO_NEW_PRIVS of linux/prctl.h."""
 _SYSTEM = (
@@ -141,7 +141,10 @@ def allowed_tasks() -> int:
 
 def variables(home: str) -> dict[str, str]:
     """The whole environment of a confined process."""
-    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    from rmdp_bench.cores import THREAD_VARIABLES, VARIABLE  # not where this file is a script
+
+    names = (*_KEPT_VARIABLES, VARIABLE, *THREAD_VARIABLES)
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return kept | {
         "HOME": home,
         "TMPDIR": home,
