@@ -14,6 +14,7 @@ from rmdp_bench.cli import main
 from rmdp_bench.files import read_json, write_json
 from rmdp_bench.results import make_request, run
 from rmdp_bench.submission import Submission, read_submission, read_verification, recipes
+from rmdp_bench.submission.budget import Budget
 from rmdp_bench.submission.format import submission_to_toml
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import check_submission
@@ -208,9 +209,11 @@ def test_recipes_that_fail(tmp_path: Path) -> None:
     records = run(request)
     command = ["run", "true_env_mpc", task, "--episodes", "1"]
     with pytest.raises(ValueError, match="fails with exit code 2, .*n_sequences"):
-        recipes._run([*command, "--set", "n_sequences=0"], records, 300.0)
-    with pytest.raises(ValueError, match="takes more than 0 s"):
-        recipes._run(command, records, 0.1)
+        recipes._run([*command, "--set", "n_sequences=0"], records, Budget())
+    with pytest.raises(ValueError, match="more than the 0 s that are left of --wall-seconds"):
+        recipes._run(command, records, Budget(wall_seconds=0.1))
+    with pytest.raises(ValueError, match="more than the 1 s that are left of --cpu-seconds"):
+        recipes._run([*command, "--set", "n_sequences=5000"], records, Budget(cpu_seconds=0.5))
 
 
 def test_packing_asks_for_what_is_missing(

@@ -7,6 +7,8 @@ far from its repetition as two seeds do, of those that are claimed or of those t
 
 from __future__ import annotations
 
+import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,11 +21,18 @@ from rmdp_bench.results.records import RESULT_FILE, Result, read_result
 from rmdp_bench.submission.budget import Budget
 from rmdp_bench.submission.comparison import TOLERANCE, WIDENING
 from rmdp_bench.submission.quick import Checked, recipe_arguments
+from rmdp_bench.submission.sandbox import cpu_of_children
 from rmdp_bench.submission.verification import RowFinding, SeedFinding
 from rmdp_bench.system import versions
 from rmdp_bench.tasks import get_task
 
-_PROGRAM = "import sys; from rmdp_bench.cli import main; sys.exit(main())"
+_PROGRAM = """
+import resource, sys
+seconds = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+from rmdp_bench.cli import main
+sys.exit(main())
+"""
 
 
 def run_again(
@@ -93,9 +102,11 @@ def compare_seeds(claimed: Sequence[float], repeated: Sequence[float]) -> list[S
 
 def _run(arguments: Sequence[str], records: Sequence[Result], budget: Budget) -> list[float]:
     """Social welfare of each seed, of a process that may take what is left of the budget."""
-    _, seconds = budget.left()
+    cpu_seconds, seconds = budget.left()
+    limit = str(math.ceil(cpu_seconds))
+    before = cpu_of_children()
     with tempfile.TemporaryDirectory(prefix="rmdp-bench-") as folder:
-        command = [sys.executable, "-c", _PROGRAM, *arguments, "--out", folder]
+        command = [sys.executable, "-c", _PROGRAM, limit, *arguments, "--out", folder]
         try:
             done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
         except subprocess.TimeoutExpired as error:
@@ -103,6 +114,13 @@ def _run(arguments: Sequence[str], records: Sequence[Result], budget: Budget) ->
                 f"the command of the recipe takes more than the {seconds:.0f} s that are left of "
                 f"--wall-seconds: rmdp-bench {' '.join(arguments)}"
             ) from error
+        finally:
+            budget.charge(cpu_of_children() - before)
+        if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
+            raise ValueError(
+                f"the command of the recipe takes more than the {limit} s that are left of "
+                f"--cpu-seconds: rmdp-bench {' '.join(arguments)}"
+            )
         if done.returncode != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise ValueError(
