@@ -30,6 +30,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from rmdp_bench.tasks import find_logged_task
+
 WORLDS = ("CartPoleHet-n500", "MountainCarHet-n500")
 KINDS = ("pure", "random", "pure-eps20", "pure-eps40")
 SEEDS = "0:3"
@@ -100,7 +102,7 @@ def list_commands(
             if arguments.solvers and row.solver not in arguments.solvers:
                 continue
             for world in arguments.worlds:
-                task, out = f"{world}-{kind}-v0", arguments.out / row.submission
+                task, out = find_logged_task(world, kind).id, arguments.out / row.submission
                 command = ["run", row.solver, task, "--seeds", SEEDS]
                 command += ["--device", arguments.device, "--out", str(out)]
                 if row.n_episodes is not None:

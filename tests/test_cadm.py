@@ -25,7 +25,7 @@ from rmdp_bench.offline import N_FORCED, N_OPEN_LOOP, OfflineSolution, heldout_e
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.tasks import get_task
 
-TASK = get_task("CartPoleHet-n500-pure-v0")
+TASK = get_task("CartPoleHet-n500-pure-v1")
 CHEETAH_TASK = get_task("HalfCheetahHet-n500-pure-v0")
 SMALL: dict[str, Any] = {
     "n_updates": 800,

@@ -235,12 +235,12 @@ def returns_of(task_id: str, agent: int, config: PlannerConfig, n_episodes: int)
 
 
 def test_planning_balances_the_pole() -> None:
-    returns = returns_of("CartPoleHet-n500-pure-v0", 1, PlannerConfig(n_sequences=500), 2)
+    returns = returns_of("CartPoleHet-n500-pure-v1", 1, PlannerConfig(n_sequences=500), 2)
     assert returns == [200.0] * 2
 
 
 def test_planning_drives_to_the_flag() -> None:
-    returns = returns_of("MountainCarHet-n500-pure-v0", 2, PlannerConfig(n_sequences=200), 2)
+    returns = returns_of("MountainCarHet-n500-pure-v1", 2, PlannerConfig(n_sequences=200), 2)
     assert min(returns) > -250  # with uniform actions: about -500
 
 
@@ -322,7 +322,7 @@ def test_predict_observes_the_forced_steps() -> None:
 
 
 def test_true_env_mpc_serves_scored_and_heldout_agents() -> None:
-    task = get_task("CartPoleHet-n500-random-v0")
+    task = get_task("CartPoleHet-n500-random-v1")
     config = true_env_mpc.Config(n_sequences=20, horizon=10)
     solutions = true_env_mpc.solve(task, config, [0, 1], "cpu", RunLog(task, [0, 1]))
     assert [len(solution.policies) for solution in solutions] == [5, 5]

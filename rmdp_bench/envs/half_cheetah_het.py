@@ -44,6 +44,7 @@ Version history:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -60,12 +61,34 @@ from rmdp_bench.envs.heterogeneous import (
     HeterogeneousWorld,
     choose_population,
 )
+from rmdp_bench.envs.robots import Robot, get_robot
 from rmdp_bench.envs.velocity import RENDER_MODES, VelocityWorld
 from rmdp_bench.envs.world import State
 from rmdp_bench.population import DynamicsPopulation, LinearPopulation
 
 RESETS = slice(mujoco.mjtWarning.mjWARN_BADQPOS.value, mujoco.mjtWarning.mjWARN_BADQACC.value + 1)
 """MuJoCo's warnings that it has put a simulation back to the start."""
+
+
+DECISION_SECONDS = 0.05
+"""From one action to the next."""
+
+
+def robot_with(time_step: float) -> Robot:
+    """HalfCheetah-v5's robot, simulated in steps of another length.
+
+    Args:
+        time_step: s; divides the time between actions.
+
+    Raises:
+        ValueError: it does not.
+    """
+    frame_skip = round(DECISION_SECONDS / time_step) if time_step > 0.0 else 0
+    if frame_skip < 1 or abs(frame_skip * time_step - DECISION_SECONDS) > 1e-9:
+        raise ValueError(
+            f"time_step is {time_step!r}, expected {DECISION_SECONDS} s divided by an integer"
+        )
+    return replace(get_robot("half_cheetah"), time_step=time_step, frame_skip=frame_skip)
 
 
 class HalfCheetahWorld(HeterogeneousWorld):
@@ -76,6 +99,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
         population: DynamicsPopulation,
         n_envs: int = 1,
         *,
+        time_step: float = 0.01,
         n_threads: int | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -84,6 +108,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
         Args:
             population: agents with two parameters, the scales of masses and of damping.
             n_envs: E.
+            time_step: s, of a physics step; divides 0.05.
             n_threads: None: the available cores, at most E.
             settings: reset_noise_scale, if it is not the default.
 
@@ -95,7 +120,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
         # Its own agents are not asked.
         nobody = LinearPopulation.tiles(1)
         self._robots = VelocityWorld(
-            "half_cheetah", nobody, n_envs, n_threads=n_threads, settings=settings
+            robot_with(time_step), nobody, n_envs, n_threads=n_threads, settings=settings
         )
         self.n_envs = self._robots.n_envs
         self._masses = self._robots.batch.expand("body_mass")  # (E, nbody), live
@@ -178,6 +203,7 @@ class HalfCheetahHetEnv(HeterogeneousEnv):
 
     def __init__(
         self,
+        time_step: float = 0.01,
         *,
         population_seed: int = 0,
         parameters: ArrayLike | None = None,
@@ -191,7 +217,8 @@ class HalfCheetahHetEnv(HeterogeneousEnv):
         """
         check_keywords(settings, _KEYWORDS)
         population = choose_population(rules.half_cheetah_population, population_seed, parameters)
-        super().__init__(HalfCheetahWorld(population, settings=settings), render_mode=render_mode)
+        world = HalfCheetahWorld(population, time_step=time_step, settings=settings)
+        super().__init__(world, render_mode=render_mode)
 
 
 class HalfCheetahHetVectorEnv(HeterogeneousVectorEnv):
@@ -201,6 +228,7 @@ class HalfCheetahHetVectorEnv(HeterogeneousVectorEnv):
 
     def __init__(
         self,
+        time_step: float = 0.01,
         *,
         num_envs: int = 1,
         max_episode_steps: int | None = None,
@@ -220,7 +248,9 @@ class HalfCheetahHetVectorEnv(HeterogeneousVectorEnv):
         check_keywords(settings, (*_KEYWORDS, *common))
         population = choose_population(rules.half_cheetah_population, population_seed, parameters)
         super().__init__(
-            HalfCheetahWorld(population, num_envs, n_threads=n_threads, settings=settings),
+            HalfCheetahWorld(
+                population, num_envs, time_step=time_step, n_threads=n_threads, settings=settings
+            ),
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,

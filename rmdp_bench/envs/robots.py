@@ -32,6 +32,7 @@ class Robot:
         velocity_clip: bound of the observed velocities.
         total_mass: kg, to which the masses are scaled; None: as in the file.
         follows_torso: the velocity is that of the torso's frame, not of the first position.
+        time_step: s, of a physics step; None: as in the file.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Robot:
     velocity_clip: float = np.inf
     total_mass: float | None = None
     follows_torso: bool = False
+    time_step: float | None = None
 
 
 ROBOTS = {
@@ -120,6 +122,8 @@ def load_model(robot: Robot) -> Any:
     if robot.total_mass is not None:
         mujoco.mj_setTotalmass(model, robot.total_mass)
         mujoco.mj_setConst(model, mujoco.MjData(model))
+    if robot.time_step is not None:
+        model.opt.timestep = robot.time_step
     return model
 
 

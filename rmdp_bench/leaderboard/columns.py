@@ -30,8 +30,9 @@ NOTES = {
         "per policy; used: of it, by the solver's count."
     ),
     "offline": (
-        "normalised: return of the test agents, 0 for uniform actions and 100 for planning with "
-        f"the true dynamics, mean over agents, then over seeds, ± standard error. {_IQM} unseen, "
+        "normalised: return of the test agents, 0 for uniform actions and 100 for each one's "
+        "reference, the optimum where it is known, mean over agents, then over seeds, ± standard "
+        f"error. {_IQM} unseen, "
         "extrapolating: the same for agents who are not in the data. return: mean over the test "
         "agents, in units of the reward. RMSE, R2: of 50 steps predicted open-loop."
     ),
