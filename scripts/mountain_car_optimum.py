@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -33,7 +34,7 @@ from rmdp_bench.population import DynamicsPopulation
 ENV_ID = "rmdp/MountainCarHet-n500-v0"
 POLICY_GRIDS = ((961, 361), (1921, 721))
 """Points of position and velocity."""
-BOUND_GRID = (6000, 5000)
+BOUND_GRID = (4000, 3000)
 """Cells of position and velocity."""
 N_STARTS = 2000
 STARTS = (-0.6, -0.4)
@@ -44,25 +45,33 @@ _MARGIN = 1e-12
 """By which images of cells are widened for rounding."""
 
 Array = NDArray[Any]
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 
-def measure_optimum(
-    agent: int,
-    *,
-    policy_grids: tuple[tuple[int, int], ...] = POLICY_GRIDS,
-    bound_grid: tuple[int, int] = BOUND_GRID,
-    n_starts: int = N_STARTS,
-) -> tuple[float, float]:
-    """Return of an agent that is attained, and one that no policy exceeds."""
-    population = load_population()
-    low, high = STARTS
-    starts = low + (high - low) * (np.arange(n_starts) + 0.5) / n_starts
+def _compiled(function: FunctionT) -> FunctionT:
+    return cast(FunctionT, numba.njit(function))
+
+
+def attain(
+    agent: int, grids: tuple[tuple[int, int], ...] = POLICY_GRIDS, n_starts: int = N_STARTS
+) -> float:
+    """Return of an agent that is attained."""
+    population, starts = load_population(), _starts(n_starts)
     returns = [
-        play_greedily(population, agent, solve(population, agent, grid), starts)
-        for grid in policy_grids
+        play_greedily(population, agent, solve(population, agent, grid), starts) for grid in grids
     ]
-    bounds = bound_returns(population, agent, bound_grid, starts)
-    return float(np.max(returns, axis=0).mean()), float(bounds.mean())
+    return float(np.max(returns, axis=0).mean())
+
+
+def bound(agent: int, grid: tuple[int, int] = BOUND_GRID, n_starts: int = N_STARTS) -> float:
+    """Return of an agent that no policy exceeds."""
+    return float(bound_returns(load_population(), agent, grid, _starts(n_starts)).mean())
+
+
+def _starts(number: int) -> Array:
+    low, high = STARTS
+    starts: Array = low + (high - low) * (np.arange(number) + 0.5) / number
+    return starts
 
 
 def load_population() -> DynamicsPopulation:
@@ -115,7 +124,7 @@ def solve(population: DynamicsPopulation, agent: int, shape: tuple[int, int]) ->
     return values
 
 
-@numba.njit
+@_compiled
 def _improve(values: Array, below: Array, along: Array, ended: Array, corner: int) -> float:
     """One sweep from a corner of the grid; the greatest change."""
     n_p, n_v = values.shape
@@ -237,10 +246,11 @@ def find_cells(states: Array, shape: tuple[int, int]) -> Array:
     """The cells (..., 2) of states (..., 2)."""
     size, (low, high) = np.array(shape), np.array(MountainCarWorld.bounds).T
     cells = np.floor((states - low) / (high - low) * size)
-    return np.clip(cells, 0, size - 1).astype(np.int16)
+    clipped: Array = np.clip(cells, 0, size - 1).astype(np.int16)
+    return clipped
 
 
-@numba.njit
+@_compiled
 def _hasten(steps: Array, reached: Array, ended: Array, corner: int) -> bool:
     """One sweep from a corner of the cells; whether a cell needs fewer steps than before."""
     n_p, n_v = steps.shape
@@ -271,9 +281,8 @@ def main() -> None:
     arguments = parser.parse_args()
     for agent in arguments.agents:
         began = time.perf_counter()
-        attained, bound = measure_optimum(agent)
-        seconds = time.perf_counter() - began
-        print(f"agent {agent}: {attained:.3f} to {bound:.3f} ({seconds:.0f} s)", flush=True)
+        between = f"{attain(agent):.3f} to {bound(agent):.3f}"
+        print(f"agent {agent}: {between} ({time.perf_counter() - began:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
     python -m scripts.record_references rmdp/CartPoleHet-n500-v0
 
 For every agent that an offline task scores, held-out ones too: the mean return of uniform actions,
-which is 0, and the reference, which is 100; `REFERENCES` says what that is in each environment.  An
-agent is written when it is measured, and one that is there already is skipped, unless `--again`.
+which is 0, and the reference, which is 100; `REFERENCES` says what that is in each environment.  A
+number is written when it is measured, and one that is there already is skipped, unless `--again`.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def play_one(task: Task, policy: Any, agent: int) -> NDArray[np.float64]:
     return own
 
 
-def balance_pole(task: Task, agent: int) -> dict[str, float]:
+def balance_pole(task: Task, agent: int) -> float:
     """The number of steps of an episode, after a policy has reached it in every episode.
 
     Raises:
@@ -88,13 +88,7 @@ def balance_pole(task: Task, agent: int) -> dict[str, float]:
     reached = max(play_one(task, BalancingPolicy(own), agent).min() for own in BALANCING_WEIGHTS)
     if reached < task.max_episode_steps:
         raise RuntimeError(f"no policy balances the pole of agent {agent} of {task.env_id}")
-    return {"reference": float(task.max_episode_steps), "bound": float(task.max_episode_steps)}
-
-
-def reach_flag(task: Task, agent: int) -> dict[str, float]:
-    """What value iteration reaches, and what nobody exceeds."""
-    attained, bound = mountain_car_optimum.measure_optimum(agent)
-    return {"reference": attained, "bound": bound}
+    return float(task.max_episode_steps)
 
 
 @dataclass(frozen=True)
@@ -105,13 +99,15 @@ class Reference:
         is_: in words.
         source: how it is known.
         settings: sizes of what measures it.
-        measure: task, agent -> "reference", and "bound", a return that no policy exceeds.
+        measure: task, agent -> the reference.
+        bound: task, agent -> a return that no policy exceeds.
     """
 
     is_: str
     source: str
     settings: Mapping[str, Any]
-    measure: Callable[[Task, int], dict[str, float]]
+    measure: Callable[[Task, int], float]
+    bound: Callable[[Task, int], float]
 
 
 REFERENCES = {
@@ -121,6 +117,7 @@ REFERENCES = {
         "the state gets all of it for each of these agents, in every episode that was played.",
         {"policy_episodes": N_EPISODES, "weights": BALANCING_WEIGHTS},
         balance_pole,
+        lambda task, agent: float(task.max_episode_steps),
     ),
     "rmdp/MountainCarHet-n500-v0": Reference(
         "the optimum of each agent, mean over where the car starts",
@@ -132,7 +129,8 @@ REFERENCES = {
             "bound_grid": mountain_car_optimum.BOUND_GRID,
             "n_starts": mountain_car_optimum.N_STARTS,
         },
-        reach_flag,
+        lambda task, agent: mountain_car_optimum.attain(agent),
+        lambda task, agent: mountain_car_optimum.bound(agent),
     ),
 }
 
@@ -168,14 +166,20 @@ def record(task: Task, again: bool) -> None:
     if not again and stored.get("source") == known.source:
         row["agents"] = stored["agents"]
     space = gym.make(task.env_id).action_space
-    for agent in (*(task.eval_agents or ()), *task.heldout_agents):
-        if str(agent) in row["agents"]:
-            continue
-        random = float(play_one(task, UniformPolicy(space), agent).mean())
-        row["agents"][str(agent)] = {"random": random} | known.measure(task, agent)
-        document = read_json(REFERENCES_FILE) | {task.env_id: row}
-        write_json(REFERENCES_FILE, {name: document[name] for name in sorted(document)})
-        print(task.env_id, agent, row["agents"][str(agent)], flush=True)
+    measures: dict[str, Callable[[int], float]] = {
+        "random": lambda agent: float(play_one(task, UniformPolicy(space), agent).mean()),
+        "reference": lambda agent: known.measure(task, agent),
+        "bound": lambda agent: known.bound(task, agent),
+    }
+    for name, measure in measures.items():
+        for agent in (*(task.eval_agents or ()), *task.heldout_agents):
+            values = row["agents"].setdefault(str(agent), {})
+            if name in values:
+                continue
+            values[name] = measure(agent)
+            document = read_json(REFERENCES_FILE) | {task.env_id: row}
+            write_json(REFERENCES_FILE, {name: document[name] for name in sorted(document)})
+            print(task.env_id, agent, name, values[name], flush=True)
 
 
 if __name__ == "__main__":

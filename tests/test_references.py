@@ -53,9 +53,8 @@ def test_poles_are_balanced_to_the_end() -> None:
 
 @pytest.mark.parametrize("agent", [0, 3])
 def test_a_coarse_grid_encloses_the_stored_optimum(agent: int) -> None:
-    attained, bound = mountain_car_optimum.measure_optimum(
-        agent, policy_grids=((241, 91),), bound_grid=(500, 300), n_starts=50
-    )
+    attained = mountain_car_optimum.attain(agent, ((241, 91),), n_starts=50)
+    bound = mountain_car_optimum.bound(agent, (500, 300), n_starts=50)
     _, reference = references(CAR)[agent]
     assert attained < bound
     assert attained - 1.0 < reference < bound  # 1: other starts
