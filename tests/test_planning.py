@@ -269,7 +269,9 @@ def test_the_same_seed_gives_the_same_actions(env_id: str) -> None:
     assert (act(0, 3) != act(1, 3)).any()
 
 
-@pytest.mark.parametrize("env_id", [CART_POLE, MOUNTAIN_CAR, HALF_CHEETAH])
+@pytest.mark.parametrize(
+    "env_id", [CART_POLE, MOUNTAIN_CAR, HALF_CHEETAH, "rmdp/HalfCheetahHet-n500-v1"]
+)
 def test_true_dynamics_are_the_environment(env_id: str) -> None:
     agents = [0, 1, 3, 4, 77, 510, 605]
     n_agents, n_steps = len(agents), 6
