@@ -263,7 +263,8 @@ _LOGGED = (
         "HalfCheetahHet-n500",
         "halfcheetah-het",
         "v0",
-        unranked="light robots win by integration error; rmdp/HalfCheetahHet-n500-v1 has none of it",
+        unranked="light robots win energy from the error of the integration; it is small in "
+        "rmdp/HalfCheetahHet-n500-v1",
     ),
 )
 _DATA_KINDS = ("pure", "random", "pure-eps20", "pure-eps40")

@@ -13,7 +13,8 @@ once is kept on one core, and its output goes to a file OUT/SUBMISSION/TASK-SOLV
 All planners have the same reduced size, a tenth of the plans, and play 3 episodes for each agent
 instead of 20 (and 1 for each held-out agent); policies that only read a network play all 20. What
 the reduction costs is in the rows of `reference-gpu`, PerSim at full size, which are left out
-unless they are named.
+unless they are named. `true_env_mpc` reads no data and is there once for each world, with 1,000
+plans that look further ahead, and all episodes.
 """
 
 from __future__ import annotations
