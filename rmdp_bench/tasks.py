@@ -273,6 +273,12 @@ _N_EXTRAPOLATING = 4
 """Held-out agents of a task: all four sides of a range of two parameters."""
 
 
+def choose_heldout(population: DynamicsPopulation) -> tuple[int, ...]:
+    """The agents that an offline task scores although they are not in the data."""
+    unseen, extrapolating = population.unseen_agents, population.extrapolating_agents
+    return (*unseen[:_N_UNSEEN], *extrapolating[:_N_EXTRAPOLATING])
+
+
 @functools.cache
 def _tasks() -> dict[str, Task]:
     environments = {entry.id: entry for entry in ENVIRONMENTS}
@@ -297,7 +303,6 @@ def _tasks() -> dict[str, Task]:
     for logged in _LOGGED:
         entry = environments[f"rmdp/{logged.name}-{logged.env_version}"]
         agents = cast(DynamicsPopulation, get_population(entry.id))
-        unseen, extrapolating = agents.unseen_agents, agents.extrapolating_agents
         for kind in _DATA_KINDS:
             task = Task(
                 id=logged.task_id(kind),
@@ -311,7 +316,7 @@ def _tasks() -> dict[str, Task]:
                 eval_agents=tuple(agents.test_agents),
                 gamma=0.99,
                 max_episode_steps=entry.max_episode_steps,
-                heldout_agents=(*unseen[:_N_UNSEEN], *extrapolating[:_N_EXTRAPOLATING]),
+                heldout_agents=choose_heldout(agents),
                 unranked=logged.unranked,
             )
             tasks[task.id] = task

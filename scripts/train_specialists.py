@@ -1,15 +1,13 @@
 """Train specialists: what can be reached for one agent, by the suite's PPO.
 
     python -m scripts.train_specialists agents rmdp/HalfCheetahHet-n500-v1
-    python -m scripts.train_specialists behaviour rmdp/HalfCheetahHet-n500-v1
     python -m scripts.train_specialists targets rmdp/AntVel-n100-v0
 
 `agents`: one for every agent that an offline task of the environment scores, held-out ones too: the
-references of an environment whose optimum nobody knows.  `behaviour`: one for each of the
-parameters in `BEHAVIOUR_PARAMETERS`, or those of `--parameters`: the policies that collect data.
-`targets`: `--number` of them for evenly spaced speeds, from the least to the greatest that an agent
-wants; at the end the welfare of k of them, chosen and assigned exactly (`reachable.json`): an
-attainable number for every k, beside the ceiling, which legs do not reach.
+references of an environment whose optimum nobody knows.  `targets`: `--number` of them for evenly
+spaced speeds, from the least to the greatest that an agent wants; at the end the welfare of k of
+them, chosen and assigned exactly (`reachable.json`): an attainable number for every k, beside the
+ceiling, which legs do not reach.
 
 Results are in OUT/KIND/ENV/NAME, with the better of the seeds named.  What is finished is not
 trained again, and what was interrupted goes on: the same command does both.
@@ -18,24 +16,24 @@ trained again, and what was interrupted goes on: the same command does both.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.online.selection import choose_columns
-from baselines.online.specialists import Specialist, train_specialist
+from baselines.online.selection import select
+from baselines.online.specialists import RESULT_FILE, Specialist, train_specialist
 from rmdp_bench import evaluate, get_population
 from rmdp_bench.cli.running import parse_seeds
-from rmdp_bench.files import write_json
+from rmdp_bench.files import read_json, write_json
 from rmdp_bench.population import DynamicsPopulation, TargetPopulation
 from rmdp_bench.solution import Solution, load_policy
-from rmdp_bench.tasks import list_tasks
+from rmdp_bench.tasks import choose_heldout, list_tasks
 
-TRANSITIONS = {"agents": 2_000_000, "behaviour": 500_000, "targets": 1_000_000}
-SEEDS = {"agents": "0:3", "behaviour": "0:1", "targets": "0:2"}
-HALF_CHEETAH_BEHAVIOUR = ((1.4, 0.6), (1.4, 1.4), (0.6, 0.6), (0.6, 1.4))
+TRANSITIONS = {"agents": 2_000_000, "targets": 1_000_000}
+SEEDS = {"agents": "0:3", "targets": "0:2"}
 
 
 def list_specialists(kind: str, env_id: str, number: int) -> dict[str, Specialist]:
@@ -55,23 +53,17 @@ def list_specialists(kind: str, env_id: str, number: int) -> dict[str, Specialis
         }
     if not isinstance(population, DynamicsPopulation):
         raise ValueError(f"the agents of {env_id} do not differ in dynamics")
-    if kind == "behaviour":
-        return {
-            f"policy-{j}": Specialist(env_id, parameters=own)
-            for j, own in enumerate(HALF_CHEETAH_BEHAVIOUR)
-        }
-    # As in `rmdp_bench.tasks`, which has no task of an environment without data.
-    heldout = (*population.unseen_agents[:5], *population.extrapolating_agents[:4])
-    agents = (*population.test_agents, *heldout)
+    agents = (*population.test_agents, *choose_heldout(population))
     return {f"agent-{agent}": Specialist(env_id, agent=agent) for agent in agents}
 
 
 def measure_reachable(env_id: str, folders: dict[str, Path]) -> dict[str, Any]:
     """Welfare of the best k specialists for every k, and the columns that it follows from."""
     task = next(task for task in list_tasks() if task.env_id == env_id)
+    task = replace(task, n_representatives=1)
     columns: list[NDArray[np.float64]] = []
     for folder in folders.values():
-        record = train_specialist(Specialist(env_id, target=0.0), 0, (), folder)
+        record = read_json(folder / RESULT_FILE)
         seed = record["seeds"][int(np.argmax(record["returns"]))]
         policy = load_policy(folder / f"policy-{seed}.onnx")
         alone = Solution([policy], np.ones((task.n_agents, 1)))
@@ -79,8 +71,7 @@ def measure_reachable(env_id: str, folders: dict[str, Path]) -> dict[str, Any]:
     matrix = np.stack(columns, axis=1)  # (n, number)
     welfare = {}
     for k in range(1, matrix.shape[1] + 1):
-        chosen = choose_columns(matrix, k)
-        welfare[str(k)] = float(matrix[:, chosen].max(axis=1).mean())
+        welfare[str(k)] = select(matrix, k, on_a_line=True).welfare
     return {"env_id": env_id, "specialists": list(folders), "welfare": welfare} | {
         "columns": matrix.T.tolist()
     }
@@ -113,7 +104,7 @@ def main() -> None:
         print(f"{name}: {np.round(record['returns'], 1).tolist()}", flush=True)
     folders = {name: base / name for name in wanted}
     if arguments.kind == "targets" and all(
-        (folder / "specialist.json").is_file() for folder in folders.values()
+        (folder / RESULT_FILE).is_file() for folder in folders.values()
     ):
         reachable = measure_reachable(arguments.env_id, folders)
         write_json(base / "reachable.json", reachable)

@@ -198,7 +198,7 @@ def train_specialist(
     config = config or config_for(specialist)
     learner = Learner(_task_for(specialist, transitions), config, seeds, "cpu")
     rule = FixedRule(one_hot(np.zeros((len(seeds), 1), np.intp), 1, "cpu"))
-    best, seconds = _resume(learner, folder, len(seeds))
+    best, kept, seconds = _resume(learner, folder, len(seeds))
     n_iterations = transitions // config.batch_size
     interval = max(1, n_iterations // N_EVALUATIONS)
     began = saved = time.monotonic()
@@ -209,17 +209,18 @@ def train_specialist(
             for r, solution in enumerate(solutions):
                 reached = measure(specialist, solution.policies[0], N_CHOOSING, CHOOSING_SEED)
                 if reached.mean() >= best[r]:
-                    best[r] = float(reached.mean())
+                    best[r], kept[r] = float(reached.mean()), learner.transitions
                     write_bytes(folder / f"policy-{seeds[r]}.onnx", export_alone(solution))
             say(f"{learner.transitions} transitions: best so far {np.round(best, 1).tolist()}")
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = time.monotonic()
-            _save(learner, folder, best, seconds + saved - began)
+            _save(learner, folder, best, kept, seconds + saved - began)
     learner.close()
     record = {
         "specialist": vars(specialist),
         "transitions": transitions,
         "seeds": list(seeds),
+        "kept_after_transitions": kept,
         "config": vars(config),
         "n_episodes": N_EPISODES,
         "returns": [
@@ -257,23 +258,25 @@ def _task_for(specialist: Specialist, transitions: int) -> Task:
     )
 
 
-def _save(learner: Learner, folder: Path, best: list[float], seconds: float) -> None:
+def _save(
+    learner: Learner, folder: Path, best: list[float], kept: list[int], seconds: float
+) -> None:
     """Write a checkpoint; the one before stays until this one is whole."""
     arrays, states = learner.get_state()
-    about = json.dumps({"states": states, "best": best, "seconds": seconds})
+    about = json.dumps({"states": states, "best": best, "kept": kept, "seconds": seconds})
     scratch = folder / f"new-{_CHECKPOINT}"
     with scratch.open("wb") as file:
         np.savez(file, about=np.array(about), **arrays)  # type: ignore[arg-type]
     scratch.replace(folder / _CHECKPOINT)
 
 
-def _resume(learner: Learner, folder: Path, n_seeds: int) -> tuple[list[float], float]:
-    """Go on from a checkpoint, if there is one: best returns so far, and seconds."""
+def _resume(learner: Learner, folder: Path, n_seeds: int) -> tuple[list[float], list[int], float]:
+    """Go on from a checkpoint, if there is one: best returns, where they were, and seconds."""
     path = folder / _CHECKPOINT
     if not path.is_file():
-        return [-math.inf] * n_seeds, 0.0
+        return [-math.inf] * n_seeds, [0] * n_seeds, 0.0
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     about = json.loads(str(arrays.pop("about")))
     learner.set_state(arrays, about["states"])
-    return about["best"], about["seconds"]
+    return about["best"], about["kept"], about["seconds"]
