@@ -55,8 +55,8 @@ class World:
 
 
 WORLDS = {
-    "cart_pole": World("CartPoleHet-n500-pure-v0", 4, 2, 92_929),
-    "mountain_car": World("MountainCarHet-n500-pure-v0", 2, 3, 67_140),
+    "cart_pole": World("CartPoleHet-n500-pure-v1", 4, 2, 92_929),
+    "mountain_car": World("MountainCarHet-n500-pure-v1", 2, 3, 67_140),
 }
 N_AGENTS = 500
 

@@ -11,11 +11,12 @@ one-hot assignment, and what else it can tell.  Scored are
     foresees 50 observations from the actions alone;
   - factors: how well hidden parameters follow from what was learned about the agents.
 
-Returns are normalised for each agent so that uniform actions are 0 and planning with the true
-dynamics is 100 (`normalise`; `normalise_mean` for groups of held-out agents).  Better than planning
-is possible, and above 100: the planner looks 50 steps ahead.  Episode e of every agent starts from
-EVALUATION_SEED + e.  The prediction protocol is that of PerSim's code (Agarwal et al. 2021, arXiv
-2102.06961), with all behaviour policies in turn where it has one test policy.
+Returns are normalised for each agent so that uniform actions are 0 and the agent's reference is 100
+(`normalise`; `normalise_mean` for groups of held-out agents).  The reference is the optimum, as an
+expectation over starts, where it is known (`reference_is`); scoring plays 20 starts, which may be
+better or worse than the average, so that a little more than 100 is possible.  Episode e of every
+agent starts from EVALUATION_SEED + e.  The prediction protocol is that of PerSim's code (Agarwal et
+al. 2021, arXiv 2102.06961), with all behaviour policies in turn where it has one test policy.
 """
 
 from __future__ import annotations
@@ -365,31 +366,31 @@ def factor_correlation(task: Task, factors: NDArray[np.floating[Any]]) -> dict[s
 def normalise(
     task: Task, agents: Sequence[int], returns: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Returns of agents (A,) in percent: uniform actions 0, planning with the true dynamics 100.
+    """Returns of agents (A,) in percent: uniform actions 0, the agent's reference 100.
 
     Raises:
         ValueError: there are no references for the environment or for an agent.
     """
-    random, planned = _references_of(task, agents)
-    normalised: NDArray[np.float64] = 100.0 * (returns - random) / (planned - random)
+    random, best = _references_of(task, agents)
+    normalised: NDArray[np.float64] = 100.0 * (returns - random) / (best - random)
     return normalised
 
 
 def normalise_mean(task: Task, agents: Sequence[int], returns: NDArray[np.float64]) -> float:
     """The mean of returns (A,), where 0 and 100 are the means over the same agents.
 
-    For held-out agents, some of whom the planner serves hardly better than uniform actions: the
-    score of one of those alone would be a division by almost nothing.
+    For held-out agents, some of whom need hardly more than uniform actions: the score of one of
+    those alone would be a division by almost nothing.
 
     Raises:
         ValueError: as in `normalise`.
     """
-    random, planned = _references_of(task, agents).mean(axis=1)
-    return float(100.0 * (returns.mean() - random) / (planned - random))
+    random, best = _references_of(task, agents).mean(axis=1)
+    return float(100.0 * (returns.mean() - random) / (best - random))
 
 
 def _references_of(task: Task, agents: Sequence[int]) -> NDArray[np.float64]:
-    """(2, A): uniform actions, planning."""
+    """(2, A): uniform actions, reference."""
     rows = references(task.env_id)
     missing = [agent for agent in agents if agent not in rows]
     if missing:
@@ -398,20 +399,34 @@ def _references_of(task: Task, agents: Sequence[int]) -> NDArray[np.float64]:
 
 
 def references(env_id: str) -> dict[int, tuple[float, float]]:
-    """Agent -> mean return of uniform actions, and of planning with the true dynamics.
+    """Agent -> mean return of uniform actions, and the reference that is 100.
 
     `scripts/record_references.py` measures them.
 
     Raises:
         ValueError: there are none.
     """
+    return {
+        int(agent): (values["random"], values["reference"])
+        for agent, values in _references_in(env_id)["agents"].items()
+    }
+
+
+def reference_is(env_id: str) -> str:
+    """What the reference of an environment's agents is, in words.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return str(_references_in(env_id)["reference_is"])
+
+
+def _references_in(env_id: str) -> dict[str, Any]:
     document = _references()
     if env_id not in document:
         raise ValueError(f"there are no reference returns for {env_id}")
-    return {
-        int(agent): (values["random"], values["planning"])
-        for agent, values in document[env_id]["agents"].items()
-    }
+    row: dict[str, Any] = document[env_id]
+    return row
 
 
 @functools.cache

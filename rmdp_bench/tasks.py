@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import gymnasium as gym
@@ -39,6 +39,7 @@ class Task:
         heldout_agents: agents who are not in the data; how a solver serves them is reported apart.
         gamma: discount of the training objective; scores are undiscounted.
         max_episode_steps: steps after which an episode is truncated.
+        unranked: why its records cannot be submitted; None: they can.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Task:
     gamma: float
     max_episode_steps: int
     heldout_agents: tuple[int, ...] = ()
+    unranked: str | None = None
 
     @property
     def population(self) -> Population:
@@ -119,14 +121,62 @@ def get_task(task_id: str) -> Task:
     """The task with this id.
 
     Raises:
-        ValueError: no task has it; the message names the closest ids.
+        ValueError: no task has it; the message names the closest ids, or, for a task of an earlier
+            version, its successor.
     """
-    tasks = _tasks()
+    tasks, retired = _tasks(), retired_tasks()
+    if task_id in retired:
+        old = retired[task_id]
+        raise ValueError(f"the task {task_id} is retired: {old.reason}; use {old.successor}")
     if task_id not in tasks:
         close = difflib.get_close_matches(str(task_id), tasks, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "see `rmdp-bench list tasks`"
         raise ValueError(f"unknown task {task_id!r}; {hint}")
     return tasks[task_id]
+
+
+def find_logged_task(name: str, kind: str) -> Task:
+    """The offline task of an environment with a kind of data.
+
+    Args:
+        name: of the environment: its id without "rmdp/" and without the version.
+        kind: such as "pure".
+
+    Raises:
+        ValueError: there is none.
+    """
+    for logged in _LOGGED:
+        if logged.name == name and kind in _DATA_KINDS:
+            return get_task(logged.task_id(kind))
+    raise ValueError(f"there is no offline task of {name!r} with {kind!r} data")
+
+
+@dataclass(frozen=True)
+class RetiredTask:
+    """A task of an earlier version, which is refused.
+
+    Attributes:
+        successor: id of the task that took its place.
+        reason: why.
+        same_world: whether environment and data are the successor's, so that returns are too.
+    """
+
+    successor: str
+    reason: str
+    same_world: bool
+
+
+@functools.cache
+def retired_tasks() -> Mapping[str, RetiredTask]:
+    """Id -> the task of an earlier version that had it."""
+    return {
+        logged.task_id(kind, version): RetiredTask(
+            logged.task_id(kind), reason, same_world=version == logged.env_version
+        )
+        for logged in _LOGGED
+        for version, reason in logged.retired.items()
+        for kind in _DATA_KINDS
+    }
 
 
 def _constant_speed_ceiling(population: Population, n_representatives: int) -> float:
@@ -179,16 +229,54 @@ _FAMILIES = (
     ),
 )
 
-_OFFLINE = {
-    "CartPoleHet-n500": "cartpole-het",
-    "MountainCarHet-n500": "mountaincar-het",
-    "HalfCheetahHet-n500": "halfcheetah-het",
-}
-"""Name of an environment -> that of its data."""
+
+@dataclass(frozen=True)
+class _Logged:
+    """Tasks that differ in the kind of data only.
+
+    Attributes:
+        name: of the environment: its id without "rmdp/" and without the version.
+        data: name of its data, without namespace and kind.
+        version: of the tasks.
+        env_version: of the environment and of its data.
+        retired: earlier version -> why its tasks are refused.
+        unranked: see `Task`.
+    """
+
+    name: str
+    data: str
+    version: str
+    env_version: str = "v0"
+    retired: Mapping[str, str] = field(default_factory=dict)
+    unranked: str | None = None
+
+    def task_id(self, kind: str, version: str | None = None) -> str:
+        """Id of its task with a kind of data; version: None for the present one."""
+        return f"{self.name}-{kind}-{version or self.version}"
+
+
+_PLANNER_ANCHOR = "its 100 was a planner that learned policies exceed"
+_LOGGED = (
+    _Logged("CartPoleHet-n500", "cartpole-het", "v1", retired={"v0": _PLANNER_ANCHOR}),
+    _Logged("MountainCarHet-n500", "mountaincar-het", "v1", retired={"v0": _PLANNER_ANCHOR}),
+    _Logged(
+        "HalfCheetahHet-n500",
+        "halfcheetah-het",
+        "v0",
+        unranked="light robots win energy from the error of the integration; it is small in "
+        "rmdp/HalfCheetahHet-n500-v1",
+    ),
+)
 _DATA_KINDS = ("pure", "random", "pure-eps20", "pure-eps40")
 _N_UNSEEN = 5
 _N_EXTRAPOLATING = 4
 """Held-out agents of a task: all four sides of a range of two parameters."""
+
+
+def choose_heldout(population: DynamicsPopulation) -> tuple[int, ...]:
+    """The agents that an offline task scores although they are not in the data."""
+    unseen, extrapolating = population.unseen_agents, population.extrapolating_agents
+    return (*unseen[:_N_UNSEEN], *extrapolating[:_N_EXTRAPOLATING])
 
 
 @functools.cache
@@ -212,16 +300,15 @@ def _tasks() -> dict[str, Task]:
                 max_episode_steps=entry.max_episode_steps,
             )
             tasks[task.id] = task
-    for name, data in _OFFLINE.items():
-        entry = environments[f"rmdp/{name}-v0"]
+    for logged in _LOGGED:
+        entry = environments[f"rmdp/{logged.name}-{logged.env_version}"]
         agents = cast(DynamicsPopulation, get_population(entry.id))
-        unseen, extrapolating = agents.unseen_agents, agents.extrapolating_agents
         for kind in _DATA_KINDS:
             task = Task(
-                id=f"{name}-{kind}-v0",
+                id=logged.task_id(kind),
                 track="offline",
                 env_id=entry.id,
-                dataset_id=f"rmdp/{data}/{kind}-v0",
+                dataset_id=f"rmdp/{logged.data}/{kind}-{logged.env_version}",
                 n_agents=entry.n_agents,
                 n_representatives=entry.n_agents,
                 transitions=0,
@@ -229,7 +316,8 @@ def _tasks() -> dict[str, Task]:
                 eval_agents=tuple(agents.test_agents),
                 gamma=0.99,
                 max_episode_steps=entry.max_episode_steps,
-                heldout_agents=(*unseen[:_N_UNSEEN], *extrapolating[:_N_EXTRAPOLATING]),
+                heldout_agents=choose_heldout(agents),
+                unranked=logged.unranked,
             )
             tasks[task.id] = task
     return tasks

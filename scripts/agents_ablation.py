@@ -1,7 +1,7 @@
 """How a solver of offline tasks fares with the data of fewer agents.
 
-    python -m scripts.agents_ablation CartPoleHet-n500-pure-v0
-    python -m scripts.agents_ablation CartPoleHet-n500-pure-v0 --agents 25 100 --equal-updates
+    python -m scripts.agents_ablation CartPoleHet-n500-pure-v1
+    python -m scripts.agents_ablation CartPoleHet-n500-pure-v1 --agents 25 100 --equal-updates
 
 Runs the solver once for each number of agents, as `rmdp-bench run --set n_agents=N` does, into
 OUT/agents-N, prints a table and writes what is in it to OUT/agents_ablation.json.  What is finished
@@ -25,9 +25,10 @@ import numpy as np
 
 from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.files import write_json
+from rmdp_bench.offline import normalise
 from rmdp_bench.results import Result, load_solver, make_config, make_request, run
 from rmdp_bench.scoring import standard_error
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import Task, get_task
 
 AGENTS = (25, 50, 100, 250, 500)
 _IN_PASSES = ("n_epochs", "halving_epochs")
@@ -42,16 +43,16 @@ def summarise(results: Sequence[Result]) -> dict[str, Any]:
     """What is known of one number of agents, by seed."""
     scores = [result.offline for result in results if result.offline is not None]
     return {
-        "normalised": [result.social_welfare for result in results],
         "returns": [list(score.returns) for score in scores],
         "r2_median": [score.prediction.r2_median for score in scores if score.prediction],
         "r2_mean": [score.prediction.r2_mean for score in scores if score.prediction],
     }
 
 
-def format_row(n_agents: str, row: Mapping[str, Any]) -> str:
+def format_row(task: Task, n_agents: str, row: Mapping[str, Any]) -> str:
     """One line of the table in Markdown."""
-    normalised = row["normalised"]
+    agents = task.eval_agents or ()
+    normalised = [normalise(task, agents, np.array(own)).mean() for own in row["returns"]]
     mean = f"{np.mean(normalised):.1f}"
     if len(normalised) > 1:
         mean += f" ± {standard_error(normalised):.1f}"
@@ -118,11 +119,12 @@ def main() -> None:
         parser.error(str(error))
     print(f"| {' | '.join(HEADER)} |\n{'| --- ' * len(HEADER)}|")
     rows: dict[str, Any] = {}
-    record = {"command": shlex.join(["python", "-m", "scripts.agents_ablation", *sys.argv[1:]])}
+    command = shlex.join(["python", "-m", "scripts.agents_ablation", *sys.argv[1:]])
+    record = {"command": command, "task": arguments.task}
     for n_agents, request in requests.items():
         results = run(request)
         rows[str(n_agents)] = summarise(results)
-        print(format_row(str(n_agents), rows[str(n_agents)]), flush=True)
+        print(format_row(requests[n_agents].task, str(n_agents), rows[str(n_agents)]), flush=True)
         machine = {"system": results[0].system, "versions": results[0].versions}
         write_json(arguments.out / "agents_ablation.json", record | machine | {"agents": rows})
 

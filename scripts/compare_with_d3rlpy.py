@@ -44,7 +44,7 @@ from rmdp_bench.system import system_record, versions
 from rmdp_bench.tasks import Task, get_task
 
 WORKER = Path(__file__).with_name("d3rlpy_worker.py")
-TASKS = ("CartPoleHet-n500-random-v0", "CartPoleHet-n500-pure-v0")
+TASKS = ("CartPoleHet-n500-random-v1", "CartPoleHet-n500-pure-v1")
 HIDDEN_DIMS = (64, 64)
 LEARNING_RATE = 1e-3
 TARGET_UPDATE_INTERVAL = 200

@@ -3,16 +3,16 @@
     python -m scripts.record_references                          all environments
     python -m scripts.record_references rmdp/CartPoleHet-n500-v0
 
-For every agent that an offline task scores: the mean return of uniform actions, and that of the
-solver `true_env_mpc` with its own settings for the environment, seed 0, in the task's scoring
-episodes.  `--episodes` plays fewer of them and `--set n_sequences=40` makes the planner smaller,
-where it is slow; the file says so.
+For every agent that an offline task scores, held-out ones too: the mean return of uniform actions,
+which is 0, and the reference, which is 100; `REFERENCES` says what that is in each environment.  A
+number is written when it is measured, and one that is there already is skipped, unless `--again`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.files import read_json, write_json
-from rmdp_bench.offline import REFERENCES_FILE, OfflineSolution, heldout_episodes, play_agents
-from rmdp_bench.results import RunLog, load_solver, make_config
-from rmdp_bench.results.solvers import config_to_dict
+from rmdp_bench.offline import REFERENCES_FILE, play_agents
 from rmdp_bench.solution import Solution
 from rmdp_bench.system import cpu_model, versions
 from rmdp_bench.tasks import Task, list_tasks
+from scripts import mountain_car_optimum
 
-N_RANDOM_EPISODES = 1000
+N_EPISODES = 1000
+"""Of uniform actions, and of the policies that show that a bound is reached."""
 
 
 class UniformPolicy:
@@ -50,60 +50,136 @@ class UniformPolicy:
         return self.generator.uniform(self.space.low, self.space.high, shape).astype(np.float32)
 
 
+class BalancingPolicy:
+    """CartPole's cart follows the pole: it is pushed to the side of a weighted sum of the state."""
+
+    def __init__(self, weights: tuple[float, float, float, float]) -> None:
+        """Take the weights of position, velocity, angle and angular velocity."""
+        self.weights = np.array(weights)
+
+    def reset(self, n_envs: int) -> None:
+        """Do nothing: there is no memory."""
+
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Push to the right where the sum is positive."""
+        actions: NDArray[Any] = (observations @ self.weights > 0.0).astype(np.int64)
+        return actions
+
+
+BALANCING_WEIGHTS = ((0.02, 0.2, 0.8, 0.55), (0.1, 0.12, 0.95, 0.24))
+"""The first balances all agents but one, whose pole is short and whose push is strong."""
+
+
+def play_one(task: Task, policy: Any, agent: int) -> NDArray[np.float64]:
+    """Returns (N_EPISODES,) of an agent."""
+    returns, _ = play_agents(
+        task, Solution([policy], np.ones((1, 1))), [agent], N_EPISODES, EVALUATION_SEED
+    )
+    own: NDArray[np.float64] = returns[0]
+    return own
+
+
+def balance_pole(task: Task, agent: int) -> float:
+    """The number of steps of an episode, after a policy has reached it in every episode.
+
+    Raises:
+        RuntimeError: no policy did.
+    """
+    reached = max(play_one(task, BalancingPolicy(own), agent).min() for own in BALANCING_WEIGHTS)
+    if reached < task.max_episode_steps:
+        raise RuntimeError(f"no policy balances the pole of agent {agent} of {task.env_id}")
+    return float(task.max_episode_steps)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What 100 is in an environment.
+
+    Attributes:
+        is_: in words.
+        source: how it is known.
+        settings: sizes of what measures it.
+        measure: task, agent -> the reference.
+        bound: task, agent -> a return that no policy exceeds.
+    """
+
+    is_: str
+    source: str
+    settings: Mapping[str, Any]
+    measure: Callable[[Task, int], float]
+    bound: Callable[[Task, int], float]
+
+
+REFERENCES = {
+    "rmdp/CartPoleHet-n500-v0": Reference(
+        "the optimum: 1 for each of the steps of an episode",
+        "A step is worth 1 and there are no more of them. A push to the side of a weighted sum of "
+        "the state gets all of it for each of these agents, in every episode that was played.",
+        {"policy_episodes": N_EPISODES, "weights": BALANCING_WEIGHTS},
+        balance_pole,
+        lambda task, agent: float(task.max_episode_steps),
+    ),
+    "rmdp/MountainCarHet-n500-v0": Reference(
+        "the optimum of each agent, mean over where the car starts",
+        "Greedy policies of value iteration, played in the world from evenly spaced starts; the "
+        "optimum is at least that, and at most the bound, which optimistic value iteration over "
+        "cells gives (scripts/mountain_car_optimum.py).",
+        {
+            "policy_grids": mountain_car_optimum.POLICY_GRIDS,
+            "bound_grid": mountain_car_optimum.BOUND_GRID,
+            "n_starts": mountain_car_optimum.N_STARTS,
+        },
+        lambda task, agent: mountain_car_optimum.attain(agent),
+        lambda task, agent: mountain_car_optimum.bound(agent),
+    ),
+}
+
+
 def main() -> None:
     """Record the environments that are named."""
-    tasks = {task.env_id: task for task in reversed(list_tasks()) if task.track == "offline"}
+    tasks = {task.env_id: task for task in reversed(list_tasks()) if task.env_id in REFERENCES}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("environments", nargs="*", metavar="ENV")
-    parser.add_argument("--episodes", type=int, help="that the planner plays for each agent")
-    parser.add_argument("--set", action="append", default=[], help="setting of the planner")
+    parser.add_argument("--again", action="store_true", help="measure what is there already")
     arguments = parser.parse_args()
     unknown = set(arguments.environments) - set(tasks)
     if unknown:
         parser.error(f"no offline task is in {unknown.pop()}, expected one of {', '.join(tasks)}")
     for env_id in arguments.environments or list(tasks):
-        row = measure(tasks[env_id], arguments.episodes, arguments.set)
-        document = read_json(REFERENCES_FILE) | {env_id: row}
-        write_json(REFERENCES_FILE, {name: document[name] for name in sorted(document)})
-        print(env_id, row["agents"], flush=True)
+        record(tasks[env_id], arguments.again)
 
 
-def measure(task: Task, n_episodes: int | None, settings: Sequence[str]) -> dict[str, Any]:
-    """The row of an environment."""
-    n_episodes = n_episodes or task.n_eval_episodes
-    scored, heldout = task.eval_agents or (), task.heldout_agents
-    agents = (*scored, *heldout)
-    space = gym.make(task.env_id).action_space
-    everybody = Solution([UniformPolicy(space)], np.ones((len(agents), 1)))
-    random, _ = play_agents(task, everybody, agents, N_RANDOM_EPISODES, EVALUATION_SEED)
-    planner = load_solver("true_env_mpc")
-    config = make_config(planner, task, settings)
-    (solution,) = planner.module.solve(task, config, [0], "cpu", RunLog(task, [0]))
-    assert isinstance(solution, OfflineSolution) and solution.adapt is not None
-    planned = []
-    for served, group in (
-        (solution, scored),
-        (solution.adapt(heldout_episodes(task)), heldout),
-    ):
-        returns, _ = play_agents(task, served, group, n_episodes, EVALUATION_SEED)
-        planned.append(returns.mean(axis=1))
-    means = zip(random.mean(axis=1).tolist(), np.concatenate(planned).tolist(), strict=True)
-    command = f"python -m scripts.record_references {task.env_id}"
-    if n_episodes != task.n_eval_episodes:
-        command += f" --episodes {n_episodes}"
-    command += "".join(f" --set {setting}" for setting in settings)
-    return {
-        "command": command,
+def record(task: Task, again: bool) -> None:
+    """Measure the agents of an environment that are not in the file."""
+    known = REFERENCES[task.env_id]
+    row: dict[str, Any] = {
+        "command": f"python -m scripts.record_references {task.env_id}",
         "cpu": cpu_model(),
         "versions": versions(),
-        "random_episodes": N_RANDOM_EPISODES,
-        "planning_episodes": n_episodes,
-        "planner": config_to_dict(config),
-        "agents": {
-            str(agent): {"random": low, "planning": high}
-            for agent, (low, high) in zip(agents, means, strict=True)
-        },
+        "random_episodes": N_EPISODES,
+        "reference_is": known.is_,
+        "source": known.source,
+        "settings": dict(known.settings),
+        "agents": {},
     }
+    stored = read_json(REFERENCES_FILE).get(task.env_id, {})
+    if not again and stored.get("source") == known.source:
+        row["agents"] = stored["agents"]
+    space = gym.make(task.env_id).action_space
+    measures: dict[str, Callable[[int], float]] = {
+        "random": lambda agent: float(play_one(task, UniformPolicy(space), agent).mean()),
+        "reference": lambda agent: known.measure(task, agent),
+        "bound": lambda agent: known.bound(task, agent),
+    }
+    for name, measure in measures.items():
+        for agent in (*(task.eval_agents or ()), *task.heldout_agents):
+            values = row["agents"].setdefault(str(agent), {})
+            if name in values:
+                continue
+            values[name] = measure(agent)
+            document = read_json(REFERENCES_FILE) | {task.env_id: row}
+            write_json(REFERENCES_FILE, {name: document[name] for name in sorted(document)})
+            print(task.env_id, agent, name, values[name], flush=True)
 
 
 if __name__ == "__main__":

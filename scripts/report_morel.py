@@ -1,6 +1,6 @@
 """Say what MOReL's own model believes of its policy, and what is true.
 
-    python -m scripts.report_morel CartPoleHet-n500-pure-v0 --set scope=agent
+    python -m scripts.report_morel CartPoleHet-n500-pure-v1 --set scope=agent
 
 Trains the solver `morel` with one seed and prints one JSON document. Of the policy after behaviour
 cloning and of the final one, both acting deterministically, from first observations of the data:

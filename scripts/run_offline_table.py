@@ -13,7 +13,8 @@ once is kept on one core, and its output goes to a file OUT/SUBMISSION/TASK-SOLV
 All planners have the same reduced size, a tenth of the plans, and play 3 episodes for each agent
 instead of 20 (and 1 for each held-out agent); policies that only read a network play all 20. What
 the reduction costs is in the rows of `reference-gpu`, PerSim at full size, which are left out
-unless they are named.
+unless they are named. `true_env_mpc` reads no data and is there once for each world, with 1,000
+plans that look further ahead, and all episodes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from rmdp_bench.tasks import find_logged_task
 
 WORLDS = ("CartPoleHet-n500", "MountainCarHet-n500")
 KINDS = ("pure", "random", "pure-eps20", "pure-eps40")
@@ -100,7 +103,7 @@ def list_commands(
             if arguments.solvers and row.solver not in arguments.solvers:
                 continue
             for world in arguments.worlds:
-                task, out = f"{world}-{kind}-v0", arguments.out / row.submission
+                task, out = find_logged_task(world, kind).id, arguments.out / row.submission
                 command = ["run", row.solver, task, "--seeds", SEEDS]
                 command += ["--device", arguments.device, "--out", str(out)]
                 if row.n_episodes is not None:

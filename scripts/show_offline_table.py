@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from rmdp_bench.leaderboard import build_tables
+from rmdp_bench.tasks import find_logged_task
 from scripts.run_offline_table import KINDS, ROWS, WORLDS
 
 LEADERBOARDS = Path("leaderboards")
@@ -39,7 +40,7 @@ def format_tables(leaderboards: Path) -> dict[str, list[str]]:
         ]
         for each in sorted(ROWS, key=lambda row: (row.solver, row.submission)):
             own = [
-                cells.get((f"{world}-{kind}-v0", each.submission, each.solver), "")
+                cells.get((find_logged_task(world, kind).id, each.submission, each.solver), "")
                 for kind in KINDS
             ]
             if any(own):

@@ -34,6 +34,8 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor, nn
 
+from baselines.online.settings import PPOConfig
+from baselines.online.specialists import Specialist, train_specialist
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets.behaviour import BEHAVIOUR_PARAMETERS
 from rmdp_bench.envs.rules import GOAL_POSITION
@@ -45,6 +47,8 @@ from rmdp_bench.solution import Policy, load_policy
 from rmdp_bench.system import system_record, versions
 
 DATA = Path(__file__).parents[1] / "rmdp_bench" / "data" / "behaviour"
+CHECKPOINTS = Path("runs/specialists/behaviour")
+"""Where the suite's own PPO keeps what it needs to go on."""
 N_EPISODES = 20
 """Measured for every agent."""
 
@@ -174,6 +178,29 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
+@dataclass(frozen=True)
+class SpecialistRecipe:
+    """How policies are trained by the suite's own PPO (`baselines/online/specialists.py`).
+
+    Attributes:
+        transitions: to train on, of all copies together.
+        config: of the learner.
+    """
+
+    transitions: int
+    config: PPOConfig
+
+
+SPECIALISTS: Mapping[str, SpecialistRecipe] = {
+    "rmdp/HalfCheetahHet-n500-v1": SpecialistRecipe(1_000_000, PPOConfig(reward_scale=0.01)),
+}
+"""Environments whose policies PPO trains: more transitions in the same time than with TD3."""
+PARAMETERS = dict(BEHAVIOUR_PARAMETERS) | {
+    "rmdp/HalfCheetahHet-n500-v1": BEHAVIOUR_PARAMETERS["rmdp/HalfCheetahHet-n500-v0"]
+}
+"""As `BEHAVIOUR_PARAMETERS`, with environments whose policies are not in the package yet."""
+
+
 class _KeepPolicy(BaseCallback):
     """Keeps a copy of the policy after an evaluation that was not worse than all before."""
 
@@ -240,6 +267,16 @@ def train(env_id: str, parameters: Sequence[float], recipe: Recipe, seed: int) -
     return export_module(_GreedyActor(model), inputs), best.transitions
 
 
+def train_by_ppo(
+    env_id: str, index: int, recipe: SpecialistRecipe, seed: int, folder: Path
+) -> tuple[bytes, int]:
+    """As `train`, by the suite's own PPO; goes on from the checkpoint in `folder`."""
+    specialist = Specialist(env_id, parameters=tuple(PARAMETERS[env_id][index]))
+    record = train_specialist(specialist, recipe.transitions, [seed], folder, config=recipe.config)
+    graph = (folder / f"policy-{seed}.onnx").read_bytes()
+    return graph, int(record["kept_after_transitions"][0])
+
+
 def measure(
     env_id: str, policy: Policy, parameters: Sequence[float], n_episodes: int = N_EPISODES
 ) -> NDArray[np.float64]:
@@ -279,7 +316,9 @@ def _test_agents(env_id: str) -> NDArray[np.float64]:
     return population.parameters[list(population.test_agents)]
 
 
-def make_policy(env_id: str, index: int, recipe: Recipe, seed: int, out: Path) -> None:
+def make_policy(
+    env_id: str, index: int, recipe: Recipe | SpecialistRecipe, seed: int, out: Path
+) -> None:
     """Train policy `index`, write `policy-<index>.onnx`, measure it, and write its record last."""
     folder = out / env_id
     graph_path, record_path = (folder / f"policy-{index}.{end}" for end in ("onnx", "json"))
@@ -287,9 +326,28 @@ def make_policy(env_id: str, index: int, recipe: Recipe, seed: int, out: Path) -
         print(f"{graph_path} is there already", flush=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = BEHAVIOUR_PARAMETERS[env_id][index]
+    parameters = PARAMETERS[env_id][index]
     start = time.process_time()
-    graph, kept = train(env_id, parameters, recipe, seed)
+    facts: dict[str, Any]
+    if isinstance(recipe, Recipe):
+        graph, kept = train(env_id, parameters, recipe, seed)
+        facts = {
+            "algorithm": recipe.algorithm.__name__,
+            "settings": dict(recipe.settings),
+            "exploration_noise": recipe.exploration_noise,
+            "transitions": recipe.transitions,
+            "n_envs": recipe.n_envs,
+        }
+    else:
+        training = CHECKPOINTS / env_id / f"policy-{index}-seed-{seed}"
+        graph, kept = train_by_ppo(env_id, index, recipe, seed, training)
+        facts = {
+            "algorithm": "PPO",
+            "settings": vars(recipe.config),
+            "exploration_noise": 0.0,
+            "transitions": recipe.transitions,
+            "n_envs": recipe.config.n_envs,
+        }
     cpu_seconds = time.process_time() - start
     check_graph(graph, graph_path.name, shared=False)
     write_bytes(graph_path, graph)
@@ -299,11 +357,7 @@ def make_policy(env_id: str, index: int, recipe: Recipe, seed: int, out: Path) -
         "env_id": env_id,
         "policy": index,
         "parameters": list(parameters),
-        "algorithm": recipe.algorithm.__name__,
-        "settings": dict(recipe.settings),
-        "exploration_noise": recipe.exploration_noise,
-        "transitions": recipe.transitions,
-        "n_envs": recipe.n_envs,
+        **facts,
         "seed": seed,
         "kept_after_transitions": kept,
         "n_episodes": N_EPISODES,
@@ -347,7 +401,7 @@ before the flag, at least -500. HalfCheetah: over 1000 steps, velocity (m/s) min
 def make_readme(out: Path) -> str:
     """Tables of what the policies in `out` reach, and how they were made."""
     parts, machines = [README.format(n_episodes=N_EPISODES)], set()
-    for env_id, rows in BEHAVIOUR_PARAMETERS.items():
+    for env_id, rows in PARAMETERS.items():
         paths = [out / env_id / f"policy-{index}.json" for index in range(len(rows))]
         records = [read_json(path) for path in paths if path.is_file()]
         if not records:
@@ -381,7 +435,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--env", choices=RECIPES, metavar="ID", help="default: all")
+    parser.add_argument(
+        "--env", choices=(*RECIPES, *SPECIALISTS), metavar="ID", help="default: all"
+    )
     parser.add_argument("--policy", type=int, metavar="INDEX", help="default: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=DATA)
@@ -390,8 +446,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--seed is {options.seed}, expected 0 to {EVALUATION_SEED // 2 - 1}")
     chosen = [
         (env_id, index)
-        for env_id in RECIPES
-        for index in range(len(BEHAVIOUR_PARAMETERS[env_id]))
+        for env_id in (*RECIPES, *SPECIALISTS)
+        for index in range(len(PARAMETERS[env_id]))
         if options.env in (None, env_id) and options.policy in (None, index)
     ]
     if not chosen:
@@ -402,7 +458,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--out cannot be written to: {error}")
     torch.set_num_threads(1)
     for env_id, index in chosen:
-        make_policy(env_id, index, RECIPES[env_id], options.seed, options.out)
+        recipe = RECIPES.get(env_id) or SPECIALISTS[env_id]
+        make_policy(env_id, index, recipe, options.seed, options.out)
     write_text(options.out / "README.md", make_readme(options.out))
 
 

@@ -29,7 +29,7 @@ from rmdp_bench.tasks import get_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v0")
+TASK = get_task("CartPoleHet-n500-pure-v1")
 GAMMA = 0.5
 SMALL: dict[str, Any] = {"hidden_dims": (32, 32), "learning_rate": 1e-2}
 LEARNERS = ["discrete bcq", "continuous bcq", "discrete cql", "continuous cql"]
@@ -382,7 +382,7 @@ def test_wrong_tasks_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="online task"):
         solver.check(get_task("HopperVel-n100-k2-v0"), solver.Config())
     with pytest.raises(ValueError, match="datasets build"):
-        solver.check(get_task("MountainCarHet-n500-pure-v0"), solver.Config())
+        solver.check(get_task("MountainCarHet-n500-pure-v1"), solver.Config())
     solver.check(TASK, solver.Config())  # its data are in the package
     with pytest.raises(ValueError, match="n_updates is 0"):
         solver.Config(n_updates=0)

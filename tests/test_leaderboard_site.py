@@ -21,7 +21,7 @@ from tests.submission_toys import ROOT, refused
 
 LEADERBOARDS = ROOT / "leaderboards"
 ONLINE, VELOCITY = "ResourceGathering-n25-k3-v0", "HalfCheetahVel-n100-k5-v0"
-OFFLINE = "CartPoleHet-n500-pure-v0"
+OFFLINE = "CartPoleHet-n500-pure-v1"
 MARKUP = (
     "</script><script>hacked=1</script>|`x` <img src=x onerror=hacked=1> &amp; [a](https://a.b)"
 )

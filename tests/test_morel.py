@@ -345,7 +345,7 @@ def small_config(scope: Any) -> morel.Config:
 
 @pytest.mark.parametrize("scope", ["population", "agent"])
 def test_solutions_serve_the_test_agents(logged: None, scope: str, tmp_path: Path) -> None:
-    task = get_task("CartPoleHet-n500-random-v0")
+    task = get_task("CartPoleHet-n500-random-v1")
     log = RunLog(task, [0, 1])
     solutions = morel.solve(task, small_config(scope), [0, 1], "cpu", log)
     solution = solutions[1]
@@ -381,7 +381,7 @@ def network_of(policy: Policy) -> torch.nn.Module:
 
 
 def test_an_interrupted_run_ends_as_a_whole_one(logged: None, tmp_path: Path) -> None:
-    task = get_task("CartPoleHet-n500-random-v0")
+    task = get_task("CartPoleHet-n500-random-v1")
     config = small_config("agent")
     (whole,) = morel.solve(task, config, [0], "cpu", RunLog(task, [0]))
     directories, stop = [tmp_path / "seed-0"], threading.Event()

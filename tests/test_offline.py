@@ -40,8 +40,8 @@ from rmdp_bench.tasks import get_task
 from tests.toy_offline_solver import serve, stand_still
 from tests.toys import ScriptedPolicy
 
-TASK = get_task("CartPoleHet-n500-pure-v0")
-CAR = get_task("MountainCarHet-n500-random-v0")
+TASK = get_task("CartPoleHet-n500-pure-v1")
+CAR = get_task("MountainCarHet-n500-random-v1")
 TOY = str(Path(__file__).with_name("toy_offline_solver.py"))
 SWING = [0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 0]
 
@@ -219,12 +219,12 @@ def test_factor_correlation() -> None:
 def test_returns_are_normalised_for_each_agent() -> None:
     rows = references(TASK.env_id)
     assert set(rows) == {*(TASK.eval_agents or ()), *TASK.heldout_agents}
-    random, planning = np.array([rows[agent] for agent in (3, 1)]).T
+    random, best = np.array([rows[agent] for agent in (3, 1)]).T
     np.testing.assert_allclose(normalise(TASK, (3, 1), random), 0.0, atol=1e-12)
-    np.testing.assert_allclose(normalise(TASK, (3, 1), planning), 100.0)
-    np.testing.assert_allclose(normalise(TASK, (3, 1), (random + planning) / 2), 50.0)
-    two = np.array([random[0], planning[1]])
-    expected = 100 * (two.mean() - random.mean()) / (planning.mean() - random.mean())
+    np.testing.assert_allclose(normalise(TASK, (3, 1), best), 100.0)
+    np.testing.assert_allclose(normalise(TASK, (3, 1), (random + best) / 2), 50.0)
+    two = np.array([random[0], best[1]])
+    expected = 100 * (two.mean() - random.mean()) / (best.mean() - random.mean())
     assert normalise_mean(TASK, (3, 1), two) == pytest.approx(expected)
     assert 0.0 < expected < 100.0 and abs(expected - 50.0) > 0.01
     with pytest.raises(ValueError, match="no reference returns of agent 250"):

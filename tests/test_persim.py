@@ -33,8 +33,8 @@ from rmdp_bench.tasks import get_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v0")
-CAR = get_task("MountainCarHet-n500-pure-v0")
+TASK = get_task("CartPoleHet-n500-pure-v1")
+CAR = get_task("MountainCarHet-n500-pure-v1")
 ODD: dict[str, Any] = {"state_layers": (13,), "rank": 3, "batch_size": 35, "n_models": 2}
 
 

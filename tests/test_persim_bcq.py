@@ -26,7 +26,7 @@ from rmdp_bench.tasks import get_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v0")
+TASK = get_task("CartPoleHet-n500-pure-v1")
 GENERATION = GenerationConfig(
     n_trajectories=40, trajectory_length=8, first_share=0.5, exploration=0.5, longest_hold=4.0
 )
@@ -334,7 +334,7 @@ def test_wrong_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="online task"):
         persim_bcq.check(get_task("HopperVel-n100-k2-v0"), persim_bcq.Config())
     with pytest.raises(ValueError, match="datasets build"):
-        persim_bcq.check(get_task("MountainCarHet-n500-pure-v0"), persim_bcq.Config())
+        persim_bcq.check(get_task("MountainCarHet-n500-pure-v1"), persim_bcq.Config())
     with pytest.raises(ValueError, match=r"action_layers is \[5\]; expected \[\]"):
         persim_bcq.check(TASK, persim_bcq.Config(action_layers=(5,)))
     persim_bcq.check(TASK, persim_bcq.Config())

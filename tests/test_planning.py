@@ -237,12 +237,12 @@ def returns_of(task_id: str, agent: int, config: PlannerConfig, n_episodes: int)
 
 
 def test_planning_balances_the_pole() -> None:
-    returns = returns_of("CartPoleHet-n500-pure-v0", 1, PlannerConfig(n_sequences=500), 2)
+    returns = returns_of("CartPoleHet-n500-pure-v1", 1, PlannerConfig(n_sequences=500), 2)
     assert returns == [200.0] * 2
 
 
 def test_planning_drives_to_the_flag() -> None:
-    returns = returns_of("MountainCarHet-n500-pure-v0", 2, PlannerConfig(n_sequences=200), 2)
+    returns = returns_of("MountainCarHet-n500-pure-v1", 2, PlannerConfig(n_sequences=200), 2)
     assert min(returns) > -250  # with uniform actions: about -500
 
 
@@ -271,7 +271,9 @@ def test_the_same_seed_gives_the_same_actions(env_id: str) -> None:
     assert (act(0, 3) != act(1, 3)).any()
 
 
-@pytest.mark.parametrize("env_id", [CART_POLE, MOUNTAIN_CAR, HALF_CHEETAH])
+@pytest.mark.parametrize(
+    "env_id", [CART_POLE, MOUNTAIN_CAR, HALF_CHEETAH, "rmdp/HalfCheetahHet-n500-v1"]
+)
 def test_true_dynamics_are_the_environment(env_id: str) -> None:
     agents = [0, 1, 3, 4, 77, 510, 605]
     n_agents, n_steps = len(agents), 6
@@ -324,7 +326,7 @@ def test_predict_observes_the_forced_steps() -> None:
 
 
 def test_true_env_mpc_serves_scored_and_heldout_agents() -> None:
-    task = get_task("CartPoleHet-n500-random-v0")
+    task = get_task("CartPoleHet-n500-random-v1")
     config = true_env_mpc.Config(n_sequences=20, horizon=10)
     solutions = true_env_mpc.solve(task, config, [0, 1], "cpu", RunLog(task, [0, 1]))
     assert [len(solution.policies) for solution in solutions] == [5, 5]

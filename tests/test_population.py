@@ -274,6 +274,11 @@ DYNAMICS: dict[str, tuple[str, dict[str, tuple[str, float, float]], list[Any]]] 
         {"mass_scale": ("", 0.2, 1.8), "damping_scale": ("", 0.2, 1.8)},
         [(0.3, 1.7), (1.7, 0.3), (0.3, 0.3), (1.7, 1.7), (1, 1)],
     ),
+    "rmdp/HalfCheetahHet-n500-v1": (
+        "c9d797f5bd818c2702a53bfddaeb3dcd8c377e591d01e6042ea7dcd12054aad2",
+        {"mass_scale": ("", 0.2, 1.8), "damping_scale": ("", 0.2, 1.8)},
+        [(0.3, 1.7), (1.7, 0.3), (0.3, 0.3), (1.7, 1.7), (1, 1)],
+    ),
 }
 """Content hash, parameters and test agents: a change of one is a new version of the environment."""
 

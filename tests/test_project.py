@@ -426,15 +426,15 @@ def test_critics_on_the_page_are_compared_by_their_curves() -> None:
 @needs_submissions
 def test_ablation_over_agents_on_the_page_is_the_stored_one() -> None:
     page = (ROOT / "baselines/offline/README.md").read_text(encoding="utf-8")
-    rows = read_json(ROOT / "benchmarks/results/agents_ablation.json")["agents"]
-    task = ROOT / "leaderboards/submissions/reference-planning/CartPoleHet-n500-pure-v0"
-    records = sorted(task.glob("persim/seed-*/result.json"))
-    rows["500"] = agents_ablation.summarise([read_result(path) for path in records])
-    lines = [agents_ablation.format_row(n_agents, row) for n_agents, row in rows.items()]
-    assert len(lines) == 5 and "\n".join(lines) + "\n\n" in page
-    rows = read_json(ROOT / "benchmarks/results/agents_ablation_equal_updates.json")["agents"]
-    lines = [agents_ablation.format_row(n_agents, row) for n_agents, row in rows.items()]
-    assert len(lines) == 2 and "\n".join(lines) + "\n\n" in page
+    for name, n_lines in (("agents_ablation", 5), ("agents_ablation_equal_updates", 2)):
+        record = read_json(ROOT / f"benchmarks/results/{name}.json")
+        task, rows = get_task(record["task"]), record["agents"]
+        if name == "agents_ablation":
+            folder = ROOT / "leaderboards/submissions/reference-planning" / task.id
+            records = sorted(folder.glob("persim/seed-*/result.json"))
+            rows["500"] = agents_ablation.summarise([read_result(path) for path in records])
+        lines = [agents_ablation.format_row(task, n_agents, row) for n_agents, row in rows.items()]
+        assert len(lines) == n_lines and "\n".join(lines) + "\n\n" in page
 
 
 def read_benchmark(name: str) -> list[dict[str, str]]:

@@ -140,7 +140,7 @@ def test_closed_division_keeps_the_rules(
 
 
 def test_offline_rows(tmp_path: Path, capsys: Capture) -> None:
-    task, runs = "CartPoleHet-n500-pure-v0", tmp_path / "runs"
+    task, runs = "CartPoleHet-n500-pure-v1", tmp_path / "runs"
     solver = str(ROOT / "tests" / "toy_offline_solver.py")
     command = ["run", solver, task, "--seeds", "0:2", "--episodes", "4", "--out", str(runs)]
     assert main(command) == 0
@@ -157,7 +157,7 @@ def test_offline_rows(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_rows_without_policies(tmp_path: Path, capsys: Capture) -> None:
-    task, runs = "CartPoleHet-n500-pure-v0", tmp_path / "runs"
+    task, runs = "CartPoleHet-n500-pure-v1", tmp_path / "runs"
     solver = str(ROOT / "tests" / "toy_offline_solver.py")
     command = ["run", solver, task, "--episodes", "4", "--set", "export=false"]
     assert main([*command, "--out", str(runs)]) == 0
@@ -182,7 +182,7 @@ def test_rows_without_policies(tmp_path: Path, capsys: Capture) -> None:
 def test_recipes_are_run_again(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, runs = "CartPoleHet-n500-pure-v0", tmp_path / "runs"
+    task, runs = "CartPoleHet-n500-pure-v1", tmp_path / "runs"
     command = ["run", "true_env_mpc", task, "--seeds", "0:2", "--episodes", "1"]
     command += ["--set", "n_sequences=5", "--set", "horizon=3", "--out", str(runs)]
     assert main(command) == 0
@@ -202,7 +202,7 @@ def test_recipes_are_run_again(
 
 
 def test_recipes_that_fail(tmp_path: Path) -> None:
-    task, runs = "CartPoleHet-n500-pure-v0", tmp_path / "runs"
+    task, runs = "CartPoleHet-n500-pure-v1", tmp_path / "runs"
     request = make_request(
         "true_env_mpc", task, n_episodes=1, out=runs, settings=["n_sequences=5", "horizon=3"]
     )

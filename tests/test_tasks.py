@@ -11,7 +11,7 @@ import pytest
 from rmdp_bench.datasets import get_dataset
 from rmdp_bench.envs import ENVIRONMENTS, get_population
 from rmdp_bench.population import DynamicsPopulation
-from rmdp_bench.tasks import Task, get_task, list_tasks
+from rmdp_bench.tasks import Task, find_logged_task, get_task, list_tasks, retired_tasks
 
 BUDGETS = {"n100": (1, 2, 5, 10), "n1000": (50,)}
 VELOCITY_IDS = {
@@ -21,8 +21,8 @@ VELOCITY_IDS = {
     for k in budgets
 }
 OFFLINE_IDS = {
-    f"{world}Het-n500-{kind}-v0"
-    for world in ("CartPole", "MountainCar", "HalfCheetah")
+    f"{world}Het-n500-{kind}-{version}"
+    for world, version in (("CartPole", "v1"), ("MountainCar", "v1"), ("HalfCheetah", "v0"))
     for kind in ("pure", "random", "pure-eps20", "pure-eps40")
 }
 ONLINE = [task for task in list_tasks() if task.track == "online"]
@@ -55,7 +55,7 @@ def test_every_represented_mdp_has_tasks() -> None:
 @pytest.mark.parametrize("task_id", sorted(OFFLINE_IDS))
 def test_rules_of_offline_tasks(task_id: str) -> None:
     task = get_task(task_id)
-    world, _, kind = task_id.removesuffix("-v0").replace("-n500-", "/").partition("/")
+    world, _, kind = task_id.rpartition("-")[0].replace("-n500-", "/").partition("/")
     assert task.track == "offline"
     assert task.env_id == f"rmdp/{world}-n500-v0"
     entry = get_dataset(task.dataset_id or "")
@@ -102,6 +102,19 @@ def test_ceilings_rise_with_the_budget() -> None:
 def test_known_ceilings() -> None:
     assert get_task("ResourceGathering-n25-k1-v0").ceiling == pytest.approx(74.0)
     assert get_task("HalfCheetahVel-n100-k5-v0").ceiling == pytest.approx(36.4, abs=0.1)
+
+
+def test_tasks_of_an_earlier_version_name_their_successor() -> None:
+    for world in ("CartPole", "MountainCar"):
+        for kind in ("pure", "random", "pure-eps20", "pure-eps40"):
+            name = f"{world}Het-n500-{kind}"
+            with pytest.raises(ValueError, match=f"{name}-v0 is retired: .*; use {name}-v1"):
+                get_task(f"{name}-v0")
+            assert find_logged_task(f"{world}Het-n500", kind) is get_task(f"{name}-v1")
+    assert not set(retired_tasks()) & {task.id for task in list_tasks()}
+    assert {old.successor for old in retired_tasks().values()} < {task.id for task in list_tasks()}
+    with pytest.raises(ValueError, match="no offline task of 'Pole' with 'pure' data"):
+        find_logged_task("Pole", "pure")
 
 
 @pytest.mark.parametrize(

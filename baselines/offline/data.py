@@ -80,7 +80,7 @@ def check_offline(task: Task, config: OfflineConfig) -> None:
     if task.track != "offline":
         raise ValueError(
             f"{task.id} is an online task, expected an offline one, such as "
-            "CartPoleHet-n500-pure-v0: this solver learns from logged data"
+            "CartPoleHet-n500-pure-v1: this solver learns from logged data"
         )
     try:
         dataset = load_dataset(task)

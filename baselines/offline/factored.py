@@ -66,16 +66,18 @@ class FactoredConfig(OfflineConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected widths of at least 1")
 
 
+_HALF_CHEETAH: dict[str, Any] = {
+    "rank": 15,
+    "batch_size": 1024,
+    "state_layers": (512, 512, 512, 512),
+    "action_layers": (512, 512),
+    "normalize": True,
+}
 _TASK_SETTINGS: dict[str, dict[str, Any]] = {
     "rmdp/MountainCarHet-n500-v0": {"rank": 3, "batch_size": 512},
     "rmdp/CartPoleHet-n500-v0": {"rank": 5, "batch_size": 64},
-    "rmdp/HalfCheetahHet-n500-v0": {
-        "rank": 15,
-        "batch_size": 1024,
-        "state_layers": (512, 512, 512, 512),
-        "action_layers": (512, 512),
-        "normalize": True,
-    },
+    "rmdp/HalfCheetahHet-n500-v0": _HALF_CHEETAH,
+    "rmdp/HalfCheetahHet-n500-v1": _HALF_CHEETAH,
 }
 
 

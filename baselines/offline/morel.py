@@ -58,6 +58,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "rmdp/CartPoleHet-n500-v0": {"iterations": 100},
     "rmdp/MountainCarHet-n500-v0": {"iterations": 60},
     "rmdp/HalfCheetahHet-n500-v0": {"iterations": 60},
+    "rmdp/HalfCheetahHet-n500-v1": {"iterations": 60},
 }
 """What an environment replaces."""
 

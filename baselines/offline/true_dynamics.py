@@ -10,6 +10,7 @@ environment's to the tolerance of that search.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import mujoco
@@ -21,8 +22,8 @@ from torch import Tensor
 
 from baselines.offline.dynamics import Dynamics, Objective
 from rmdp_bench.cores import usable_cores
-from rmdp_bench.envs import classic_het, half_cheetah_het, rules
-from rmdp_bench.envs.robots import get_robot, load_model
+from rmdp_bench.envs import classic_het, get_environment, half_cheetah_het, rules
+from rmdp_bench.envs.robots import load_model
 
 
 class CartPoleDynamics(Dynamics):
@@ -95,17 +96,22 @@ class HalfCheetahDynamics(Dynamics):
     dtype = torch.float64
     chunk_rows = 1000
 
-    def __init__(self, parameters: ArrayLike, device: str = "cpu", *, n_divisions: int = 1) -> None:
-        """Takes the agent's parameters (2,); makes `n_divisions` >= 1 physics steps of each."""
+    def __init__(
+        self,
+        parameters: ArrayLike,
+        device: str = "cpu",
+        *,
+        time_step: float = half_cheetah_het.TIME_STEP,
+    ) -> None:
+        """Takes the agent's parameters (2,), and the length of a physics step, s."""
         self.device = torch.device(device)
         mass_scale, damping_scale = np.asarray(parameters, np.float64).tolist()
-        robot = get_robot("half_cheetah")
+        robot = half_cheetah_het.robot_with(time_step)
         self._model = load_model(robot)
         self._model.body_mass *= mass_scale
         self._model.dof_damping *= damping_scale
         mujoco.mj_setConst(self._model, mujoco.MjData(self._model))
-        self._model.opt.timestep /= n_divisions
-        self._frame_skip = robot.frame_skip * n_divisions
+        self._frame_skip = robot.frame_skip
         self._batch: Any = None
 
     def _simulate(self, states: NDArray[Any], plans: NDArray[Any]) -> NDArray[np.float64]:
@@ -161,10 +167,11 @@ class HalfCheetahDynamics(Dynamics):
         return returns.reshape(plans.shape[:2])
 
 
-_WORLDS: dict[str, type[CartPoleDynamics | MountainCarDynamics | HalfCheetahDynamics]] = {
+_WORLDS: dict[str, Callable[..., Dynamics]] = {
     "rmdp/CartPoleHet-n500-v0": CartPoleDynamics,
     "rmdp/MountainCarHet-n500-v0": MountainCarDynamics,
     "rmdp/HalfCheetahHet-n500-v0": HalfCheetahDynamics,
+    "rmdp/HalfCheetahHet-n500-v1": HalfCheetahDynamics,
 }
 
 
@@ -176,4 +183,6 @@ def make_true_dynamics(env_id: str, parameters: ArrayLike, device: str = "cpu") 
         parameters: (p,), a row of its population's.
         device: of the planner.
     """
-    return _WORLDS[env_id](parameters, device)
+    own = get_environment(env_id).kwargs
+    settings = {name: own[name] for name in ("time_step",) if name in own}
+    return _WORLDS[env_id](parameters, device, **settings)

@@ -1,4 +1,4 @@
-"""Planning with the true dynamics: what a perfect model would reach (PerSim's ceiling).
+"""Planning with the true dynamics: what a perfect model would reach with this planner.
 
 An oracle: it reads the hidden parameters of every agent, and learns nothing from the data. The
 planners are those of the model-based solvers, with the same sizes; see `planning.py`.

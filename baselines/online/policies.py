@@ -106,6 +106,28 @@ def export_onnx(actors: Actors) -> bytes:
     return export_module(_ExportedActors(actors), inputs)
 
 
+class _ExportedAlone(nn.Module):
+    """The only representative, which no input needs to name."""
+
+    def __init__(self, actors: Actors) -> None:
+        super().__init__()
+        self.actors = _ExportedActors(actors)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Actions (E, a) or (E,) at observations (E, d)."""
+        first = torch.zeros_like(observation[:, 0], dtype=torch.int64)
+        actions: Tensor = self.actors(observation, first)
+        return actions
+
+
+def export_alone(solution: Solution) -> bytes:
+    """The ONNX model of the only policy of a learner's solution."""
+    (policy,) = solution.policies
+    assert isinstance(policy, RepresentativePolicy)
+    inputs = {"observation": torch.zeros(2, len(policy.actors.mean))}
+    return export_module(_ExportedAlone(policy.actors), inputs)
+
+
 def make_solution(
     network: Mapping[str, npt.NDArray[np.float32]],
     mean: npt.NDArray[np.floating[Any]],

@@ -94,7 +94,7 @@ const SCORE_COLUMNS = {
     numeric("regret", "regret", 2, "Welfare lost against the best assignment to the same policies", { small: true }),
   ],
   offline: [
-    welfare("normalised", "0: uniform actions, 100: planning with the true dynamics; mean over agents, then over seeds, ± standard error"),
+    welfare("normalised", "0: uniform actions, 100: each agent's reference, the optimum where it is known; mean over agents, then over seeds, ± standard error"),
     IQM,
     numeric("meanReturn", "return", 1, "Mean over the scored agents, in units of the reward"),
     WORST,

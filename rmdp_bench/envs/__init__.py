@@ -121,15 +121,19 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
         reward_function=rules.mountain_car_reward,
         termination_function=rules.mountain_car_terminated,
     ),
-    EnvironmentEntry(
-        id="rmdp/HalfCheetahHet-n500-v0",
-        entry_point="rmdp_bench.envs.half_cheetah_het:HalfCheetahHetEnv",
-        vector_entry_point="rmdp_bench.envs.half_cheetah_het:HalfCheetahHetVectorEnv",
-        max_episode_steps=1000,
-        n_agents=500,
-        make_population=rules.half_cheetah_population,
-        reward_function=rules.half_cheetah_reward,
-        termination_function=rules.half_cheetah_terminated,
+    *(
+        EnvironmentEntry(
+            id=f"rmdp/HalfCheetahHet-n500-{version}",
+            entry_point="rmdp_bench.envs.half_cheetah_het:HalfCheetahHetEnv",
+            vector_entry_point="rmdp_bench.envs.half_cheetah_het:HalfCheetahHetVectorEnv",
+            max_episode_steps=1000,
+            n_agents=500,
+            make_population=rules.half_cheetah_population,
+            kwargs=kwargs,
+            reward_function=rules.half_cheetah_reward,
+            termination_function=rules.half_cheetah_terminated,
+        )
+        for version, kwargs in (("v0", {}), ("v1", {"time_step": 0.002}))
     ),
 )
 

@@ -3,7 +3,8 @@
 Description:
     Gymnasium's HalfCheetah-v5 with the masses of all bodies multiplied by one number and the
     damping of all joints by another; states are those of `gym.make("HalfCheetah-v5")` with these
-    changes, bit for bit. Moments of inertia stay as they are, as in the paper's code. The constants
+    changes (v1: and with 25 physics steps of 0.002 s to an action instead of 5 of 0.01 s), bit for
+    bit. Moments of inertia stay as they are, as in the paper's code. The constants
     that MuJoCo derives from masses are computed again (`mj_setConst`); the paper's code does not.
 
 Population:
@@ -38,14 +39,19 @@ Arguments:
     alike: 0.001.
     n_threads: threads of the vector form; default: the available cores, at most num_envs. Results
     do not depend on it.
+    time_step: set by the id.
 
 Version history:
-    v0: first version.
+    v0: first version, with HalfCheetah-v5's physics steps of 0.01 s. They are too long for light
+    robots, which win energy from the error of the integration: where a planner drives agents 2 and
+    600, a fifth of what their motors give (`scripts.compare_time_steps`).
+    v1: physics steps of 0.002 s; agents, actions and rewards are the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -62,7 +68,7 @@ from rmdp_bench.envs.heterogeneous import (
     HeterogeneousWorld,
     choose_population,
 )
-from rmdp_bench.envs.robots import get_robot
+from rmdp_bench.envs.robots import Robot, get_robot
 from rmdp_bench.envs.velocity import RENDER_MODES, VelocityWorld
 from rmdp_bench.envs.world import State
 from rmdp_bench.population import DynamicsPopulation, LinearPopulation
@@ -70,6 +76,29 @@ from rmdp_bench.population import DynamicsPopulation, LinearPopulation
 ROBOT = "half_cheetah"
 RESETS = slice(mujoco.mjtWarning.mjWARN_BADQPOS.value, mujoco.mjtWarning.mjWARN_BADQACC.value + 1)
 """MuJoCo's warnings that it has put a simulation back to the start."""
+
+
+DECISION_SECONDS = 0.05
+"""From one action to the next."""
+TIME_STEP = 0.01
+"""HalfCheetah-v5's, s."""
+
+
+def robot_with(time_step: float) -> Robot:
+    """HalfCheetah-v5's robot, simulated in steps of another length.
+
+    Args:
+        time_step: s; divides the time between actions.
+
+    Raises:
+        ValueError: it does not.
+    """
+    frame_skip = round(DECISION_SECONDS / time_step) if time_step > 0.0 else 0
+    if frame_skip < 1 or abs(frame_skip * time_step - DECISION_SECONDS) > 1e-9:
+        raise ValueError(
+            f"time_step is {time_step!r}, expected {DECISION_SECONDS} s divided by an integer"
+        )
+    return replace(get_robot("half_cheetah"), time_step=time_step, frame_skip=frame_skip)
 
 
 class HalfCheetahWorld(HeterogeneousWorld):
@@ -80,6 +109,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
         population: DynamicsPopulation,
         n_envs: int = 1,
         *,
+        time_step: float = TIME_STEP,
         n_threads: int | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
@@ -88,6 +118,7 @@ class HalfCheetahWorld(HeterogeneousWorld):
         Args:
             population: agents with two parameters, the scales of masses and of damping.
             n_envs: E.
+            time_step: s, of a physics step; divides 0.05.
             n_threads: None: the available cores, at most E.
             settings: values of `Robot.keywords` that differ from their defaults.
 
@@ -98,7 +129,9 @@ class HalfCheetahWorld(HeterogeneousWorld):
         # The robot of the velocity worlds, whose outcome is the velocity that is rewarded here.
         # Its own agents are not asked.
         nobody = LinearPopulation.tiles(1)
-        self._robots = VelocityWorld(ROBOT, nobody, n_envs, n_threads=n_threads, settings=settings)
+        self._robots = VelocityWorld(
+            robot_with(time_step), nobody, n_envs, n_threads=n_threads, settings=settings
+        )
         self.n_envs = self._robots.n_envs
         self._masses = self._robots.batch.expand("body_mass")  # (E, nbody), live
         self._damping = self._robots.batch.expand("dof_damping")  # (E, nv), live
@@ -176,6 +209,7 @@ class HalfCheetahHetEnv(HeterogeneousEnv):
 
     def __init__(
         self,
+        time_step: float = TIME_STEP,
         *,
         population_seed: int = 0,
         parameters: ArrayLike | None = None,
@@ -190,7 +224,8 @@ class HalfCheetahHetEnv(HeterogeneousEnv):
         """
         check_keywords(settings, _KEYWORDS)
         population = choose_population(rules.half_cheetah_population, population_seed, parameters)
-        super().__init__(HalfCheetahWorld(population, settings=settings), render_mode=render_mode)
+        world = HalfCheetahWorld(population, time_step=time_step, settings=settings)
+        super().__init__(world, render_mode=render_mode)
 
 
 class HalfCheetahHetVectorEnv(HeterogeneousVectorEnv):
@@ -200,6 +235,7 @@ class HalfCheetahHetVectorEnv(HeterogeneousVectorEnv):
 
     def __init__(
         self,
+        time_step: float = TIME_STEP,
         *,
         num_envs: int = 1,
         max_episode_steps: int | None = None,
@@ -220,7 +256,9 @@ class HalfCheetahHetVectorEnv(HeterogeneousVectorEnv):
         check_keywords(settings, (*_KEYWORDS, *common))
         population = choose_population(rules.half_cheetah_population, population_seed, parameters)
         super().__init__(
-            HalfCheetahWorld(population, num_envs, n_threads=n_threads, settings=settings),
+            HalfCheetahWorld(
+                population, num_envs, time_step=time_step, n_threads=n_threads, settings=settings
+            ),
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,

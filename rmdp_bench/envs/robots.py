@@ -28,6 +28,7 @@ class Robot:
         velocity_clip: bound of the observed velocities.
         total_mass: kg, to which the masses are scaled; None: as in the file.
         follows_torso: the velocity is that of the torso's frame, not of the first position.
+        time_step: s, of a physics step; None: as in the file.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Robot:
     velocity_clip: float = np.inf
     total_mass: float | None = None
     follows_torso: bool = False
+    time_step: float | None = None
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -116,4 +118,6 @@ def load_model(robot: Robot) -> Any:
     if robot.total_mass is not None:
         mujoco.mj_setTotalmass(model, robot.total_mass)
         mujoco.mj_setConst(model, mujoco.MjData(model))
+    if robot.time_step is not None:
+        model.opt.timestep = robot.time_step
     return model

@@ -96,10 +96,10 @@ def half_cheetah_reward(observations: Any, actions: Any, next_observations: Any)
 def half_cheetah_terminated(observations: Any, actions: Any, next_observations: Any) -> Any:
     """Whether the simulation failed: the speed along the track is not below the limit.
 
-    The steps of 0.01 s, HalfCheetah-v5's, are too long for light robots that are fast: a planner
-    that knows the dynamics makes them roll, ever faster, to hundreds of m/s and until MuJoCo puts
-    them back to the start. With steps of 0.002 s the same planner does not get agents 2 and 600
-    beyond 16.9 and 24.7 m/s (`scripts.compare_time_steps`). The limit bounds what can be won by
+    Steps of 0.01 s, HalfCheetah-v5's and v0's, are too long for light robots that are fast: a
+    planner that knows the dynamics makes them roll, ever faster, to hundreds of m/s and until
+    MuJoCo puts them back to the start. With v1's steps of 0.002 s the same planner does not get
+    agents 2 and 600 beyond 16.9 and 24.7 m/s in 260 steps. The limit bounds what can be won by
     rolling; it does not tell it from running.
     """
     return ~(abs(next_observations[..., 0]) < SPEED_LIMIT)

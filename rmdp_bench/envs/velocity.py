@@ -113,7 +113,7 @@ class VelocityWorld(RepresentedWorld):
 
     def __init__(
         self,
-        robot: str,
+        robot: str | Robot,
         population: Population,
         n_envs: int,
         *,
@@ -123,7 +123,7 @@ class VelocityWorld(RepresentedWorld):
         """Build the simulations.
 
         Args:
-            robot: a name of `ROBOTS`.
+            robot: one, or a name of `ROBOTS`.
             population: agents whose outcome is a velocity (1,).
             n_envs: E.
             n_threads: None: the available cores, at most E.
@@ -132,7 +132,7 @@ class VelocityWorld(RepresentedWorld):
         Raises:
             ValueError: a value or a name is wrong.
         """
-        self._robot = get_robot(robot)
+        self._robot = get_robot(robot) if isinstance(robot, str) else robot
         self._settings = _check_settings(self._robot, settings or {})
         self.population = population
         self.n_envs = check_n_envs(n_envs)

@@ -38,8 +38,9 @@ NOTES = {
     },
     "offline": {
         "normalised": (
-            "normalised: return of the test agents, 0 for uniform actions and 100 for planning "
-            "with the true dynamics, mean over agents, then over seeds, ± standard error."
+            "normalised: return of the test agents, 0 for uniform actions and 100 for each one's "
+            "reference, the optimum where it is known, mean over agents, then over seeds, ± "
+            "standard error."
         ),
         "IQM [95 %]": _IQM,
         "unseen": "unseen, extrapolating: the same for agents who are not in the data.",

@@ -70,7 +70,7 @@ def plot_agent_returns(
 
     Args:
         returns: solver -> for each seed the returns (A,), in percent: 0 is that of uniform actions,
-            100 that of planning with the true dynamics.
+            100 the reference.
         agents: (A,) what the agents are called.
         out: file to write.
         title: headline.
@@ -87,7 +87,7 @@ def plot_agent_returns(
     check_not_empty(agents, "agents")
     words = []
     with draw_panels(1, 1, (7.0, 3.4)) as (figure, (axes,)):
-        for level, name in ((0.0, "uniform actions"), (100.0, "planning, true dynamics")):
+        for level, name in ((0.0, "uniform actions"), (100.0, "reference")):
             axes.axhline(level, color=INK, lw=0.8, dashes=(4, 2))
             axes.annotate(name, (0.0, level), (2, 2), textcoords="offset points", fontsize=7)
         for index, (solver, seeds) in enumerate(returns.items()):

@@ -94,7 +94,7 @@ class Result(BaseModel):
     """One seed of one solver on one task.  Welfare and returns are in percent.
 
     Online, of a perfect episode.  Offline, agents are the scored ones, and 0 is the return of
-    uniform actions, 100 that of planning with the true dynamics.
+    uniform actions, 100 the agent's reference, the optimum where it is known.
     """
 
     model_config = ConfigDict(

@@ -77,6 +77,8 @@ def check_submission(folder: Path) -> Checked:
     listed = set()
     for row in submission.rows:
         task = get_task(row.task)
+        if task.unranked is not None:
+            raise ValueError(f"{folder}: {row.task} is not ranked: {task.unranked}")
         base = f"{row.task}/{row.solver}"
         listed |= {f"{base}/seed-{seed}" for seed in row.seeds}
         records[row.task, row.solver] = [

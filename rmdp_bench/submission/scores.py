@@ -58,15 +58,27 @@ def check_seed(task: Task, result: Result, directory: Path) -> None:
     """
     _check_files(task, result, directory)
     solution = _check_solution(task, result, directory)
-    online = task.track == "online"
-    evaluation: Evaluation | OfflineEvaluation = (
-        _read_welfare(task, result, directory) if online else _read_returns(task, result, directory)
-    )
+    evaluation = read_evaluation(task, result, directory)
     if solution is None and isinstance(evaluation, Evaluation):
         _check_bounds(result, evaluation.welfare_matrix)
         return
-    scores = score_solution(task, solution or _any_solution(task), evaluation)
+    scores = score_solution(task, solution or any_solution(task), evaluation)
     _check_same(scores, result.model_dump(mode="json"), str(directory / "result.json"))
+
+
+def read_evaluation(task: Task, result: Result, directory: Path) -> Evaluation | OfflineEvaluation:
+    """What was measured: the arrays beside a record.
+
+    Args:
+        task: that is scored; for an offline one the record may be of another with the same agents.
+        result: the record.
+        directory: its folder.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    read = _read_welfare if task.track == "online" else _read_returns
+    return read(task, result, directory)
 
 
 def _check_files(task: Task, result: Result, directory: Path) -> None:
@@ -130,7 +142,7 @@ def _sizes(task: Task) -> tuple[int, int | None]:
     return observations.shape[0], actions.shape[0]
 
 
-def _any_solution(task: Task) -> Solution:
+def any_solution(task: Task) -> Solution:
     """For an offline task, whose scores do not depend on the assignment."""
     return Solution([_Unused()], np.ones((len(task.eval_agents or ()), 1)))
 

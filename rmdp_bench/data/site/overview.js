@@ -18,7 +18,7 @@ function overview(state, update) {
 
 const TRACK_TEXTS = {
   online: ["Online: k policies for n agents", "The best row of each task in percent of a perfect episode, from 0 to 100. The tick is the exact ceiling: no k policies reach more."],
-  offline: ["Offline: one logged trajectory of each agent", "The best row of each task: 0 is uniform actions, 100 is planning with the true dynamics."],
+  offline: ["Offline: one logged trajectory of each agent", "The best row of each task: 0 is uniform actions, 100 is each agent's reference, the optimum where it is known."],
 };
 
 /** A card for each environment with rows, and links to the tasks of the others. */

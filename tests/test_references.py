@@ -1,0 +1,125 @@
+"""What 100 is in offline tasks, and records of earlier versions."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rmdp_bench.envs import get_population
+from rmdp_bench.envs.classic_het import MountainCarWorld
+from rmdp_bench.evaluation import EVALUATION_SEED
+from rmdp_bench.files import read_json, write_json
+from rmdp_bench.offline import REFERENCES_FILE, play_agents, reference_is, references
+from rmdp_bench.results import read_result
+from rmdp_bench.solution import Solution
+from rmdp_bench.tasks import find_logged_task, list_tasks
+from scripts import carry_over_records, mountain_car_optimum, record_references
+
+SUBMISSION = Path(__file__).parents[1] / "leaderboards/submissions/reference-offline"
+STORED: dict[str, Any] = read_json(REFERENCES_FILE)
+CAR, POLE = "rmdp/MountainCarHet-n500-v0", "rmdp/CartPoleHet-n500-v0"
+
+
+@pytest.mark.parametrize("env_id", STORED)
+def test_references_are_above_uniform_actions_and_within_their_bounds(env_id: str) -> None:
+    assert reference_is(env_id)
+    for agent, (random, reference) in references(env_id).items():
+        assert random < reference
+        assert reference <= STORED[env_id]["agents"][str(agent)].get("bound", np.inf)
+
+
+def test_every_offline_task_has_the_references_of_its_agents() -> None:
+    for task in list_tasks():
+        if task.track == "offline":
+            assert set(references(task.env_id)) == {*(task.eval_agents or ()), *task.heldout_agents}
+
+
+def test_poles_are_balanced_to_the_end() -> None:
+    task = find_logged_task("CartPoleHet-n500", "pure")
+    agents = [*(task.eval_agents or ()), *task.heldout_agents]
+    policies = [record_references.BalancingPolicy(w) for w in record_references.BALANCING_WEIGHTS]
+    reached = []
+    for policy in policies:
+        everybody = Solution([policy], np.ones((len(agents), 1)))
+        returns, _ = play_agents(task, everybody, agents, 5, EVALUATION_SEED)
+        reached.append(returns.min(axis=1))
+    assert np.max(reached, axis=0).tolist() == [200.0] * len(agents)
+    assert {best for _, best in references(POLE).values()} == {200.0}
+
+
+@pytest.mark.parametrize("agent", [0, 3])
+def test_a_coarse_grid_encloses_the_stored_optimum(agent: int) -> None:
+    attained = mountain_car_optimum.attain(agent, ((241, 91),), n_starts=50)
+    bound = mountain_car_optimum.bound(agent, (500, 300), n_starts=50)
+    _, reference = references(CAR)[agent]
+    assert attained < bound
+    assert attained - 1.0 < reference < bound  # 1: other starts
+    assert reference - attained < 5.0
+
+
+def test_nothing_that_a_car_does_leaves_the_cells_that_the_bound_counts() -> None:
+    shape, agent, rng = (40, 30), 4, np.random.default_rng(0)
+    population = mountain_car_optimum.load_population()
+    reached, ended = mountain_car_optimum.find_images(population, agent, shape)
+    low, high = np.array(MountainCarWorld.bounds).T
+    states = rng.uniform(low, high, (20_000, 2))
+    states[:500, 0] = low[0]  # at the wall
+    cells = mountain_car_optimum.find_cells(states, shape)
+    row = cells[:, 0].astype(int) * shape[1] + cells[:, 1]
+    after, over = mountain_car_optimum.step_all(population, agent, states)
+    for action in range(len(after)):
+        there = mountain_car_optimum.find_cells(after[action], shape)
+        first, last = reached[0, action, row], reached[1, action, row]
+        inside = ((first <= there) & (there <= last)).all(axis=1)
+        assert (inside | over[action]).all()
+        assert (ended[action, row] | ~over[action]).all()
+
+
+def test_full_throttle_is_no_better_than_the_optimum() -> None:
+    population = get_population(CAR)
+    world, starts = MountainCarWorld(population, 50), np.linspace(-0.6, -0.4, 50)  # type: ignore[arg-type]
+    world.set_state({"agent": np.zeros(50, int), "state": np.stack((starts, 0 * starts), -1)})
+    rows, returns, playing = np.arange(50), np.zeros(50), np.ones(50, bool)
+    while playing.any():
+        rewards, over = world.step(rows, np.full(50, 2))
+        returns += playing * rewards
+        playing &= ~over
+    assert -60.0 < returns.mean() <= references(CAR)[0][1] + 0.5  # 0.5: other starts
+
+
+def test_a_record_of_an_earlier_version_is_scored_anew(tmp_path: Path) -> None:
+    """From the raw returns, whatever it said."""
+    task = find_logged_task("MountainCarHet-n500", "pure")
+    source = SUBMISSION / task.id / "cql" / "seed-0"
+    old = tmp_path / "old" / "seed-0"
+    shutil.copytree(source, old)
+    document = read_json(old / "result.json")
+    changes = {"task": task.id.replace("-v1", "-v0"), "social_welfare": 111.0, "gini": None}
+    write_json(old / "result.json", document | changes)
+    new = carry_over_records.carry_over(old, tmp_path / "new")
+    assert new == tmp_path / "new" / task.id / "cql" / "seed-0"
+    assert read_result(new / "result.json") == read_result(source / "result.json")
+    assert (new / "returns.npz").read_bytes() == (source / "returns.npz").read_bytes()
+    again = carry_over_records.carry_over(new, tmp_path / "again")
+    assert (again / "result.json").read_bytes() == (new / "result.json").read_bytes()
+
+
+def test_a_submission_is_carried_over_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "submissions" / SUBMISSION.name
+    shutil.copytree(SUBMISSION, folder)
+    assert carry_over_records.carry_over_submission(folder) == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for path in sorted(folder.rglob("*-v1"), reverse=True):
+        path.rename(path.with_name(path.name.replace("-v1", "-v0")))
+    for path in (*folder.rglob("result.json"), folder / "submission.toml", folder / "README.md"):
+        path.write_text(path.read_text().replace("Het-n500-pure-v1", "Het-n500-pure-v0"))
+        for kind in ("random", "pure-eps20", "pure-eps40"):
+            path.write_text(path.read_text().replace(f"{kind}-v1", f"{kind}-v0"))
+    n_records = len(list(folder.rglob("result.json")))
+    assert carry_over_records.carry_over_submission(folder) == n_records
+    after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert after == before
