@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -101,10 +101,10 @@ class SpecialistEnv(VectorEnv[Any, Any, Any]):
             self._options = {"agent": 0 if agent is None else agent}
             if parameters is not None:
                 keywords["parameters"] = [list(parameters)]
-        self._envs: Any = gym.make_vec(env_id, num_envs, **keywords)
+        self._envs = cast(Any, gym.make_vec(env_id, num_envs, **keywords))
         if target is not None:
             everybody = self._envs.population
-            self.population = TargetPopulation([target], everybody.width, everybody.peak)
+            self.population = TargetPopulation(np.array([target]), everybody.width, everybody.peak)
         self._wants_speed = target is not None
         self.num_envs = num_envs
         self.single_observation_space = self._envs.single_observation_space
