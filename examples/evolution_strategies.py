@@ -52,7 +52,7 @@ class Linear:
         import torch  # to save, not to learn
 
         size, n_actions = self.weights.shape
-        layer = torch.nn.Linear(size, n_actions, bias=False)
+        layer = torch.nn.utils.skip_init(torch.nn.Linear, size, n_actions, bias=False)
         layer.weight.data = torch.from_numpy(self.weights.T.copy())
         spaces = gym.spaces.Box(-np.inf, np.inf, (size,)), gym.spaces.Discrete(n_actions)
         return export_policy(layer, *spaces).to_onnx()

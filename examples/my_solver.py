@@ -55,7 +55,7 @@ class LinearPolicy:
         import torch  # to save, not to learn
 
         size, width = self.weights.shape
-        layer = torch.nn.Linear(size, width, bias=False)
+        layer = torch.nn.utils.skip_init(torch.nn.Linear, size, width, bias=False)
         layer.weight.data = torch.from_numpy(self.weights.T.copy())
         observations = gym.spaces.Box(-np.inf, np.inf, (size,))
         return export_policy(layer, observations, self.space).to_onnx()
