@@ -12,8 +12,8 @@ is not run again, and an interrupted run continues. Variants of earlier code are
     mass         revision 567c2b1: advantages over a representative's own agents
     default      and each representative's gradient bounded for itself
     floor        and a floor of 0.1 on standard deviations
-    floor-kl     and no more gradient for a representative beyond a divergence of 0.05, as in the
-                 reference code
+    floor-kl     and no more gradient for a representative beyond a divergence of 0.05, at which
+                 the reference code stops all of them
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ class AssignmentRule(Protocol):
         Args:
             objective: (R k, B) slope of the objective by the normalised advantages: the clipped
                 probability ratios of equation 12, passed through the normalisation if need be.
-            agent_advantages: (R k, B, n), divided by the scale of each representative's.
+            agent_advantages: (R k, B, n), divided by the mass of each representative's group and by
+                the scale of its advantages.
         """
 
     def get_state(self) -> dict[str, npt.NDArray[Any]]:
