@@ -101,10 +101,11 @@ class SpecialistEnv(VectorEnv[Any, Any, Any]):
             self._options = {"agent": 0 if agent is None else agent}
             if parameters is not None:
                 keywords["parameters"] = [list(parameters)]
-        self._envs: Any = gym.make_vec(env_id, num_envs, **keywords)
+        envs: Any = gym.make_vec(env_id, num_envs, **keywords)
+        self._envs = envs
         if target is not None:
-            everybody = self._envs.population
-            self.population = TargetPopulation([target], everybody.width, everybody.peak)
+            everybody = envs.population
+            self.population = TargetPopulation(np.array([target]), everybody.width, everybody.peak)
         self._wants_speed = target is not None
         self.num_envs = num_envs
         self.single_observation_space = self._envs.single_observation_space
@@ -142,11 +143,15 @@ class SpecialistEnv(VectorEnv[Any, Any, Any]):
         self._envs.close()
 
 
+def _make_copies(**keywords: Any) -> SpecialistEnv:
+    return SpecialistEnv(**keywords)
+
+
 def _register(specialist: Specialist) -> str:
     """A Gymnasium id for the copies of a specialist, in this process."""
     env_id = f"specialist/Agent{abs(hash(specialist))}-v0"
     if env_id not in gym.registry:
-        gym.register(id=env_id, vector_entry_point=SpecialistEnv, kwargs=vars(specialist).copy())
+        gym.register(id=env_id, vector_entry_point=_make_copies, kwargs=vars(specialist).copy())
     return env_id
 
 
