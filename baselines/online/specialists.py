@@ -142,12 +142,15 @@ class SpecialistEnv(VectorEnv[Any, Any, Any]):
         self._envs.close()
 
 
+def _make_copies(**keywords: Any) -> SpecialistEnv:
+    return SpecialistEnv(**keywords)
+
+
 def _register(specialist: Specialist) -> str:
     """A Gymnasium id for the copies of a specialist, in this process."""
     env_id = f"specialist/Agent{abs(hash(specialist))}-v0"
     if env_id not in gym.registry:
-        entry_point = f"{__name__}:{SpecialistEnv.__name__}"
-        gym.register(id=env_id, vector_entry_point=entry_point, kwargs=vars(specialist).copy())
+        gym.register(id=env_id, vector_entry_point=_make_copies, kwargs=vars(specialist).copy())
     return env_id
 
 
