@@ -51,7 +51,7 @@ class PPOConfig:
     """Least log standard deviation of continuous actions."""
     max_kl: float = 1e6
     """Divergence of a representative's policy from the one that collected, estimated on a
-    mini-batch, from which it gets no more gradient in this update."""
+    mini-batch, from which it gets no more gradient in this update; by default it always does."""
     normalize_observations: bool = True
     """Whether observations are standardised by their running mean and variance."""
     observation_clip: float = 5.0
