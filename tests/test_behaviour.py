@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rmdp_bench import ENVIRONMENTS
+from rmdp_bench.datasets import DATASETS
 from rmdp_bench.datasets.behaviour import (
     BEHAVIOUR_PARAMETERS,
     load_behaviour_policies,
@@ -18,10 +18,12 @@ from rmdp_bench.datasets.behaviour import (
 )
 from scripts import train_behaviour_policies as script
 
-ENV_IDS = [entry.id for entry in ENVIRONMENTS if entry.heterogeneous]
+ENV_IDS = list(
+    dict.fromkeys(entry.env_id for entry in DATASETS if entry.environment.heterogeneous)
+)
 
 
-def test_every_heterogeneous_environment_has_its_policies() -> None:
+def test_every_heterogeneous_environment_with_data_has_its_policies() -> None:
     assert {env_id: len(load_behaviour_policies(env_id)) for env_id in ENV_IDS} == {
         "rmdp/CartPoleHet-n500-v0": 5,
         "rmdp/MountainCarHet-n500-v0": 5,

@@ -16,6 +16,9 @@ from rmdp_bench.files import read_json, write_json
 from rmdp_bench.offline import REFERENCES_FILE, play_agents, reference_is, references
 from rmdp_bench.results import read_result
 from rmdp_bench.solution import Solution
+from rmdp_bench.submission.format import read_submission, submission_to_toml
+from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.structure import write_manifest
 from rmdp_bench.tasks import find_logged_task, list_tasks
 from scripts import carry_over_records, mountain_car_optimum, record_references
 
@@ -123,3 +126,17 @@ def test_a_submission_is_carried_over_whole_or_not_at_all(tmp_path: Path) -> Non
     assert carry_over_records.carry_over_submission(folder) == n_records
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_a_task_that_is_not_ranked_is_not_submitted(tmp_path: Path) -> None:
+    task = find_logged_task("HalfCheetahHet-n500", "pure")
+    assert task.unranked is not None and task.to_dict()["unranked"] == task.unranked
+    about = read_submission(SUBMISSION)
+    row = about.rows[0].model_copy(update={"task": task.id})
+    folder = tmp_path / about.name
+    folder.mkdir()
+    text = submission_to_toml(about.model_copy(update={"rows": [row]}))
+    (folder / "submission.toml").write_text(text, encoding="utf-8")
+    write_manifest(folder)
+    with pytest.raises(ValueError, match=f"{task.id} is not ranked: light robots win energy"):
+        check_submission(folder)

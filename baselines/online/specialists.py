@@ -29,7 +29,6 @@ from baselines.online.policies import export_alone
 from baselines.online.settings import PPOConfig
 from rmdp_bench import get_environment
 from rmdp_bench.evaluation import EVALUATION_SEED
-from rmdp_bench.files import read_json, write_bytes, write_json
 from rmdp_bench.population import LinearPopulation, TargetPopulation
 from rmdp_bench.solution import Policy, load_policy
 from rmdp_bench.tasks import Task
@@ -197,7 +196,7 @@ def train_specialist(
     """
     path = folder / RESULT_FILE
     if path.is_file():
-        return read_json(path)
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     folder.mkdir(parents=True, exist_ok=True)
     config = config or config_for(specialist)
     learner = Learner(_task_for(specialist, transitions), config, seeds, "cpu")
@@ -214,7 +213,7 @@ def train_specialist(
                 reached = measure(specialist, solution.policies[0], N_CHOOSING, CHOOSING_SEED)
                 if reached.mean() >= best[r]:
                     best[r], kept[r] = float(reached.mean()), learner.transitions
-                    write_bytes(folder / f"policy-{seeds[r]}.onnx", export_alone(solution))
+                    (folder / f"policy-{seeds[r]}.onnx").write_bytes(export_alone(solution))
             say(f"{learner.transitions} transitions: best so far {np.round(best, 1).tolist()}")
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = time.monotonic()
@@ -233,7 +232,9 @@ def train_specialist(
         ],
         "seconds": round(seconds + time.monotonic() - began, 1),
     }
-    write_json(path, record)
+    scratch = folder / f"new-{RESULT_FILE}"
+    scratch.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    scratch.replace(path)  # which says that all is there
     (folder / _CHECKPOINT).unlink(missing_ok=True)
     return record
 
