@@ -20,7 +20,7 @@ import pytest
 
 from rmdp_bench.cli import main
 from rmdp_bench.results.records import Result
-from rmdp_bench.submission import checker, confinement, recipes, sandbox
+from rmdp_bench.submission import confinement, recipes, sandbox
 from rmdp_bench.submission.budget import Budget
 from rmdp_bench.submission.checker import check_in_sandbox
 from rmdp_bench.submission.confinement import (
@@ -29,6 +29,7 @@ from rmdp_bench.submission.confinement import (
     home_of_confined,
     variables,
 )
+from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.sandbox import Limits, play_in_sandbox, printable
 from rmdp_bench.tasks import get_task
 from tests.hostile_toys import POLICY, SEED, endless, put
@@ -310,7 +311,7 @@ def test_links_are_followed_and_kept(tmp_path: Path) -> None:
 def test_without_bubblewrap(
     honest_submission: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(confinement.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     confinement._bubblewrap_failure.cache_clear()
     assert main(["verify", str(honest_submission)]) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -341,7 +342,7 @@ def test_the_doctor_names_layers(capsys: Capture) -> None:
 
 def test_the_checked_submission_is_the_same(honest_submission: Path) -> None:
     inside = check_in_sandbox(honest_submission, Budget())
-    assert inside == checker.check_submission(honest_submission)
+    assert inside == check_submission(honest_submission)
 
 
 def test_relative_paths_and_links_beside(
@@ -391,7 +392,7 @@ def test_wrong_budgets(option: str, value: str, honest_submission: Path, capsys:
 
 
 def test_recipes_buy_no_time(honest_submission: Path) -> None:
-    record = checker.check_submission(honest_submission).records[TASK, "evolution_strategies"][0]
+    record = check_submission(honest_submission).records[TASK, "evolution_strategies"][0]
     slow = [Result.model_copy(record, update={"wall_seconds": 9e8})]
     began = time.monotonic()
     with pytest.raises(ValueError, match="takes more than the 0 s that are left of --wall-seconds"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def pack(
     if folder.exists() and not replace:
         raise ValueError(f"{folder} is there already; give --replace to make it anew")
     records = find_results(runs)
-    given = {key: value for key, value in about.items() if value is not None}
+    given = {key: _normalised(value) for key, value in about.items() if value is not None}
+    if "description" in given:  # of several lines, for example
+        given["description"] = " ".join(str(given["description"]).splitlines())
     if folder.exists():
         given = read_submission(folder).model_dump(exclude={"rows"}, exclude_none=True) | given
     submission = _describe(name, records, given)
@@ -124,6 +127,13 @@ def _describe(name: str, records: Mapping[Path, Result], given: Mapping[str, Any
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the submission"
         raise ValueError(f"{field}: {first['msg']}") from error
+
+
+def _normalised(value: Any) -> Any:
+    """Texts in Unicode's normal form C: an accent and its letter as one."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    return [_normalised(part) for part in value] if isinstance(value, list) else value
 
 
 def _copy(directory: Path, result: Result, target: Path) -> None:

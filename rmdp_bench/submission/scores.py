@@ -24,7 +24,7 @@ from rmdp_bench.results.run_log import parse_curve
 from rmdp_bench.results.running import score_solution
 from rmdp_bench.solution import Solution, check_saved_solution
 from rmdp_bench.submission.bounded import MAX_HEADER_BYTES, read_arrays, read_text
-from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
+from rmdp_bench.submission.structure import MAX_ARRAY_BYTES, STRAY_FILE
 from rmdp_bench.tasks import Task
 
 MAX_FACTORS = 1000
@@ -73,7 +73,7 @@ def _check_files(task: Task, result: Result, directory: Path) -> None:
     """The files that the record names are there, and no others."""
     names = {"result.json", result.welfare_matrix or result.returns, result.curve, result.solution}
     expected = {name for name in names if name is not None}
-    found = {path.name for path in directory.iterdir()}
+    found = {path.name for path in directory.iterdir()} - {STRAY_FILE}
     for name in sorted(expected ^ found):
         what = "missing" if name in expected else "not what result.json names"
         raise ValueError(f"{directory}: {name} is {what}")

@@ -21,6 +21,8 @@ from rmdp_bench.submission.verification import VERIFICATION_FILE
 
 MANIFEST_FILE = "manifest.json"
 MAX_FILES = 20_000
+STRAY_FILE = ".DS_Store"
+"""macOS puts it into every folder that somebody has looked at; it is of no submission."""
 MAX_TOTAL_BYTES = 2**30
 MAX_ARRAY_BYTES = 64 * 2**20
 
@@ -75,6 +77,8 @@ def list_files(folder: Path) -> dict[str, Path]:
                 n_seen += 1
                 if n_seen > MAX_FILES:
                     raise ValueError(f"{folder} has more than {MAX_FILES} files and folders")
+                if entry.name == STRAY_FILE and entry.is_file(follow_symlinks=False):
+                    continue
                 name = Path(entry.path).relative_to(folder).as_posix()
                 if entry.is_dir(follow_symlinks=False):
                     _check_folder(folder, name)

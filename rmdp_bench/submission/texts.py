@@ -1,7 +1,10 @@
 """Text from strangers: what may stand in it.
 
 Any letters are welcome; what makes text look like something else is not: control characters, marks
-that turn the direction of writing, invisible characters.  Markup is text like any other here; a
+that turn the direction of writing, invisible characters.  Three of these are needed to write well,
+and are allowed where they are: the non-joiner between Arabic letters and the two joiners after a
+virama (RFC 5892, appendices A.1 and A.2), the joiner between emoji, and the selector of an emoji's
+colours.  Markup is text like any other here; a
 page that shows it escapes it.  Names that become folders are plain ASCII, so that no two look
 alike.
 """
@@ -34,6 +37,10 @@ _INVISIBLE = {
     *range(0xE0100, 0xE01F0),
 }
 """Letters, marks and symbols that show nothing: fillers, blanks and selectors of variants."""
+_NON_JOINER, _JOINER, _EMOJI_SELECTOR = "\u200c", "\u200d", "\ufe0f"
+_VIRAMA = 9
+"""Class of combining marks that end a consonant without its vowel."""
+_ARABIC_MARKS = "".join(map(chr, range(0x064B, 0x0660)))
 MAX_MARKS = 4
 """Accents on one letter; more of them run over the lines above and below."""
 
@@ -55,6 +62,8 @@ def check_text(text: str) -> str:
         kind = _REFUSED_CATEGORIES.get(category)
         if ord(character) in _INVISIBLE:
             kind = "an invisible character"
+        if kind is not None and _is_needed(character, text[:place], text[place + 1 :]):
+            kind = None
         n_marks = n_marks + 1 if category in ("Mn", "Me") else 0
         if n_marks > MAX_MARKS:
             kind = f"one accent more than the {MAX_MARKS} that a letter may have"
@@ -63,6 +72,25 @@ def check_text(text: str) -> str:
     if not unicodedata.is_normalized("NFC", text):
         raise ValueError("a text is not in Unicode's normal form C; type its accents as one letter")
     return text
+
+
+def _is_needed(character: str, before: str, after: str) -> bool:
+    """Whether an invisible character has its meaning between these."""
+    if not before:
+        return False
+    if character == _EMOJI_SELECTOR:
+        return unicodedata.category(before[-1]) in ("So", "Sm")
+    if character not in (_NON_JOINER, _JOINER) or not after:
+        return False
+    if unicodedata.combining(before[-1]) == _VIRAMA:
+        return True
+    if character == _NON_JOINER:
+        return all(unicodedata.name(part, "").startswith("ARABIC LETTER")
+                   for part in (before.rstrip(_ARABIC_MARKS)[-1:], after[0]))  # fmt: skip
+    emoji = before.removesuffix(_EMOJI_SELECTOR)[-1:]
+    return unicodedata.category(after[0]) == "So" and (
+        bool(emoji) and unicodedata.category(emoji) in ("So", "Sk")
+    )
 
 
 def check_texts(document: Any, where: str) -> None:

@@ -1,0 +1,75 @@
+"""What honest people write, and files that their machines leave."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from rmdp_bench.submission import read_submission
+from rmdp_bench.submission.packing import pack
+from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.texts import check_text
+from tests.submission_toys import ABOUT, ROW, copy_of
+
+HONEST = {
+    "Persian": "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627",
+    "Persian with a vowel": "\u0639\u0644\u06cc\u064e\u200c\u0631\u0636\u0627",
+    "Sinhala": "\u0dc1\u0dca\u200d\u0dbb\u0dd3",
+    "Malayalam": "\u0d05\u0d35\u0d28\u0d4d\u200d",
+    "Hindi": "\u0915\u094d\u200c\u0937",
+    "heart": "\u2764\ufe0f",
+    "scientist": "\U0001f469\U0001f3fd\u200d\U0001f52c",
+    "flag": "\U0001f3f3\ufe0f\u200d\U0001f308",
+}
+HIDDEN = {
+    "non-joiner in Latin": "ad\u200cam",
+    "joiner in Latin": "ad\u200dam",
+    "non-joiner at the end": "\u0639\u0644\u06cc\u200c",
+    "non-joiner at the beginning": "\u200c\u0639",
+    "two non-joiners": "\u0639\u200c\u200c\u0639",
+    "non-joiner between scripts": "a\u200c\u0639",
+    "selector after a letter": "a\ufe0f",
+    "two selectors": "\u2764\ufe0f\ufe0f",
+    "joiner after an emoji": "\U0001f469\u200da",
+    "space of no width": "a\u200bb",
+    "another selector": "\u2764\ufe0e",
+}
+
+
+@pytest.mark.parametrize("kind", HONEST.keys() - {"Malayalam"})
+def test_honest_texts(kind: str) -> None:
+    assert check_text(HONEST[kind]) == HONEST[kind]
+
+
+def test_malayalam_in_a_sentence() -> None:
+    assert check_text(HONEST["Malayalam"] + " \u0d15")
+
+
+@pytest.mark.parametrize("kind", HIDDEN)
+def test_hidden_characters(kind: str) -> None:
+    with pytest.raises(ValueError, match=r"U\+(200|FE0)"):
+        check_text(HIDDEN[kind])
+
+
+def test_texts_are_normalised_when_packed(honest_submission: Path, tmp_path: Path) -> None:
+    runs = honest_submission.parent.parent / "runs"
+    about = ABOUT | {
+        "authors": [unicodedata.normalize("NFD", "Ada \u00c5ngstr\u00f6m")],
+        "description": "It climbs.\nThen it rests.",
+    }
+    submission = read_submission(pack([runs], "decomposed", tmp_path, about))
+    assert submission.authors == ["Ada \u00c5ngstr\u00f6m"]
+    assert submission.description == "It climbs. Then it rests."
+
+
+@pytest.mark.parametrize("place", ["", ROW, f"{ROW}/seed-0", f"{ROW}/seed-0/solution"])
+def test_stray_files(place: str, honest_submission: Path, tmp_path: Path) -> None:
+    folder = copy_of(honest_submission, tmp_path)
+    (folder / place / ".DS_Store").write_bytes(b"Bud1")
+    check_submission(folder)
+    (folder / place / ".DS_Store").unlink()
+    (folder / place / ".DS_Store").symlink_to("/etc/hostname")
+    with pytest.raises(ValueError, match="not a plain file"):
+        check_submission(folder)
