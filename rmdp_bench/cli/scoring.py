@@ -121,30 +121,42 @@ def print_summaries(summaries: Sequence[Summary]) -> None:
 
 
 def _print_quality(table: Table) -> None:
-    from rmdp_bench.leaderboard.columns import NOTES, SCORES, row_name, score_cells
+    from rmdp_bench.leaderboard.columns import (
+        BOARD_NOTE,
+        NOTES,
+        SCORES,
+        measured_cells,
+        row_name,
+        score_cells,
+    )
 
     rows: list[list[str]] = []
-    ceiling, scores = table.task.ceiling, SCORES[table.task.track]
+    ceiling, scores = table.task.ceiling, ("measured", "claimed", *SCORES[table.task.track][1:])
     if ceiling is not None:
         exact = dict.fromkeys(scores, "–") | {
-            "welfare": number(ceiling, 2),
+            "measured": number(ceiling, 2),
             "of ceiling": "100.0 %",
         }
-        rows.append(["exact ceiling", "computed", "–", "–", "–", "–", *exact.values()])
+        rows.append(["–", "exact ceiling", "computed", "–", "–", "–", "–", *exact.values()])
     n_exact = len(rows)
     for entry in table.entries:
         own = entry.summary
         transitions = [number(own.transitions or None, 0), number(own.transitions_used, 0)]
-        names = [row_name(own), entry.source, entry.mark or "–"]
-        rows.append([*names, str(len(own.seeds)), *transitions, *score_cells(own)])
+        rank = "–" if entry.rank is None else str(entry.rank)
+        names = [rank, row_name(own), entry.source, entry.mark or "–"]
+        measured, _, claimed = measured_cells(own, entry.score, entry.claimed, None)
+        cells = [measured, claimed, *score_cells(own)[1:]]
+        rows.append([*names, str(len(own.seeds)), *transitions, *cells])
     print_table(
         f"{table.task.id}: quality",
-        ["solver", "from", "mark", "seeds", "transitions", "used", *scores],
+        ["rank", "solver", "from", "mark", "seeds", "transitions", "used", *scores],
         rows,
-        n_left=3,
+        n_left=4,
         optional=_OPTIONAL,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
-        note=_revisions([entry.summary for entry in table.entries]) + NOTES[table.task.track],
+        note=_revisions([entry.summary for entry in table.entries])
+        + BOARD_NOTE
+        + NOTES[table.task.track],
     )
 
 

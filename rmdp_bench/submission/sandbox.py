@@ -6,18 +6,21 @@ import contextlib
 import io
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.submission.replay import EpisodeReturns
 from rmdp_bench.tasks import Task
 
 REFUSED = b"refused: "
@@ -54,20 +57,23 @@ def play_in_sandbox(
     task: Task,
     episodes: Mapping[str, tuple[int, int]],
     limits: Limits,
-) -> dict[str, NDArray[np.float64]]:
-    """Play episodes of saved policies in another process.
+    nudged: Sequence[str] = (),
+) -> dict[str, EpisodeReturns]:
+    """Play episodes of saved policies in another process, all mixed; see `replay`.
 
     Args:
         directory: of the solution.
         task: that they are for.
-        episodes: name -> seed of the first episode, number of episodes.
+        episodes: name of a group -> seed of its first episode, number of episodes.
         limits: what the process may use.
+        nudged: groups whose observations are changed a little, as rounding would.
 
     Returns:
-        name -> (number of episodes, m) returns; see `player.play_job`.
+        What each group gave.
 
     Raises:
-        ValueError: the policies fail, crash, or need more than they may.
+        ValueError: the policies fail, crash, act by more than their observation, or need more than
+            they may.
     """
     rows = task.n_representatives if task.track == "online" else len(task.eval_agents or ())
     n_steps = rows * task.max_episode_steps * sum(number for _, number in episodes.values())
@@ -76,11 +82,13 @@ def play_in_sandbox(
         "directory": str(directory.resolve()),
         "task": task.id,
         "episodes": episodes,
+        "nudged": list(nudged),
+        "entropy": secrets.randbits(128),
         "memory_mib": limits.memory_mib,
         "cpu_seconds": cpu_seconds,
     }
     n_entries = task.n_agents * rows if task.track == "online" else rows
-    n_values = n_entries * sum(number for _, number in episodes.values())
+    n_values = sum(n_entries + number for _, number in episodes.values())
     wall_seconds = START_SECONDS + _WALL_PER_CPU * cpu_seconds
     answer, code = _run(json.dumps(job), wall_seconds, 8 * n_values + _OVERHEAD_BYTES)
     if answer.startswith(REFUSED):
@@ -98,9 +106,21 @@ def play_in_sandbox(
         )
     try:
         with np.load(io.BytesIO(answer), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in episodes}
+            return {
+                name: EpisodeReturns(
+                    _finite(arrays[f"{name}_welfare"], number),
+                    _finite(arrays[f"{name}_entries"], n_entries),
+                )
+                for name, (_, number) in episodes.items()
+            }
     except Exception as error:  # only if the player is not itself any more
         raise ValueError(f"{directory}: the process that plays the policies is damaged") from error
+
+
+def _finite(values: NDArray[Any], size: int) -> NDArray[np.float64]:
+    if values.shape != (size,) or values.dtype != np.float64 or not np.isfinite(values).all():
+        raise ValueError("not what was asked for")
+    return values
 
 
 def _run(job: str, wall_seconds: float, max_bytes: int) -> tuple[bytes, int]:
