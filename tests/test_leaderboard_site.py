@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rmdp_bench.submission.verification import row_sha256
 
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.cli import main
 from rmdp_bench.files import TEMPORARY_PREFIX, write_text
 from rmdp_bench.leaderboard.rounding import rounded
 from rmdp_bench.leaderboard.site import build_site
-from rmdp_bench.submission.verification import row_sha256
 from scripts.vendor_charts import COPIED, RECORD, VENDOR, describe
 from tests.submission_toys import ROOT, refused
 

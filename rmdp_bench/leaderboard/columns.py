@@ -40,9 +40,9 @@ NOTES = {
 }
 """Track -> what the columns mean."""
 BOARD_NOTE = (
-    "measured: the verifier's, on held-out episodes that it drew, ± standard error over seeds; 95 %: "
-    "its interval over episodes. It ranks. claimed: what the records say, on the known episodes. The "
-    "scores of single agents are those of the records. "
+    "measured: the verifier's, on held-out episodes that it drew, ± standard error over seeds; "
+    "95 %: its interval over episodes. It ranks. claimed: what the records say, on the known "
+    "episodes. The scores of single agents are those of the records. "
 )
 """What is different where a verifier has measured."""
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rmdp_bench import scoring
 from rmdp_bench.leaderboard.reading import Array, SubmittedRow
-from rmdp_bench.leaderboard.rounding import rounded_all
+from rmdp_bench.leaderboard.rounding import rounded, rounded_all
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.submission.format import without_nulls
 from rmdp_bench.tasks import Task

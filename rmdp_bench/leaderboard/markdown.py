@@ -28,7 +28,7 @@ _HEAD = """# Tables
 
 Written by `rmdp-bench leaderboard build` from [submissions](submissions); do not edit. The page
 [site/index.html](site/index.html), opened in a browser, has the same rows with figures.
-[SUBMITTING.md](SUBMITTING.md) says how rows come here, and what verified, recipe and reported mean.
+[SUBMITTING.md](SUBMITTING.md) says how rows come here, how they are measured, and what the marks mean.
 """
 
 
@@ -62,7 +62,8 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
 def _quality(task: Task, rows: Sequence[SubmittedRow]) -> str:
     own = ["solver", "from", "mark", "division", "seeds", "transitions", "used"]
     columns = ["rank", *own, *MEASURED, *SCORES[task.track][1:]]
-    measured, others = [], []
+    measured: list[list[str]] = []
+    others: list[list[str]] = []
     if task.ceiling is not None:
         exact = dict.fromkeys(columns, "–") | {
             "solver": "*exact ceiling*",

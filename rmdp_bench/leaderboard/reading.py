@@ -80,13 +80,7 @@ class SubmittedRow:
         """What ranks: measured by the verifier, or the lower end of its interval."""
         if self.mark is None:
             return None
-        return self.summary.social_welfare - self._below
-
-    @property
-    def _below(self) -> float:
-        """By how much the lower end is below the middle, if only that counts."""
-        assert self.mark is not None
-        return self.mark.measured - self.mark.score
+        return self.summary.social_welfare - (self.mark.measured - self.mark.score)
 
     @property
     def kind(self) -> str:
@@ -202,9 +196,7 @@ def ranks(rows: Sequence[SubmittedRow]) -> list[int | None]:
     ]
 
 
-def _read_submission(
-    folder: Path, marks: Marks, suite: Collection[str]
-) -> Iterator[SubmittedRow]:
+def _read_submission(folder: Path, marks: Marks, suite: Collection[str]) -> Iterator[SubmittedRow]:
     files = list_files(folder)
     submission = read_submission(folder)
     own = marks.of(submission_sha256(folder)) if marks.marks else {}
@@ -227,132 +219,7 @@ def _read_submission(
                 submission=submission,
                 mark=mark,
                 claimed=claimed,
-                summary=replace(
-                    summary, solver=shown_name(row.solver, submission.name, suite)
-                ),
-                results=results,
-                files={path: _below(path.relative_to(folder), files) for path in results},
-            )
-
-
-def _below(self) -> float:
-        """By how much the lower end is below the middle, if only that counts."""
-        assert self.mark is not None
-        return self.mark.measured - self.mark.score
-
-    @property
-    def kind(self) -> str:
-        """Verified, recipe or reported."""
-        results = list(self.results.values())
-        if self.mark is not None:
-            return self.mark.kind
-        return "recipe" if is_recipe(results) else "reported"
-
-    @property
-    def status(self) -> str:
-        """The mark as tables show it."""
-        if self.mark is None:
-            return "recipe, not run" if self.kind == "recipe" else "reported"
-        return f"{self.kind}, lower end" if self.mark.lower_end_only else self.kind
-
-    @property
-    def command(self) -> str | None:
-        """That makes a recipe."""
-        results = list(self.results.values())
-        return recipe_command(results) if is_recipe(results) else None
-
-    @property
-    def seed_marks(self) -> list[SeedMark]:
-        """What was found of each seed; empty if nothing was."""
-        seeds = {result.seed for result in self.results.values()}
-        return [] if self.mark is None else [s for s in self.mark.seeds if s.seed in seeds]
-
-    @property
-    def seed_scores(self) -> list[float]:
-        """Social welfare of each seed: measured, or what the record says."""
-        if self.mark is not None:
-            return [seed.measured for seed in self.seed_marks]
-        return [result.social_welfare for result in self.results.values()]
-
-    @property
-    def device_class(self) -> str:
-        """CPU or GPU; "other" for a device that this version does not know."""
-        return DEVICE_CLASSES.get(self.summary.device, "other")
-
-    def curves(self) -> list[tuple[Array, Array]]:
-        """Transitions (T,) and social welfare (T,) of each seed that has a learning curve.
-
-        Raises:
-            ValueError: a curve is damaged.
-        """
-        curves = []
-        for directory, result in self.results.items():
-            if result.curve is None:
-                continue
-            columns = read_curve(directory / result.curve)
-            transitions, welfare = (
-                np.array(columns[name]) for name in ("transitions", "social_welfare")
-            )
-            known = np.isfinite(welfare) & np.isfinite(transitions)
-            if known.any():
-                curves.append((transitions[known], welfare[known]))
-        return curves
-
-    def assignments(self) -> list[Array]:
-        """Assignment (n, k) of each seed that has saved policies.
-
-        Raises:
-            ValueError: one is damaged or does not fit the task.
-        """
-        task = self.task
-        expected = (task.n_agents, task.n_representatives)
-        found = []
-        for directory, result in self.results.items():
-            if result.solution is None:
-                continue
-            path = directory / result.solution / "assignment.npy"
-            assignment = parse_array(read_bytes(path, MAX_ARRAY_BYTES), str(path))
-            if assignment.shape != expected or not np.isfinite(assignment).all():
-                raise ValueError(
-                    f"{path} has shape {assignment.shape}, expected finite numbers, {expected}"
-                )
-            found.append(assignment.astype(np.float64))
-        return found
-
-
-def read_rows(root: Path) -> list[SubmittedRow]:
-    """All rows of all submissions; within a task the best first, and never by chance.
-
-    Args:
-        root: the folder that has `submissions`; missing: there are none.
-
-    Raises:
-        ValueError: a submission is damaged; the message names the file.
-    """
-    folder = root / "submissions"
-    folders = sorted(folder.iterdir()) if folder.is_dir() else []
-    # Hidden are those that `submit` has not finished, or left when it was killed.
-    shown = [path for path in folders if path.is_dir() and not path.name.startswith(".")]
-    rows = [row for path in shown for row in _read_submission(path)]
-    return sorted(rows, key=lambda row: (-(rounded(row.summary.social_welfare, 6) or 0.0), row.key))
-
-
-def _read_submission(folder: Path) -> Iterator[SubmittedRow]:
-    files = list_files(folder)
-    submission = read_submission(folder)
-    findings = read_verification(folder)
-    for row in submission.rows:
-        base = folder / row.task / row.solver
-        directories = [base / f"seed-{seed}" for seed in row.seeds]
-        records = {path: _read_record(row, path) for path in directories}
-        for number, group in enumerate(group_results(records).items(), start=1):
-            (_, _, settings), results = group
-            suffix = "" if number == 1 else f"/{number}"
-            yield SubmittedRow(
-                key=f"{submission.name}/{row.solver}{suffix}",
-                submission=submission,
-                finding=findings[row.task, row.solver],
-                summary=summarise_group(settings, list(results.values())),
+                summary=replace(summary, solver=shown_name(row.solver, submission.name, suite)),
                 results=results,
                 files={path: _below(path.relative_to(folder), files) for path in results},
             )

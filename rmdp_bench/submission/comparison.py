@@ -17,8 +17,8 @@ A claim is compared in two steps, for the row and for each of its seeds:
   1. claim and replay, on the same episodes: the same machine gives the same numbers, up to
      TOLERANCE.  Where rounding differs, an episode may take another course.  What that does is
      measured by playing the known episodes once more with observations that are changed in their
-     last bits ("nudged"): if nothing follows, nothing is allowed; if some episodes change, as far as
-     they do; if most of them do, they are other draws of the same chance.
+     last bits ("nudged"): if nothing follows, nothing is allowed; if some episodes change, as far
+     as they do; if most of them do, they are other draws of the same chance.
   2. replay and measured score: E known and H held-out episodes of honest policies are exchangeable.
      They are divided at random into E and H again; what a share CHANCE of these partitions exceeds
      is allowed.  It tells policies that are good on the known episodes only.
@@ -49,7 +49,6 @@ MAX_PROFILE_DISTANCE = 5.0
 _N_PARTITIONS = 10_000
 _WIDENING = 6.0
 """Standard errors of the change by nudging, where few episodes change: they are all one knows."""
-_CHUNK = 2**24
 
 
 def half_width(welfare: FloatArray) -> float:
@@ -85,6 +84,7 @@ class Distances:
         measured: on the held-out ones.
         rounding: distance of claimed and replayed that is allowed.
         chance: distance of replayed and measured that is allowed.
+        profile: mean distance of claimed and replayed returns of agents, and what is allowed.
     """
 
     claimed: float
@@ -92,6 +92,7 @@ class Distances:
     measured: float
     rounding: float
     chance: float
+    profile: tuple[float, float] = (0.0, 0.0)
 
     @property
     def allowed(self) -> float:
@@ -115,6 +116,12 @@ class Distances:
                 f"claimed is a social welfare of {self.claimed:.3f}, but its policies reach "
                 f"{self.measured:.3f} on held-out episodes (chance explains a distance of "
                 f"{self.chance:.3f})"
+            )
+        distance, allowed = self.profile
+        if distance > allowed:
+            raise ValueError(
+                f"the returns of the agents are not those of these policies: they differ by "
+                f"{distance:.3f} on average (allowed is {allowed:.3f})"
             )
 
 
@@ -171,6 +178,7 @@ def compare(
     known: FloatArray,
     held_out: FloatArray,
     nudged: FloatArray | None = None,
+    profiles: Sequence[tuple[float, float]] | None = None,
 ) -> Comparison:
     """Set the claims of a row beside what its policies reach.
 
@@ -180,6 +188,7 @@ def compare(
         held_out: (S, H) of held-out episodes, the same for all seeds.
         nudged: (S, E) of the known episodes with nudged observations; None: rounding explains
             nothing.
+        profiles: (S,) from `compare_profiles`; None: not compared.
     """
     n_seeds, n_known = known.shape
     with_mean = [np.concatenate((part, part.mean(axis=0, keepdims=True)))
@@ -197,6 +206,7 @@ def compare(
         most_change = (np.abs(changes) > 1e-6).mean(axis=1) > 0.5
         rounding += np.where(most_change, other_draws, np.minimum(errors, other_draws))
     claims = [*claimed, float(np.mean(claimed))]
+    own_profiles = [*(profiles or [(0.0, 0.0)] * n_seeds), (0.0, 0.0)]
     distances = [
         Distances(
             claimed=float(claims[s]),
@@ -204,6 +214,7 @@ def compare(
             measured=float(with_mean[1][s].mean()),
             rounding=float(rounding[s]),
             chance=float(chance[s]),
+            profile=own_profiles[s],
         )
         for s in range(n_seeds + 1)
     ]
@@ -221,46 +232,51 @@ def _chance(pooled: FloatArray, n_one: int, n_other: int, shares: FloatArray) ->
     Args:
         pooled: (R, n) episodes.
         n_one: episodes of the one part.
-        n_other: of the other, disjoint.
+        n_other: of the other, disjoint: as many, or all that are left.
         shares: of partitions.
     """
-    rng = np.random.default_rng(0)
     n = pooled.shape[1]
-    chunk = max(1, min(_N_PARTITIONS, _CHUNK // n))
-    gaps = []
-    for start in range(0, _N_PARTITIONS, chunk):
-        size = min(chunk, _N_PARTITIONS - start)
-        order = rng.random((size, n)).argsort(axis=1)
-        weights = np.where(order < n_one, 1.0 / n_one, 0.0)
-        weights -= np.where(order >= n - n_other, 1.0 / n_other, 0.0)
-        gaps.append(np.abs(weights @ pooled.T))
-    distances = np.concatenate(gaps)  # (partitions, R)
+    rest = n_one + n_other == n
+    order = _first_of_shuffles(n, n_one if rest else n_one + n_other)  # (partitions, ...)
+    one = pooled[:, order[:, :n_one]].sum(axis=2)  # (R, partitions)
+    if rest:
+        other = pooled.sum(axis=1, keepdims=True) - one
+    else:
+        other = pooled[:, order[:, n_one:]].sum(axis=2)
+    distances = np.abs(one / n_one - other / n_other)
     return np.array(
         [
-            np.quantile(distances[:, r], 1.0 - share, method="higher")
-            for r, share in enumerate(shares)
+            np.quantile(own, 1.0 - share, method="higher")
+            for own, share in zip(distances, shares, strict=True)
         ]
     )
 
 
-def check_profile(claimed: FloatArray, replayed: FloatArray, nudged: FloatArray | None) -> None:
-    """Refuse returns of agents that are not those of the policies, though their mean may be.
+def _first_of_shuffles(n: int, size: int) -> NDArray[np.int64]:
+    """(partitions, size) the first of n shuffled numbers, as Fisher and Yates shuffle them."""
+    rng = np.random.default_rng(0)
+    order = np.tile(np.arange(n), (_N_PARTITIONS, 1))
+    rows = np.arange(_N_PARTITIONS)
+    for place in range(size):
+        other = rng.integers(place, n, size=_N_PARTITIONS)
+        drawn = order[rows, other]
+        order[rows, other] = order[:, place]
+        order[:, place] = drawn
+    return order[:, :size]
+
+
+def compare_profiles(
+    claimed: FloatArray, replayed: FloatArray, nudged: FloatArray | None
+) -> tuple[float, float]:
+    """How far the returns of agents are from those of the policies, and how far they may be.
 
     Args:
         claimed: (m,) entries of the welfare matrix, or agents' returns.
         replayed: (m,) on the same episodes.
-        nudged: (m,) the same with nudged observations, None: rounding explains nothing.
-
-    Raises:
-        ValueError: names the distances.
+        nudged: (m,) the same with nudged observations; None: rounding explains nothing.
     """
-    distance = float(np.abs(claimed - replayed).mean())
     allowed = TOLERANCE
     if nudged is not None:
         change = float(np.abs(nudged - replayed).mean())
         allowed = min(MAX_PROFILE_DISTANCE, TOLERANCE + _WIDENING * change)
-    if distance > allowed:
-        raise ValueError(
-            f"the returns of the agents are not those of these policies: they differ by "
-            f"{distance:.3f} on average (allowed is {allowed:.3f})"
-        )
+    return float(np.abs(claimed - replayed).mean()), allowed

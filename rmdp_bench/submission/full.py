@@ -14,8 +14,8 @@ from rmdp_bench.submission.bounded import read_arrays
 from rmdp_bench.submission.comparison import (
     Comparison,
     FloatArray,
-    check_profile,
     compare,
+    compare_profiles,
     is_exact,
 )
 from rmdp_bench.submission.format import Row
@@ -151,13 +151,12 @@ def _play(checked: Checked, row: Row, held_out: HeldOut, limits: Limits) -> Comp
             ]
             for folder in folders
         ]
-    for folder, claimed, own, changed in zip(folders, entries, known, nudged, strict=True):
-        try:
-            check_profile(claimed, own.entries, None if changed is None else changed.entries)
-        except ValueError as error:
-            raise ValueError(f"{folder}: {error}") from error
+    profiles = [
+        compare_profiles(claimed, own.entries, None if changed is None else changed.entries)
+        for claimed, own, changed in zip(entries, known, nudged, strict=True)
+    ]
     changes = [part.welfare for part in nudged if part is not None]
-    return compare(claims, replayed, played, np.stack(changes) if changes else None)
+    return compare(claims, replayed, played, np.stack(changes) if changes else None, profiles)
 
 
 def _known(record: Result) -> Mapping[str, tuple[int, int]]:

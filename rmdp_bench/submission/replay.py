@@ -6,8 +6,8 @@ where a row stands, by how many there are, or by what else is in the batch.  So
   - the episodes that everybody knows and those that nobody could know are shuffled together and
     played in batches of changing sizes, each policy's rows in an order of their own;
   - at steps that are chosen by chance the policy is asked again about the observations it has just
-    acted on: the same batch twice, in another order, in batches of other sizes and with other
-    company, and each row alone.  All answers must be the same action.
+    acted on: the same batch twice, in another order, parts of it, with other company, each row
+    alone, and batches of every size.  All answers must be the same action.
 
 Compared are actions on identical observations, never returns: physics makes large differences of
 small ones.  Two ways to add up the same numbers differ in their last bits, which may turn a choice
@@ -226,9 +226,13 @@ class _Asked:
             ValueError: the answers are not the actions that were taken.
         """
         rng, seen = self._rng, [*([self._first] if self._first else []), *self._kept]
-        company = np.concatenate([observations for observations, _ in seen]) if seen else None
+        if not seen:
+            return
+        company, taken = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+        for size in range(1, BATCH_SIZES[1] + 1):
+            rows = rng.integers(len(company), size=size)
+            self._compare(f"a batch of {size}", company, taken, rows)
         for observations, actions in seen:
-            assert company is not None
             everybody = np.arange(len(observations))
             self._compare("the same batch again", observations, actions, everybody)
             shuffled = rng.permutation(everybody)
@@ -236,10 +240,9 @@ class _Asked:
             cuts = np.sort(rng.integers(len(everybody) + 1, size=3))
             for part in np.split(rng.permutation(everybody), cuts):
                 if len(part):
-                    self._compare(f"a batch of {len(part)}", observations, actions, part)
-            others = company[
-                rng.integers(len(company), size=int(rng.integers(1, len(company) + 1)))
-            ]
+                    self._compare(f"{len(part)} of its rows", observations, actions, part)
+            n_others = int(rng.integers(1, len(company) + 1))
+            others = company[rng.integers(len(company), size=n_others)]
             self._compare("other company", observations, actions, shuffled, others)
             for row in shuffled[:MAX_ALONE]:
                 self._compare("the row alone", observations, actions, np.array([row]))
@@ -269,9 +272,8 @@ class _Asked:
             if not rounded or self._n_rounded > 1 + _ROUNDING_SHARE * self._n_answers:
                 raise ValueError(
                     f"{self.name} acts by more than the observation: on the same one it gave "
-                    f"{_short(action)} in a batch of {len(observations)} and "
-                    f"{_short(answers[place])} when asked about {way}; rows of a batch must be "
-                    f"independent"
+                    f"{_short(action)} first and {_short(answers[place])} when asked about {way}; "
+                    f"rows of a batch must be independent"
                 )
 
     def _is_rounding(
@@ -309,7 +311,8 @@ def _same(taken: NDArray[Any], answers: NDArray[Any]) -> NDArray[np.bool_]:
         equal = (np.abs(taken - answers) <= ACTION_TOLERANCE) | (
             np.isnan(taken) & np.isnan(answers)
         )
-    return equal.reshape(len(taken), -1).all(axis=1)
+    same: NDArray[np.bool_] = equal.reshape(len(taken), -1).all(axis=1)
+    return same
 
 
 def _short(action: NDArray[Any]) -> str:
