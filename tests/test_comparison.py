@@ -40,8 +40,9 @@ def simulated(
     tuned: float = 0.0,
     collapse: float = 0.0,
     elsewhere: bool = False,
+    common: float = 0.5,
 ) -> Comparison:
-    """A row of simulated episodes, whose luck is common to the seeds by half.
+    """A row of simulated episodes, whose luck is common to the seeds by a share `common`.
 
     `raised`: added to each claim; `tuned`: to the known episodes themselves; `collapse`: the chance
     that an episode is worth nothing; `elsewhere`: whether rounding makes other draws of the known
@@ -50,9 +51,10 @@ def simulated(
     rng = np.random.default_rng(seed)
 
     def episodes(number: int) -> Any:
-        luck = rng.normal(size=(1, number)) + rng.normal(size=(n_seeds, number))
+        luck = np.sqrt(common) * rng.normal(size=(1, number))
+        luck = luck + np.sqrt(1.0 - common) * rng.normal(size=(n_seeds, number))
         fine = rng.random((n_seeds, number)) >= collapse
-        return (50.0 + spread * luck / np.sqrt(2.0)) * fine
+        return (50.0 + spread * luck) * fine
 
     known = episodes(N_KNOWN) + tuned
     held_out = play_in_rounds(lambda _, number: episodes(number), 40, 2000, 1.0, lambda: 0.0)
@@ -61,14 +63,14 @@ def simulated(
     return compare(claims.tolist(), known, held_out, nudged)
 
 
-CASES = [(0.0, 0.0), (1.0, 0.0), (5.0, 0.0), (25.0, 0.0), (1.0, 0.03)]
+CASES = [(0.0, 0.0), (1.0, 0.0), (10.0, 0.0), (1.0, 0.03)]
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 @pytest.mark.parametrize(("spread", "collapse"), CASES)
 def test_honest_claims_pass(spread: float, collapse: float, elsewhere: bool) -> None:
     refused = 0
-    for seed in range(40):
+    for seed in range(20):
         try:
             simulated(seed, spread, collapse=collapse, elsewhere=elsewhere).check()
         except ValueError:
@@ -90,9 +92,10 @@ def test_claims_that_differ_from_an_exact_replay_are_refused(
 def test_a_bias_of_all_seeds_is_found_where_that_of_one_is_not() -> None:
     """Plus two points on each of ten seeds, each of which could be another machine's luck."""
     for seed in range(5):
-        comparison = simulated(seed, 3.0, n_seeds=10, raised=2.5, elsewhere=True)
-        assert sum(abs(s.claimed - s.replayed) <= s.rounding for s in comparison.seeds) >= 8
-        with pytest.raises(ValueError, match="claimed is a social welfare"):
+        comparison = simulated(seed, 3.0, n_seeds=10, raised=2.0, elsewhere=True, common=0.0)
+        for distances in comparison.seeds:
+            distances.check()
+        with pytest.raises(ValueError, match="mean over 10 seeds: claimed is a social welfare"):
             comparison.check()
         with pytest.raises(ValueError, match="on the same episodes"):
             comparison.row.check()
@@ -108,7 +111,7 @@ def test_policies_tuned_to_known_episodes_are_refused() -> None:
 def test_spreading_the_own_results_does_not_buy_a_tick(n_seeds: int) -> None:
     """100 on all known episodes, and 100 or nothing, 50 in the mean, on all others."""
     rng = np.random.default_rng(0)
-    held_out = 100.0 * (rng.random((n_seeds, 2000)) < 0.5)
+    held_out = 100.0 * rng.integers(2, size=(n_seeds, 2000)).astype(np.float64)
     known = np.full((n_seeds, N_KNOWN), 100.0)
     comparison = compare([100.0] * n_seeds, known, held_out)
     assert comparison.lower_end_only is (n_seeds == 1)
@@ -132,18 +135,17 @@ def test_other_returns_with_the_same_welfare_are_refused() -> None:
 
 
 def test_the_interval_holds_the_mean_and_episodes_are_as_many_as_it_takes() -> None:
-    inside = widths = 0.0
-    for seed in range(200):
-        rng = np.random.default_rng(seed)
+    inside = 0
+    rng = np.random.default_rng(0)
+    for _ in range(200):
         played = play_in_rounds(
             lambda _, n: rng.normal(20.0, 4.0, size=(1, n)), 40, 2000, 1.0, lambda: 0.0
         )
         comparison = compare([20.0], played[:, :20], played)
         low, high = comparison.interval
         inside += low <= 20.0 <= high
-        widths += comparison.half_width
         assert comparison.half_width <= GOOD_HALF_WIDTH
-        assert 200 <= comparison.n_episodes <= 500
+        assert 150 <= comparison.n_episodes <= 500
     assert inside >= 180
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.synthetic_submissions import write_submission
+from benchmarks.synthetic_submissions import make_mark, write_submission
 from rmdp_bench.cli import main
 from rmdp_bench.files import write_json
 from rmdp_bench.leaderboard import build_tables
 from rmdp_bench.leaderboard.reading import ranks, read_rows
 from rmdp_bench.leaderboard.site import build_site
-from rmdp_bench.submission import RowMark, SeedMark, read_marks, read_suite
+from rmdp_bench.submission import read_marks, read_suite
 from rmdp_bench.submission.full import check_repetition
 from rmdp_bench.submission.marks import FIRST_HELD_OUT_SEED, add_mark, submission_sha256
 from rmdp_bench.submission.names import confusable, shown_name
@@ -44,26 +44,7 @@ def mark_row(
     folder: Path, task: str, solver: str, scores: list[float], *, wide: bool = False
 ) -> None:
     """Write the mark of a row that was measured so."""
-    mean = float(np.mean(scores))
-    mark = RowMark(
-        task=task,
-        solver=solver,
-        kind="verified",
-        claimed=50.0,
-        measured=mean,
-        interval=(mean - 10.0, mean + 10.0) if wide else (mean - 0.25, mean + 0.25),
-        lower_end_only=wide,
-        allowed=1.0,
-        held_out_seed=FIRST_HELD_OUT_SEED + 2**55 + 1,
-        n_episodes=50,
-        seeds=[
-            SeedMark(seed=seed, claimed=50.0, replayed=50.0, measured=score)
-            for seed, score in enumerate(scores)
-        ],
-        date="2026-01-31",
-        revision=None,
-        versions={},
-    )
+    mark = make_mark(task, solver, [50.0] * len(scores), scores, half_width=10.0 if wide else 0.25)
     sha256 = submission_sha256(folder)
     add_mark(folder.parent.parent / "marks.json", sha256, folder.name, mark)
 
@@ -132,8 +113,8 @@ def test_a_mark_that_a_submission_brings_is_refused(
     honest_submission: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     folder = copy_of(honest_submission, tmp_path)
-    document = {"schema_version": 1, "name": "honest", "rows": [{"task": TASK, "solver": SOLVER}]}
-    document["rows"][0] |= {"status": "verified", "command": "rm -rf /"}
+    row = {"task": TASK, "solver": SOLVER, "status": "verified", "command": "rm -rf /"}
+    document = {"schema_version": 1, "name": "honest", "rows": [row]}
     write_json(folder / "verification.json", document)
     assert "'verification.json' has no place" in refused(capsys, "verify", str(folder))
 

@@ -1,4 +1,4 @@
-"""Rows of a batch are independent: policies that cheat by the batch are found, honest ones are not."""
+"""Rows of a batch are independent: policies that cheat by the batch are found, others are not."""
 
 from __future__ import annotations
 
@@ -162,7 +162,8 @@ class Rounding:
     """Compares a sum with a threshold; the sum's last bits depend on the size of the batch."""
 
     def act(self, observations: Array) -> Array:
-        return (observations.sum(axis=1) * (1.0 + 1e-8 * (len(observations) % 2)) > 3.0).astype(int)
+        sums = observations.sum(axis=1) * (1.0 + 1e-8 * (len(observations) % 2))
+        return np.where(sums > 3.0, 1, 0)
 
 
 def test_the_last_bits_may_turn_a_choice_but_not_many() -> None:

@@ -28,7 +28,8 @@ _HEAD = """# Tables
 
 Written by `rmdp-bench leaderboard build` from [submissions](submissions); do not edit. The page
 [site/index.html](site/index.html), opened in a browser, has the same rows with figures.
-[SUBMITTING.md](SUBMITTING.md) says how rows come here, how they are measured, and what the marks mean.
+[SUBMITTING.md](SUBMITTING.md) says how rows come here, how they are measured, and what the marks
+mean.
 """
 
 

@@ -202,6 +202,11 @@ def compare(
         changes = nudged - known
         changes = np.concatenate((changes, changes.mean(axis=0, keepdims=True)))
         other_draws = _chance(pooled, n_known, n_known, shares)
+        # A seed that has not fallen yet may fall elsewhere as the others have.
+        alike = (pooled[:-1] - pooled[:-1].mean(axis=1, keepdims=True)).reshape(1, -1)
+        other_draws[:-1] = np.maximum(
+            other_draws[:-1], _chance(alike, n_known, n_known, shares[:1])
+        )
         errors = _WIDENING * np.sqrt((changes**2).mean(axis=1) / n_known)
         most_change = (np.abs(changes) > 1e-6).mean(axis=1) > 0.5
         rounding += np.where(most_change, other_draws, np.minimum(errors, other_draws))
@@ -236,6 +241,8 @@ def _chance(pooled: FloatArray, n_one: int, n_other: int, shares: FloatArray) ->
         shares: of partitions.
     """
     n = pooled.shape[1]
+    if np.ptp(pooled, axis=1).max() == 0.0:
+        return np.zeros(len(pooled))
     rest = n_one + n_other == n
     order = _first_of_shuffles(n, n_one if rest else n_one + n_other)  # (partitions, ...)
     one = pooled[:, order[:, :n_one]].sum(axis=2)  # (R, partitions)
@@ -253,9 +260,16 @@ def _chance(pooled: FloatArray, n_one: int, n_other: int, shares: FloatArray) ->
 
 
 def _first_of_shuffles(n: int, size: int) -> NDArray[np.int64]:
-    """(partitions, size) the first of n shuffled numbers, as Fisher and Yates shuffle them."""
+    """(partitions, size) different numbers of n, all choices alike."""
     rng = np.random.default_rng(0)
-    order = np.tile(np.arange(n), (_N_PARTITIONS, 1))
+    if n >= 8 * size:  # few draws repeat a number: those that do are drawn anew
+        order = rng.integers(n, size=(_N_PARTITIONS, size))
+        while True:
+            repeats = (np.diff(np.sort(order, axis=1), axis=1) == 0).any(axis=1)
+            if not repeats.any():
+                return order
+            order[repeats] = rng.integers(n, size=(int(repeats.sum()), size))
+    order = np.tile(np.arange(n), (_N_PARTITIONS, 1))  # shuffled as Fisher and Yates do
     rows = np.arange(_N_PARTITIONS)
     for place in range(size):
         other = rng.integers(place, n, size=_N_PARTITIONS)

@@ -21,6 +21,7 @@ import numpy as np
 from scipy import stats
 
 from rmdp_bench.results.records import Result
+from rmdp_bench.results.solvers import SOLVERS
 from rmdp_bench.submission.comparison import (
     CHANCE,
     TOLERANCE,
@@ -44,7 +45,7 @@ _START_SECONDS = 900.0
 
 def is_recipe(records: Sequence[Result]) -> bool:
     """Whether a row has no policies to play, but is of a solver of the suite."""
-    ours = all(record.solver_sha256 is None for record in records)
+    ours = all(r.solver_sha256 is None and r.solver in SOLVERS for r in records)
     return ours and any(record.solution is None for record in records)
 
 
