@@ -315,7 +315,7 @@ def test_downloads_are_made_here_and_hold_no_formula(
     script = "const r = rowsOf(board.byTask.get(arguments[0]).task);"
     script += "return csvOf(columnsFor('quality', 'online', r, true), r)"
     lines = list(csv.reader(browser.execute_script(script, VELOCITY).splitlines()))
-    assert lines[0][:3] == ["key", "solver, submission", "mark"]
+    assert lines[0][:3] == ["key", "solver, submission", "rank"]
     assert len(lines) == 10
     assert len({len(line) for line in lines}) == 1
 

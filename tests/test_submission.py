@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.cli import main
 from rmdp_bench.files import read_json, write_json
-from rmdp_bench.results import make_request, run
+from rmdp_bench.results import make_request, read_result, run
 from rmdp_bench.submission import Submission, read_submission, recipes
 from rmdp_bench.submission.comparison import compare
 from rmdp_bench.submission.format import submission_to_toml
+from rmdp_bench.submission.full import measure
 from rmdp_bench.submission.held_out import draw_held_out
 from rmdp_bench.submission.packing import pack
-from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.quick import Checked, check_submission
 from rmdp_bench.submission.structure import write_manifest
 from rmdp_bench.tasks import get_task
 from scripts.write_schemas import FOLDER, make_schemas
@@ -185,6 +187,23 @@ def test_recipes_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(recipes, "_LONGER", 0.0)
     with pytest.raises(ValueError, match="takes more than 0 s"):
         recipes._run(get_task(task), records, draw_held_out())
+
+
+def test_a_recipe_for_a_gpu_is_not_run_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = "CartPoleHet-n500-pure-v0"
+    folder = write_submission(
+        tmp_path / "one", [(task, "persim")], 0, n_seeds=1, record_changes={"device": "cuda"}
+    )
+    submission = read_submission(folder)
+    record = read_result(folder / task / "persim" / "seed-0" / "result.json")
+    checked = Checked(folder, submission, {(task, "persim"): [record]})
+    monkeypatch.setattr("rmdp_bench.submission.full.gpu_name", lambda: None)
+    lines: list[str] = []
+    (row,) = submission.rows
+    assert measure(checked, row, draw_held_out(), recipes=True, report=lines.append) is None
+    assert lines == [f"{task}/persim: its command needs a GPU, and is not run"]
 
 
 def test_another_training_may_differ_as_trainings_do() -> None:

@@ -79,6 +79,7 @@ const measured = (help) => numeric("measured", "measured", 2, help, {
   cell: (row) => pairCell(number(row.measured, 2), row.measured == null || row.error == null ? null : `± ${number(row.error, 2)}`),
 });
 const INTERVAL = numeric("measuredLow", "95 %", 2, "95 % interval of what was measured, over episodes", {
+  csv: (row) => (row.measuredLow == null ? null : `${row.measuredLow} to ${row.measuredHigh}`),
   cell: (row) => (row.measuredLow == null ? "–" : `[${number(row.measuredLow, 2)}, ${number(row.measuredHigh, 2)}]`),
 });
 const CLAIMED = numeric("claimed", "claimed", 2, "What the records of the submission say, on the episodes that everybody knows; scores of single agents are theirs, too");

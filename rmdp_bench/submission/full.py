@@ -26,7 +26,7 @@ from rmdp_bench.submission.recipes import is_recipe, run_again
 from rmdp_bench.submission.replay import EpisodeReturns
 from rmdp_bench.submission.sandbox import Limits, play_in_sandbox
 from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
-from rmdp_bench.system import git_revision, versions
+from rmdp_bench.system import git_revision, gpu_name, versions
 from rmdp_bench.tasks import Task, get_task
 
 
@@ -55,7 +55,7 @@ def measure(
         report: gets a line for each seed.
 
     Returns:
-        The mark; None if the row has no policies, and no command that was to be run.
+        The mark; None if the row has no policies, and no command that was to be run, or could be.
 
     Raises:
         ValueError: policies fail, act by more than their observation, or a claim is not theirs;
@@ -66,6 +66,9 @@ def measure(
     if can_be_played(records):
         kind, comparison = "verified", _play(checked, row, held_out, limits or Limits())
     elif recipes and is_recipe(records):
+        if records[0].device == "cuda" and gpu_name() is None:
+            report(f"{row.task}/{row.solver}: its command needs a GPU, and is not run")
+            return None
         kind, comparison = "recipe", run_again(checked, row, held_out)
     else:
         return None
