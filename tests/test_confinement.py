@@ -469,3 +469,15 @@ def test_two_seeds_share_the_budget() -> None:
     budget.charge(7.0)
     with pytest.raises(ValueError, match="--cpu-seconds"):
         budget.left()
+
+
+def test_rows_share_the_budget() -> None:
+    """What a row leaves is for the next; the shorter of both times counts."""
+    budget = Budget(cpu_seconds=100.0, wall_seconds=1e6)
+    assert budget.share(4) == pytest.approx(25.0)
+    budget.charge(10.0)
+    assert budget.share(3) == pytest.approx(30.0)
+    assert Budget(cpu_seconds=1e6, wall_seconds=50.0).share(5) == pytest.approx(10.0, abs=0.1)
+    budget.charge(90.0)
+    with pytest.raises(ValueError, match="--cpu-seconds"):
+        budget.share(1)

@@ -85,7 +85,8 @@ def play_in_rounds(
     while True:
         n = welfare.shape[1]
         used = clock() - began
-        affordable = limit if used <= 0.0 else n + int((cpu_seconds - used) * n / used)
+        more = limit if used <= 0.0 else (cpu_seconds - used) * n / used
+        affordable = n + int(min(limit, more))
         wanted = episodes_wanted(welfare.mean(axis=0), max(n, min(limit, affordable)))
         if wanted <= n:
             return welfare
