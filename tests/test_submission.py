@@ -295,7 +295,7 @@ def test_reference_rows_pass() -> None:
         ([".", "--record"], "go with --full"),
         ([".", "--replay"], "go with --full"),
         ([".", "--full", "--replay", "--record"], "give one"),
-        ([".", "--full", "--cpu-seconds", "0"], "--cpu-seconds 0"),
+        ([".", "--full", "--round-seconds", "0"], "--round-seconds 0"),
         ([".", "--full", "--memory", "0"], "--memory 0"),
         ([".", "--full", "--start-seconds", "-1"], "--start-seconds -1"),
         (["."], "submission.toml: No such file"),

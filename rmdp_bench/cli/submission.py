@@ -80,7 +80,7 @@ def verify_command(
     start_seconds: Annotated[
         float, typer.Option(help="Processor time for a seed, beside 1 ms per step.")
     ] = 60.0,
-    cpu_seconds: Annotated[
+    round_seconds: Annotated[
         float,
         typer.Option(help="Processor time of a row after which no more episodes are held out."),
     ] = 1800.0,
@@ -100,8 +100,8 @@ def verify_command(
         raise ValueError("--record writes new marks and --replay repeats old ones: give one")
     if not 1 <= memory <= 2**20 or not 0.0 < start_seconds <= 1e6:
         raise ValueError(f"--memory {memory} or --start-seconds {start_seconds} is out of range")
-    if not 0.0 < cpu_seconds <= 1e8:
-        raise ValueError(f"--cpu-seconds {cpu_seconds} is out of range")
+    if not 0.0 < round_seconds <= 1e8:
+        raise ValueError(f"--round-seconds {round_seconds} is out of range")
     marks = folder.resolve().parent.parent / MARKS_FILE if marks is None else marks
     known = read_marks(marks)
     checked = check_submission(folder)
@@ -116,7 +116,7 @@ def verify_command(
             old = found.get(key)
             if (record and old is not None) or (replay and old is None):
                 continue
-            held_out = draw_held_out(cpu_seconds)
+            held_out = draw_held_out(round_seconds)
             if replay and old is not None:
                 held_out = repeat_held_out(old)
             mark = measure(checked, row, held_out, recipes=recipes, limits=limits, report=_progress)
