@@ -201,9 +201,7 @@ def test_names_of_the_suite_are_for_its_own_submissions(
     for name in ("mine", "reference"):
         write_submission(tmp_path / "submissions" / name, [(TASK, solver)], 0, n_seeds=1)
     write_json(tmp_path / "suite.json", {"schema_version": 1, "submissions": ["reference"]})
-    build_site(tmp_path)
-    (board,) = read_script(tmp_path / "site" / "data.js")
-    names = {row["submission"]: (row["solver"], row["folder"]) for row in board["rows"]}
+    names = {row.submission.name: (row.summary.solver, row.solver) for row in read_rows(tmp_path)}
     assert names == {"mine": (shown, solver), "reference": (solver, solver)}
 
 

@@ -241,7 +241,7 @@ def _chance(pooled: FloatArray, n_one: int, n_other: int, shares: FloatArray) ->
         shares: of partitions.
     """
     n = pooled.shape[1]
-    if np.ptp(pooled, axis=1).max() == 0.0:
+    if np.ptp(pooled, axis=1).max() < 1e-9:  # there is no chance
         return np.zeros(len(pooled))
     rest = n_one + n_other == n
     order = _first_of_shuffles(n, n_one if rest else n_one + n_other)  # (partitions, ...)
