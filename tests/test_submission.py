@@ -184,6 +184,9 @@ def test_recipes_that_fail(tmp_path: Path) -> None:
     wrong = [records[0].model_copy(update={"config": {"n_sequences": 0}})]
     with pytest.raises(ValueError, match="fails with exit code 2, .*n_sequences"):
         recipes._run(get_task(task), wrong, draw_held_out(), Budget())
+    slow = [records[0].model_copy(update={"config": {"n_sequences": 5000}})]
+    with pytest.raises(ValueError, match="more than the 1 s that are left of --cpu-seconds"):
+        recipes._run(get_task(task), slow, draw_held_out(), Budget(cpu_seconds=0.5))
 
 
 def test_a_recipe_for_a_gpu_is_not_run_without_one(

@@ -8,6 +8,7 @@ episodes as a run does, and then on held-out ones, and writes both to FOLDER/ans
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Mapping
@@ -81,9 +82,10 @@ def _welfare(task: Task, solution: Solution, seed: int, number: int) -> NDArray[
 
 def main() -> int:
     """Read a job, do it, and write the answer."""
-    folder = Path(sys.argv[1])
+    folder, job = Path(sys.argv[1]), json.loads(sys.stdin.read())
+    resource.setrlimit(resource.RLIMIT_CPU, (job["cpu_seconds"], job["cpu_seconds"]))
     try:
-        answer: dict[str, Any] = make_again(json.loads(sys.stdin.read()), folder)
+        answer: dict[str, Any] = make_again(job, folder)
     except ValueError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -9,7 +9,9 @@ score is that of the repetition, on held-out episodes.
 from __future__ import annotations
 
 import json
+import math
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,7 @@ from rmdp_bench.submission.comparison import (
 from rmdp_bench.submission.format import Row
 from rmdp_bench.submission.held_out import HeldOut
 from rmdp_bench.submission.quick import Checked
+from rmdp_bench.submission.sandbox import cpu_of_children
 from rmdp_bench.tasks import Task, get_task
 
 MAX_EPISODES = 200
@@ -78,8 +81,8 @@ def run_again(checked: Checked, row: Row, held_out: HeldOut, budget: Budget) -> 
         checked: from `check_submission`.
         row: a recipe.
         held_out: the episodes.
-        budget: of the submission, whose wall time is the limit. What its records say of times
-            counts nothing.
+        budget: of the submission, which it is charged to. What its records say of times counts
+            nothing.
 
     Raises:
         ValueError: the run fails, or the budget is used up.
@@ -123,9 +126,11 @@ def _run(
 ) -> tuple[FloatArray, FloatArray]:
     """Welfare of known (S, E) and held-out (S, H) episodes.
 
-    They come from a process that may take the wall time that is left of the budget.
+    They come from a process that may take what is left of the budget.
     """
-    _, seconds = budget.left()
+    cpu_left, seconds = budget.left()
+    cpu_seconds = math.ceil(cpu_left)
+    before = cpu_of_children()
     first = records[0]
     limit = max(held_out.n_first, min(held_out.limit, MAX_EPISODES))
     job = {
@@ -136,6 +141,7 @@ def _run(
         "transitions": first.transitions if task.track == "online" else None,
         "settings": _settings(first),
         "held_out": asdict(replace(held_out, limit=limit)),
+        "cpu_seconds": cpu_seconds,
     }
     with tempfile.TemporaryDirectory(prefix="rmdp-bench-") as folder:
         command = [sys.executable, "-m", "rmdp_bench.submission.recipe_player", folder]
@@ -149,6 +155,13 @@ def _run(
                 f"the command of the recipe takes more than the {seconds:.0f} s that are left of "
                 f"--wall-seconds: {recipe_command(records)}"
             ) from error
+        finally:
+            budget.charge(cpu_of_children() - before)
+        if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
+            raise ValueError(
+                f"the command of the recipe takes more than the {cpu_seconds} s that are left of "
+                f"--cpu-seconds: {recipe_command(records)}"
+            )
         if done.returncode != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise ValueError(

@@ -158,9 +158,9 @@ def run_in_sandbox(
         "n_tasks": allowed_tasks(),
     }
     command = confined_command(["-m", f"rmdp_bench.submission.{module}"], readable)
-    before = _cpu_of_children()
+    before = cpu_of_children()
     answer, code, in_time = _run(command, json.dumps(job), wall_seconds, max_bytes)
-    budget.charge(_cpu_of_children() - before)
+    budget.charge(cpu_of_children() - before)
     if answer.startswith(REFUSED) and code == 0:
         raise ValueError(printable(answer.removeprefix(REFUSED).decode(errors="replace")))
     if len(answer) > max_bytes:
@@ -186,7 +186,7 @@ def printable(text: str) -> str:
     return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}..."
 
 
-def _cpu_of_children() -> float:
+def cpu_of_children() -> float:
     """Processor time of all processes that this one has started and that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
