@@ -7,7 +7,6 @@ have no policies and no manifest, and claim nothing about any solver.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import EVALUATION_SEED, Evaluation
-from rmdp_bench.files import write_bytes, write_json, write_text
+from rmdp_bench.files import read_json, write_bytes, write_json, write_text
 from rmdp_bench.offline import N_PREDICTIONS, OfflineEvaluation, Prediction, references
 from rmdp_bench.results.running import score_solution
 from rmdp_bench.scoring import greedy_assignment
 from rmdp_bench.solution import Solution
-from rmdp_bench.submission import Submission
+from rmdp_bench.submission import (
+    MARKS_FILE,
+    Marks,
+    RowMark,
+    SeedMark,
+    Submission,
+    read_submission,
+)
+from rmdp_bench.submission.comparison import FAIR_HALF_WIDTH
 from rmdp_bench.submission.format import submission_to_toml
+from rmdp_bench.submission.marks import (
+    FIRST_HELD_OUT_SEED,
+    SubmissionMark,
+    submission_sha256,
+)
 from rmdp_bench.tasks import Task, get_task, list_tasks
 
 TASKS = tuple(
@@ -178,7 +190,11 @@ def _write_offline(rng: np.random.Generator, task: Task, skill: float) -> dict[s
 
 
 def write_many(root: Path, n_submissions: int, seed: int = 0) -> None:
-    """Write submissions of one row each, below `root/submissions`, spread over the tasks."""
+    """Write submissions of one row each, below `root/submissions`, spread over the tasks.
+
+    Every third is marked.
+    """
+    marked = []
     for number in range(n_submissions):
         task = TASKS[number % len(TASKS)]
         names = METHODS if get_task(task).track == "online" else OFFLINE_METHODS
@@ -186,14 +202,53 @@ def write_many(root: Path, n_submissions: int, seed: int = 0) -> None:
         folder = root / "submissions" / f"made-up-{number:04d}"
         write_submission(folder, [(task, solver)], seed + number)
         if number % 3 == 0:
-            _mark(folder, task, solver)
+            marked.append(folder)
+    write_marks(marked)
 
 
-def _mark(folder: Path, task: str, solver: str) -> None:
-    """A verification.json as if the row were a recipe."""
-    from rmdp_bench.submission.verification import row_sha256
+def write_marks(folders: Sequence[Path]) -> None:
+    """Write a marks.json beside the folder of submissions, as if these reach what they claim."""
+    marks = {}
+    for folder in folders:
+        submission = read_submission(folder)
+        rows = []
+        for row in submission.rows:
+            base = folder / row.task / row.solver
+            records = [read_json(base / f"seed-{seed}" / "result.json") for seed in row.seeds]
+            scores = [record["social_welfare"] for record in records]
+            rows.append(make_mark(row.task, row.solver, scores, scores))
+        marks[submission_sha256(folder)] = SubmissionMark(name=folder.name, rows=rows)
+    if folders:
+        document = Marks(marks=marks).model_dump(mode="json")
+        write_json(folders[0].parent.parent / MARKS_FILE, document)
 
-    row = {"task": task, "solver": solver, "status": "recipe"}
-    row["sha256"] = row_sha256(folder, task, solver)
-    document = {"schema_version": 1, "name": folder.name, "rows": [row]}
-    write_text(folder / "verification.json", json.dumps(document))
+
+def make_mark(
+    task: str,
+    solver: str,
+    claims: Sequence[float],
+    scores: Sequence[float],
+    *,
+    half_width: float = 0.25,
+) -> RowMark:
+    """A mark as if these had been claimed and measured, one number for each seed."""
+    mean = float(np.mean(scores))
+    return RowMark(
+        task=task,
+        solver=solver,
+        kind="verified",
+        claimed=float(np.mean(claims)),
+        measured=mean,
+        interval=(mean - half_width, mean + half_width),
+        lower_end_only=half_width > FAIR_HALF_WIDTH,
+        allowed=1.0,
+        held_out_seed=FIRST_HELD_OUT_SEED + 2**55 + 1,
+        n_episodes=50,
+        seeds=[
+            SeedMark(seed=seed, claimed=claim, replayed=claim, measured=score)
+            for seed, (claim, score) in enumerate(zip(claims, scores, strict=True))
+        ],
+        date="2026-01-31",
+        revision=None,
+        versions={},
+    )

@@ -5,9 +5,9 @@
 
 A record of a retired task becomes one of its successor: the scores are computed anew from the raw
 returns beside it, everything else stays.  Records of other tasks are copied as they are.  Of a
-submission, manifest and submission.toml are written anew, its README.md names the new tasks, and
-what was found about the old rows is dropped, since their files have changed.  A record of a world
-that is no more is refused.  The same records give the same bytes.
+submission, manifest and submission.toml are written anew, and its README.md names the new tasks; its
+mark is that of other bytes, so that it has to be verified again.  A record of a world that is no
+more is refused.  The same records give the same bytes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from rmdp_bench.files import read_json, write_json, write_text
+from rmdp_bench.files import read_json, write_text
 from rmdp_bench.results.records import RESULT_FILE, Result, make_result, write_result
 from rmdp_bench.results.running import score_solution
 from rmdp_bench.submission.format import SUBMISSION_FILE
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.scores import any_solution, read_evaluation
-from rmdp_bench.submission.verification import VERIFICATION_FILE
 from rmdp_bench.tasks import get_task, retired_tasks
 
 _NOT_SCORES = ("returns", "mean_return", "prediction", "factor_correlation", "evaluation_seconds")
@@ -69,11 +68,6 @@ def carry_over_submission(folder: Path) -> int:
         for path in records:
             carry_over(path.parent, Path(scratch))
         pack([Path(scratch)], folder.name, folder.parent, {}, replace=True)
-    findings = folder / VERIFICATION_FILE
-    if findings.is_file():
-        document = read_json(findings)
-        rows = [row for row in document["rows"] if row["task"] not in retired_tasks()]
-        write_json(findings, document | {"rows": rows})
     about = folder / "README.md"
     if about.is_file():
         text = about.read_text(encoding="utf-8")

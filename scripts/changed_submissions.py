@@ -1,8 +1,9 @@
 """Which submissions a pull request changes: `python -m scripts.changed_submissions REPO BASE HEAD`.
 
 Prints the names of their folders, one in each line. Exit code 2 and one line on stderr if the
-request changes a verification.json, which only maintainers write, or has a name that no submission
-can have. The repository is only read with git; nothing of it is run.
+request changes the marks or the list of the suite's own submissions, which only maintainers write,
+or has a name that no submission can have. The repository is only read with git; nothing of it is
+run.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rmdp_bench.submission import SUBMISSION_NAME, VERIFICATION_FILE
+from rmdp_bench.submission import MARKS_FILE, SUBMISSION_NAME, SUITE_FILE
 
 FOLDER = "leaderboards/submissions"
+OF_MAINTAINERS = tuple(f"leaderboards/{name}" for name in (MARKS_FILE, SUITE_FILE))
 
 
 def changed_submissions(repository: Path, base: str, head: str) -> list[str]:
@@ -35,14 +37,15 @@ def changed_submissions(repository: Path, base: str, head: str) -> list[str]:
     # Without renames: of a file that is moved git would name the new place only, and a submission
     # that has lost it would not be checked.
     options = ("--name-only", "--no-renames", "-z")
-    changed = _git(repository, "diff", *options, f"{base}...{head}", "--", FOLDER)
+    places = (FOLDER, *OF_MAINTAINERS)
+    changed = _git(repository, "diff", *options, f"{base}...{head}", "--", *places)
     names = set()
     for path in changed.split("\0")[:-1]:
+        if path in OF_MAINTAINERS or path.startswith(tuple(f"{p}/" for p in OF_MAINTAINERS)):
+            raise ValueError(f"{path}: the maintainers write this file when they measure a row")
         name, _, rest = path.removeprefix(f"{FOLDER}/").partition("/")
         if path == FOLDER or not re.fullmatch(SUBMISSION_NAME, name) or not rest:
             raise ValueError(f"{path!r} is not in the folder of a submission")
-        if rest == VERIFICATION_FILE:
-            raise ValueError(f"{path}: the maintainers write this file when they check a round")
         names.add(name)
     there = _git(repository, "ls-tree", "--name-only", "-z", head, f"{FOLDER}/").split("\0")
     return sorted(name for name in names if f"{FOLDER}/{name}" in there)

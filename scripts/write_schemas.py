@@ -13,13 +13,14 @@ from pydantic import BaseModel
 
 from rmdp_bench.files import write_json
 from rmdp_bench.results import Result
-from rmdp_bench.submission import Manifest, Submission, Verification
+from rmdp_bench.submission import Manifest, Marks, Submission, Suite
 
 FOLDER = Path(__file__).resolve().parent.parent / "leaderboards" / "schema"
 MODELS: dict[str, type[BaseModel]] = {
     "submission": Submission,
     "manifest": Manifest,
-    "verification": Verification,
+    "marks": Marks,
+    "suite": Suite,
     "result": Result,
 }
 

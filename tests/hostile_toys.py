@@ -147,7 +147,7 @@ def zipped(entries: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
 
 
 def welfare(matrix: Any, lengths: Any = None) -> bytes:
-    lengths = np.full((3, 3), 5) if lengths is None else lengths
+    lengths = np.full((3, 20), 5) if lengths is None else lengths
     return zipped({"welfare_matrix.npy": array(matrix), "episode_lengths.npy": array(lengths)})
 
 

@@ -17,6 +17,8 @@ from rmdp_bench.files import write_json
 from rmdp_bench.results import make_request, run
 from rmdp_bench.results.running import score_solution
 from rmdp_bench.solution import load_solution
+from rmdp_bench.submission import RowMark, read_marks
+from rmdp_bench.submission.marks import submission_sha256
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.structure import write_manifest
 from rmdp_bench.tasks import get_task
@@ -42,7 +44,6 @@ def run_example(out: Path) -> Path:
         seeds=(0, 1),
         out=out,
         transitions=10_000,
-        n_episodes=3,
         settings=["n_directions=8"],
     )
     run(request)
@@ -59,6 +60,12 @@ def copy_of(submission: Path, folder: Path) -> Path:
     target = folder / "submissions" / submission.name
     shutil.copytree(submission, target, symlinks=True)
     return target
+
+
+def mark_of(submission: Path, task: str, solver: str) -> RowMark | None:
+    """What marks.json beside the folder of submissions says of a row as it is."""
+    marks = read_marks(submission.parent.parent / "marks.json")
+    return marks.of(submission_sha256(submission)).get((task, solver))
 
 
 def edit_json(path: Path, **changes: Any) -> None:

@@ -18,9 +18,7 @@ from rmdp_bench.datasets.behaviour import (
 )
 from scripts import train_behaviour_policies as script
 
-ENV_IDS = list(
-    dict.fromkeys(entry.env_id for entry in DATASETS if entry.environment.heterogeneous)
-)
+ENV_IDS = list(dict.fromkeys(entry.env_id for entry in DATASETS if entry.environment.heterogeneous))
 
 
 def test_every_heterogeneous_environment_with_data_has_its_policies() -> None:

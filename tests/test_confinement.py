@@ -29,6 +29,7 @@ from rmdp_bench.submission.confinement import (
     home_of_confined,
     variables,
 )
+from rmdp_bench.submission.held_out import draw_held_out
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.sandbox import Limits, play_in_sandbox, printable
 from rmdp_bench.tasks import get_task
@@ -393,10 +394,10 @@ def test_wrong_budgets(option: str, value: str, honest_submission: Path, capsys:
 
 def test_recipes_buy_no_time(honest_submission: Path) -> None:
     record = check_submission(honest_submission).records[TASK, "evolution_strategies"][0]
-    slow = [Result.model_copy(record, update={"wall_seconds": 9e8})]
+    slow = [Result.model_copy(record, update={"solver": "em", "wall_seconds": 9e8})]
     began = time.monotonic()
     with pytest.raises(ValueError, match="takes more than the 0 s that are left of --wall-seconds"):
-        recipes._run(["run", "true_env_mpc", TASK], slow, Budget(wall_seconds=0.2))
+        recipes._run(get_task(TASK), slow, draw_held_out(), Budget(wall_seconds=0.2))
     assert time.monotonic() - began < 60.0
 
 
@@ -468,3 +469,15 @@ def test_two_seeds_share_the_budget() -> None:
     budget.charge(7.0)
     with pytest.raises(ValueError, match="--cpu-seconds"):
         budget.left()
+
+
+def test_rows_share_the_budget() -> None:
+    """What a row leaves is for the next; the shorter of both times counts."""
+    budget = Budget(cpu_seconds=100.0, wall_seconds=1e6)
+    assert budget.share(4) == pytest.approx(25.0)
+    budget.charge(10.0)
+    assert budget.share(3) == pytest.approx(30.0)
+    assert Budget(cpu_seconds=1e6, wall_seconds=50.0).share(5) == pytest.approx(10.0, abs=0.1)
+    budget.charge(90.0)
+    with pytest.raises(ValueError, match="--cpu-seconds"):
+        budget.share(1)

@@ -24,8 +24,8 @@ EPSILON = "rmdp/cartpole-het/pure-eps20-v0"
 
 
 def test_a_dataset_has_the_names_of_its_tasks() -> None:
-    by_id, by_name = load_dataset(PURE), load_dataset("CartPoleHet-n500-pure-v0")
-    assert by_id.spec == by_name.spec == load_dataset(get_task("CartPoleHet-n500-pure-v0")).spec
+    by_id, by_name = load_dataset(PURE), load_dataset("CartPoleHet-n500-pure-v1")
+    assert by_id.spec == by_name.spec == load_dataset(get_task("CartPoleHet-n500-pure-v1")).spec
     with pytest.raises(ValueError, match="the task HopperVel-n100-k2-v0 is an online one"):
         load_dataset("HopperVel-n100-k2-v0")
     with pytest.raises(ValueError, match="there is no dataset 'CartPoleHet-n500-pure-v9'"):

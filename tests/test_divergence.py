@@ -23,7 +23,7 @@ from tests.point_world import point_task
 from tests.test_online_solvers import SETTINGS, SMALL
 from tests.test_universal import SMALL as SMALL_UNIVERSAL
 
-OFFLINE = get_task("CartPoleHet-n500-pure-v0")
+OFFLINE = get_task("CartPoleHet-n500-pure-v1")
 ONLINE = "ResourceGathering-n25-k3-v0"
 DIVERGED = "training has diverged: after .* a parameter is NaN or infinite"
 

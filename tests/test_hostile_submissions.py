@@ -171,8 +171,8 @@ RECORDS: dict[str, tuple[Damage, str]] = {
     "another version of the simulator": (field(versions={"mujoco": "1.0"}), "versions"),
     "unknown device": (field(device="quantum"), "device"),
     "other evaluation seeds": (
-        field(evaluation={"n_episodes": 3, "seed": 2**31 + 1}),
-        "evaluation is",
+        field(evaluation={"n_episodes": 20, "seed": 2**31 + 1}),
+        "evaluation: seed 2147483649",
     ),
     "solver of the suite by name only": (field(solver_sha256=None), "solver_sha256"),
     "curve with a formula": (
@@ -183,10 +183,14 @@ RECORDS: dict[str, tuple[Damage, str]] = {
         lambda folder: [field(curve="curve.csv")(folder), put(CURVE, "<html>")(folder)],
         "the first line",
     ),
-    "verification of nonsense": (put("verification.json", "{}"), "schema_version"),
-    "verification of another": (
-        put("verification.json", '{"schema_version": 1, "name": "x", "rows": []}'),
-        "name is 'x'",
+    "a mark of its own": (
+        put("verification.json", '{"schema_version": 1, "name": "honest", "rows": []}'),
+        "'verification.json' has no place",
+    ),
+    "marks of its own": (put("marks.json", "{}"), "'marks.json' has no place"),
+    "one episode": (
+        field(evaluation={"n_episodes": 1, "seed": 2**31}),
+        "1 episodes, expected seed 2147483648 and the task's 20 episodes, in both divisions",
     ),
 }
 
@@ -207,7 +211,7 @@ ARRAYS: dict[str, tuple[Damage, str]] = {
     "returns above a perfect episode": (put(WELFARE, welfare(ZEROS + 101)), "101.0 at"),
     "returns of other policies": (put(WELFARE, welfare(ZEROS)), "but the raw returns give"),
     "returns of another shape": (put(WELFARE, welfare(ZEROS[:2])), "has shape (2, 3)"),
-    "episodes without end": (put(WELFARE, welfare(ZEROS, np.full((3, 3), 10**9))), "1000000000"),
+    "episodes without end": (put(WELFARE, welfare(ZEROS, np.full((3, 20), 10**9))), "1000000000"),
     "one array more": (put(WELFARE, zipped({"x.npy": array(ZEROS)})), "'x', which is not"),
     "zip bomb": (put(WELFARE, zipped({"welfare_matrix.npy": bytes(2**24)})), "unpacks to"),
     "thousands of entries": (

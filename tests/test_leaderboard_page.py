@@ -18,7 +18,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from benchmarks.browser import open_browser
-from benchmarks.synthetic_submissions import write_submission
+from benchmarks.synthetic_submissions import write_marks, write_submission
+from rmdp_bench.files import write_json
 from rmdp_bench.leaderboard.site import build_site
 from tests.submission_toys import ROOT
 from tests.test_leaderboard_site import MARKUP, OFFLINE, ONLINE, VELOCITY, read_script
@@ -123,6 +124,9 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
         n_seeds=1,
         record_changes=gpu,
     )
+    write_marks(sorted(submissions.iterdir()))
+    names = [path.name for path in submissions.iterdir()]
+    write_json(root / "suite.json", {"schema_version": 1, "submissions": names})
     build_site(root)
     return root
 
@@ -177,13 +181,13 @@ def test_filters_and_the_address_that_brings_them_back(
         ("k", "", None),
         ("task", ONLINE, {"first/em", ""}),
         ("task", "", None),
-        ("mark", "verified", None),
+        ("mark", "reported", None),
     ):
         Select(browser.find_element(By.ID, f"filter-{name}")).select_by_value(value)
         if expected is not None:
             assert set(keys(browser)) == expected, name
     assert "No row passes these filters." in texts(browser, "#rows .message")
-    Select(browser.find_element(By.ID, "filter-mark")).select_by_value("reported")
+    Select(browser.find_element(By.ID, "filter-mark")).select_by_value("verified")
     browser.find_element(By.ID, "filter-q").send_keys("single EM")
     assert set(keys(browser)) == {"single/em", ""}
     address = browser.current_url.partition("#")[2]
@@ -202,15 +206,32 @@ def test_an_address_that_asks_for_what_is_not_there_shows_all_rows(
     assert browser.find_element(By.ID, "count").text == "3 of 3 rows"
 
 
-def test_what_is_only_claimed_is_called_so(browser: Browser, show: Show, board: Path) -> None:
-    show(board)
-    claims = [e.text for e in browser.find_elements(By.CSS_SELECTOR, ".card .who")]
-    assert claims and all(re.match(r"(open, )?reported: ", claim) for claim in claims)
+def test_what_is_only_claimed_is_called_so_and_stands_below(
+    browser: Browser, show: Show, tmp_path: Path
+) -> None:
+    submissions = tmp_path / "submissions"
+    for number, name in enumerate(("low", "high", "other")):
+        write_submission(submissions / name, [(VELOCITY, name), (OFFLINE, "cql")], number)
+    write_marks([submissions / "low"])
+    build_site(tmp_path)
+    show(tmp_path, f"#{VELOCITY}")
+    first = ["", "low/low"]
+    assert keys(browser)[:2] == first
+    for column in ("measured", "claimed", "IQM [95 %]", "solver, submission"):
+        for _ in range(2):
+            header(browser, column).click()
+            assert set(keys(browser)[:2]) == set(first), column
+    show(tmp_path, f"#{VELOCITY}")
+    places = texts(browser, ".quality tbody td:nth-child(2)")
+    assert places == ["–", "1", "not ranked", "not ranked"]
+    assert len(texts(browser, ".quality tr.unmeasured")) == 2
+    show(tmp_path, f"#{OFFLINE}")
+    assert keys(browser)[0] == "low/cql"
     # A recipe is one only if somebody has run it.
-    row = "{exact: false, mark: 'recipe', repeated: %s}"
+    row = "{exact: false, mark: 'recipe', status: '%s', rank: %s}"
     chip = "const c = markChip(" + row + "); return [c.textContent.trim(), c.className]"
-    assert browser.execute_script(chip % "false") == ["↻ recipe, not run", "mark reported"]
-    assert browser.execute_script(chip % "true") == ["↻ recipe", "mark recipe"]
+    for status, rank, look in (("recipe, not run", "null", "reported"), ("recipe", "1", "recipe")):
+        assert browser.execute_script(chip % (status, rank)) == [f"↻ {status}", f"mark {look}"]
 
 
 def test_columns_and_marks_are_explained_in_text(browser: Browser, show: Show, board: Path) -> None:
@@ -294,7 +315,7 @@ def test_downloads_are_made_here_and_hold_no_formula(
     script = "const r = rowsOf(board.byTask.get(arguments[0]).task);"
     script += "return csvOf(columnsFor('quality', 'online', r, true), r)"
     lines = list(csv.reader(browser.execute_script(script, VELOCITY).splitlines()))
-    assert lines[0][:3] == ["key", "solver, submission", "mark"]
+    assert lines[0][:3] == ["key", "solver, submission", "rank"]
     assert len(lines) == 10
     assert len({len(line) for line in lines}) == 1
 
@@ -324,7 +345,7 @@ def test_everything_works_from_the_keyboard(browser: Browser, show: Show, board:
     assert browser.switch_to.active_element.get_attribute("class") == "skip"
     for _ in range(30):
         active = browser.switch_to.active_element
-        if active.get_attribute("textContent") == "welfare":
+        if active.get_attribute("textContent") == "measured":
             break
         active.send_keys(Keys.TAB)
     active.send_keys(Keys.ENTER)
@@ -404,10 +425,10 @@ def test_a_long_table_is_complete_in_the_end_and_sorts_meanwhile(
     data = tmp_path / "site" / "data.js"
     (content,) = read_script(data)
     row = content["rows"][0]
-    content["rows"] = [row | {"key": f"made-up/{i}", "welfare": i * 7 % 500} for i in range(500)]
+    content["rows"] = [row | {"key": f"made-up/{i}", "measured": i * 7 % 500} for i in range(500)]
     data.write_text(f"receiveBoard({json.dumps(content)});\n")
     show(tmp_path)
-    header(browser, "welfare").click()
+    header(browser, "measured").click()
     wait(browser, "return !document.querySelector('[data-unfinished]')")
     assert keys(browser)[:3] == ["made-up/357", "made-up/214", "made-up/71"]
     assert sorted(filter(None, keys(browser))) == sorted(f"made-up/{i}" for i in range(500))

@@ -20,7 +20,7 @@ from rmdp_bench.results import make_request
 
 MANY = 10**12
 GRID = get_task("ResourceGathering-n25-k2-v0")
-OFFLINE = get_task("CartPoleHet-n500-random-v0")
+OFFLINE = get_task("CartPoleHet-n500-random-v1")
 
 
 class Constant:

@@ -176,7 +176,7 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
     solver = importlib.import_module(SOLVERS[name])
     offline = ".offline." in SOLVERS[name]
     if offline:
-        task = get_task("CartPoleHet-n500-pure-v0")
+        task = get_task("CartPoleHet-n500-pure-v1")
     elif name == "oracle":  # the point world has no optimum that it knows
         task = get_task("ResourceGathering-n25-k2-v0")
     else:

@@ -53,7 +53,9 @@ def test_changed_folders_are_named(repository: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("old/verification.json", "the maintainers write this file"),
+        ("../marks.json", "the maintainers write this file"),
+        ("../suite.json", "the maintainers write this file"),
+        ("../marks.json/x", "the maintainers write this file"),
         ("$(touch x)/submission.toml", "not in the folder of a submission"),
         ("-rf/submission.toml", "not in the folder of a submission"),
         ("a\nb/submission.toml", "not in the folder of a submission"),

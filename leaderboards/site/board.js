@@ -62,12 +62,18 @@ function budgetName(task) {
 /** The exact ceiling as a row of its own; null where none is known. */
 function ceilingRow(task) {
   if (task.ceiling === null) return null;
-  return { exact: true, key: "", task: task.id, welfare: task.ceiling, iqm: null, share: 1 };
+  return { exact: true, key: "", task: task.id, rank: null, welfare: task.ceiling, measured: task.ceiling, iqm: null, share: 1 };
 }
 
 /** A row's name in charts: solver, submission, and what else sets it apart. */
 function rowName(row) {
-  return `${row.solver} · ${row.submission}${row.settings ? ` · ${row.settings}` : ""}`;
+  const rest = [row.settings, isMeasured(row) ? "" : "not measured"].filter(Boolean);
+  return [row.solver, row.submission, ...rest].join(" · ");
+}
+
+/** What was not measured stands below all that was, whatever else orders them. */
+function measuredFirst(rows) {
+  return [...rows.filter(isMeasured), ...rows.filter((row) => !isMeasured(row))];
 }
 
 const FILTERS = ["task", "k", "division", "device", "mark", "q"];
@@ -93,5 +99,5 @@ function filterRows(state) {
     if (own.length && exact) found.push(exact);
     found.push(...own);
   }
-  return found;
+  return measuredFirst(found);
 }

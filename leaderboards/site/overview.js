@@ -7,11 +7,11 @@ const TRACKS = [["online", "Online"], ["offline", "Offline"]];
 function overview(state, update) {
   const submissions = new Set(board.rows.map((row) => row.submission)).size;
   const filled = board.tasks.filter((task) => rowsOf(task).length).length;
-  const verified = board.rows.filter((row) => row.mark === "verified").length;
+  const measured = board.rows.filter(isMeasured).length;
   return h("div", {},
     h("h1", { tabindex: "-1" }, "Leaderboard"),
     h("p", { class: "lead" }, "Personalised decision making with a budget of policies, and offline learning for agents who differ. "
-      + `${count(board.rows.length, "row")} of ${count(submissions, "submission")} on ${filled} of ${count(board.tasks.length, "task")}; ${number(verified, 0)} verified by playing the policies again.`),
+      + `${count(board.rows.length, "row")} of ${count(submissions, "submission")} on ${filled} of ${count(board.tasks.length, "task")}; ${number(measured, 0)} measured by the verifier on held-out episodes; only these have a rank.`),
     h("section", { id: "tasks", "aria-label": "Tasks" }, TRACKS.map(([track]) => trackSection(track))),
     rowSection(state, update));
 }
@@ -67,7 +67,7 @@ function taskLine(task) {
   if (task.ceiling !== null) bar.style.setProperty("--ceiling", `${task.ceiling}%`);
   const ceiling = task.ceiling === null ? null : h("span", { class: "hidden" }, `, ceiling ${number(task.ceiling, 1)}`);
   // Before the name: a long one is cut at its end.
-  const doubts = [best.division === "open" ? "open" : null, best.mark === "verified" ? null : markText(best)].filter(Boolean);
+  const doubts = [best.division === "open" ? "open" : null, best.status === "verified" ? null : best.status].filter(Boolean);
   return h("li", {}, h("a", { href: `#${task.id}` },
     h("span", { class: "budget" }, budgetName(task)), bar,
     h("span", { class: "value" }, number(best.welfare, 1), ceiling),

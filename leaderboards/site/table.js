@@ -24,7 +24,7 @@ function sortRows(rows, columns, sort) {
     }
     return (sort.down ? -1 : 1) * compare(a.key, b.key) || a.place - b.place;
   });
-  return keyed.map(({ row }) => row);
+  return measuredFirst(keyed.map(({ row }) => row));
 }
 
 /** Does work when the page has loaded and what is there now is painted. */
@@ -39,7 +39,8 @@ function tableRow(row, columns) {
     if (column.header) return h("th", { scope: "row", ...attributes }, column.cell(row));
     return h("td", attributes, column.cell(row));
   });
-  return h("tr", { class: row.exact ? "exact" : null, "data-key": row.key || null }, cells);
+  const look = row.exact ? "exact" : isMeasured(row) ? null : "unmeasured";
+  return h("tr", { class: look, "data-key": row.key || null }, cells);
 }
 
 /**

@@ -37,7 +37,7 @@ Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any dept
 _OPTIONAL = (
     *("transitions/s", "Nash", "Gini", "10th pct.", "scoring s", "mean R2", "median R2"),
     *("IQM [95 %]", "regret", "transitions", "used", "worst agent", "extrapolating", "unseen"),
-    *("RMSE", "return", "seeds", "reassigned", "mark", "from", "of ceiling"),
+    *("RMSE", "return", "seeds", "reassigned", "claimed", "mark", "from", "of ceiling", "rank"),
 )
 """Columns of quality in the order in which narrower terminals do without them."""
 _MORE = "--explain says more."
@@ -154,31 +154,41 @@ def print_summaries(
 
 
 def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
-    from rmdp_bench.leaderboard.columns import NOTES, SCORES, row_name, score_cells
+    from rmdp_bench.leaderboard.columns import (
+        BOARD_NOTES,
+        NOTES,
+        SCORES,
+        measured_cells,
+        row_name,
+        score_cells,
+    )
 
     rows: list[list[str]] = []
-    ceiling, scores = table.task.ceiling, SCORES[table.task.track]
+    ceiling, scores = table.task.ceiling, ("measured", "claimed", *SCORES[table.task.track][1:])
     if ceiling is not None:
         exact = dict.fromkeys(scores, "–") | {
-            "welfare": number(ceiling, 2),
+            "measured": number(ceiling, 2),
             "of ceiling": "100.0 %",
         }
-        rows.append(["exact ceiling", "computed", "–", "–", "–", "–", *exact.values()])
+        rows.append(["exact ceiling", "computed", *["–"] * 5, *exact.values()])
     n_exact = len(rows)
     for entry in table.entries:
         own = entry.summary
         transitions = [number(own.transitions or None, 0), number(own.transitions_used, 0)]
-        names = [row_name(own), entry.source, entry.mark or "–"]
-        rows.append([*names, str(len(own.seeds)), *transitions, *score_cells(own)])
+        rank = "–" if entry.rank is None else str(entry.rank)
+        names = [row_name(own), entry.source, entry.mark or "–", rank]
+        measured, _, claimed = measured_cells(own, entry.score, entry.claimed, None)
+        cells = [measured, claimed, *score_cells(own)[1:]]
+        rows.append([*names, str(len(own.seeds)), *transitions, *cells])
     print_table(
         f"{table.task.id}: quality",
-        ["solver", "from", "mark", "seeds", "transitions", "used", *scores],
+        ["solver", "from", "mark", "rank", "seeds", "transitions", "used", *scores],
         rows,
         n_left=3,
         optional=_OPTIONAL,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
         notes=_revisions([entry.summary for entry in table.entries])
-        | (NOTES[table.task.track] if with_notes else {}),
+        | (BOARD_NOTES | NOTES[table.task.track] if with_notes else {}),
         more=_MORE,
         explain=explain,
     )

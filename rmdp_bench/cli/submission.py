@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +15,8 @@ from rmdp_bench.cli.output import ExplainOption, JsonOption, number, print_json,
 from rmdp_bench.terminal import fit_terminal
 
 if TYPE_CHECKING:
-    from rmdp_bench.submission import RowFinding, Submission
-    from rmdp_bench.submission.confinement import Layer
+    from rmdp_bench.submission import RowMark
+    from rmdp_bench.submission.quick import Checked
 
 
 def submit_command(
@@ -67,19 +67,22 @@ def verify_command(
     folder: Annotated[
         Path, typer.Argument(metavar="SUBMISSION_DIR", help="Folder with submission.toml.")
     ],
-    full: Annotated[bool, typer.Option("--full", help="Play the policies again.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Play the policies, on held-out episodes as well.")
+    ] = False,
     recipes: Annotated[
         bool,
         typer.Option("--recipes", help="Also run the commands of rows without policies again."),
     ] = False,
-    record: Annotated[
-        bool, typer.Option("--record", help="Write verification.json into the folder.")
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Play the held-out episodes of the marks again.")
     ] = False,
-    round_number: Annotated[
-        int | None, typer.Option("--round", help="Of held-out seeds; the newest that is known.")
-    ] = None,
-    secret: Annotated[
-        Path | None, typer.Option(help="File with the secret of an open round.")
+    record: Annotated[
+        bool, typer.Option("--record", help="Write marks of the rows that have none.")
+    ] = False,
+    marks: Annotated[
+        Path | None,
+        typer.Option(help="marks.json; by default beside the folder of all submissions."),
     ] = None,
     memory: Annotated[
         int,
@@ -99,49 +102,66 @@ def verify_command(
     explain: ExplainOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a submission; with --full, play its policies on held-out episodes and compare."""
-    from rmdp_bench.submission import read_verification
+    """Check a submission; with --full, measure its policies on episodes that nobody could know."""
+    from rmdp_bench.submission import MARKS_FILE, read_marks
     from rmdp_bench.submission.budget import Budget
     from rmdp_bench.submission.checker import check_in_sandbox
-    from rmdp_bench.submission.confinement import describe_layers
-    from rmdp_bench.submission.full import initial_findings, play_again, write_verification
-    from rmdp_bench.submission.recipes import run_again
-    from rmdp_bench.submission.rounds import get_secret
+    from rmdp_bench.submission.full import check_repetition, measure
+    from rmdp_bench.submission.held_out import draw_held_out, repeat_held_out
+    from rmdp_bench.submission.marks import add_mark, submission_sha256
     from rmdp_bench.submission.sandbox import Limits
 
-    if not full and (recipes or record or round_number is not None or secret is not None):
-        raise ValueError("--recipes, --record, --round and --secret go with --full")
+    if not full and (recipes or record or replay):
+        raise ValueError("--recipes, --record and --replay go with --full")
+    if record and replay:
+        raise ValueError("--record writes new marks and --replay repeats old ones: give one")
     seconds = {"--cpu-seconds": cpu_seconds, "--wall-seconds": wall_seconds}
     for option, value in (seconds | {"--start-seconds": start_seconds}).items():
         if not 0.0 < value <= 1e7:
             raise ValueError(f"{option} {value:g} is out of range: more than 0, at most 10,000,000")
     if not 1 <= memory <= 2**20:
         raise ValueError(f"--memory {memory} is out of range: 1 to {2**20} MiB")
-    number_and_secret = get_secret(round_number, secret)
+    marks = folder.resolve().parent.parent / MARKS_FILE if marks is None else marks
+    known = read_marks(marks)
     budget = Budget(memory, cpu_seconds, wall_seconds)
     checked = check_in_sandbox(folder, budget)
+    sha256 = submission_sha256(folder)
+    found = known.of(sha256)
+    if replay and not found:
+        raise ValueError(f"{marks} has no mark of {folder} as it is")
     if full:
         limits = Limits(start_cpu_seconds=start_seconds)
-        findings = play_again(
-            checked, *number_and_secret, limits=limits, budget=budget, report=_progress
-        )
-        if recipes:
-            findings = run_again(checked, findings, _progress, budget)
-    else:
-        known = read_verification(folder)
-        findings = [
-            finding if recorded.status == "reported" else recorded
-            for finding, recorded in zip(initial_findings(checked), known.values(), strict=True)
+        rows = [
+            row
+            for row in checked.submission.rows
+            if not (record if (row.task, row.solver) in found else replay)
         ]
-    if record:
-        write_verification(checked, findings)
-    if as_json:
-        rows = [finding.model_dump(mode="json") for finding in findings]
-        layers = {layer.name: layer.missing for layer in describe_layers()}
-        name = checked.submission.name
-        print_json({"name": name, "full": full, "rows": rows, "missing_layers": layers})
-    else:
-        _print_findings(checked.submission, findings, full, describe_layers(), explain)
+        for place, row in enumerate(rows):
+            key = row.task, row.solver
+            held_out = (
+                repeat_held_out(found[key])
+                if replay
+                else draw_held_out(budget.share(len(rows) - place))
+            )
+            mark = measure(
+                checked,
+                row,
+                held_out,
+                recipes=recipes,
+                limits=limits,
+                budget=budget,
+                report=_progress,
+            )
+            if mark is None:
+                continue
+            if replay:
+                check_repetition(found[key], mark)
+            if record:
+                if submission_sha256(folder) != sha256:
+                    raise ValueError(f"{folder} has changed while it was checked; check it again")
+                add_mark(marks, sha256, checked.submission.name, mark)
+            found[key] = mark
+    _print_marks(checked, found, full=full, explain=explain, as_json=as_json)
 
 
 def _progress(line: str) -> None:
@@ -149,26 +169,53 @@ def _progress(line: str) -> None:
         print(fit_terminal(line, sys.stderr), file=sys.stderr)
 
 
-def _print_findings(
-    submission: Submission,
-    findings: Sequence[RowFinding],
+def _print_marks(
+    checked: Checked,
+    found: Mapping[tuple[str, str], RowMark],
+    *,
     full: bool,
-    layers: Sequence[Layer],
     explain: bool,
+    as_json: bool,
 ) -> None:
-    columns = ["task", "solver", "seeds", "claimed", "measured", "intervals", "status"]
-    rows = [
-        [
-            finding.task,
-            finding.solver,
-            str(len(row.seeds)),
-            _mean([seed.claimed for seed in finding.seeds]),
-            _mean([seed.measured for seed in finding.seeds]),
-            _mean([seed.interval[1] - seed.measured for seed in finding.seeds], "± "),
-            finding.status,
-        ]
-        for row, finding in zip(submission.rows, findings, strict=True)
-    ]
+    from rmdp_bench.submission.confinement import describe_layers
+    from rmdp_bench.submission.recipes import is_recipe, recipe_command
+
+    name, rows = checked.submission.name, checked.submission.rows
+    layers = describe_layers()
+    commands = {
+        key: recipe_command(records)
+        for key, records in checked.records.items()
+        if is_recipe(records)
+    }
+    if as_json:
+        documents: list[dict[str, Any]] = []
+        for row in rows:
+            key = row.task, row.solver
+            mark, without = found.get(key), "recipe, not run" if key in commands else "reported"
+            documents.append(
+                {
+                    "task": row.task,
+                    "solver": row.solver,
+                    "status": without if mark is None else mark.kind,
+                    "command": commands.get(key),
+                    "mark": None if mark is None else mark.model_dump(mode="json"),
+                }
+            )
+        missing = {layer.name: layer.missing for layer in layers}
+        print_json({"name": name, "full": full, "rows": documents, "missing_layers": missing})
+        return
+    cells = []
+    for row in rows:
+        mark = found.get((row.task, row.solver))
+        status = "recipe, not run" if (row.task, row.solver) in commands else "reported"
+        numbers = ["–"] * 4
+        if mark is not None:
+            status = f"{mark.kind}, lower end" if mark.lower_end_only else mark.kind
+            low, high = mark.interval
+            numbers = [number(mark.measured, 2), f"[{number(low, 2)}, {number(high, 2)}]"]
+            numbers += [str(mark.n_episodes), number(mark.claimed, 2)]
+        cells.append([row.task, row.solver, str(len(row.seeds)), *numbers, status])
+    columns = ["task", "solver", "seeds", "measured", "95 %", "episodes", "claimed", "status"]
     passed = (
         "All checks pass." if full else "The quick check passes; --full plays the policies again."
     )
@@ -181,19 +228,13 @@ def _print_findings(
         if layer.missing is not None:
             text = f"missing: {layer.name}, which holds {layer.holds} ({layer.missing})"
             notes[layer.name] = text
-    commands = [finding.command for finding in findings if finding.command]
-    notes |= {command: f"recipe: {command}" for command in commands}
-    measured = any(finding.seeds for finding in findings)
-    optional = ["seeds", "intervals", "claimed", "status" if measured else "measured"]
+    notes |= {command: f"recipe: {command}" for command in commands.values()}
+    last = "status" if found else "measured"
     print_table(
-        *(submission.name, columns, rows),
+        *(name, columns, cells),
         n_left=2,
-        optional=optional,
+        optional=["seeds", "episodes", "95 %", "claimed", last],
         notes=notes,
         more="--explain prints the recipes.",
         explain=explain,
     )
-
-
-def _mean(values: Sequence[float], sign: str = "") -> str:
-    return sign + number(sum(values) / len(values), 2) if values else "–"

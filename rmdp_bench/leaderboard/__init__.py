@@ -27,14 +27,19 @@ class Entry:
 
     Attributes:
         source: name of the submission, or `LOCAL`.
-        summary: its scores and costs.
-        mark: whether the verifier could reproduce it, see `RowFinding.mark`; None: a run of this
-            machine.
+        summary: its scores and costs; measured ones where there are any.
+        claimed: social welfare that its records say.
+        mark: what the verifier found, see `SubmittedRow.status`; None: a run of this machine.
+        score: measured by the verifier, which ranks; None: not measured.
+        rank: among the measured rows of the task.
     """
 
     source: str
     summary: Summary
+    claimed: float
     mark: str | None = None
+    score: float | None = None
+    rank: int | None = None
 
     @property
     def is_new(self) -> bool:
@@ -43,17 +48,19 @@ class Entry:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
-        own = {"source": self.source, "new": self.is_new, "mark": self.mark}
+        names = ("source", "mark", "rank", "score", "claimed")
+        own = {name: getattr(self, name) for name in names} | {"new": self.is_new}
         return own | self.summary.to_dict()
 
 
 @dataclass(frozen=True)
 class Table:
-    """The entries of one task, the best first, and what they are measured against.
+    """The entries of one task and what they are measured against.
 
     Attributes:
         task: the task.
-        entries: by social welfare, descending.
+        entries: those that were measured by their score, descending; then the others by what they
+            claim, without a rank.
     """
 
     task: Task
@@ -96,17 +103,26 @@ def build_tables(root: Path, local: Sequence[Path] = (), task_id: str | None = N
     tasks = list_tasks() if task_id is None else [get_task(task_id)]
     entries = _read_submissions(root)
     if local:
-        entries += [Entry(LOCAL, summary) for summary in summarise(find_results(local))]
+        summaries = summarise(find_results(local))
+        entries += [Entry(LOCAL, summary, summary.social_welfare) for summary in summaries]
     tables = []
     for task in tasks:
         own = [entry for entry in entries if entry.summary.task == task.id]
-        own.sort(key=lambda entry: -entry.summary.social_welfare)
+        own.sort(key=lambda entry: (entry.score is None, -(entry.score or entry.claimed)))
         if own or task_id is not None:
             tables.append(Table(task, own))
     return tables
 
 
 def _read_submissions(root: Path) -> list[Entry]:
-    from rmdp_bench.leaderboard.reading import read_rows  # which stands on this module
+    from rmdp_bench.leaderboard.reading import ranks, read_rows  # which stand on this module
 
-    return [Entry(row.submission.name, row.summary, row.finding.mark) for row in read_rows(root)]
+    rows = read_rows(root)
+    entries = []
+    for task in list_tasks():
+        own = [row for row in rows if row.summary.task == task.id]
+        entries += [
+            Entry(row.submission.name, row.summary, row.claimed, row.status, row.score, rank)
+            for row, rank in zip(own, ranks(own), strict=True)
+        ]
+    return entries

@@ -16,6 +16,8 @@ SCORES = {
     ),
 }
 """Track -> columns of quality."""
+MEASURED = ("measured", "95 %", "claimed")
+"""Columns of a board that stand for the first of `SCORES`."""
 COSTS = ("transitions/s", "training h", "hours/seed", "peak MiB", "Wh/seed")
 """Columns of cost."""
 _IQM = (
@@ -52,6 +54,18 @@ NOTES = {
     },
 }
 """Track -> what the columns mean: column -> a sentence or two, the most important first."""
+BOARD_NOTES = {
+    "measured": (
+        "measured: the verifier's, on held-out episodes that it drew, ± standard error over seeds. "
+        "It ranks."
+    ),
+    "95 %": "95 %: its interval over episodes.",
+    "claimed": (
+        "claimed: what the records say, on the known episodes. The scores of single agents are "
+        "those of the records."
+    ),
+}
+"""The same for what is different where a verifier has measured."""
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -105,3 +119,21 @@ def cost_cells(summary: Summary) -> list[str]:
         number(summary.peak_memory_mib, 0),
         number(summary.watt_hours, 1),
     ]
+
+
+def measured_cells(
+    summary: Summary, score: float | None, claimed: float, ends: tuple[float, float] | None
+) -> list[str]:
+    """A text for each of `MEASURED`.
+
+    Args:
+        summary: with measured scores, if there are any.
+        score: that ranks; None: not measured.
+        claimed: social welfare of the records.
+        ends: of the interval of what was measured.
+    """
+    if score is None:
+        return ["–", "–", number(claimed, 2)]
+    error = "" if summary.standard_error is None else f" ± {number(summary.standard_error, 2)}"
+    interval = "–" if ends is None else f"[{number(ends[0], 2)}, {number(ends[1], 2)}]"
+    return [number(score, 2) + error, interval, number(claimed, 2)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rmdp_bench import scoring
 from rmdp_bench.leaderboard.reading import Array, SubmittedRow
-from rmdp_bench.leaderboard.rounding import rounded_all
+from rmdp_bench.leaderboard.rounding import rounded, rounded_all
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.submission.format import without_nulls
 from rmdp_bench.tasks import Task
@@ -55,7 +55,7 @@ def _describe_row(row: SubmittedRow, thresholds: Array) -> dict[str, Any]:
     low, high = scoring.performance_profile_interval(returns, thresholds)
     assignments = row.assignments() if row.task.track == "online" else []
     return {
-        "scores": rounded_all((result.social_welfare for result in results), 3),
+        "scores": rounded_all(row.seed_scores, 3),
         "agents": rounded_all(returns.mean(axis=0), 1) if row.task.track == "offline" else None,
         "profile": rounded_all(scoring.performance_profile(returns, thresholds), 3),
         "profileLow": rounded_all(low, 3),
@@ -81,9 +81,7 @@ def _thresholds(task: Task, rows: Sequence[SubmittedRow]) -> Array:
 
 def _compare(rows: Sequence[SubmittedRow]) -> dict[str, Any]:
     """Probability of improvement of each row over each other, with its interval."""
-    scores = [
-        np.array([[result.social_welfare] for result in row.results.values()]) for row in rows
-    ]
+    scores = [np.array([[score] for score in row.seed_scores]) for row in rows]
     pairs = []
     for x, y in itertools.combinations(range(len(rows)), 2):
         probability = scoring.probability_of_improvement(scores[x], scores[y])
@@ -160,7 +158,7 @@ def _describe_targets(task: Task, assignments: Sequence[Array]) -> list[Any] | N
 
 def _describe_origin(row: SubmittedRow) -> dict[str, Any]:
     """Who made it, with what, what the verifier found, and the files."""
-    submission, finding = row.submission, row.finding
+    submission, mark = row.submission, row.mark
     results = list(row.results.values())
     return {
         "authors": submission.authors,
@@ -172,12 +170,20 @@ def _describe_origin(row: SubmittedRow) -> dict[str, Any]:
         "licence": submission.licence,
         "config": without_nulls(results[0].config),
         "revisions": [revision or "unknown" for revision in row.summary.git_revisions],
-        "round": finding.round,
-        "command": finding.command,
-        "replays": [
-            [seed.seed, *rounded_all((seed.claimed, seed.measured, *seed.interval), 3)]
-            for seed in finding.seeds
-        ],
+        "command": row.command,
+        "measurement": None
+        if mark is None
+        else {
+            "date": mark.date,
+            "episodes": mark.n_episodes,
+            "heldOutSeed": str(mark.held_out_seed),  # beyond what JavaScript's numbers hold
+            "revision": mark.revision,
+            "allowed": rounded(mark.allowed, 3),
+            "seeds": [
+                [seed.seed, *rounded_all((seed.claimed, seed.replayed, seed.measured), 3)]
+                for seed in row.seed_marks
+            ],
+        },
         "files": {
             str(result.seed): row.files[directory] for directory, result in row.results.items()
         },

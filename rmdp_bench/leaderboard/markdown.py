@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 
 from rmdp_bench.leaderboard import DEVICE_CLASSES
 from rmdp_bench.leaderboard.columns import (
+    BOARD_NOTES,
     COSTS,
+    MEASURED,
     NOTES,
     SCORES,
     cost_cells,
+    measured_cells,
     number,
     row_name,
     score_cells,
 )
-from rmdp_bench.leaderboard.reading import SubmittedRow
+from rmdp_bench.leaderboard.reading import SubmittedRow, ranks
 from rmdp_bench.leaderboard.rows import MAX_DEVICE_NAME
 from rmdp_bench.tasks import Task, get_task
 
@@ -25,7 +28,8 @@ _HEAD = """# Tables
 
 Written by `rmdp-bench leaderboard build` from [submissions](submissions); do not edit. The page
 [site/index.html](site/index.html), opened in a browser, has the same rows with figures.
-[SUBMITTING.md](SUBMITTING.md) says how rows come here, and what verified, recipe and reported mean.
+[SUBMITTING.md](SUBMITTING.md) says how rows come here, how they are measured, and what the marks
+mean.
 """
 
 
@@ -40,7 +44,8 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
     for track, rows_of_track in (("online", "Online"), ("offline", "Offline")):
         own = {task: rows for task, rows in filled.items() if task.track == track}
         if own:
-            parts += [f"## {rows_of_track}: quality\n", f"{' '.join(NOTES[track].values())}\n"]
+            notes = BOARD_NOTES | NOTES[track]
+            parts += [f"## {rows_of_track}: quality\n", f"{' '.join(notes.values())}\n"]
             parts += [_quality(task, rows) for task, rows in own.items()]
     for device_class in dict.fromkeys(DEVICE_CLASSES.values()):
         costs = [
@@ -57,32 +62,42 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
 
 
 def _quality(task: Task, rows: Sequence[SubmittedRow]) -> str:
-    scores = SCORES[task.track]
-    columns = ["solver", "from", "mark", "division", "seeds", "transitions", "used", *scores]
-    cells = []
+    own = ["solver", "from", "mark", "division", "seeds", "transitions", "used"]
+    columns = ["rank", *own, *MEASURED, *SCORES[task.track][1:]]
+    measured: list[list[str]] = []
+    others: list[list[str]] = []
     if task.ceiling is not None:
         exact = dict.fromkeys(columns, "–") | {
             "solver": "*exact ceiling*",
             "from": "computed",
-            "welfare": number(task.ceiling, 2),
+            "measured": number(task.ceiling, 2),
             "of ceiling": "100.0 %",
         }
-        cells.append(list(exact.values()))
-    for row in rows:
+        measured.append(list(exact.values()))
+    for row, rank in zip(rows, ranks(rows), strict=True):
         summary = row.summary
-        cells.append(
-            [
-                _literal(row_name(summary)),
-                row.submission.name,
-                row.finding.mark,
-                row.submission.division,
-                str(len(summary.seeds)),
-                number(summary.transitions or None, 0),
-                number(summary.transitions_used, 0),
-                *score_cells(summary),
-            ]
-        )
-    return f"### {task.id}\n\n{_table(columns, cells, n_left=4)}"
+        cells = [
+            "–" if rank is None else str(rank),
+            _literal(row_name(summary)),
+            row.submission.name,
+            row.status,
+            row.submission.division,
+            str(len(summary.seeds)),
+            number(summary.transitions or None, 0),
+            number(summary.transitions_used, 0),
+            *measured_cells(
+                summary, row.score, row.claimed, None if row.mark is None else row.mark.interval
+            ),
+            *score_cells(summary)[1:],
+        ]
+        (others if rank is None else measured).append(cells)
+    parts = [f"### {task.id}\n"]
+    if measured:
+        parts.append(_table(columns, measured, n_left=5))
+    if others:
+        parts.append("Not measured, and not ranked: what submitters say.\n")
+        parts.append(_table(columns, others, n_left=5))
+    return "\n".join(parts)
 
 
 def _cost_row(row: SubmittedRow) -> list[str]:

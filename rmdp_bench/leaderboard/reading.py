@@ -7,8 +7,8 @@ submission arrives, and not asked again for every build.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,23 @@ from rmdp_bench.leaderboard import DEVICE_CLASSES
 from rmdp_bench.leaderboard.rounding import rounded
 from rmdp_bench.results.records import RESULT_FILE, Result, make_result
 from rmdp_bench.results.run_log import read_curve
-from rmdp_bench.results.summary import Summary, group_results, summarise_group
-from rmdp_bench.submission import RowFinding, Submission, read_submission, read_verification
+from rmdp_bench.results.summary import Summary, group_results, summarise_group, with_measured
+from rmdp_bench.submission import (
+    MARKS_FILE,
+    SUITE_FILE,
+    Marks,
+    RowMark,
+    SeedMark,
+    Submission,
+    read_marks,
+    read_submission,
+    read_suite,
+)
 from rmdp_bench.submission.bounded import read_bytes, read_object
 from rmdp_bench.submission.format import Row
+from rmdp_bench.submission.marks import submission_sha256
+from rmdp_bench.submission.names import shown_name
+from rmdp_bench.submission.recipes import is_recipe, recipe_command
 from rmdp_bench.submission.structure import MAX_ARRAY_BYTES, list_files
 from rmdp_bench.submission.texts import check_texts
 from rmdp_bench.tasks import Task, get_task
@@ -38,16 +51,21 @@ class SubmittedRow:
     Attributes:
         key: names it among the rows of its task: submission/solver, with a number if seeds of
             different settings or devices make several rows of one.
+        solver: as its folders are called.
         submission: who did what.
-        finding: what the verifier found.
-        summary: scores and costs over seeds.
+        mark: what the verifier found; None: nothing.
+        claimed: social welfare that the records say, mean over seeds.
+        summary: scores and costs over seeds, measured ones where there are any; its solver is the
+            name that is shown.
         results: folder of each seed -> its record, by seed.
         files: folder of each seed -> names of its files from there, sorted.
     """
 
     key: str
+    solver: str
     submission: Submission
-    finding: RowFinding
+    mark: RowMark | None
+    claimed: float
     summary: Summary
     results: dict[Path, Result]
     files: dict[Path, list[str]]
@@ -56,6 +74,47 @@ class SubmittedRow:
     def task(self) -> Task:
         """The task."""
         return get_task(self.summary.task)
+
+    @property
+    def score(self) -> float | None:
+        """What ranks: measured by the verifier, or the lower end of its interval."""
+        if self.mark is None:
+            return None
+        return self.summary.social_welfare - (self.mark.measured - self.mark.score)
+
+    @property
+    def kind(self) -> str:
+        """Verified, recipe or reported."""
+        results = list(self.results.values())
+        if self.mark is not None:
+            return self.mark.kind
+        return "recipe" if is_recipe(results) else "reported"
+
+    @property
+    def status(self) -> str:
+        """The mark as tables show it."""
+        if self.mark is None:
+            return "recipe, not run" if self.kind == "recipe" else "reported"
+        return f"{self.kind}, lower end" if self.mark.lower_end_only else self.kind
+
+    @property
+    def command(self) -> str | None:
+        """That makes a recipe."""
+        results = list(self.results.values())
+        return recipe_command(results) if is_recipe(results) else None
+
+    @property
+    def seed_marks(self) -> list[SeedMark]:
+        """What was found of each seed; empty if nothing was."""
+        seeds = {result.seed for result in self.results.values()}
+        return [] if self.mark is None else [s for s in self.mark.seeds if s.seed in seeds]
+
+    @property
+    def seed_scores(self) -> list[float]:
+        """Social welfare of each seed: measured, or what the record says."""
+        if self.mark is not None:
+            return [seed.measured for seed in self.seed_marks]
+        return [result.social_welfare for result in self.results.values()]
 
     @property
     def device_class(self) -> str:
@@ -104,10 +163,11 @@ class SubmittedRow:
 
 
 def read_rows(root: Path) -> list[SubmittedRow]:
-    """All rows of all submissions; within a task the best first, and never by chance.
+    """All rows of all submissions: those that were measured first, the best first.
 
     Args:
-        root: the folder that has `submissions`; missing: there are none.
+        root: the folder that has `submissions`, and beside it marks.json and suite.json; missing:
+            there are none.
 
     Raises:
         ValueError: a submission is damaged; the message names the file.
@@ -116,26 +176,50 @@ def read_rows(root: Path) -> list[SubmittedRow]:
     folders = sorted(folder.iterdir()) if folder.is_dir() else []
     # Hidden are those that `submit` has not finished, or left when it was killed.
     shown = [path for path in folders if path.is_dir() and not path.name.startswith(".")]
-    rows = [row for path in shown for row in _read_submission(path)]
-    return sorted(rows, key=lambda row: (-(rounded(row.summary.social_welfare, 6) or 0.0), row.key))
+    marks, suite = read_marks(root / MARKS_FILE), read_suite(root / SUITE_FILE)
+    rows = [row for path in shown for row in _read_submission(path, marks, suite)]
+    return sorted(rows, key=_place)
 
 
-def _read_submission(folder: Path) -> Iterator[SubmittedRow]:
+def _place(row: SubmittedRow) -> tuple[bool, float, str]:
+    """Sorts rows; never by chance."""
+    welfare = row.claimed if row.score is None else row.score
+    return row.score is None, -(rounded(welfare, 6) or 0.0), row.key
+
+
+def ranks(rows: Sequence[SubmittedRow]) -> list[int | None]:
+    """Places of the rows of one task: equal scores share one, what was not measured has none."""
+    scores = [rounded(row.score, 6) for row in rows]
+    known = [score for score in scores if score is not None]
+    return [
+        None if score is None else 1 + sum(other > score for other in known) for score in scores
+    ]
+
+
+def _read_submission(folder: Path, marks: Marks, suite: Collection[str]) -> Iterator[SubmittedRow]:
     files = list_files(folder)
     submission = read_submission(folder)
-    findings = read_verification(folder)
+    own = marks.of(submission_sha256(folder)) if marks.marks else {}
     for row in submission.rows:
         base = folder / row.task / row.solver
         directories = [base / f"seed-{seed}" for seed in row.seeds]
         records = {path: _read_record(row, path) for path in directories}
+        mark = own.get((row.task, row.solver))
         for number, group in enumerate(group_results(records).items(), start=1):
             (_, _, settings), results = group
             suffix = "" if number == 1 else f"/{number}"
+            summary = summarise_group(settings, list(results.values()))
+            claimed = summary.social_welfare
+            if mark is not None:
+                measured = {seed.seed: seed.measured for seed in mark.seeds}
+                summary = with_measured(summary, [measured[seed] for seed in summary.seeds])
             yield SubmittedRow(
                 key=f"{submission.name}/{row.solver}{suffix}",
+                solver=row.solver,
                 submission=submission,
-                finding=findings[row.task, row.solver],
-                summary=summarise_group(settings, list(results.values())),
+                mark=mark,
+                claimed=claimed,
+                summary=replace(summary, solver=shown_name(row.solver, submission.name, suite)),
                 results=results,
                 files={path: _below(path.relative_to(folder), files) for path in results},
             )

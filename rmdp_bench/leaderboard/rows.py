@@ -28,10 +28,16 @@ def describe_task(task: Task) -> dict[str, Any]:
     }
 
 
-def describe_row(row: SubmittedRow) -> dict[str, Any]:
-    """What the tables show of a row, ready for JSON; in percent, hours and MiB."""
+def describe_row(row: SubmittedRow, rank: int | None) -> dict[str, Any]:
+    """What the tables show of a row, ready for JSON; in percent, hours and MiB.
+
+    Args:
+        row: of the board.
+        rank: among the measured rows of its task; None: not measured.
+    """
     summary, offline = row.summary, row.summary.offline or {}
     low, high = summary.interval or (None, None)
+    ends = (None, None) if row.mark is None else row.mark.interval
     correlations = {
         name.removeprefix("factor_correlation_"): rounded(value, 3)
         for name, value in offline.items()
@@ -43,16 +49,22 @@ def describe_row(row: SubmittedRow) -> dict[str, Any]:
         "submission": row.submission.name,
         "solver": summary.solver,
         "settings": summary.settings,
-        "mark": row.finding.status,
-        "repeated": bool(row.finding.seeds),
+        "folder": row.solver,
+        "mark": row.kind,
+        "status": row.status,
+        "rank": rank,
         "division": row.submission.division,
         "device": row.device_class,
         "deviceName": summary.device_name[:MAX_DEVICE_NAME],
         "onlineEvaluations": row.submission.n_online_evaluations,
         "seeds": len(summary.seeds),
         "transitions": summary.transitions or None,
-        "welfare": rounded(summary.social_welfare, 3),
+        "measured": rounded(row.score, 3),
         "error": rounded(summary.standard_error, 3),
+        "measuredLow": rounded(ends[0], 3),
+        "measuredHigh": rounded(ends[1], 3),
+        "claimed": rounded(row.claimed, 3),
+        "welfare": rounded(row.claimed if row.score is None else row.score, 3),
         "reassigned": rounded(summary.reassigned_welfare, 3),
         "iqm": rounded(summary.interquartile_mean, 3),
         "low": rounded(low, 3),

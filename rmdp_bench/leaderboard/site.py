@@ -21,7 +21,7 @@ from typing import Any
 from rmdp_bench.files import write_directory, write_text
 from rmdp_bench.leaderboard.details import describe_details
 from rmdp_bench.leaderboard.markdown import format_tables
-from rmdp_bench.leaderboard.reading import SubmittedRow, read_rows
+from rmdp_bench.leaderboard.reading import SubmittedRow, ranks, read_rows
 from rmdp_bench.leaderboard.rows import describe_row, describe_task
 from rmdp_bench.tasks import list_tasks
 
@@ -97,7 +97,11 @@ def build_site(root: Path, out: Path | None = None) -> Built:
 def _board_script(by_task: Mapping[str, Sequence[SubmittedRow]]) -> bytes:
     """data.js, a line for each task and row, so that a change of one is a change of a line."""
     tasks = [_json(describe_task(task)) for task in list_tasks()]
-    rows = [_json(describe_row(row)) for own in by_task.values() for row in own]
+    rows = [
+        _json(describe_row(row, rank))
+        for own in by_task.values()
+        for row, rank in zip(own, ranks(own), strict=True)
+    ]
     lists = (
         f'"{name}":[\n' + ",\n".join(lines) + "\n]"
         for name, lines in (("tasks", tasks), ("rows", rows))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +175,29 @@ def summarise_group(settings: str, members: Sequence[Result]) -> Summary:
         ),
         git_revisions=list(dict.fromkeys(result.git_revision for result in members)),
         offline=_summarise_offline([r.offline for r in members if r.offline is not None]),
+    )
+
+
+def with_measured(summary: Summary, measured: Sequence[float]) -> Summary:
+    """The summary with what a verifier measured in the place of what the records say.
+
+    Args:
+        summary: of some seeds.
+        measured: social welfare of each of them. Scores that do not follow from it stay those of
+            the records.
+    """
+    welfare = np.array(measured)
+    several = len(welfare) > 1
+    mean, ceiling = float(scoring.mean(welfare)), get_task(summary.task).ceiling
+    return replace(
+        summary,
+        social_welfare=mean,
+        standard_error=float(scoring.standard_error(welfare)) if several else None,
+        interquartile_mean=float(scoring.interquartile_mean(welfare)),
+        interval=_interval(welfare) if several else None,
+        share_of_ceiling=(
+            None if ceiling is None else float(scoring.share_of_ceiling(mean, ceiling))
+        ),
     )
 
 

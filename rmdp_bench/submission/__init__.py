@@ -3,36 +3,41 @@
 leaderboards/submissions/NAME/
     submission.toml                     who did what: see `Submission`
     manifest.json                       the hash of every file of the rows
-    verification.json                   written by the verifier: see `Verification`
     README.md                           optional
     TASK/SOLVER/seed-S/                 as `rmdp-bench run` leaves it
         result.json  curve.csv  welfare.npz or returns.npz  solution/
+leaderboards/marks.json                 written by the verifier: see `marks`
+leaderboards/suite.json                 names of the suite's own submissions
 """
 
 from __future__ import annotations
 
 from rmdp_bench.submission.format import Row, Submission, read_submission
+from rmdp_bench.submission.marks import (
+    MARKS_FILE,
+    SUITE_FILE,
+    Marks,
+    RowMark,
+    SeedMark,
+    Suite,
+    read_marks,
+    read_suite,
+)
 from rmdp_bench.submission.structure import Manifest
 from rmdp_bench.submission.texts import SUBMISSION_NAME
-from rmdp_bench.submission.verification import (
-    VERIFICATION_FILE,
-    RowFinding,
-    SeedFinding,
-    Status,
-    Verification,
-    read_verification,
-)
 
 __all__ = [
+    "MARKS_FILE",
     "SUBMISSION_NAME",
-    "VERIFICATION_FILE",
+    "SUITE_FILE",
     "Manifest",
+    "Marks",
     "Row",
-    "RowFinding",
-    "SeedFinding",
-    "Status",
+    "RowMark",
+    "SeedMark",
     "Submission",
-    "Verification",
+    "Suite",
+    "read_marks",
     "read_submission",
-    "read_verification",
+    "read_suite",
 ]

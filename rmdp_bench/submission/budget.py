@@ -46,6 +46,21 @@ class Budget:
             )
         return cpu, wall
 
+    @property
+    def cpu_used(self) -> float:
+        """Processor seconds that were charged so far."""
+        return self._cpu_used
+
+    def share(self, n_rows: int) -> float:
+        """Seconds that one of so many rows may take if they share what is left alike.
+
+        They are of processor time, and no more than there are of wall time.
+
+        Raises:
+            ValueError: the budget is used up.
+        """
+        return min(self.left()) / n_rows
+
     def charge(self, cpu_seconds: float) -> None:
         """Count processor time of a process that has ended."""
         self._cpu_used += cpu_seconds

@@ -1,128 +1,296 @@
-"""Whether a claim agrees with what its policies reach when they are played again.
+"""The measured score of a row, and whether its claim agrees with it.
 
-A claim is the mean over E episodes that everybody knows. The same policies are played on
+A row is S seeds of a solver on a task.  Its claim is the mean over S x E records on E episodes that
+everybody knows.  The verifier plays
 
-  - these E episodes again (the replay): the same policies give the same returns, up to rounding,
-    which another processor may do differently and which after many steps may turn into another
-    course of the episode;
-  - H held-out episodes, which start from seeds that nobody could know.
+  - H held-out episodes, whose seeds it has drawn for this: their mean is the **measured** score,
+    the number that ranks;
+  - the E known episodes again (the replay).
 
-How far two means of E and H episodes of the same policies lie apart by chance is known without
-assumptions about their distribution (some policies fall over once in fifty episodes): all E + H
-episodes played are divided at random into E and H again, N_PARTITIONS times. A distance is refused
-if it is larger than the largest among these, widened by a quarter, plus TOLERANCE. By symmetry an
-honest claim exceeds the largest of N_PARTITIONS with a chance of at most 1 in N_PARTITIONS + 1,
-before the quarter. Three distances are compared with this:
+All seeds play the same episodes, so their luck is common: what is counted are episodes, each with
+its mean over the seeds.  The interval of the measured score is Student's, over the H episodes.  H
+grows in rounds until half of it is at most GOOD_HALF_WIDTH or, where that would take more than
+the limit, FAIR_HALF_WIDTH.  If not even that is reached, only the lower end of the interval counts.
 
-  1. replay: claimed and replayed social welfare, here at most MAX_REPLAY_DISTANCE as well, so that
-     a claim raised by 3 points does not hide among episodes that differ much;
-  2. profile: the mean absolute distance of claimed and replayed entries of the welfare matrix,
-     which tells policies that were swapped for others with the same welfare;
-  3. held-out: claimed social welfare and that of the held-out episodes. It refuses policies that
-     are good on the known episodes only. Measured value ± the allowed distance is the interval.
+A claim is compared in two steps, for the row and for each of its seeds:
+
+  1. claim and replay, on the same episodes: the same machine gives the same numbers, up to
+     TOLERANCE.  Where rounding differs, an episode may take another course.  What that does is
+     measured by playing the known episodes once more with observations that are changed in their
+     last bits ("nudged"): if nothing follows, nothing is allowed; if some episodes change, as far
+     as they do; if most of them do, they are other draws of the same chance.
+  2. replay and measured score: E known and H held-out episodes of honest policies are exchangeable.
+     They are divided at random into E and H again; what a share CHANCE of these partitions exceeds
+     is allowed.  It tells policies that are good on the known episodes only.
+
+Over a row a bias of all its seeds adds up, and luck averages out.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 FloatArray = NDArray[np.float64]
 
-N_PARTITIONS = 10_000
-WIDENING = 1.25
-TOLERANCE = 0.01
-"""Percent."""
-MAX_REPLAY_DISTANCE = 2.0
-"""Percent of social welfare."""
-_CHUNK_BYTES = 2**27
+GOOD_HALF_WIDTH, FAIR_HALF_WIDTH = 0.5, 1.5
+"""Of the 95 % interval of a measured score, percent."""
+TOLERANCE = 0.05
+"""Percent, that is allowed beside what chance explains."""
+CHANCE = 1e-3
+"""With which an honest row fails one of the comparisons."""
+MAX_PROFILE_DISTANCE = 5.0
+"""Percent: mean distance of claimed and replayed returns of agents, whatever rounding does."""
+_N_PARTITIONS = 10_000
+_WIDENING = 6.0
+"""Standard errors of the change by nudging, where few episodes change: they are all one knows."""
+
+
+def half_width(welfare: FloatArray) -> float:
+    """Half of the 95 % interval of the mean of episodes (H,), H >= 2."""
+    n = len(welfare)
+    return float(stats.t.ppf(0.975, n - 1) * welfare.std(ddof=1) / math.sqrt(n))
+
+
+def episodes_wanted(welfare: FloatArray, limit: int) -> int:
+    """How many held-out episodes there should be in all, after these (H,); H if they are enough.
+
+    Args:
+        welfare: of the episodes so far, means over the seeds.
+        limit: of their number.
+    """
+    reached = half_width(welfare)
+    for wanted in (GOOD_HALF_WIDTH, FAIR_HALF_WIDTH):
+        if reached <= wanted:
+            return len(welfare)
+        n = math.ceil(1.1 * len(welfare) * (reached / wanted) ** 2)
+        if n <= limit:
+            return n
+    return max(limit, len(welfare))
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A claim beside what was played; social welfare, percent.
+class Distances:
+    """How far a claim is from its replay, a replay from the held-out episodes, and what may be.
 
     Attributes:
-        claimed: in the record.
-        replayed: on the episodes of the record.
-        measured: on held-out episodes.
-        allowed: distance between two means of E and H episodes that chance explains.
-        profile: mean absolute distance of claimed and replayed entries.
-        allowed_profile: that chance explains.
+        claimed: welfare in the record.
+        replayed: on the same episodes.
+        measured: on the held-out ones.
+        rounding: distance of claimed and replayed that is allowed.
+        chance: distance of replayed and measured that is allowed.
+        profile: mean distance of claimed and replayed returns of agents, and what is allowed.
     """
 
     claimed: float
     replayed: float
     measured: float
-    allowed: float
-    profile: float
-    allowed_profile: float
+    rounding: float
+    chance: float
+    profile: tuple[float, float] = (0.0, 0.0)
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """In which the claim has to be."""
-        return self.measured - self.allowed, self.measured + self.allowed
+    def allowed(self) -> float:
+        """Distance of claimed and measured."""
+        return self.rounding + self.chance
 
     def check(self) -> None:
-        """Refuse a claim that chance does not explain.
+        """Refuse a claim that neither rounding nor chance explains.
 
         Raises:
             ValueError: names the values.
         """
-        allowed = min(self.allowed, MAX_REPLAY_DISTANCE)
-        if abs(self.claimed - self.replayed) > allowed:
+        if abs(self.claimed - self.replayed) > self.rounding:
             raise ValueError(
                 f"claimed is a social welfare of {self.claimed:.3f}, but its policies reach "
-                f"{self.replayed:.3f} on the same episodes (allowed is a distance of {allowed:.3f})"
+                f"{self.replayed:.3f} on the same episodes (allowed is a distance of "
+                f"{self.rounding:.3f})"
             )
-        if self.profile > self.allowed_profile:
+        if abs(self.replayed - self.measured) > self.chance:
+            raise ValueError(
+                f"claimed is a social welfare of {self.claimed:.3f}, but its policies reach "
+                f"{self.measured:.3f} on held-out episodes (chance explains a distance of "
+                f"{self.chance:.3f})"
+            )
+        distance, allowed = self.profile
+        if distance > allowed:
             raise ValueError(
                 f"the returns of the agents are not those of these policies: they differ by "
-                f"{self.profile:.3f} on average (allowed is {self.allowed_profile:.3f})"
+                f"{distance:.3f} on average (allowed is {allowed:.3f})"
             )
-        low, high = self.interval
-        if not low <= self.claimed <= high:
-            raise ValueError(
-                f"claimed is a social welfare of {self.claimed:.3f}, but its policies reach "
-                f"{self.measured:.3f} on held-out episodes, interval {low:.3f} to {high:.3f}"
-            )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row's claims beside what was played.
+
+    Attributes:
+        row: of the means over the seeds.
+        seeds: of each seed.
+        half_width: of the 95 % interval of the row's measured score.
+        n_episodes: held-out, H.
+    """
+
+    row: Distances
+    seeds: list[Distances]
+    half_width: float
+    n_episodes: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the measured score."""
+        return self.row.measured - self.half_width, self.row.measured + self.half_width
+
+    @property
+    def lower_end_only(self) -> bool:
+        """Whether the interval is too wide for its middle to count."""
+        return self.half_width > FAIR_HALF_WIDTH
+
+    def check(self) -> None:
+        """Refuse claims that neither rounding nor chance explains.
+
+        Raises:
+            ValueError: names the seed, or says that it is all of them, and the values.
+        """
+        for seed, distances in enumerate(self.seeds):
+            try:
+                distances.check()
+            except ValueError as error:
+                raise ValueError(f"seed-{seed}: {error}") from error
+        try:
+            self.row.check()
+        except ValueError as error:
+            raise ValueError(f"mean over {len(self.seeds)} seeds: {error}") from error
+
+
+def is_exact(claimed: Sequence[float], known: FloatArray) -> bool:
+    """Whether the replay (S, E) gives the claims (S,), so that rounding explains nothing."""
+    return bool((np.abs(np.asarray(claimed) - known.mean(axis=1)) <= TOLERANCE).all())
 
 
 def compare(
-    claimed: float,
-    claimed_entries: FloatArray,
-    weights: FloatArray,
-    replayed: FloatArray,
+    claimed: Sequence[float],
+    known: FloatArray,
     held_out: FloatArray,
+    nudged: FloatArray | None = None,
+    profiles: Sequence[tuple[float, float]] | None = None,
 ) -> Comparison:
-    """Set a claim beside two sets of episodes.
+    """Set the claims of a row beside what its policies reach.
 
     Args:
-        claimed: social welfare.
-        claimed_entries: (m,) that it is the weighted sum of: welfare matrix, or agents' returns.
-        weights: (m,).
-        replayed: (E, m) of the episodes of the claim.
-        held_out: (H, m) of held-out episodes.
+        claimed: (S,) social welfare of each seed.
+        known: (S, E) of the episodes of the claim, played again.
+        held_out: (S, H) of held-out episodes, the same for all seeds.
+        nudged: (S, E) of the known episodes with nudged observations; None: rounding explains
+            nothing.
+        profiles: (S,) from `compare_profiles`; None: not compared.
     """
-    pooled = np.concatenate((replayed, held_out))
-    n_known = len(replayed)
-    rng = np.random.default_rng(0)
-    chunk = max(1, min(N_PARTITIONS, _CHUNK_BYTES // (8 * pooled.shape[1])))
-    distance = profile = 0.0
-    for start in range(0, N_PARTITIONS, chunk):
-        size = min(chunk, N_PARTITIONS - start)
-        order = rng.random((size, len(pooled))).argsort(axis=1)
-        share = np.where(order < n_known, 1.0 / n_known, -1.0 / len(held_out))
-        gaps = share @ pooled  # (size, m) mean of the one part minus mean of the other
-        distance = max(distance, float(np.abs(gaps @ weights).max()))
-        profile = max(profile, float(np.abs(gaps).mean(axis=1).max()))
+    n_seeds, n_known = known.shape
+    with_mean = [np.concatenate((part, part.mean(axis=0, keepdims=True)))
+                 for part in (known, held_out)]  # fmt: skip
+    pooled = np.concatenate(with_mean, axis=1)  # (S + 1, E + H)
+    shares = np.full(n_seeds + 1, CHANCE / n_seeds)
+    shares[-1] = CHANCE
+    chance = _chance(pooled, n_known, held_out.shape[1], shares) + TOLERANCE
+    rounding = np.full(n_seeds + 1, TOLERANCE)
+    if nudged is not None:
+        changes = nudged - known
+        changes = np.concatenate((changes, changes.mean(axis=0, keepdims=True)))
+        other_draws = _chance(pooled, n_known, n_known, shares)
+        # A seed that has not fallen yet may fall elsewhere as the others have.
+        alike = (pooled[:-1] - pooled[:-1].mean(axis=1, keepdims=True)).reshape(1, -1)
+        other_draws[:-1] = np.maximum(
+            other_draws[:-1], _chance(alike, n_known, n_known, shares[:1])
+        )
+        errors = _WIDENING * np.sqrt((changes**2).mean(axis=1) / n_known)
+        most_change = (np.abs(changes) > 1e-6).mean(axis=1) > 0.5
+        rounding += np.where(most_change, other_draws, np.minimum(errors, other_draws))
+    claims = [*claimed, float(np.mean(claimed))]
+    own_profiles = [*(profiles or [(0.0, 0.0)] * n_seeds), (0.0, 0.0)]
+    distances = [
+        Distances(
+            claimed=float(claims[s]),
+            replayed=float(with_mean[0][s].mean()),
+            measured=float(with_mean[1][s].mean()),
+            rounding=float(rounding[s]),
+            chance=float(chance[s]),
+            profile=own_profiles[s],
+        )
+        for s in range(n_seeds + 1)
+    ]
     return Comparison(
-        claimed=claimed,
-        replayed=float(replayed.mean(axis=0) @ weights),
-        measured=float(held_out.mean(axis=0) @ weights),
-        allowed=WIDENING * distance + TOLERANCE,
-        profile=float(np.abs(claimed_entries - replayed.mean(axis=0)).mean()),
-        allowed_profile=WIDENING * profile + TOLERANCE,
+        row=distances[-1],
+        seeds=distances[:-1],
+        half_width=half_width(with_mean[1][-1]),
+        n_episodes=held_out.shape[1],
     )
+
+
+def _chance(pooled: FloatArray, n_one: int, n_other: int, shares: FloatArray) -> FloatArray:
+    """Distances (R,) of two means that a share (R,) of random partitions exceeds.
+
+    Args:
+        pooled: (R, n) episodes.
+        n_one: episodes of the one part.
+        n_other: of the other, disjoint: as many, or all that are left.
+        shares: of partitions.
+    """
+    n = pooled.shape[1]
+    if np.ptp(pooled, axis=1).max() < 1e-9:  # there is no chance
+        return np.zeros(len(pooled))
+    rest = n_one + n_other == n
+    order = _first_of_shuffles(n, n_one if rest else n_one + n_other)  # (partitions, ...)
+    one = pooled[:, order[:, :n_one]].sum(axis=2)  # (R, partitions)
+    if rest:
+        other = pooled.sum(axis=1, keepdims=True) - one
+    else:
+        other = pooled[:, order[:, n_one:]].sum(axis=2)
+    distances = np.abs(one / n_one - other / n_other)
+    return np.array(
+        [
+            np.quantile(own, 1.0 - share, method="higher")
+            for own, share in zip(distances, shares, strict=True)
+        ]
+    )
+
+
+def _first_of_shuffles(n: int, size: int) -> NDArray[np.int64]:
+    """(partitions, size) different numbers of n, all choices alike."""
+    rng = np.random.default_rng(0)
+    if n >= 8 * size:  # few draws repeat a number: those that do are drawn anew
+        order = rng.integers(n, size=(_N_PARTITIONS, size))
+        while True:
+            repeats = (np.diff(np.sort(order, axis=1), axis=1) == 0).any(axis=1)
+            if not repeats.any():
+                return order
+            order[repeats] = rng.integers(n, size=(int(repeats.sum()), size))
+    order = np.tile(np.arange(n), (_N_PARTITIONS, 1))  # shuffled as Fisher and Yates do
+    rows = np.arange(_N_PARTITIONS)
+    for place in range(size):
+        other = rng.integers(place, n, size=_N_PARTITIONS)
+        drawn = order[rows, other]
+        order[rows, other] = order[:, place]
+        order[:, place] = drawn
+    return order[:, :size]
+
+
+def compare_profiles(
+    claimed: FloatArray, replayed: FloatArray, nudged: FloatArray | None
+) -> tuple[float, float]:
+    """How far the returns of agents are from those of the policies, and how far they may be.
+
+    Args:
+        claimed: (m,) entries of the welfare matrix, or agents' returns.
+        replayed: (m,) on the same episodes.
+        nudged: (m,) the same with nudged observations; None: rounding explains nothing.
+    """
+    allowed = TOLERANCE
+    if nudged is not None:
+        change = float(np.abs(nudged - replayed).mean())
+        allowed = min(MAX_PROFILE_DISTANCE, TOLERANCE + _WIDENING * change)
+    return float(np.abs(claimed - replayed).mean()), allowed

@@ -1,149 +1,188 @@
-"""The full check: the policies of every row are played again."""
+"""The full check: the policies of every row are played, on held-out episodes and on the known."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable
+import datetime
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from rmdp_bench.files import write_json
 from rmdp_bench.results.records import Result
-from rmdp_bench.solution import load_assignment
 from rmdp_bench.submission.bounded import read_arrays
 from rmdp_bench.submission.budget import Budget
-from rmdp_bench.submission.comparison import Comparison, FloatArray, compare
-from rmdp_bench.submission.quick import Checked, recipe_arguments
-from rmdp_bench.submission.rounds import held_out_seed
+from rmdp_bench.submission.comparison import (
+    TOLERANCE,
+    Comparison,
+    FloatArray,
+    compare,
+    compare_profiles,
+    is_exact,
+)
+from rmdp_bench.submission.format import Row
+from rmdp_bench.submission.held_out import HeldOut, play_in_rounds
+from rmdp_bench.submission.marks import Kind, RowMark, SeedMark
+from rmdp_bench.submission.quick import Checked
+from rmdp_bench.submission.recipes import is_recipe, run_again
+from rmdp_bench.submission.replay import EpisodeReturns
 from rmdp_bench.submission.sandbox import Limits, play_in_sandbox
 from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
-from rmdp_bench.submission.verification import (
-    VERIFICATION_FILE,
-    RowFinding,
-    SeedFinding,
-    Verification,
-    row_sha256,
-)
-from rmdp_bench.system import versions
+from rmdp_bench.system import git_revision, gpu_name, versions
 from rmdp_bench.tasks import Task, get_task
 
-HELD_OUT_EPISODES = 40
+
+def can_be_played(records: list[Result]) -> bool:
+    """Whether all seeds of a row have their policies."""
+    return all(record.solution is not None for record in records)
 
 
-def initial_findings(checked: Checked) -> list[RowFinding]:
-    """What is known of each row without its policies being played: "recipe" or "reported"."""
-    findings = []
-    for row in checked.submission.rows:
-        records = checked.records[row.task, row.solver]
-        ours = records[0].solver_sha256 is None
-        recipe = ours and any(record.solution is None for record in records)
-        arguments = recipe_arguments(row, records, get_task(row.task))
-        findings.append(
-            RowFinding(
-                task=row.task,
-                solver=row.solver,
-                status="recipe" if recipe else "reported",
-                sha256=row_sha256(checked.folder, row.task, row.solver),
-                command=shlex.join(["rmdp-bench", *arguments]) if recipe else None,
-            )
-        )
-    return findings
-
-
-def play_again(
+def measure(
     checked: Checked,
-    round_number: int,
-    secret: str,
+    row: Row,
+    held_out: HeldOut,
     *,
+    recipes: bool = False,
     limits: Limits | None = None,
     budget: Budget | None = None,
-    n_episodes: int = HELD_OUT_EPISODES,
     report: Callable[[str], None] = lambda line: None,
-) -> list[RowFinding]:
-    """Play the saved policies of all rows and compare the claims.
+) -> RowMark | None:
+    """Measure a row on held-out episodes, and compare its claims.
 
     Args:
         checked: from `check_submission`.
-        round_number: of the held-out seeds.
-        secret: of that round.
-        limits: of each seed; None: the usual ones.
+        row: one of its rows.
+        held_out: the episodes.
+        recipes: whether the command of a row without policies is run again, if there is one.
+        limits: of each process that plays; None: the usual ones.
         budget: of the submission; None: the usual one.
-        n_episodes: held-out episodes of each policy.
-        report: gets a line after each seed.
+        report: gets a line for each seed.
 
     Returns:
-        One finding for each row: verified, or as in `initial_findings` if it has no policies.
+        The mark; None if the row has no policies, and no command that was to be run, or could be.
 
     Raises:
-        ValueError: policies fail, or a claim is not theirs; names the row, seed and values.
+        ValueError: policies fail, act by more than their observation, or a claim is not theirs;
+            names the row, seed and values.
     """
     limits, budget = limits or Limits(), budget or Budget()
-    findings = []
-    for finding in initial_findings(checked):
-        task = get_task(finding.task)
-        records = checked.records[finding.task, finding.solver]
-        if any(record.solution is None for record in records):
-            findings.append(finding)
-            continue
-        seeds = []
-        for record in records:
-            directory = checked.directory(finding.task, finding.solver, record.seed)
-            episodes = {
-                "replayed": (record.evaluation.seed, record.evaluation.n_episodes),
-                "held_out": (held_out_seed(secret, task.id), n_episodes),
-            }
-            played = play_in_sandbox(directory / "solution", task, episodes, limits, budget)
-            comparison = _compare(task, record, directory, played["replayed"], played["held_out"])
-            try:
-                comparison.check()
-            except ValueError as error:
-                raise ValueError(f"{directory}: {error}") from error
-            report(
-                f"{finding.task}/{finding.solver}/seed-{record.seed}: claimed "
-                f"{comparison.claimed:.2f}, measured {comparison.measured:.2f}"
-            )
-            seeds.append(
-                SeedFinding(
-                    seed=record.seed,
-                    claimed=comparison.claimed,
-                    replayed=comparison.replayed,
-                    measured=comparison.measured,
-                    interval=comparison.interval,
-                )
-            )
-        findings.append(
-            finding.model_copy(
-                update={
-                    "status": "verified",
-                    "round": round_number,
-                    "n_episodes": n_episodes,
-                    "seeds": seeds,
-                    "versions": versions(),
-                }
-            )
+    records = checked.records[row.task, row.solver]
+    kind: Kind
+    if can_be_played(records):
+        kind, comparison = "verified", _play(checked, row, held_out, limits, budget)
+    elif recipes and is_recipe(records):
+        if records[0].device == "cuda" and gpu_name() is None:
+            report(f"{row.task}/{row.solver}: its command needs a GPU, and is not run")
+            return None
+        kind, comparison = "recipe", run_again(checked, row, held_out, budget)
+    else:
+        return None
+    base = checked.folder / row.task / row.solver
+    for seed, distances in enumerate(comparison.seeds):
+        report(
+            f"{row.task}/{row.solver}/seed-{seed}: claimed {distances.claimed:.2f}, measured "
+            f"{distances.measured:.2f}"
         )
-    return findings
+    try:
+        comparison.check()
+    except ValueError as error:
+        raise ValueError(f"{base}: {error}") from error
+    return _make_mark(row, kind, held_out.seed, comparison)
 
 
-def _compare(
-    task: Task, record: Result, directory: Path, replayed: FloatArray, held_out: FloatArray
+def check_repetition(mark: RowMark, again: RowMark) -> None:
+    """Compare a mark with what the same episodes give now.
+
+    On another machine all of them may take another course: two means of so many episodes.
+
+    Raises:
+        ValueError: they differ by more than the width of the mark's interval.
+    """
+    low, high = mark.interval
+    if abs(again.measured - mark.measured) > high - low + TOLERANCE:
+        raise ValueError(
+            f"{mark.task}/{mark.solver}: the mark says {mark.measured:.3f}, interval {low:.3f} to "
+            f"{high:.3f}, but the same episodes give {again.measured:.3f}"
+        )
+
+
+def _make_mark(row: Row, kind: Kind, first: int, comparison: Comparison) -> RowMark:
+    return RowMark(
+        task=row.task,
+        solver=row.solver,
+        kind=kind,
+        claimed=comparison.row.claimed,
+        measured=comparison.row.measured,
+        interval=comparison.interval,
+        lower_end_only=comparison.lower_end_only,
+        allowed=comparison.row.allowed,
+        held_out_seed=first,
+        n_episodes=comparison.n_episodes,
+        seeds=[
+            SeedMark(seed=seed, claimed=d.claimed, replayed=d.replayed, measured=d.measured)
+            for seed, d in enumerate(comparison.seeds)
+        ],
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        revision=git_revision(),
+        versions=versions(),
+    )
+
+
+def _play(
+    checked: Checked, row: Row, held_out: HeldOut, limits: Limits, budget: Budget
 ) -> Comparison:
+    """Play the saved policies of all seeds."""
+    task = get_task(row.task)
+    records = checked.records[row.task, row.solver]
+    folders = [checked.directory(row.task, row.solver, record.seed) for record in records]
+    known: list[EpisodeReturns] = []
+
+    def play(start: int, number: int) -> FloatArray:
+        """Held-out episodes; with the first of them the known ones, so that no batch tells."""
+        groups = {"held_out": (held_out.seed + start, number)}
+        if start == 0:
+            groups |= _known(records[0])
+        parts = [
+            play_in_sandbox(folder / "solution", task, groups, limits, budget) for folder in folders
+        ]
+        if start == 0:
+            known.extend(part["known"] for part in parts)
+        return np.stack([part["held_out"].welfare for part in parts])
+
+    played = play_in_rounds(
+        play, held_out.n_first, held_out.limit, held_out.cpu_seconds, lambda: budget.cpu_used
+    )
+    claims = [record.social_welfare for record in records]
+    replayed = np.stack([part.welfare for part in known])
+    nudged: list[EpisodeReturns | None] = [None] * len(records)
+    entries = [
+        _claimed_entries(task, record, folder)
+        for record, folder in zip(records, folders, strict=True)
+    ]
+    same = [np.abs(a - b.entries).max() <= 1e-6 for a, b in zip(entries, known, strict=True)]
+    if not (all(same) and is_exact(claims, replayed)):
+        nudged = [
+            play_in_sandbox(
+                folder / "solution", task, _known(records[0]), limits, budget, ["known"]
+            )["known"]
+            for folder in folders
+        ]
+    profiles = [
+        compare_profiles(claimed, own.entries, None if changed is None else changed.entries)
+        for claimed, own, changed in zip(entries, known, nudged, strict=True)
+    ]
+    changes = [part.welfare for part in nudged if part is not None]
+    return compare(claims, replayed, played, np.stack(changes) if changes else None, profiles)
+
+
+def _known(record: Result) -> Mapping[str, tuple[int, int]]:
+    return {"known": (record.evaluation.seed, record.evaluation.n_episodes)}
+
+
+def _claimed_entries(task: Task, record: Result, folder: Path) -> FloatArray:
     if task.track == "online":
         shape = (task.n_agents, task.n_representatives)
         shapes = {"welfare_matrix": shape, "episode_lengths": (task.n_representatives, None)}
-        arrays = read_arrays(directory / "welfare.npz", MAX_ARRAY_BYTES, shapes)
-        entries = arrays["welfare_matrix"].ravel().astype(np.float64)
-        weights = load_assignment(directory / "solution", shape).ravel() / task.n_agents
-    else:
-        entries = np.array(record.agent_returns)
-        weights = np.full(len(entries), 1.0 / len(entries))
-    return compare(record.social_welfare, entries, weights, replayed, held_out)
-
-
-def write_verification(checked: Checked, findings: list[RowFinding]) -> Path:
-    """Write verification.json into the folder of the submission."""
-    document = Verification(schema_version=1, name=checked.submission.name, rows=findings)
-    path = checked.folder / VERIFICATION_FILE
-    write_json(path, document.model_dump(mode="json"))
-    return path
+        arrays = read_arrays(folder / "welfare.npz", MAX_ARRAY_BYTES, shapes)
+        matrix: FloatArray = arrays["welfare_matrix"].ravel().astype(np.float64)
+        return matrix
+    return np.array(record.agent_returns)

@@ -22,7 +22,6 @@ from rmdp_bench.submission.format import (
 )
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.structure import write_manifest
-from rmdp_bench.submission.verification import VERIFICATION_FILE
 
 _REQUIRED = {
     "authors": "--author",
@@ -46,8 +45,8 @@ def pack(
         name: of the submission.
         out: folder in which its folder is made.
         about: fields of `Submission`; None: not given.
-        replace: whether a submission of this name may be there. Its README.md and
-            verification.json are kept, and so are the fields that `about` does not give.
+        replace: whether a submission of this name may be there. Its README.md is kept, and so are
+            the fields that `about` does not give.
 
     Returns:
         The folder of the submission.
@@ -73,9 +72,8 @@ def pack(
         write_text(new / SUBMISSION_FILE, submission_to_toml(submission))
         for directory, result in records.items():
             _copy(directory, result, new / result.task / result.solver / f"seed-{result.seed}")
-        for kept in ("README.md", VERIFICATION_FILE):
-            if (folder / kept).is_file():
-                shutil.copyfile(folder / kept, new / kept)
+        if (folder / "README.md").is_file():
+            shutil.copyfile(folder / "README.md", new / "README.md")
         write_manifest(new)
         try:
             check_submission(new)

@@ -18,44 +18,35 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from rmdp_bench.evaluation import evaluate
-from rmdp_bench.offline import evaluate_offline, normalise
-from rmdp_bench.solution import Solution, load_solution
+from rmdp_bench.solution import load_solution
 from rmdp_bench.submission.confinement import answer_job
+from rmdp_bench.submission.replay import play_shuffled
 from rmdp_bench.submission.scores import assignment_shape
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import get_task
 
 
 def play_job(job: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
     """Play what a job asks for.
 
     Args:
-        job: directory, task, and episodes: name -> [seed, number of episodes].
+        job: directory, task, episodes (name of a group -> [seed, number]), the names of those that
+            are nudged, and the entropy that shuffles them; see `replay`.
 
     Returns:
-        name -> (number of episodes, m) returns in percent: of every agent under every policy,
-        m = n k; offline of the scored agents, m = A.
+        NAME_welfare (number of episodes,) and NAME_entries (m,) of each group, as in
+        `replay.EpisodeReturns`.
 
     Raises:
-        ValueError: the policies cannot be loaded, or fail.
+        ValueError: the policies cannot be loaded, fail, or act by more than their observation.
     """
     task = get_task(job["task"])
     solution = load_solution(Path(job["directory"]), assignment_shape(task))
-    return {
-        name: _episode_returns(task, solution, seed, n_episodes)
-        for name, (seed, n_episodes) in job["episodes"].items()
+    episodes = {name: (seed, number) for name, (seed, number) in job["episodes"].items()}
+    rng = np.random.default_rng(job["entropy"])
+    played = play_shuffled(task, solution, episodes, rng, job["nudged"])
+    return {f"{name}_welfare": returns.welfare for name, returns in played.items()} | {
+        f"{name}_entries": returns.entries for name, returns in played.items()
     }
-
-
-def _episode_returns(
-    task: Task, solution: Solution, seed: int, n_episodes: int
-) -> NDArray[np.float64]:
-    if task.track == "online":
-        returns = evaluate(task, solution, n_episodes=n_episodes, seed=seed).episode_returns
-        return returns.reshape(-1, n_episodes).T
-    played = evaluate_offline(task, solution, n_episodes=n_episodes, seed=seed).returns
-    agents = task.eval_agents or ()
-    return np.array([normalise(task, agents, episode) for episode in played.T])
 
 
 def answer(job: dict[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ from rmdp_bench.results.requests import DEVICES
 from rmdp_bench.results.solvers import SOLVERS
 from rmdp_bench.submission.bounded import read_object
 from rmdp_bench.submission.format import Row, Submission, read_submission, without_nulls
+from rmdp_bench.submission.names import confusable
 from rmdp_bench.submission.scores import check_seed
 from rmdp_bench.submission.structure import (
     MANIFEST_FILE,
@@ -24,10 +25,8 @@ from rmdp_bench.submission.structure import (
     read_manifest,
 )
 from rmdp_bench.submission.texts import check_texts
-from rmdp_bench.submission.verification import read_verification
 from rmdp_bench.tasks import Task, get_task
 
-MAX_EPISODES = 10_000
 MIN_SECONDS, MAX_SECONDS = 1e-6, 366 * 86_400.0
 """Of a seed: less than any call of a solver takes, and a year."""
 MAX_TRANSITIONS_PER_SECOND = 1e9
@@ -75,6 +74,7 @@ def check_submission(folder: Path) -> Checked:
     fingerprints = _fingerprints(check_manifest(folder, files))
     records: dict[tuple[str, str], list[Result]] = {}
     listed = set()
+    _check_names(folder, submission)
     for row in submission.rows:
         task = get_task(row.task)
         if task.unranked is not None:
@@ -90,8 +90,24 @@ def check_submission(folder: Path) -> Checked:
         if "/".join(name.split("/")[:3]) not in listed:
             raise ValueError(f"{folder}: {name} is of no row in submission.toml")
     _check_no_duplicate(folder, fingerprints)
-    read_verification(folder)
     return Checked(folder, submission, records)
+
+
+def _check_names(folder: Path, submission: Submission) -> None:
+    """Two rows of a task, or two submissions, may not have names that look alike."""
+    seen: dict[tuple[str, str], str] = {}
+    for row in submission.rows:
+        other = seen.setdefault((row.task, confusable(row.solver)), row.solver)
+        if other != row.solver:
+            raise ValueError(
+                f"{folder}: the solvers {other} and {row.solver} on {row.task} have names that "
+                f"look alike"
+            )
+    name = folder.resolve().name
+    for beside in sorted(folder.resolve().parent.iterdir()):
+        alike = confusable(beside.name) == confusable(name)
+        if alike and beside.name != name and (beside / MANIFEST_FILE).is_file():
+            raise ValueError(f"{folder}: its name looks like that of {beside.name}; choose another")
 
 
 def _check_record(
@@ -136,23 +152,19 @@ def _check_provenance(row: Row, result: Result) -> None:
 
 def _check_rules(submission: Submission, task: Task, result: Result) -> None:
     """What the division and the protocol ask for."""
-    if result.evaluation.seed != EVALUATION_SEED or result.evaluation.n_episodes > MAX_EPISODES:
+    protocol = (result.evaluation.seed, result.evaluation.n_episodes)
+    if protocol != (EVALUATION_SEED, task.n_eval_episodes):
         raise ValueError(
-            f"evaluation is {result.evaluation}, expected seed {EVALUATION_SEED} and at most "
-            f"{MAX_EPISODES} episodes"
+            f"evaluation: seed {protocol[0]} and {protocol[1]} episodes, expected seed "
+            f"{EVALUATION_SEED} and the task's {task.n_eval_episodes} episodes, in both divisions"
         )
     if submission.division == "open":
         return
-    fixed = {
-        "transitions": (result.transitions, task.transitions),
-        "evaluation.n_episodes": (result.evaluation.n_episodes, task.n_eval_episodes),
-    }
-    for name, (value, expected) in fixed.items():
-        if value != expected:
-            raise ValueError(
-                f"{name} is {value}, but the task has {expected}: this belongs to the open "
-                f"division, with the difference declared"
-            )
+    if result.transitions != task.transitions:
+        raise ValueError(
+            f"transitions is {result.transitions}, but the task has {task.transitions}: this "
+            f"belongs to the open division, with the difference declared"
+        )
     for name in ("transitions_reported", "transitions_counted"):
         value = getattr(result, name)
         if value is not None and value > task.transitions:
@@ -229,17 +241,3 @@ def _check_no_duplicate(folder: Path, fingerprints: Mapping[str, str]) -> None:
                     f"{folder}: {mine} has the policies of {other.name}/{name}; they are "
                     f"submitted already"
                 )
-
-
-def recipe_arguments(row: Row, records: list[Result], task: Task) -> list[str]:
-    """Arguments of the `rmdp-bench` that makes the runs of a row of a solver of the suite."""
-    record = records[0]
-    arguments = ["run", row.solver, row.task, "--seeds", f"0:{len(row.seeds)}"]
-    arguments += ["--device", record.device]
-    if record.transitions != task.transitions:
-        arguments += ["--transitions", str(record.transitions)]
-    if record.evaluation.n_episodes != task.n_eval_episodes:
-        arguments += ["--episodes", str(record.evaluation.n_episodes)]
-    for name, value in record.config.items():
-        arguments += ["--set", f"{name}={json.dumps(value)}"]
-    return arguments

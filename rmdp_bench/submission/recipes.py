@@ -1,134 +1,172 @@
 """Recipes: rows without policies, of solvers of the suite, which their command makes again.
 
-Training again on the machine of the record gives the same bits.  Another processor rounds
-differently, and the run is another draw of the same random process; then a seed's claim may lie as
-far from its repetition as two seeds do, of those that are claimed or of those that were repeated.
+Training again on the machine of the record gives the same bits, and the known episodes the same
+returns.  Another processor rounds differently, and the run is another draw of the same random
+process: then claims may lie as far from their repetition as other trainings would.  The measured
+score is that of the repetition, on held-out episodes.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
-from rmdp_bench.results.records import RESULT_FILE, Result, read_result
+from rmdp_bench.results.records import Result
+from rmdp_bench.results.solvers import SOLVERS
 from rmdp_bench.submission.budget import Budget
-from rmdp_bench.submission.comparison import TOLERANCE, WIDENING
-from rmdp_bench.submission.quick import Checked, recipe_arguments
+from rmdp_bench.submission.comparison import (
+    CHANCE,
+    TOLERANCE,
+    Comparison,
+    FloatArray,
+    compare,
+    is_exact,
+)
+from rmdp_bench.submission.format import Row
+from rmdp_bench.submission.held_out import HeldOut
+from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.sandbox import cpu_of_children
-from rmdp_bench.submission.verification import RowFinding, SeedFinding
-from rmdp_bench.system import versions
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import Task, get_task
 
-_PROGRAM = """
-import resource, sys
-seconds = int(sys.argv.pop(1))
-resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-from rmdp_bench.cli import main
-sys.exit(main())
-"""
+MAX_EPISODES = 200
+"""Held-out episodes of a recipe: planners take their time."""
 
 
-def run_again(
-    checked: Checked,
-    findings: Sequence[RowFinding],
-    report: Callable[[str], None],
-    budget: Budget | None = None,
-) -> list[RowFinding]:
-    """Run the commands of all recipes and compare what they give with the claims.
+def is_recipe(records: Sequence[Result]) -> bool:
+    """Whether a row has no policies to play, but is of a solver of the suite."""
+    ours = all(r.solver_sha256 is None and r.solver in SOLVERS for r in records)
+    return ours and any(record.solution is None for record in records)
+
+
+def recipe_arguments(records: Sequence[Result]) -> list[str]:
+    """Arguments of the `rmdp-bench` that makes the runs of a row of a solver of the suite.
+
+    They follow from the records, and from nothing that anybody wrote about them.
+    """
+    first = records[0]
+    task = get_task(first.task)
+    arguments = ["run", first.solver, first.task, "--seeds", f"0:{len(records)}"]
+    arguments += ["--device", first.device]
+    if first.transitions != task.transitions:
+        arguments += ["--transitions", str(first.transitions)]
+    if first.evaluation.n_episodes != task.n_eval_episodes:  # of the time when it could be
+        arguments += ["--episodes", str(first.evaluation.n_episodes)]
+    return arguments + [f"--set={setting}" for setting in _settings(first)]
+
+
+def recipe_command(records: Sequence[Result]) -> str:
+    """The command line of a recipe."""
+    return shlex.join(["rmdp-bench", *recipe_arguments(records)])
+
+
+def _settings(record: Result) -> list[str]:
+    return [f"{name}={json.dumps(value)}" for name, value in record.config.items()]
+
+
+def run_again(checked: Checked, row: Row, held_out: HeldOut, budget: Budget) -> Comparison:
+    """Train the solver of a recipe again and play what it gives.
 
     Args:
         checked: from `check_submission`.
-        findings: of its rows, in their order; only those of recipes are touched.
-        report: gets a line for each seed.
-        budget: of the submission; None: the usual one. What its records say of times counts
+        row: a recipe.
+        held_out: the episodes.
+        budget: of the submission, which it is charged to. What its records say of times counts
             nothing.
 
-    Returns:
-        The findings, where those of recipes have their seeds: `replayed` and `measured` are both
-        the social welfare of the repetition.
-
     Raises:
-        ValueError: a command fails, the budget is used up, or a claim is not what a command gives;
-            names the row, seed and values.
+        ValueError: the run fails, or the budget is used up.
     """
-    budget = budget or Budget()
-    repeated = []
-    for row, finding in zip(checked.submission.rows, findings, strict=True):
-        if finding.status != "recipe":
-            repeated.append(finding)
-            continue
-        records = checked.records[finding.task, finding.solver]
-        arguments = recipe_arguments(row, records, get_task(row.task))
-        welfare = _run(arguments, records, budget)
-        seeds = compare_seeds([record.social_welfare for record in records], welfare)
-        name = f"{finding.task}/{finding.solver}"
-        for seed in seeds:
-            report(
-                f"{name}/seed-{seed.seed}: claimed {seed.claimed:.2f}, repeated {seed.measured:.2f}"
-            )
-            low, high = seed.interval
-            if not low <= seed.claimed <= high:
-                raise ValueError(
-                    f"{checked.directory(finding.task, finding.solver, seed.seed)}: claimed is a "
-                    f"social welfare of {seed.claimed:.3f}, but its command gives "
-                    f"{seed.measured:.3f}, interval {low:.3f} to {high:.3f}"
-                )
-        repeated.append(finding.model_copy(update={"seeds": seeds, "versions": versions()}))
-    return repeated
+    task, records = get_task(row.task), checked.records[row.task, row.solver]
+    known, played = _run(task, records, held_out, budget)
+    claims = [record.social_welfare for record in records]
+    comparison = compare(claims, known, played)
+    if is_exact(claims, known):
+        return comparison
+    return _allow_other_training(comparison, claims, known.mean(axis=1))
 
 
-def compare_seeds(claimed: Sequence[float], repeated: Sequence[float]) -> list[SeedFinding]:
-    """Set claims beside repetitions of the same seeds 0, 1, ...; social welfare, percent."""
-    spread = max(np.ptp(claimed), np.ptp(repeated))
-    allowed = WIDENING * float(spread) + TOLERANCE
-    return [
-        SeedFinding(
-            seed=seed,
-            claimed=claim,
-            replayed=value,
-            measured=value,
-            interval=(value - allowed, value + allowed),
-        )
-        for seed, (claim, value) in enumerate(zip(claimed, repeated, strict=True))
-    ]
+def _allow_other_training(
+    comparison: Comparison, claims: Sequence[float], repeated: FloatArray
+) -> Comparison:
+    """The comparison of seeds that may be other draws of the same training.
+
+    Allowed is what Student's test of two groups of so many seeds allows, for their means; for one
+    seed what the greatest of them would.
+    """
+    n = len(claims)
+    if n < 2:
+        return comparison
+    spread = float(np.sqrt((np.var(claims, ddof=1) + np.var(repeated, ddof=1)) / 2.0))
+    mean = TOLERANCE + float(stats.t.ppf(1 - CHANCE / 2, 2 * n - 2)) * spread * float(
+        np.sqrt(2 / n)
+    )
+    one = TOLERANCE + float(stats.t.ppf(1 - CHANCE / (2 * n), 2 * n - 2)) * spread * float(
+        np.sqrt(2)
+    )
+    return replace(
+        comparison,
+        row=replace(comparison.row, rounding=mean),
+        seeds=[replace(seed, rounding=one) for seed in comparison.seeds],
+    )
 
 
-def _run(arguments: Sequence[str], records: Sequence[Result], budget: Budget) -> list[float]:
-    """Social welfare of each seed, of a process that may take what is left of the budget."""
-    cpu_seconds, seconds = budget.left()
-    limit = str(math.ceil(cpu_seconds))
+def _run(
+    task: Task, records: Sequence[Result], held_out: HeldOut, budget: Budget
+) -> tuple[FloatArray, FloatArray]:
+    """Welfare of known (S, E) and held-out (S, H) episodes.
+
+    They come from a process that may take what is left of the budget.
+    """
+    cpu_left, seconds = budget.left()
+    cpu_seconds = math.ceil(cpu_left)
     before = cpu_of_children()
+    first = records[0]
+    limit = max(held_out.n_first, min(held_out.limit, MAX_EPISODES))
+    job = {
+        "solver": first.solver,
+        "task": task.id,
+        "n_seeds": len(records),
+        "device": first.device,
+        "transitions": first.transitions if task.track == "online" else None,
+        "settings": _settings(first),
+        "held_out": asdict(replace(held_out, limit=limit)),
+        "cpu_seconds": cpu_seconds,
+    }
     with tempfile.TemporaryDirectory(prefix="rmdp-bench-") as folder:
-        command = [sys.executable, "-c", _PROGRAM, limit, *arguments, "--out", folder]
+        command = [sys.executable, "-m", "rmdp_bench.submission.recipe_player", folder]
+        text = json.dumps(job)
         try:
-            done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
+            done = subprocess.run(
+                command, input=text.encode(), capture_output=True, timeout=seconds, check=False
+            )
         except subprocess.TimeoutExpired as error:
             raise ValueError(
                 f"the command of the recipe takes more than the {seconds:.0f} s that are left of "
-                f"--wall-seconds: rmdp-bench {' '.join(arguments)}"
+                f"--wall-seconds: {recipe_command(records)}"
             ) from error
         finally:
             budget.charge(cpu_of_children() - before)
         if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
             raise ValueError(
-                f"the command of the recipe takes more than the {limit} s that are left of "
-                f"--cpu-seconds: rmdp-bench {' '.join(arguments)}"
+                f"the command of the recipe takes more than the {cpu_seconds} s that are left of "
+                f"--cpu-seconds: {recipe_command(records)}"
             )
         if done.returncode != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise ValueError(
                 f"the command of the recipe fails with exit code {done.returncode}, {lines[-1]}: "
-                f"rmdp-bench {' '.join(arguments)}"
+                f"{recipe_command(records)}"
             )
-        base = Path(folder) / records[0].task / records[0].solver
-        return [
-            read_result(base / f"seed-{record.seed}" / RESULT_FILE).social_welfare
-            for record in records
-        ]
+        with np.load(Path(folder) / "answer.npz", allow_pickle=False) as arrays:
+            return arrays["known"], arrays["held_out"]

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import resource
+import secrets
 import signal
 import subprocess
 import tempfile
@@ -32,6 +33,7 @@ from rmdp_bench.submission.confinement import (
     home_of_confined,
     variables,
 )
+from rmdp_bench.submission.replay import EpisodeReturns
 from rmdp_bench.tasks import Task
 
 _WALL_PER_CPU = 4.0
@@ -65,28 +67,38 @@ def play_in_sandbox(
     episodes: Mapping[str, tuple[int, int]],
     limits: Limits,
     budget: Budget,
-) -> dict[str, NDArray[np.float64]]:
-    """Play episodes of saved policies in another process.
+    nudged: Sequence[str] = (),
+) -> dict[str, EpisodeReturns]:
+    """Play episodes of saved policies in another process, all mixed; see `replay`.
 
     Args:
         directory: of the solution.
         task: that they are for.
-        episodes: name -> seed of the first episode, number of episodes.
+        episodes: name of a group -> seed of its first episode, number of episodes.
         limits: what the process may use.
         budget: of the submission, which it is charged to.
+        nudged: groups whose observations are changed a little, as rounding would.
 
     Returns:
-        name -> (number of episodes, m) returns; see `player.play_job`.
+        What each group gave.
 
     Raises:
-        ValueError: the policies fail, crash, or need more than they may.
+        ValueError: the policies fail, crash, act by more than their observation, or need more than
+            they may.
     """
     rows = task.n_representatives if task.track == "online" else len(task.eval_agents or ())
     n_steps = rows * task.max_episode_steps * sum(number for _, number in episodes.values())
-    job = {"directory": str(directory.resolve()), "task": task.id, "episodes": episodes}
+    job = {
+        "directory": str(directory.resolve()),
+        "task": task.id,
+        "episodes": episodes,
+        "nudged": list(nudged),
+        "entropy": secrets.randbits(128),
+    }
     n_entries = task.n_agents * rows if task.track == "online" else rows
-    shapes = {name: (number, n_entries) for name, (_, number) in episodes.items()}
-    max_bytes = sum(8 * rows * columns for rows, columns in shapes.values()) + _OVERHEAD_BYTES
+    shapes = {f"{name}_welfare": (number,) for name, (_, number) in episodes.items()}
+    shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
+    max_bytes = 8 * sum(size for (size,) in shapes.values()) + _OVERHEAD_BYTES
     answer = run_in_sandbox(
         "player",
         job,
@@ -96,12 +108,22 @@ def play_in_sandbox(
         max_bytes=max_bytes,
     )
     try:
-        played = parse_arrays(answer, max_bytes, "the answer")
-        if {name: array.shape for name, array in played.items()} != shapes:
-            raise ValueError("the answer has other arrays")
+        played = parse_arrays(answer, max_bytes, "the answer", shapes)
+        return {
+            name: EpisodeReturns(
+                _finite(played, f"{name}_welfare"), _finite(played, f"{name}_entries")
+            )
+            for name in episodes
+        }
     except ValueError as error:  # only if the player is not itself any more
         raise ValueError(f"{directory}: the process that plays the policies is damaged") from error
-    return played
+
+
+def _finite(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.float64]:
+    values = arrays.get(name)
+    if values is None or values.dtype != np.float64 or not np.isfinite(values).all():
+        raise ValueError(f"{name} is not what was asked for")
+    return values
 
 
 def run_in_sandbox(

@@ -17,7 +17,6 @@ from rmdp_bench.graphs import MAX_GRAPH_BYTES
 from rmdp_bench.results.records import SchemaVersion
 from rmdp_bench.submission.bounded import MAX_JSON_BYTES, read_object, sha256_of
 from rmdp_bench.submission.format import MAX_TOML_BYTES, SUBMISSION_FILE, validated
-from rmdp_bench.submission.verification import VERIFICATION_FILE
 
 MANIFEST_FILE = "manifest.json"
 MAX_FILES = 20_000
@@ -25,11 +24,11 @@ STRAY_FILE = ".DS_Store"
 """macOS puts it into every folder that somebody has looked at; it is of no submission."""
 MAX_TOTAL_BYTES = 2**30
 MAX_ARRAY_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
 
 _ABOUT = {
     SUBMISSION_FILE: MAX_TOML_BYTES,
     MANIFEST_FILE: MAX_JSON_BYTES,
-    VERIFICATION_FILE: MAX_JSON_BYTES,
     "README.md": 2**20,
 }
 """File beside the rows -> largest size; they are not in the manifest and can be edited."""
@@ -63,6 +62,15 @@ def list_files(folder: Path) -> dict[str, Path]:
     """The files of the rows: path from the folder, with slashes -> path; sorted.
 
     Raises:
+        ValueError: as in `list_all_files`.
+    """
+    return {name: path for name, path in list_all_files(folder).items() if name not in _ABOUT}
+
+
+def list_all_files(folder: Path) -> dict[str, Path]:
+    """All files of a submission: path from the folder, with slashes -> path; sorted.
+
+    Raises:
         ValueError: something is not a plain file or folder, has no place in a submission, or is
             too large; or there are too many.
     """
@@ -87,8 +95,7 @@ def list_files(folder: Path) -> dict[str, Path]:
                 total += _checked_size(folder, entry, name)
                 if total > MAX_TOTAL_BYTES:
                     raise ValueError(f"{folder} has more than {MAX_TOTAL_BYTES} bytes")
-                if name not in _ABOUT:
-                    found[name] = Path(entry.path)
+                found[name] = Path(entry.path)
     return dict(sorted(found.items()))
 
 

@@ -2,20 +2,20 @@
 // Columns of the tables: `value` sorts and goes into CSV, `cell` is what is shown.
 
 const MARKS = {
-  verified: ["✓", "The policies were played again on held-out episodes and reach what is claimed"],
-  recipe: ["↻", "There are no policies to play; the solver is one of the suite, and its command was run again and gives what is claimed, unless \"not run\" is added"],
-  reported: ["○", "What the submitter says"],
+  verified: ["✓", "The verifier has played the policies on held-out episodes, whose seeds it drew: the measured score is its own, and the claim agrees. \"Lower end\": results spread so widely that only the lower end of the interval counts"],
+  recipe: ["↻", "There are no policies to play; the solver is one of the suite, and the verifier has run its command and played what it gives on held-out episodes, unless \"not run\" is added"],
+  reported: ["○", "What the submitter says; not measured, and not ranked"],
 };
 
-/** A recipe that nobody but its submitter has run is a claim like any other. */
-function markText(row) {
-  return row.mark === "recipe" && !row.repeated ? "recipe, not run" : row.mark;
+/** Whether the verifier has measured it; the others are shown below, without a rank. */
+function isMeasured(row) {
+  return row.exact === true || row.rank !== null;
 }
 
 function markChip(row) {
   const sign = h("span", { "aria-hidden": "true" }, MARKS[row.mark][0]);
-  const look = markText(row) === row.mark ? row.mark : "reported";
-  return h("span", { class: `mark ${look}`, title: MARKS[row.mark][1] }, sign, ` ${markText(row)}`);
+  const look = isMeasured(row) ? row.mark : "reported";
+  return h("span", { class: `mark ${look}`, title: MARKS[row.mark][1] }, sign, ` ${row.status}`);
 }
 
 function nameCell(row) {
@@ -63,18 +63,26 @@ const TASK = text("task", "task", "", {
 const K = numeric("k", "k", 0, "Number of representatives", {
   value: (row) => taskOf(row).k, cell: (row) => number(taskOf(row).k, 0), small: true,
 });
-const MARK = text("mark", "mark", "Whether the verifier could reproduce the row", {
+const RANK = numeric("rank", "rank", 0, "Among the measured rows of the task; equal scores share a rank", {
+  small: true, value: (row) => row.rank ?? null, cell: (row) => (row.exact ? "–" : row.rank ?? "not ranked"),
+});
+const MARK = text("mark", "mark", "Whether the verifier has measured the row", {
   value: (row) => (row.exact ? null : row.mark),
   order: ["verified", "recipe", "reported"],
-  csv: (row) => (row.exact ? null : markText(row)),
+  csv: (row) => (row.exact ? null : row.status),
   cell: (row) => (row.exact ? "computed" : markChip(row)),
 });
 const DIVISION = text("division", "division", "Closed: the task as it is. Open: with declared differences");
 const SEEDS = numeric("seeds", "seeds", 0, "Runs");
 const TRANSITIONS = numeric("transitions", "transitions", 0, "Budget of each policy");
-const welfare = (label, help) => numeric("welfare", label, 2, help, {
-  cell: (row) => pairCell(number(row.welfare, 2), row.error == null ? null : `± ${number(row.error, 2)}`),
+const measured = (help) => numeric("measured", "measured", 2, help, {
+  cell: (row) => pairCell(number(row.measured, 2), row.measured == null || row.error == null ? null : `± ${number(row.error, 2)}`),
 });
+const INTERVAL = numeric("measuredLow", "95 %", 2, "95 % interval of what was measured, over episodes", {
+  csv: (row) => (row.measuredLow == null ? null : `${row.measuredLow} to ${row.measuredHigh}`),
+  cell: (row) => (row.measuredLow == null ? "–" : `[${number(row.measuredLow, 2)}, ${number(row.measuredHigh, 2)}]`),
+});
+const CLAIMED = numeric("claimed", "claimed", 2, "What the records of the submission say, on the episodes that everybody knows; scores of single agents are theirs, too");
 const IQM = numeric("iqm", "IQM [95 %]", 2, "Interquartile mean over seeds with its 95 % bootstrap interval, which is too narrow for few seeds: of three it is their range, and holds the median of all seeds three times out of four", {
   cell: (row) => pairCell(number(row.iqm, 1),
     row.low == null ? null : `[${number(row.low, 1)}, ${number(row.high, 1)}]`),
@@ -83,8 +91,9 @@ const WORST = numeric("worst", "worst agent", 1, "Return of the agent served wor
 
 const SCORE_COLUMNS = {
   online: [
-    welfare("welfare", "As trained: under the solver's own assignment. Mean over agents, then over seeds, ± standard error; percent of a perfect episode"),
-    numeric("reassigned", "reassigned", 2, "The same if each agent had its best policy in the scoring episodes"),
+    measured("By the verifier, on held-out episodes that it drew, as trained: under the solver's own assignment. Mean over agents, then over seeds, ± standard error; percent of a perfect episode. This ranks"),
+    INTERVAL, CLAIMED,
+    numeric("reassigned", "reassigned", 2, "What the records would say if each agent had its best policy in the scoring episodes"),
     IQM,
     numeric("share", "of ceiling", 1, "Share of the greatest welfare that is possible", { cell: shareCell }),
     WORST,
@@ -94,7 +103,8 @@ const SCORE_COLUMNS = {
     numeric("regret", "regret", 2, "Welfare lost against the best assignment to the same policies", { small: true }),
   ],
   offline: [
-    welfare("normalised", "0: uniform actions, 100: each agent's reference, the optimum where it is known; mean over agents, then over seeds, ± standard error"),
+    measured("By the verifier, on held-out episodes that it drew; 0: uniform actions, 100: each agent's reference, the optimum where it is known; mean over agents, then over seeds, ± standard error. This ranks"),
+    INTERVAL, CLAIMED,
     IQM,
     numeric("meanReturn", "return", 1, "Mean over the scored agents, in units of the reward"),
     WORST,
@@ -137,5 +147,5 @@ function columnsFor(view, track, rows, ofOneTask) {
   }
   const budget = track === "online" ? [TRANSITIONS] : [];
   const factors = ofOneTask ? correlationColumns(rows) : [];
-  return [NAME, MARK, ...place, ...SCORE_COLUMNS[track], ...factors, DIVISION, SEEDS, ...budget];
+  return [NAME, RANK, MARK, ...place, ...SCORE_COLUMNS[track], ...factors, DIVISION, SEEDS, ...budget];
 }

@@ -197,8 +197,9 @@ function recordSection(task, rows, detail) {
 
 function recordOf(task, row, about) {
   const link = (address, label) => (address === null ? null : outsideLink(address, label));
-  const replays = about.replays.length
-    ? plainTable("Claims and what the verifier found", ["seed", "claimed", "replayed", "allowed from", "to"], about.replays)
+  const found = about.measurement;
+  const seeds = found
+    ? plainTable("Claims and what the verifier found", ["seed", "claimed", "replayed", "measured"], found.seeds)
     : null;
   const links = [link(about.paper, "paper"), link(about.code, "code")].filter(Boolean);
   return h("div", { class: "about" },
@@ -210,10 +211,12 @@ function recordOf(task, row, about) {
       fact("licence", about.licence),
       fact("online evaluations", number(row.onlineEvaluations, 0)),
       fact("revision of the code", about.revisions.map((name) => name.slice(0, 10)).join(", ")),
-      fact("round of held-out seeds", about.round === null ? null : about.round === 0 ? "0, public from the start" : String(about.round)),
+      fact("measured on", found && `${found.date}, ${number(found.episodes, 0)} held-out episodes from seed ${found.heldOutSeed}`),
+      fact("claim may differ by", found && number(found.allowed, 2)),
+      fact("revision of the verifier", found && (found.revision ?? "unknown").slice(0, 10)),
       links.length ? h("div", {}, h("dt", {}, "links"), h("dd", {}, links.flatMap((l, i) => (i ? [", ", l] : [l])))) : null),
-    about.command ? h("p", {}, row.repeated ? "Its command, run again by the verifier: " : "Its command, not run again: ", h("code", {}, about.command)) : null,
-    replays ? h("details", {}, h("summary", {}, row.mark === "recipe" ? "Repetitions by the verifier" : "Replays by the verifier"), replays) : null,
+    about.command ? h("p", {}, isMeasured(row) ? "Its command, run again by the verifier: " : "Its command, not run again: ", h("code", {}, about.command)) : null,
+    seeds ? h("details", {}, h("summary", {}, row.mark === "recipe" ? "Repetitions by the verifier" : "Replays by the verifier"), seeds) : null,
     h("details", {}, h("summary", {}, "Settings"), h("pre", {}, JSON.stringify(about.config, null, 2))),
     h("details", { open: true }, h("summary", {}, "Raw records"), fileLists(task, row, about.files)));
 }
@@ -221,7 +224,7 @@ function recordOf(task, row, about) {
 /** Links to the files of each seed, as they stand in the repository. */
 function fileLists(task, row, files) {
   return h("ul", { class: "files" }, Object.entries(files).map(([seed, names]) => {
-    const parts = [row.submission, task.id, row.solver, `seed-${seed}`].map(encodeURIComponent);
+    const parts = [row.submission, task.id, row.folder, `seed-${seed}`].map(encodeURIComponent);
     const address = (name) => `../submissions/${parts.join("/")}/${name.split("/").map(encodeURIComponent).join("/")}`;
     return h("li", {}, `seed ${seed}: `, names.flatMap((name, place) => [
       place ? " · " : "", h("a", { href: address(name), download: "" }, name)]));

@@ -1,0 +1,319 @@
+"""Playing policies so that nothing tells them which episodes count.
+
+A policy is a function of one observation.  A graph sees a batch of them, though, and could act by
+where a row stands, by how many there are, or by what else is in the batch.  So
+
+  - the episodes that everybody knows and those that nobody could know are shuffled together and
+    played in batches of changing sizes, each policy's rows in an order of their own;
+  - at steps that are chosen by chance the policy is asked again about the observations it has just
+    acted on: the same batch twice, in another order, parts of it, with other company, each row
+    alone, and batches of every size.  All answers must be the same action.
+
+Compared are actions on identical observations, never returns: physics makes large differences of
+small ones.  Two ways to add up the same numbers differ in their last bits, which may turn a choice
+between two actions that are worth the same; that is told from the rest by asking about observations
+that differ in their last bits only (`_is_rounding`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench.evaluation import check_episodes, play
+from rmdp_bench.offline import check_one_policy_each, normalise
+from rmdp_bench.solution import Policy, Solution
+from rmdp_bench.tasks import Task
+
+FloatArray = NDArray[np.float64]
+
+ACTION_TOLERANCE = 1e-4
+"""Between two actions of the same policy for the same observation."""
+NUDGE = 1e-6
+"""Relative change of an observation that stands for another processor's rounding: eight times the
+spacing of float32, so that what follows from it is not less than what rounding does."""
+BATCH_SIZES = (24, 64)
+"""Least and greatest number of episodes that a policy plays side by side, for each agent who has it
+offline; the last batch of a round may be smaller."""
+QUESTION_STEPS = 24
+"""Steps of a batch that are asked about again, beside the first."""
+MAX_ALONE = 64
+"""Rows of a step that are asked about alone."""
+_ROUNDING_SHARE = 1e-3
+"""Of all answers may be another action for no reason but rounding."""
+_N_NUDGES = 64
+
+
+@dataclass(frozen=True)
+class EpisodeReturns:
+    """What some episodes of one solution gave, in percent.
+
+    Attributes:
+        welfare: (E,) social welfare of each episode: every agent with the policy it is assigned to.
+        entries: (m,) mean over episodes, of every agent under every policy, m = n k; offline of the
+            scored agents, m = A.
+    """
+
+    welfare: FloatArray
+    entries: FloatArray
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What is played in every episode: a policy, and offline the agent who lives in it."""
+
+    policy: int
+    agent: int | None
+
+
+def play_shuffled(
+    task: Task,
+    solution: Solution,
+    episodes: Mapping[str, tuple[int, int]],
+    rng: np.random.Generator,
+    nudged: Collection[str] = (),
+) -> dict[str, EpisodeReturns]:
+    """Play groups of episodes, mixed, and ask the policies again about what they have seen.
+
+    Args:
+        task: what the solution is for.
+        solution: policies without memory.
+        episodes: name of a group -> seed of its first episode, number of episodes.
+        rng: shuffles; nothing else depends on it.
+        nudged: groups whose observations are changed by `NUDGE` before a policy sees them.
+
+    Raises:
+        ValueError: the solution does not fit the task, a policy fails, or it acts by more than the
+            observation; the message names the policy.
+    """
+    for first, number in episodes.values():
+        check_episodes(task, number, first)
+    cells, weights = _cells(task, solution)
+    all_episodes = [
+        (name, first + e) for name, (first, number) in episodes.items() for e in range(number)
+    ]
+    welfare = np.empty(len(all_episodes))
+    totals = {name: np.zeros(len(weights)) for name in episodes}
+    for batch in _cut(rng.permutation(len(all_episodes)), rng):
+        own = [all_episodes[place] for place in batch]
+        returns = _play_batch(task, solution, cells, own, nudged, rng)  # (episodes, m)
+        welfare[batch] = returns @ weights
+        for (name, _), row in zip(own, returns, strict=True):
+            totals[name] += row
+    played, start = {}, 0
+    for name, (_, number) in episodes.items():
+        played[name] = EpisodeReturns(welfare[start : start + number], totals[name] / number)
+        start += number
+    return played
+
+
+def _cells(task: Task, solution: Solution) -> tuple[list[_Cell], FloatArray]:
+    """What is played in every episode, and the weight (m,) of every entry in the welfare."""
+    if task.track == "online":
+        shape = (task.n_agents, task.n_representatives)
+        if solution.assignment.shape != shape:
+            raise ValueError(
+                f"the assignment has shape {solution.assignment.shape}, expected {shape}"
+            )
+        cells = [_Cell(j, None) for j in range(task.n_representatives)]
+        return cells, solution.assignment.ravel() / task.n_agents
+    agents = task.eval_agents or ()
+    check_one_policy_each(solution, agents)
+    policies = solution.assignment.argmax(axis=1).tolist()
+    cells = [_Cell(j, agent) for j, agent in zip(policies, agents, strict=True)]
+    return cells, np.full(len(agents), 1.0 / len(agents))
+
+
+def _cut(order: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Batches of changing sizes."""
+    batches, start = [], 0
+    least, greatest = BATCH_SIZES
+    while start < len(order):
+        size = int(rng.integers(least, greatest + 1))
+        batches.append(order[start : start + size])
+        start += size
+    return batches
+
+
+def _play_batch(
+    task: Task,
+    solution: Solution,
+    cells: Sequence[_Cell],
+    episodes: Sequence[tuple[str, int]],
+    nudged: Collection[str],
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Returns (episodes, m) of episodes side by side; policies are asked again afterwards."""
+    used = sorted({cell.policy for cell in cells})
+    asked, rows = [], []
+    for j in used:
+        own = [
+            (c, e) for c, cell in enumerate(cells) if cell.policy == j for e in range(len(episodes))
+        ]
+        own = [own[place] for place in rng.permutation(len(own))]
+        mask = np.array([episodes[e][0] in nudged for _, e in own])
+        asked.append(_Asked(solution.policies[j], f"policy {j}", mask, rng))
+        rows.append(own)
+    flat = [row for own in rows for row in own]
+    agents = [cells[c].agent for c, _ in flat]
+    played = play(
+        task,
+        asked,
+        [len(own) for own in rows],
+        [episodes[e][1] for _, e in flat],
+        agents=None if task.track == "online" else [agent for agent in agents if agent is not None],
+        names=[policy.name for policy in asked],
+    )
+    for policy in asked:
+        policy.ask_again()
+    returns = np.empty((len(episodes), len(cells), played.returns.shape[1]))
+    for (c, e), values in zip(flat, played.returns, strict=True):
+        returns[e, c] = values
+    if task.track == "online":
+        return returns.swapaxes(1, 2).reshape(len(episodes), -1)  # agent by agent, as a matrix
+    scored = task.eval_agents or ()
+    return np.array([normalise(task, scored, episode) for episode in returns[:, :, 0]])
+
+
+class _Asked:
+    """A policy that remembers some of what it has seen and done, to be asked again."""
+
+    def __init__(
+        self, policy: Policy, name: str, nudged: NDArray[np.bool_], rng: np.random.Generator
+    ) -> None:
+        self.name = name
+        self._policy = policy
+        self._nudged = nudged
+        self._rng = rng
+        self._n_steps = 0
+        self._first: tuple[NDArray[Any], NDArray[Any]] | None = None
+        self._kept: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self._n_answers = self._n_rounded = 0
+
+    def reset(self, n_envs: int) -> None:
+        self._policy.reset(n_envs)
+
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        if self._nudged.any():
+            observations = observations.copy()
+            observations[self._nudged] = _nudge(observations[self._nudged], self._rng)
+        actions = self._policy.act(observations)
+        self._keep(observations, actions)
+        return actions
+
+    def _keep(self, observations: NDArray[Any], actions: NDArray[Any]) -> None:
+        """Keep the first step, and of the others each with the same chance."""
+        step, self._n_steps = self._n_steps, self._n_steps + 1
+        place = step - 1 if step <= QUESTION_STEPS else int(self._rng.integers(step))
+        if 0 < step and place >= QUESTION_STEPS:
+            return
+        pair = (np.array(observations), np.array(actions))
+        if step == 0:
+            self._first = pair
+        elif place < len(self._kept):
+            self._kept[place] = pair
+        else:
+            self._kept.append(pair)
+
+    def ask_again(self) -> None:
+        """Ask about what was kept, in other ways.
+
+        Raises:
+            ValueError: the answers are not the actions that were taken.
+        """
+        rng, seen = self._rng, [*([self._first] if self._first else []), *self._kept]
+        if not seen:
+            return
+        company, taken = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+        for size in range(1, BATCH_SIZES[1] + 1):
+            rows = rng.integers(len(company), size=size)
+            self._compare(f"a batch of {size}", company, taken, rows)
+        for observations, actions in seen:
+            everybody = np.arange(len(observations))
+            self._compare("the same batch again", observations, actions, everybody)
+            shuffled = rng.permutation(everybody)
+            self._compare("its rows in another order", observations, actions, shuffled)
+            cuts = np.sort(rng.integers(len(everybody) + 1, size=3))
+            for part in np.split(rng.permutation(everybody), cuts):
+                if len(part):
+                    self._compare(f"{len(part)} of its rows", observations, actions, part)
+            n_others = int(rng.integers(1, len(company) + 1))
+            others = company[rng.integers(len(company), size=n_others)]
+            self._compare("other company", observations, actions, shuffled, others)
+            for row in shuffled[:MAX_ALONE]:
+                self._compare("the row alone", observations, actions, np.array([row]))
+
+    def _compare(
+        self,
+        way: str,
+        observations: NDArray[Any],
+        actions: NDArray[Any],
+        rows: NDArray[np.int64],
+        others: NDArray[Any] | None = None,
+    ) -> None:
+        """Ask about some rows, with others behind them, and compare with what was done."""
+        batch = (
+            observations[rows] if others is None else np.concatenate((observations[rows], others))
+        )
+        answers = np.asarray(self._act(batch))
+        if answers.shape != (len(batch), *actions.shape[1:]):
+            raise ValueError(
+                f"{self.name} gives actions of shape {answers.shape} for {len(batch)} observations"
+            )
+        self._n_answers += len(rows)
+        for place in np.flatnonzero(~_same(actions[rows], answers[: len(rows)])):
+            observation, action = observations[rows[place]], actions[rows[place]]
+            self._n_rounded += 1
+            rounded = self._is_rounding(observation, action, answers[place])
+            if not rounded or self._n_rounded > 1 + _ROUNDING_SHARE * self._n_answers:
+                raise ValueError(
+                    f"{self.name} acts by more than the observation: on the same one it gave "
+                    f"{_short(action)} first and {_short(answers[place])} when asked about {way}; "
+                    f"rows of a batch must be independent"
+                )
+
+    def _is_rounding(
+        self, observation: NDArray[Any], one: NDArray[Any], other: NDArray[Any]
+    ) -> bool:
+        """Whether both actions are given, row by row, for observations that round to this one."""
+        nudged = _nudge(np.repeat(observation[np.newaxis], _N_NUDGES, axis=0), self._rng)
+        answers = np.concatenate([np.asarray(self._act(row[np.newaxis])) for row in nudged])
+        if answers.dtype.kind in "iu":
+            return bool((answers == one).any() and (answers == other).any())
+        low, high = answers.min(axis=0) - ACTION_TOLERANCE, answers.max(axis=0) + ACTION_TOLERANCE
+        return all(bool(((a >= low) & (a <= high)).all()) for a in (one, other))
+
+    def _act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        try:
+            return self._policy.act(observations)
+        except Exception as error:
+            raise ValueError(f"{self.name} fails when it is asked again: {error}") from error
+
+
+def _nudge(observations: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    factors = 1.0 + NUDGE * rng.uniform(-1.0, 1.0, size=observations.shape)
+    nudged: NDArray[Any] = (observations * factors).astype(observations.dtype)
+    return nudged
+
+
+def _same(taken: NDArray[Any], answers: NDArray[Any]) -> NDArray[np.bool_]:
+    """For each row (B,) whether both are the same choice, or numbers within the tolerance.
+
+    Rows whose episode is over may hold anything, NaN too.
+    """
+    if taken.dtype.kind in "iu":
+        equal = taken == answers
+    else:
+        equal = (np.abs(taken - answers) <= ACTION_TOLERANCE) | (
+            np.isnan(taken) & np.isnan(answers)
+        )
+    same: NDArray[np.bool_] = equal.reshape(len(taken), -1).all(axis=1)
+    return same
+
+
+def _short(action: NDArray[Any]) -> str:
+    return ", ".join(f"{value:.6g}" for value in np.ravel(action)[:4])
