@@ -5,9 +5,9 @@
 
 A record of a retired task becomes one of its successor: the scores are computed anew from the raw
 returns beside it, everything else stays.  Records of other tasks are copied as they are.  Of a
-submission, manifest and submission.toml are written anew, and its README.md names the new tasks;
-its mark is that of other bytes, so that it has to be verified again.  A record of a world that is no
-more is refused.  The same records give the same bytes.
+submission, manifest and submission.toml are written anew, and its README.md names the new tasks.
+Its mark is that of other bytes, so that it has to be verified again.  A record of a world that is
+no more is refused.  The same records give the same bytes.
 """
 
 from __future__ import annotations
