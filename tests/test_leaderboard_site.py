@@ -13,8 +13,11 @@ import pytest
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.cli import main
 from rmdp_bench.files import TEMPORARY_PREFIX, write_text
+from rmdp_bench.leaderboard import make_entries
+from rmdp_bench.leaderboard.reading import read_rows
 from rmdp_bench.leaderboard.rounding import rounded
 from rmdp_bench.leaderboard.site import build_site
+from rmdp_bench.leaderboard.snapshot import SNAPSHOT_FILE, read_snapshot, write_snapshot
 from scripts.vendor_charts import COPIED, RECORD, VENDOR, describe
 from tests.submission_toys import ROOT, refused
 
@@ -50,6 +53,30 @@ def test_the_committed_tables_and_page_are_those_of_the_submissions(tmp_path: Pa
     built, committed = all_files(tmp_path / "site"), all_files(LEADERBOARDS / "site")
     assert list(built) == list(committed)
     assert [name for name, data in built.items() if committed[name] != data] == []
+
+
+def test_the_rows_in_the_package_are_those_of_the_submissions() -> None:
+    """If this fails: rmdp-bench leaderboard build, and commit what it wrote."""
+    stored = read_snapshot(LEADERBOARDS)
+    assert stored is not None and stored == make_entries(read_rows(LEADERBOARDS))
+    assert read_snapshot(None) == stored
+    assert SNAPSHOT_FILE.stat().st_size < 200_000
+
+
+def test_a_stored_board_holds_for_the_same_bytes_only(tmp_path: Path) -> None:
+    folder, path = tmp_path / "submissions" / "one", tmp_path / "stored.json.gz"
+    write_submission(folder, [(ONLINE, "em"), (OFFLINE, "cql")], 0)
+    entries = make_entries(read_rows(tmp_path))
+    write_snapshot(entries, tmp_path, path)
+    first = path.read_bytes()
+    assert read_snapshot(tmp_path, path) == entries
+    write_snapshot(entries, tmp_path, path)
+    assert path.read_bytes() == first
+    (changed,) = folder.glob(f"{ONLINE}/em/seed-0/welfare.npz")
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
+    assert read_snapshot(tmp_path, path) is None
+    assert read_snapshot(None, path) == entries
+    assert read_snapshot(tmp_path / "elsewhere", path) is None
 
 
 def test_every_row_is_in_the_tables_and_on_the_page(tmp_path: Path) -> None:

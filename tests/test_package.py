@@ -88,3 +88,4 @@ def test_the_wheel_works_in_any_folder(distributions: dict[str, Path], tmp_path:
     )
     assert done.returncode == 0, done.stderr
     assert "this machine" in done.stdout
+    assert "reference-universal" in done.stdout and "this version's board" in done.stderr

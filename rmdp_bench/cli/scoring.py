@@ -102,8 +102,12 @@ def show_command(
 
     if root != Path("leaderboards") and not root.is_dir():
         raise ValueError(f"there is no folder {root}")
-    tables = build_tables(root, runs or (), task)
-    if not (root / "submissions").is_dir():
+    has_submissions = (root / "submissions").is_dir()
+    packaged = root == Path("leaderboards") and not has_submissions
+    tables = build_tables(None if packaged else root, runs or (), task)
+    if packaged:
+        warn(f"there is no {root / 'submissions'} here: the rows are those of this version's board")
+    elif not has_submissions:
         warn(f"there are no submissions: {root / 'submissions'} does not exist")
     classes = list(dict.fromkeys(DEVICE_CLASSES.values()))
     if as_json:

@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rmdp_bench.results import find_results
 from rmdp_bench.results.summary import Summary, summarise
 from rmdp_bench.tasks import Task, get_task, list_tasks
+
+if TYPE_CHECKING:
+    from rmdp_bench.leaderboard.reading import SubmittedRow
 
 LOCAL = "this machine"
 DEVICE_CLASSES = {"cpu": "CPU", "cuda": "GPU"}
@@ -88,11 +91,14 @@ class Table:
         return sorted(own, key=lambda entry: -(entry.summary.transitions_per_second or 0.0))
 
 
-def build_tables(root: Path, local: Sequence[Path] = (), task_id: str | None = None) -> list[Table]:
+def build_tables(
+    root: Path | None, local: Sequence[Path] = (), task_id: str | None = None
+) -> list[Table]:
     """Tables of all tasks that have an entry, or of one task.
 
     Args:
-        root: the folder that has `submissions`; missing: there are none.
+        root: the folder that has `submissions`; missing: there are none. None: the suite's board as
+            it is in the package.
         local: folders with runs of one's own.
         task_id: None: every task with an entry.
 
@@ -114,11 +120,22 @@ def build_tables(root: Path, local: Sequence[Path] = (), task_id: str | None = N
     return tables
 
 
-def _read_submissions(root: Path) -> list[Entry]:
-    from rmdp_bench.leaderboard.reading import ranks, read_rows  # which stand on this module
+def _read_submissions(root: Path | None) -> list[Entry]:
+    from rmdp_bench.leaderboard.snapshot import read_snapshot  # which stands on this module
 
-    rows = read_rows(root)
-    entries = []
+    stored = read_snapshot(root)
+    if root is None or stored is not None:
+        return stored or []
+    from rmdp_bench.leaderboard.reading import read_rows  # slow, and stands on it too
+
+    return make_entries(read_rows(root))
+
+
+def make_entries(rows: Sequence[SubmittedRow]) -> list[Entry]:
+    """What tables need to know of submitted rows; tasks in their order."""
+    from rmdp_bench.leaderboard.reading import ranks
+
+    entries: list[Entry] = []
     for task in list_tasks():
         own = [row for row in rows if row.summary.task == task.id]
         entries += [

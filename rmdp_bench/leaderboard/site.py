@@ -19,16 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from rmdp_bench.files import write_directory, write_text
+from rmdp_bench.leaderboard import make_entries
 from rmdp_bench.leaderboard.details import describe_details
 from rmdp_bench.leaderboard.markdown import format_tables
 from rmdp_bench.leaderboard.reading import SubmittedRow, ranks, read_rows
 from rmdp_bench.leaderboard.rows import describe_row, describe_task
+from rmdp_bench.leaderboard.snapshot import write_snapshot
 from rmdp_bench.tasks import list_tasks
 
 TABLES_FILE = "TABLES.md"
 SITE_FOLDER = "site"
 DATA_FILE = "data.js"
 TEMPLATE = Path(str(files("rmdp_bench"))) / "data" / "site"
+OWN_ROOT = TEMPLATE.parents[2] / "leaderboards"
+"""Of the suite's board, in a clone."""
 _ESCAPED = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 """What means something to HTML or ends a line of JavaScript; within JSON it is in strings only."""
 
@@ -54,6 +58,8 @@ class Built:
 
 def build_site(root: Path, out: Path | None = None) -> Built:
     """Write the tables and the page of all submissions below a folder.
+
+    In a clone the rows of the suite's board are also written into the package (`snapshot`).
 
     Args:
         root: the folder that has `submissions`.
@@ -85,6 +91,8 @@ def build_site(root: Path, out: Path | None = None) -> Built:
             contents[f"tasks/{task.id}.js"] = _task_script(task.id, details)
     write_directory(site, contents)
     write_text(out / TABLES_FILE, format_tables(by_task))
+    if out.resolve() == OWN_ROOT:
+        write_snapshot(make_entries(rows), root)
     return Built(
         tables=out / TABLES_FILE,
         site=site,

@@ -1,0 +1,76 @@
+"""The rows of the suite's board, as they are in the package.
+
+`leaderboard show` prints them where there is no folder of submissions, from a wheel in any folder;
+in a clone they save reading all records, as long as they are fresh: they name the hash of every
+byte that they were made from.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from rmdp_bench.files import write_bytes
+from rmdp_bench.leaderboard import Entry
+from rmdp_bench.results.summary import Summary
+from rmdp_bench.submission import MARKS_FILE, SUITE_FILE
+from rmdp_bench.submission.marks import submission_sha256
+
+SNAPSHOT_FILE = Path(str(files("rmdp_bench"))) / "data" / "leaderboard.json.gz"
+
+
+def board_sha256(root: Path) -> str:
+    """Hash all that the rows follow from: submissions, marks, the names of the suite.
+
+    Args:
+        root: the folder that has `submissions`.
+
+    Raises:
+        ValueError: something in a submission has no place there.
+    """
+    hashes = {
+        path.name: submission_sha256(path)
+        for path in sorted((root / "submissions").iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    }
+    for name in (MARKS_FILE, SUITE_FILE):
+        if (root / name).is_file():
+            hashes[name] = hashlib.sha256((root / name).read_bytes()).hexdigest()
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
+
+def write_snapshot(entries: Sequence[Entry], root: Path, path: Path = SNAPSHOT_FILE) -> None:
+    """Store the rows of a folder's submissions; the same rows give the same bytes."""
+    document = {"sha256": board_sha256(root), "entries": [asdict(entry) for entry in entries]}
+    write_bytes(path, gzip.compress(json.dumps(document).encode(), mtime=0))
+
+
+def read_snapshot(root: Path | None, path: Path = SNAPSHOT_FILE) -> list[Entry] | None:
+    """Read the stored rows.
+
+    Args:
+        root: the folder that has `submissions`; None: the rows are wanted whatever they are of.
+        path: of the snapshot.
+
+    Returns:
+        None if they are of other submissions, or there are none.
+    """
+    if not path.is_file() or (root is not None and not (root / "submissions").is_dir()):
+        return None
+    document: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+    if root is not None and document["sha256"] != board_sha256(root):
+        return None
+    return [_make_entry(row) for row in document["entries"]]
+
+
+def _make_entry(row: dict[str, Any]) -> Entry:
+    own = dict(row["summary"])
+    if own["interval"] is not None:
+        own["interval"] = tuple(own["interval"])
+    return Entry(**row | {"summary": Summary(**own)})
