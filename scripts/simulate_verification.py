@@ -216,14 +216,14 @@ RECIPES = (
 )
 
 
-def describe(n_trials: int, rows: Sequence[tuple[str, str, str, int]] = ROWS) -> list[str]:
-    """The lines of both tables."""
+def describe(n_trials: int, environments: Sequence[str]) -> list[str]:
+    """The lines of both tables, of tasks whose id begins with one of these."""
     head = ["row", "kind", "episodes", "± 95 %", "honest", "honest, other machine"]
     head += [f"+{raised:g}" for raised in RAISED]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * 2}{'---:|' * (len(head) - 2)}"]
-    pools = [
-        functools.partial(play_pool, *row, 3 if "n1000" not in row[1] else 1) for row in rows
-    ] + [functools.partial(read_pool, *row, 3) for row in RECIPES]
+    chosen = tuple(environments)
+    pools = [functools.partial(play_pool, *row, 3) for row in ROWS if row[1].startswith(chosen)]
+    pools += [functools.partial(read_pool, *row, 3) for row in RECIPES if row[1].startswith(chosen)]
     for make in pools:
         began = time.perf_counter()
         pool = make()
@@ -251,8 +251,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--environments", nargs="+", default=[""], help="all by default")
     arguments = parser.parse_args()
-    lines = describe(arguments.trials)
+    lines = describe(arguments.trials, arguments.environments)
     command = " ".join(["python -m scripts.simulate_verification", *sys.argv[1:]])
     text = f"""# What `verify --full` accepts
 

@@ -235,6 +235,6 @@ def _print_marks(
         n_left=2,
         optional=["seeds", "episodes", "95 %", "claimed", last],
         notes=notes,
-        more="--explain prints the recipes.",
+        more="--explain says more.",
         explain=explain,
     )
