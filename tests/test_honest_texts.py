@@ -38,7 +38,7 @@ HIDDEN = {
 }
 
 
-@pytest.mark.parametrize("kind", HONEST.keys() - {"Malayalam"})
+@pytest.mark.parametrize("kind", [kind for kind in HONEST if kind != "Malayalam"])
 def test_honest_texts(kind: str) -> None:
     assert check_text(HONEST[kind]) == HONEST[kind]
 
