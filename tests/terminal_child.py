@@ -27,7 +27,7 @@ def cache_slow_parts() -> None:
     build = functools.cache(leaderboard.build_tables)
 
     def build_tables(
-        root: Path, local: Sequence[Path] = (), task_id: str | None = None
+        root: Path | None, local: Sequence[Path] = (), task_id: str | None = None
     ) -> list[leaderboard.Table]:
         return build(root, tuple(local), task_id)
 
