@@ -82,7 +82,7 @@ def run(cases: list[Case]) -> list[str]:
         [sys.executable, "-c", CASES, json.dumps(cases)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
         env=environment,
     )

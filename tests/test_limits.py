@@ -81,6 +81,10 @@ def offline_solution(policy: Any, **functions: Any) -> OfflineSolution:
             lambda: make_request("em", GRID.id, seeds=[0], n_episodes=MANY),
             "evaluation episodes is 1000000000000, expected 1 to 500000",
         ),
+        (
+            lambda: make_request("em", GRID.id, seeds=[0], transitions=10**30),
+            "transitions is 1000000000000000000000000000000, expected 1 to 1000000000000000 ",
+        ),
     ],
 )
 def test_too_many_are_refused(call: Callable[[], Any], message: str) -> None:

@@ -174,7 +174,7 @@ def start_run(solver: str, out: Path) -> subprocess.Popen[bytes]:
 
 def wait_for_curves(process: subprocess.Popen[bytes], out: Path, rows: int) -> None:
     """Waits until the curves of both seeds have some rows."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while True:
         curves = [path.read_text() for path in out.glob("*/*/seed-*/curve.csv")]
         if len(curves) == 2 and min(len(curve.splitlines()) for curve in curves) > rows:

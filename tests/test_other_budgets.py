@@ -128,6 +128,24 @@ def test_what_others_made_is_left_alone(request_both: Request) -> None:
     assert "another process runs it" in display.messages[1]
 
 
+def test_overwrite_replaces_of_another_task_only_what_the_same_training_gave(
+    request_both: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One seed of the other task has a run of its own, one has what an earlier run handed in."""
+    other = other_request(request_both)
+    longer = dataclasses.replace(other.task, transitions=2000)
+    with monkeypatch.context() as patch:
+        patch.setattr(request_both.solver.module, "solve", lambda *arguments: [solution(2)])
+        run(dataclasses.replace(other, task=longer, seeds=(0,)))
+    earlier = dataclasses.replace(request_both.config, noise=0.125)
+    run(dataclasses.replace(request_both, config=earlier, seeds=(1,)))
+    display = Listening()
+    run(dataclasses.replace(request_both, overwrite=True), display=display)
+    kept, replaced = (read_result(other.directory(seed) / "result.json") for seed in (0, 1))
+    assert (kept.trained_for, kept.transitions) == (None, 2000)
+    assert (replaced.trained_for, replaced.config["noise"]) == (TASK, 0.25)
+
+
 def test_an_interrupted_run_of_the_other_task_is_completed(request_both: Request) -> None:
     other = other_request(request_both)
     other.directory(0).mkdir(parents=True)

@@ -265,6 +265,39 @@ def test_overwrite_replaces_a_run_of_a_changed_solver(capsys: pytest.CaptureFixt
     assert record["config"]["noise"] == 0.125
 
 
+@pytest.mark.parametrize("n_removed", range(4))
+def test_a_replacement_that_is_killed_leaves_no_old_record_for_the_new_run(
+    n_removed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever order the folder lists its files."""
+
+    class Killed(BaseException):
+        pass
+
+    arguments = ["run", str(TOY), TASK, "--transitions"]
+    assert main([*arguments, "1000"]) == 0
+    unlink, iterate = Path.unlink, Path.iterdir
+    removed: list[str] = []
+
+    def unlink_until_killed(path: Path, *given: Any, **named: Any) -> None:
+        if path.parent == FOLDER:
+            if len(removed) == n_removed:
+                raise Killed
+            removed.append(path.name)
+        unlink(path, *given, **named)
+
+    def request_first(path: Path) -> Any:
+        return iter(sorted(iterate(path), key=lambda file: file.name != "run.json"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink_until_killed)
+        patch.setattr(Path, "iterdir", request_first)
+        with pytest.raises(Killed):
+            run(make_request(str(TOY), TASK, transitions=2000, overwrite=True))
+    (result,) = run(make_request(str(TOY), TASK, transitions=2000, overwrite=True))
+    assert result.transitions == 2000
+
+
 def test_overwrite_goes_on_from_its_own_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ["interrupt_at=4"]
     assert main(["run", str(TOY), TASK]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -217,8 +218,9 @@ class _AskToStop:
         text = f"\n{signal.Signals(number).name}: stopping at the next checkpoint{again}\n"
         try:
             os.write(2, text.encode())  # not print(), which the signal may have interrupted
-        except OSError:  # the terminal has gone: whatever else is said goes nowhere
+        except OSError:  # the terminal has gone: whatever else is said there goes nowhere
             silence = os.open(os.devnull, os.O_WRONLY)
-            for stream in (1, 2):
+            is_file = stat.S_ISREG(os.fstat(1).st_mode) or stat.S_ISFIFO(os.fstat(1).st_mode)
+            for stream in (2,) if is_file else (1, 2):
                 os.dup2(silence, stream)
             os.close(silence)

@@ -24,9 +24,9 @@ from rmdp_bench.tasks import get_task
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
 TOLERANCE = 1e-6
+"""Within which scores agree with those that they follow from."""
 MAX_COUNT = 10**15
 """No count is larger; all integers up to it are exact as floats and in JavaScript."""
-"""Within which scores agree with those that they follow from."""
 
 
 def _exact(value: Any) -> Any:

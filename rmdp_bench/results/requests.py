@@ -12,7 +12,7 @@ from typing import Any
 
 from rmdp_bench.evaluation import EVALUATION_SEED, check_episodes
 from rmdp_bench.files import read_json
-from rmdp_bench.results.records import SCHEMA_VERSION
+from rmdp_bench.results.records import MAX_COUNT, SCHEMA_VERSION
 from rmdp_bench.results.solvers import (
     Solver,
     check_config,
@@ -115,8 +115,10 @@ def make_request(
                 f"transitions is {transitions}, but {task} is an offline task: its data are fixed, "
                 "and nothing is collected"
             )
-        if transitions < 1:
-            raise ValueError(f"transitions is {transitions}, expected at least 1 (per policy)")
+        if not 1 <= transitions <= MAX_COUNT:
+            raise ValueError(
+                f"transitions is {transitions}, expected 1 to {MAX_COUNT} (per policy)"
+            )
         checked_task = dataclasses.replace(checked_task, transitions=transitions)
     _check_seeds(seeds)
     _check_device(device)

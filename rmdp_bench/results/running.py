@@ -140,13 +140,19 @@ def _is_done(request: Request, seed: int) -> bool:
 
 
 def _remove_other_run(request: Request, seed: int) -> None:
-    """Empty a locked directory that another request made, if it is to be replaced."""
+    """Empty a locked directory that another request made, if it is to be replaced.
+
+    What says whose it is goes last: a process that is killed in between leaves no record that looks
+    like one of this request.
+    """
     if request.overwrite and differences(request, seed):
-        for path in request.directory(seed).iterdir():
+        directory = request.directory(seed)
+        for path in directory.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != LOCK_FILE:
+            elif path.name not in (LOCK_FILE, REQUEST_FILE):
                 path.unlink()
+        (directory / REQUEST_FILE).unlink()
 
 
 def _run_group(
@@ -245,16 +251,20 @@ def _finish_other(
 
     The task of the run is recorded last, so that a run that is killed in between repeats this.
     """
-    own = replace(request, task=other.task)
-    solutions = _checked_solutions(own, other.solutions, len(log.seeds))
+    solutions = _checked_solutions(
+        replace(request, task=other.task), other.solutions, len(log.seeds)
+    )
     for r, seed in enumerate(log.seeds):
-        directory = own.directory(seed)
+        directory = replace(request, task=other.task).directory(seed)
+        # Nobody asked to replace runs of the other task, only what this training gave for it.
+        overwrite = request.overwrite and _trained_for(directory) == request.task.id
+        own = replace(request, task=other.task, seeds=(seed,), overwrite=overwrite)
         if _is_done(own, seed):
             continue
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locked(directory, "another process runs it"))
-                check_same_request(replace(own, seeds=(seed,)))
+                check_same_request(own)
             except ValueError as error:
                 display.message(f"warning: {directory} is left as it is: {error}")
                 continue
@@ -266,6 +276,11 @@ def _finish_other(
             facts |= {"solution": folder, "curve": None, "trained_for": request.task.id}
             _record(own, directory, solution, evaluation, facts)
             _remove_leftovers([directory])
+
+
+def _trained_for(directory: Path) -> str | None:
+    """The task whose run gave the record in a directory; None: its own, or there is no record."""
+    return read_result(directory / RESULT_FILE).trained_for if _is_recorded(directory) else None
 
 
 @contextlib.contextmanager
