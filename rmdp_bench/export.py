@@ -53,10 +53,11 @@ def export_policy(
 
     Raises:
         ValueError: spaces of another kind, a model for other spaces or of another kind, or one
-            that is random, has a memory, or does what ONNX cannot.
+            that is random, has a memory, has NaN among its parameters, or does what ONNX cannot.
     """
     _check_spaces(observation_space, action_space)
     deterministic, device = _deterministic_module(model, observation_space, action_space)
+    _check_numbers(deterministic, type(model).__name__)
     example = torch.zeros(2, *(observation_space.shape or ()), device=device)
     with _evaluation_mode(deterministic):
         try:
@@ -227,6 +228,13 @@ def _check_spaces(observation_space: gym.Space[Any], action_space: gym.Space[Any
             f"action_space is {action_space}, expected a Box of one axis or a Discrete; a vector "
             "environment has it as single_action_space"
         )
+
+
+def _check_numbers(module: nn.Module, name: str) -> None:
+    """Refuse NaN: the greatest of scores that are NaN is a valid action, and means nothing."""
+    for part, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and bool(tensor.isnan().any()):
+            raise ValueError(f"{name} has NaN in {part}: its training has diverged")
 
 
 def _check_actions(actions: Tensor, space: gym.Space[Any], name: str) -> None:

@@ -209,6 +209,20 @@ def test_a_model_for_other_spaces_is_refused() -> None:
         export_policy(model, Wide.observation_space, gym.spaces.Discrete(5))
 
 
+@pytest.mark.parametrize("kind", ["module", "stable-baselines3"])
+def test_a_model_that_has_diverged_is_refused(kind: str) -> None:
+    """Of scores that are NaN the first action would be the greatest."""
+    env = gym.make("CartPole-v1")
+    model: Any = nn.Linear(4, 2)
+    if kind == "stable-baselines3":
+        model = stable_baselines3.PPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu")
+    module = model if kind == "module" else model.policy
+    with torch.no_grad():
+        next(module.parameters())[0, 0] = torch.nan
+    with pytest.raises(ValueError, match=r"^(Linear|PPO) has NaN in .*weight: its training has "):
+        export_policy(model, env.observation_space, env.action_space)
+
+
 def test_importing_the_package_loads_no_torch() -> None:
     code = "import sys, rmdp_bench; assert 'export_policy' in dir(rmdp_bench); "
     code += "assert not {'torch', 'stable_baselines3'} & set(sys.modules)"
