@@ -16,6 +16,7 @@ from rmdp_bench.cli.output import (
     print_json,
     print_table,
     warn,
+    warn_skipped,
 )
 from rmdp_bench.tasks import get_task
 
@@ -104,7 +105,10 @@ def show_command(
         raise ValueError(f"there is no folder {root}")
     has_submissions = (root / "submissions").is_dir()
     packaged = root == Path("leaderboards") and not has_submissions
-    tables = build_tables(None if packaged else root, runs or (), task)
+    skipped: dict[str, str] = {}
+    tables = build_tables(None if packaged else root, runs or (), task, skipped.__setitem__)
+    for name, reason in skipped.items():
+        warn_skipped(name, reason)
     if packaged:
         warn(f"there is no {root / 'submissions'} here: the rows are those of this version's board")
     elif not has_submissions:
@@ -115,7 +119,8 @@ def show_command(
             name: [entry.to_dict() for table in tables for entry in table.costs(name)]
             for name in classes
         }
-        print_json({"tasks": [table.to_dict() for table in tables], "costs": costs})
+        rows = [table.to_dict() for table in tables]
+        print_json({"tasks": rows, "costs": costs, "skipped": skipped})
         return
     last = {table.task.track: table for table in tables}
     for table in tables:
