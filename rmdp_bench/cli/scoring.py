@@ -164,16 +164,17 @@ def print_summaries(
 
 def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
     from rmdp_bench.leaderboard.columns import (
-        BOARD_NOTES,
-        NOTES,
-        SCORES,
+        REPORTED,
+        board_columns,
+        board_notes,
         measured_cells,
         row_name,
         score_cells,
     )
 
+    optional = [REPORTED.get(name, name) for name in _OPTIONAL]
     rows: list[list[str]] = []
-    ceiling, scores = table.task.ceiling, ("measured", "claimed", *SCORES[table.task.track][1:])
+    ceiling, scores = table.task.ceiling, ("measured", "claimed", *board_columns(table.task.track))
     if ceiling is not None:
         exact = dict.fromkeys(scores, "–") | {
             "measured": number(ceiling, 2),
@@ -194,10 +195,10 @@ def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
         ["solver", "from", "mark", "rank", "seeds", "transitions", "used", *scores],
         rows,
         n_left=3,
-        optional=_OPTIONAL,
+        optional=optional,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
         notes=_revisions([entry.summary for entry in table.entries])
-        | (BOARD_NOTES | NOTES[table.task.track] if with_notes else {}),
+        | (board_notes(table.task.track) if with_notes else {}),
         more=_MORE,
         explain=explain,
     )

@@ -50,9 +50,12 @@ class Entry:
         return self.source == LOCAL
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
+        """All fields, ready for JSON; "reported" names those that no verifier can play again."""
+        offline = self.summary.offline or {}
+        reported = sorted(name for name in offline if name != "mean_return")
         names = ("source", "mark", "rank", "score", "claimed")
         own = {name: getattr(self, name) for name in names} | {"new": self.is_new}
+        own |= {"reported": [f"offline.{name}" for name in reported]}
         return own | self.summary.to_dict()
 
 
