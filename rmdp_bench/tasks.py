@@ -40,6 +40,8 @@ class Task:
         gamma: discount of the training objective; scores are undiscounted.
         max_episode_steps: steps after which an episode is truncated.
         unranked: why its records cannot be submitted; None: they can.
+        common_optimum: whether many solvers find the same policies, so that equal ones are no sign
+            of a copy.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Task:
     max_episode_steps: int
     heldout_agents: tuple[int, ...] = ()
     unranked: str | None = None
+    common_optimum: bool = False
 
     @property
     def population(self) -> Population:
@@ -199,6 +202,7 @@ class _Family:
         gamma: discount of the training objective.
         ceiling: population and budget -> greatest social welfare, percent; None: not known.
         version: of the environment and of its tasks.
+        easy_budgets: those with which many solvers find the same optimum.
     """
 
     name: str
@@ -207,6 +211,7 @@ class _Family:
     gamma: float
     ceiling: Callable[[Population, int], float] | None
     version: str = "v0"
+    easy_budgets: tuple[int, ...] = ()
 
     @property
     def env_id(self) -> str:
@@ -225,7 +230,9 @@ _FAMILIES = (
     _Family("HopperVel-n1000", (50,), *_VELOCITY),
     _Family("Walker2dVel-n1000", (50,), *_VELOCITY),
     _Family(
-        "ResourceGathering-n25", (1, 2, 3, 5, 10, 25), 1_000_000, 1.0, _resource_gathering_ceiling
+        *("ResourceGathering-n25", (1, 2, 3, 5, 10, 25), 1_000_000, 1.0),
+        _resource_gathering_ceiling,
+        easy_budgets=(1,),  # nine rows have the same welfare
     ),
 )
 
@@ -241,6 +248,7 @@ class _Logged:
         env_version: of the environment and of its data.
         retired: earlier version -> why its tasks are refused.
         unranked: see `Task`.
+        common_optimum: see `Task`.
     """
 
     name: str
@@ -249,6 +257,7 @@ class _Logged:
     env_version: str = "v0"
     retired: Mapping[str, str] = field(default_factory=dict)
     unranked: str | None = None
+    common_optimum: bool = False
 
     def task_id(self, kind: str, version: str | None = None) -> str:
         """Id of its task with a kind of data; version: None for the present one."""
@@ -258,7 +267,11 @@ class _Logged:
 _PLANNER_ANCHOR = "its 100 was a planner that learned policies exceed"
 _LOGGED = (
     _Logged("CartPoleHet-n500", "cartpole-het", "v1", retired={"v0": _PLANNER_ANCHOR}),
-    _Logged("MountainCarHet-n500", "mountaincar-het", "v1", retired={"v0": _PLANNER_ANCHOR}),
+    _Logged(
+        *("MountainCarHet-n500", "mountaincar-het", "v1"),
+        retired={"v0": _PLANNER_ANCHOR},
+        common_optimum=True,  # full speed in the direction of the movement
+    ),
     _Logged(
         "HalfCheetahHet-n500",
         "halfcheetah-het",
@@ -298,6 +311,7 @@ def _tasks() -> dict[str, Task]:
                 eval_agents=None,
                 gamma=family.gamma,
                 max_episode_steps=entry.max_episode_steps,
+                common_optimum=budget in family.easy_budgets,
             )
             tasks[task.id] = task
     for logged in _LOGGED:
@@ -318,6 +332,7 @@ def _tasks() -> dict[str, Task]:
                 max_episode_steps=entry.max_episode_steps,
                 heldout_agents=choose_heldout(agents),
                 unranked=logged.unranked,
+                common_optimum=logged.common_optimum,
             )
             tasks[task.id] = task
     return tasks

@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rmdp_bench import leaderboard
@@ -27,7 +27,10 @@ def cache_slow_parts() -> None:
     build = functools.cache(leaderboard.build_tables)
 
     def build_tables(
-        root: Path | None, local: Sequence[Path] = (), task_id: str | None = None
+        root: Path | None,
+        local: Sequence[Path] = (),
+        task_id: str | None = None,
+        skip: Callable[[str, str], None] | None = None,
     ) -> list[leaderboard.Table]:
         return build(root, tuple(local), task_id)
 

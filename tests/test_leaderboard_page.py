@@ -145,7 +145,7 @@ def test_overview_shows_tasks_and_all_rows(browser: Browser, show: Show, board: 
     assert "exact ceiling" in texts(browser, "table.rows tr.exact .solver")
     click(browser, ".segments [data-value=offline]")
     assert sorted(keys(browser)) == ["first/cql", "hostile/toString", "single/bcq"]
-    assert "extrapolating" in texts(browser, "table.rows thead button")
+    assert "extrapolating†" in texts(browser, "table.rows thead button")
 
 
 def test_sorts_both_ways_with_missing_values_last(

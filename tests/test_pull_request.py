@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.changed_submissions import changed_submissions, main
+from scripts.changed_submissions import MAX_REMARKS, changed_submissions, main, remarks
 from tests.submission_toys import ROOT
 
 WORKFLOWS = ROOT / ".github" / "workflows"
@@ -106,6 +106,91 @@ def test_runs_as_a_module(repository: Path) -> None:
     assert done.stdout == ""
 
 
+def test_new_submissions_alone_need_no_label(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    head = commit(repository, {"new/submission.toml": "", "new/README.md": ""})
+    assert remarks(repository, base, head) == []
+    assert main([str(repository), base, head, "--remarks"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_what_a_reviewer_has_to_see(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    git(repository, "rm", "-rq", "leaderboards/submissions/gone")
+    beside = (
+        "../../.github/workflows/verify-submission.yml",
+        "../../rmdp_bench/submission/quick.py",
+        "../TABLES.md",
+        "../site/data.js",
+        "../../::set-output name=x\n::error::y",
+    )
+    files = dict.fromkeys(beside, "")
+    head = commit(repository, files | {"old/README.md": "x", "new/submission.toml": ""})
+    expected = [
+        "deletes the submission 'gone'",
+        "changes the submission 'old', which is there already (1 files)",
+        "changes '.github/workflows/verify-submission.yml', which is of no submission",
+        "changes '::set-output name=x\\n::error::y', which is of no submission",
+        "changes 'leaderboards/TABLES.md', which is of no submission",
+        "changes 'leaderboards/site/data.js', which is of no submission",
+        "changes 'rmdp_bench/submission/quick.py', which is of no submission",
+    ]
+    assert remarks(repository, base, head) == expected
+    assert main([str(repository), base, head, "--remarks"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"for the reviewer: this request {line}" for line in expected]
+    git(repository, "checkout", "-q", base)
+    moved = commit(repository, {"../other.py": ""})  # the base went on
+    assert remarks(repository, moved, head) == expected
+
+
+def test_a_submission_of_the_same_name_that_came_first_is_not_replaced(repository: Path) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    head = commit(repository, {"new/submission.toml": "mine"})
+    git(repository, "checkout", "-q", base)
+    first = commit(repository, {"new/submission.toml": "theirs"})
+    assert remarks(repository, first, head) == [
+        "changes the submission 'new', which is there already (1 files)"
+    ]
+
+
+def test_a_moved_submission_is_a_deleted_one(repository: Path) -> None:
+    base = commit(repository, {"old/policy": "the same bytes\n" * 20})
+    folder = "leaderboards/submissions"
+    git(repository, "mv", f"{folder}/old", f"{folder}/mine")
+    head = commit(repository, {})
+    assert remarks(repository, base, head) == ["deletes the submission 'old'"]
+
+
+def test_a_submission_that_becomes_a_link_is_named(repository: Path) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    git(repository, "rm", "-rq", "leaderboards/submissions/old")
+    (repository / "leaderboards" / "submissions" / "old").symlink_to("gone")
+    head = commit(repository, {})
+    assert "which is of no submission" in " ".join(remarks(repository, base, head))
+
+
+def test_remarks_have_an_end(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = git(repository, "rev-parse", "HEAD")
+    head = commit(repository, {f"../more/{i}": "" for i in range(MAX_REMARKS + 20)})
+    assert main([str(repository), base, head, "--remarks"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == MAX_REMARKS + 1
+    assert lines[-1] == "for the reviewer: and 20 more"
+
+
+def test_workflow_asks_for_a_label_that_holds_for_one_commit() -> None:
+    text = (WORKFLOWS / "verify-submission.yml").read_text(encoding="utf-8")
+    given = "github.event.action == 'labeled' && github.event.label.name == 'changes-reviewed'"
+    assert f"REVIEWED: ${{{{ {given} }}}}" in text
+    assert "types: [opened, synchronize, reopened, labeled, unlabeled]" in text
+    last = text.split("- name: ")[-1]
+    assert '[ "$REVIEWED" != true ]' in last
+    assert "exit 1" in last
+
+
 def test_workflow_has_no_rights() -> None:
     text = (WORKFLOWS / "verify-submission.yml").read_text(encoding="utf-8")
     assert "pull_request_target" not in text
@@ -116,7 +201,7 @@ def test_workflow_has_no_rights() -> None:
     actions = re.findall(r"uses: (\S+)", text)
     assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) for action in actions)
     scripts = re.findall(r"run: (?:\|\n((?:          .*\n)+)|(.*))", text)
-    assert len(scripts) == 4
+    assert len(scripts) == 6
     played = [script for script, _ in scripts if "rmdp-bench verify" in script]
     assert len(played) == 1
     assert all(text in played[0] for text in ("--network none", "--read-only", ":ro", "--user"))

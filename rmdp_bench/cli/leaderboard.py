@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rmdp_bench.cli.output import JsonOption, print_json
+from rmdp_bench.cli.output import JsonOption, print_json, warn_skipped
 
 
 def build_command(
@@ -20,6 +20,8 @@ def build_command(
     from rmdp_bench.leaderboard.site import build_site
 
     built = build_site(root)
+    for name, reason in built.skipped.items():
+        warn_skipped(name, reason)
     if as_json:
         print_json(
             {
@@ -28,6 +30,7 @@ def build_command(
                 "submissions": built.n_submissions,
                 "tasks": built.n_tasks,
                 "rows": built.n_rows,
+                "skipped": built.skipped,
             }
         )
         return

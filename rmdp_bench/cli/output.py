@@ -29,6 +29,8 @@ NAMED_COLUMNS = 3
 """How many of the columns left out are named."""
 READABLE_WIDTH = 16
 """A column of words that does not fit whole is wrapped to no less."""
+MAX_MESSAGE = 500
+"""Characters of a warning or an error that are shown: it may repeat what a file says."""
 GAP = 2
 """Columns of the terminal between those of a table."""
 
@@ -234,8 +236,14 @@ def number(value: float | None, digits: int = 1) -> str:
 
 
 def warn(message: str) -> None:
-    """Print a warning on stderr."""
-    print(fit_terminal(f"rmdp-bench: warning: {message}", sys.stderr), file=sys.stderr)
+    """Print a warning on stderr, as `print_error` does an error."""
+    shown = _one_line(message)
+    print(fit_terminal(f"rmdp-bench: warning: {shown}", sys.stderr), file=sys.stderr)
+
+
+def warn_skipped(name: str, reason: str) -> None:
+    """Print a warning about a broken submission."""
+    warn(f"the submission {name} is left out, because it is broken: {reason}")
 
 
 def print_stopped(name: str) -> None:
@@ -248,8 +256,13 @@ def print_stopped(name: str) -> None:
 def print_error(message: str) -> None:
     """Print an error on stderr; nothing in it steers a terminal.
 
-    It is one line whatever it holds, but for a terminal that is too narrow.
+    It is one line whatever it holds, but for a terminal that is too narrow, and cut if it is long.
     """
-    line = " ".join(message.split())
-    shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
+    shown = _one_line(message)
     print(fit_terminal(f"rmdp-bench: error: {shown}", sys.stderr), file=sys.stderr)
+
+
+def _one_line(message: str) -> str:
+    line = " ".join(message.split())
+    shown = line if len(line) <= MAX_MESSAGE else f"{line[:MAX_MESSAGE]}..."
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown)

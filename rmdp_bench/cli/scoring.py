@@ -16,6 +16,7 @@ from rmdp_bench.cli.output import (
     print_json,
     print_table,
     warn,
+    warn_skipped,
 )
 from rmdp_bench.tasks import get_task
 
@@ -104,7 +105,10 @@ def show_command(
         raise ValueError(f"there is no folder {root}")
     has_submissions = (root / "submissions").is_dir()
     packaged = root == Path("leaderboards") and not has_submissions
-    tables = build_tables(None if packaged else root, runs or (), task)
+    skipped: dict[str, str] = {}
+    tables = build_tables(None if packaged else root, runs or (), task, skipped.__setitem__)
+    for name, reason in skipped.items():
+        warn_skipped(name, reason)
     if packaged:
         warn(f"there is no {root / 'submissions'} here: the rows are those of this version's board")
     elif not has_submissions:
@@ -115,7 +119,8 @@ def show_command(
             name: [entry.to_dict() for table in tables for entry in table.costs(name)]
             for name in classes
         }
-        print_json({"tasks": [table.to_dict() for table in tables], "costs": costs})
+        rows = [table.to_dict() for table in tables]
+        print_json({"tasks": rows, "costs": costs, "skipped": skipped})
         return
     last = {table.task.track: table for table in tables}
     for table in tables:
@@ -159,16 +164,17 @@ def print_summaries(
 
 def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
     from rmdp_bench.leaderboard.columns import (
-        BOARD_NOTES,
-        NOTES,
-        SCORES,
+        REPORTED,
+        board_columns,
+        board_notes,
         measured_cells,
         row_name,
         score_cells,
     )
 
+    optional = [REPORTED.get(name, name) for name in _OPTIONAL]
     rows: list[list[str]] = []
-    ceiling, scores = table.task.ceiling, ("measured", "claimed", *SCORES[table.task.track][1:])
+    ceiling, scores = table.task.ceiling, ("measured", "claimed", *board_columns(table.task.track))
     if ceiling is not None:
         exact = dict.fromkeys(scores, "–") | {
             "measured": number(ceiling, 2),
@@ -189,10 +195,10 @@ def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
         ["solver", "from", "mark", "rank", "seeds", "transitions", "used", *scores],
         rows,
         n_left=3,
-        optional=_OPTIONAL,
+        optional=optional,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
         notes=_revisions([entry.summary for entry in table.entries])
-        | (BOARD_NOTES | NOTES[table.task.track] if with_notes else {}),
+        | (board_notes(table.task.track) if with_notes else {}),
         more=_MORE,
         explain=explain,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,6 +104,7 @@ def verify_command(
 ) -> None:
     """Check a submission; with --full, measure its policies on episodes that nobody could know."""
     from rmdp_bench.submission import MARKS_FILE, read_marks
+    from rmdp_bench.submission.behaviour import compare_behaviour
     from rmdp_bench.submission.budget import Budget
     from rmdp_bench.submission.checker import check_in_sandbox
     from rmdp_bench.submission.full import check_repetition, measure
@@ -127,10 +128,12 @@ def verify_command(
     checked = check_in_sandbox(folder, budget)
     sha256 = submission_sha256(folder)
     found = known.of(sha256)
+    alike: list[str] = []
     if replay and not found:
         raise ValueError(f"{marks} has no mark of {folder} as it is")
     if full:
         limits = Limits(start_cpu_seconds=start_seconds)
+        alike = compare_behaviour(checked, limits, budget)
         rows = [
             row
             for row in checked.submission.rows
@@ -161,7 +164,7 @@ def verify_command(
                     raise ValueError(f"{folder} has changed while it was checked; check it again")
                 add_mark(marks, sha256, checked.submission.name, mark)
             found[key] = mark
-    _print_marks(checked, found, full=full, explain=explain, as_json=as_json)
+    _print_marks(checked, found, alike, full=full, explain=explain, as_json=as_json)
 
 
 def _progress(line: str) -> None:
@@ -172,6 +175,7 @@ def _progress(line: str) -> None:
 def _print_marks(
     checked: Checked,
     found: Mapping[tuple[str, str], RowMark],
+    alike: Sequence[str],
     *,
     full: bool,
     explain: bool,
@@ -202,7 +206,8 @@ def _print_marks(
                 }
             )
         missing = {layer.name: layer.missing for layer in layers}
-        print_json({"name": name, "full": full, "rows": documents, "missing_layers": missing})
+        document = {"name": name, "full": full, "rows": documents, "alike": list(alike)}
+        print_json(document | {"missing_layers": missing})
         return
     cells = []
     for row in rows:
@@ -228,6 +233,7 @@ def _print_marks(
         if layer.missing is not None:
             text = f"missing: {layer.name}, which holds {layer.holds} ({layer.missing})"
             notes[layer.name] = text
+    notes |= {line: f"for the reviewer: {line}." for line in alike}
     notes |= {command: f"recipe: {command}" for command in commands.values()}
     last = "status" if found else "measured"
     print_table(

@@ -8,7 +8,7 @@ their numbers mean nothing across classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,9 +50,12 @@ class Entry:
         return self.source == LOCAL
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
+        """All fields, ready for JSON; "reported" names those that no verifier can play again."""
+        offline = self.summary.offline or {}
+        reported = sorted(name for name in offline if name != "mean_return")
         names = ("source", "mark", "rank", "score", "claimed")
         own = {name: getattr(self, name) for name in names} | {"new": self.is_new}
+        own |= {"reported": [f"offline.{name}" for name in reported]}
         return own | self.summary.to_dict()
 
 
@@ -92,7 +95,10 @@ class Table:
 
 
 def build_tables(
-    root: Path | None, local: Sequence[Path] = (), task_id: str | None = None
+    root: Path | None,
+    local: Sequence[Path] = (),
+    task_id: str | None = None,
+    skip: Callable[[str, str], None] | None = None,
 ) -> list[Table]:
     """Tables of all tasks that have an entry, or of one task.
 
@@ -101,13 +107,15 @@ def build_tables(
             it is in the package.
         local: folders with runs of one's own.
         task_id: None: every task with an entry.
+        skip: gets the name of each broken submission, which is left out, and the reason; None: the
+            first broken one is an error.
 
     Raises:
-        ValueError: an unknown task, a damaged submission or record, or local folders without a
-            result.
+        ValueError: an unknown task, a damaged record of one's own, local folders without a result,
+            or a damaged submission and there is no `skip`.
     """
     tasks = list_tasks() if task_id is None else [get_task(task_id)]
-    entries = _read_submissions(root)
+    entries = _read_submissions(root, skip)
     if local:
         summaries = summarise(find_results(local))
         entries += [Entry(LOCAL, summary, summary.social_welfare) for summary in summaries]
@@ -120,7 +128,7 @@ def build_tables(
     return tables
 
 
-def _read_submissions(root: Path | None) -> list[Entry]:
+def _read_submissions(root: Path | None, skip: Callable[[str, str], None] | None) -> list[Entry]:
     from rmdp_bench.leaderboard.snapshot import read_snapshot  # which stands on this module
 
     stored = read_snapshot(root)
@@ -128,7 +136,7 @@ def _read_submissions(root: Path | None) -> list[Entry]:
         return stored or []
     from rmdp_bench.leaderboard.reading import read_rows  # slow, and stands on it too
 
-    return make_entries(read_rows(root))
+    return make_entries(read_rows(root, skip))
 
 
 def make_entries(rows: Sequence[SubmittedRow]) -> list[Entry]:

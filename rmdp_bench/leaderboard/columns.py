@@ -16,6 +16,15 @@ SCORES = {
     ),
 }
 """Track -> columns of quality."""
+REPORTED = {
+    "unseen": "unseen†",
+    "extrapolating": "extrapolating†",
+    "RMSE": "RMSE†",
+    "median R2": "median R2†",
+    "mean R2": "mean R2†",
+    "scoring s": "scoring s†",
+}
+"""Columns of quality that no verifier can play from the files of a row -> what boards call them."""
 MEASURED = ("measured", "95 %", "claimed")
 """Columns of a board that stand for the first of `SCORES`."""
 COSTS = ("transitions/s", "training h", "hours/seed", "peak MiB", "Wh/seed")
@@ -65,7 +74,21 @@ BOARD_NOTES = {
         "those of the records."
     ),
 }
+REPORTED_NOTE = {"†": "†: as reported; these cannot be played again from the files of a row."}
+"""The same where a board has columns of `REPORTED`."""
 """The same for what is different where a verifier has measured."""
+
+
+def board_columns(track: str) -> list[str]:
+    """The `SCORES` of a track after the first, as boards call them."""
+    return [REPORTED.get(name, name) for name in SCORES[track][1:]]
+
+
+def board_notes(track: str) -> dict[str, str]:
+    """What the columns of a board mean; keys are columns, as in `NOTES`."""
+    reported = REPORTED_NOTE if REPORTED.keys() & set(SCORES[track]) else {}
+    own = {REPORTED.get(name, name): text for name, text in NOTES[track].items()}
+    return BOARD_NOTES | reported | own
 
 
 def number(value: float | None, digits: int = 1) -> str:

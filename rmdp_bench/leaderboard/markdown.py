@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from rmdp_bench.leaderboard import DEVICE_CLASSES
 from rmdp_bench.leaderboard.columns import (
-    BOARD_NOTES,
     COSTS,
     MEASURED,
-    NOTES,
-    SCORES,
+    board_columns,
+    board_notes,
     cost_cells,
     measured_cells,
     number,
@@ -44,8 +43,8 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
     for track, rows_of_track in (("online", "Online"), ("offline", "Offline")):
         own = {task: rows for task, rows in filled.items() if task.track == track}
         if own:
-            notes = BOARD_NOTES | NOTES[track]
-            parts += [f"## {rows_of_track}: quality\n", f"{' '.join(notes.values())}\n"]
+            notes = " ".join(board_notes(track).values())
+            parts += [f"## {rows_of_track}: quality\n", f"{notes}\n"]
             parts += [_quality(task, rows) for task, rows in own.items()]
     for device_class in dict.fromkeys(DEVICE_CLASSES.values()):
         costs = [
@@ -63,7 +62,7 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
 
 def _quality(task: Task, rows: Sequence[SubmittedRow]) -> str:
     own = ["solver", "from", "mark", "division", "seeds", "transitions", "used"]
-    columns = ["rank", *own, *MEASURED, *SCORES[task.track][1:]]
+    columns = ["rank", *own, *MEASURED, *board_columns(task.track)]
     measured: list[list[str]] = []
     others: list[list[str]] = []
     if task.ceiling is not None:

@@ -7,7 +7,7 @@ submission arrives, and not asked again for every build.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,14 @@ from rmdp_bench.submission.format import Row
 from rmdp_bench.submission.marks import submission_sha256
 from rmdp_bench.submission.names import shown_name
 from rmdp_bench.submission.recipes import is_recipe, recipe_command
+from rmdp_bench.submission.sandbox import printable
 from rmdp_bench.submission.structure import MAX_ARRAY_BYTES, list_files
 from rmdp_bench.submission.texts import check_texts
 from rmdp_bench.tasks import Task, get_task
 
 Array = NDArray[np.float64]
+BROKEN = (ValueError, OSError, ArithmeticError, LookupError, RecursionError)
+"""Errors that the files of a submission can be the reason of."""
 
 
 @dataclass(frozen=True)
@@ -162,23 +165,38 @@ class SubmittedRow:
         return found
 
 
-def read_rows(root: Path) -> list[SubmittedRow]:
+def read_rows(root: Path, skip: Callable[[str, str], None] | None = None) -> list[SubmittedRow]:
     """All rows of all submissions: those that were measured first, the best first.
 
     Args:
         root: the folder that has `submissions`, and beside it marks.json and suite.json; missing:
             there are none.
+        skip: gets the name of each broken submission, which is left out, and the reason; None: the
+            first broken one is an error.
 
     Raises:
-        ValueError: a submission is damaged; the message names the file.
+        ValueError: marks.json or suite.json is damaged, or a submission and there is no `skip`; the
+            message names the file.
     """
     folder = root / "submissions"
     folders = sorted(folder.iterdir()) if folder.is_dir() else []
     # Hidden are those that `submit` has not finished, or left when it was killed.
     shown = [path for path in folders if path.is_dir() and not path.name.startswith(".")]
     marks, suite = read_marks(root / MARKS_FILE), read_suite(root / SUITE_FILE)
-    rows = [row for path in shown for row in _read_submission(path, marks, suite)]
+    rows: list[SubmittedRow] = []
+    for path in shown:
+        try:
+            rows += list(_read_submission(path, marks, suite))
+        except BROKEN as error:
+            if skip is None:
+                raise
+            skip(path.name, reason_of(error))
     return sorted(rows, key=_place)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a submission is broken, in words that may be printed."""
+    return printable(" ".join(f"{error}".split()) or type(error).__name__)
 
 
 def _place(row: SubmittedRow) -> tuple[bool, float, str]:

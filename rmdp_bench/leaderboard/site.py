@@ -22,7 +22,7 @@ from rmdp_bench.files import write_directory, write_text
 from rmdp_bench.leaderboard import make_entries
 from rmdp_bench.leaderboard.details import describe_details
 from rmdp_bench.leaderboard.markdown import format_tables
-from rmdp_bench.leaderboard.reading import SubmittedRow, ranks, read_rows
+from rmdp_bench.leaderboard.reading import BROKEN, SubmittedRow, ranks, read_rows, reason_of
 from rmdp_bench.leaderboard.rows import describe_row, describe_task
 from rmdp_bench.leaderboard.snapshot import write_snapshot
 from rmdp_bench.tasks import list_tasks
@@ -47,6 +47,7 @@ class Built:
         n_submissions: with at least one row.
         n_tasks: with at least one row.
         n_rows: of all tasks.
+        skipped: name of each broken submission, which is left out -> the reason.
     """
 
     tables: Path
@@ -54,20 +55,22 @@ class Built:
     n_submissions: int
     n_tasks: int
     n_rows: int
+    skipped: dict[str, str]
 
 
 def build_site(root: Path, out: Path | None = None) -> Built:
     """Write the tables and the page of all submissions below a folder.
 
-    In a clone the rows of the suite's board are also written into the package (`snapshot`).
+    A broken submission is left out, and in nobody's way.  In a clone the rows of the suite's board
+    are also written into the package (`snapshot`), unless one of them is broken.
 
     Args:
         root: the folder that has `submissions`.
         out: where to write; None: beside them, where the page's links to raw records lead to.
 
     Raises:
-        ValueError: there is no such folder, a submission is damaged, or `site` is a folder of
-            something else; nothing is written then.
+        ValueError: there is no such folder, marks.json or suite.json is damaged, or `site` is a
+            folder of something else; nothing is written then.
     """
     if not (root / "submissions").is_dir():
         raise ValueError(f"there is no folder {root / 'submissions'}; --root names its parent")
@@ -75,7 +78,35 @@ def build_site(root: Path, out: Path | None = None) -> Built:
     site = out / SITE_FOLDER
     if site.is_dir() and any(site.iterdir()) and not (site / DATA_FILE).is_file():
         raise ValueError(f"{site} is not a page of the leaderboard; move it away")
-    rows = read_rows(root)
+    skipped: dict[str, str] = {}
+    rows = read_rows(root, skipped.__setitem__)
+    try:
+        contents, tables = _make_files(rows)
+    except BROKEN:
+        # Curves and assignments are read with the page; which one it was, each alone shows.
+        for name in sorted({row.submission.name for row in rows}):
+            try:
+                _make_files([row for row in rows if row.submission.name == name])
+            except BROKEN as error:
+                skipped[name] = reason_of(error)
+        rows = [row for row in rows if row.submission.name not in skipped]
+        contents, tables = _make_files(rows)
+    write_directory(site, contents)
+    write_text(out / TABLES_FILE, tables)
+    if out.resolve() == OWN_ROOT and not skipped:
+        write_snapshot(make_entries(rows), root)
+    return Built(
+        tables=out / TABLES_FILE,
+        site=site,
+        n_submissions=len({row.submission.name for row in rows}),
+        n_tasks=len({row.summary.task for row in rows}),
+        n_rows=len(rows),
+        skipped=dict(sorted(skipped.items())),
+    )
+
+
+def _make_files(rows: Sequence[SubmittedRow]) -> tuple[dict[str, bytes], str]:
+    """The files of the page, and the tables."""
     by_task = {
         task.id: [row for row in rows if row.summary.task == task.id] for task in list_tasks()
     }
@@ -89,17 +120,7 @@ def build_site(root: Path, out: Path | None = None) -> Built:
         if by_task[task.id]:
             details = describe_details(task, by_task[task.id])
             contents[f"tasks/{task.id}.js"] = _task_script(task.id, details)
-    write_directory(site, contents)
-    write_text(out / TABLES_FILE, format_tables(by_task))
-    if out.resolve() == OWN_ROOT:
-        write_snapshot(make_entries(rows), root)
-    return Built(
-        tables=out / TABLES_FILE,
-        site=site,
-        n_submissions=len({row.submission.name for row in rows}),
-        n_tasks=sum(bool(own) for own in by_task.values()),
-        n_rows=len(rows),
-    )
+    return contents, format_tables(by_task)
 
 
 def _board_script(by_task: Mapping[str, Sequence[SubmittedRow]]) -> bytes:

@@ -64,8 +64,12 @@ def read_snapshot(root: Path | None, path: Path = SNAPSHOT_FILE) -> list[Entry] 
     if not path.is_file() or (root is not None and not (root / "submissions").is_dir()):
         return None
     document: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
-    if root is not None and document["sha256"] != board_sha256(root):
-        return None
+    if root is not None:
+        try:
+            if document["sha256"] != board_sha256(root):
+                return None
+        except (ValueError, OSError):  # a broken submission, of which the rows were not stored
+            return None
     return [_make_entry(row) for row in document["entries"]]
 
 
