@@ -22,6 +22,7 @@ from rmdp_bench import ENVIRONMENTS, plotting
 from rmdp_bench.cli import main
 from rmdp_bench.datasets import DATASETS
 from rmdp_bench.results import SOLVERS, make_request, run
+from rmdp_bench.submission.confinement import describe_layers
 from rmdp_bench.tasks import get_task, list_tasks
 from tests.checkout import ROOT, SUBMISSIONS, needs_submissions
 
@@ -538,7 +539,8 @@ def test_doctor(capfd: pytest.CaptureFixture[str]) -> None:
     assert report["system"]["cores"] >= 1
     assert report["versions"]["numpy"] == np.__version__
     assert [check["name"] for check in report["checks"]] == [
-        *("torch", "onnxscript", "tensorboard", "cuda", "gl")
+        *("torch", "onnxscript", "tensorboard", "cuda", "gl"),
+        *(f"layer: {layer.name}" for layer in describe_layers()),
     ]
     assert main(["doctor"]) == 0
     assert "torch" in capfd.readouterr().out

@@ -121,7 +121,7 @@ def test_names_with_spaces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     folder.mkdir()
     solver = folder / "my solver.py"
     shutil.copy(ROOT / "examples" / "my_solver.py", solver)
-    arguments = ["run", str(solver), TASK, "--transitions", "2k", "--episodes", "2"]
+    arguments = ["run", str(solver), TASK, "--transitions", "2k"]
     assert main([*arguments, "--out", "my runs"]) == 0
     run = Path("my runs") / TASK / "my_solver" / "seed-0"
     record = read_json(run / "result.json")

@@ -286,7 +286,7 @@ def test_call_renders_every_row() -> None:
 
 @pytest.mark.parametrize("make", [SyncVectorEnv, AsyncVectorEnv])
 def test_rewards_of_all_agents_over_gymnasiums_vector_forms(make: Callable[..., Any]) -> None:
-    envs = BatchedVectorReward(make([lambda: gym.make(GRID)] * 2))
+    envs = BatchedVectorReward(make([lambda: gym.make(f"rmdp_bench:{GRID}")] * 2))
     assert envs.reward_space.shape == (25,)
     envs.reset(seed=0)
     assert envs.step(np.array([1, 1]))[1].shape == (2, 25)

@@ -96,7 +96,10 @@ def click(browser: Browser, selector: str) -> None:
 def header(browser: Browser, label: str) -> Any:
     """The button in a header of the first table."""
     buttons = browser.find_elements(By.CSS_SELECTOR, "table.rows thead button")
-    return next(b for b in buttons if b.get_attribute("textContent") == label)
+    button = next(b for b in buttons if b.get_attribute("textContent") == label)
+    # A column that stays in place may cover the edge of a table that was scrolled.
+    browser.execute_script("arguments[0].scrollIntoView({inline: 'center'})", button)
+    return button
 
 
 @pytest.fixture(scope="module")

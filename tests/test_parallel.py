@@ -41,6 +41,7 @@ def make(entry: EnvironmentEntry, n_copies: int) -> CopiesEnv:
 def test_pettingzoo_api(entry: EnvironmentEntry) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*is out of date", DeprecationWarning)  # v0 beside v1
         parallel_api_test(make(entry, 3), num_cycles=150)
 
 

@@ -188,7 +188,7 @@ def test_leaderboard(tmp_path: Path) -> None:
     ):
         for one in printed:
             assert solvers | {f"{task}:"} <= one.words
-            assert " ± " in one.text
+            assert re.search(r"\d\.\d", one.text)
 
 
 def test_verify(honest_submission: Path, tmp_path: Path) -> None:
@@ -302,8 +302,8 @@ def test_notes_about_columns_that_are_left_out_are_left_out(
 
 
 QUICKER = {
-    "run em": ["--transitions", "8192", "--episodes", "2", "--seeds", "0"],
-    "run ../my_solver.py": ["--transitions", "2k", "--episodes", "2"],
+    "run em": ["--transitions", "8192", "--seeds", "0"],
+    "run ../my_solver.py": ["--transitions", "2k"],
     "submit runs": ["--difference", "trained for a moment"],
 }
 """What is added to commands of the README, so that they take seconds."""

@@ -38,7 +38,7 @@ Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any dept
 _OPTIONAL = (
     *("transitions/s", "Nash", "Gini", "10th pct.", "scoring s", "mean R2", "median R2"),
     *("IQM [95 %]", "regret", "transitions", "used", "worst agent", "extrapolating", "unseen"),
-    *("RMSE", "return", "seeds", "reassigned", "claimed", "mark", "from", "of ceiling", "rank"),
+    *("RMSE", "return", "seeds", "reassigned", "mark", "rank", "from", "of ceiling"),
 )
 """Columns of quality in the order in which narrower terminals do without them."""
 _MORE = "--explain says more."
