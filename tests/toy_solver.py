@@ -92,7 +92,8 @@ def solve(
             part += config.noise * generator.normal(size=part.shape)
         transitions = iteration * task.transitions // 10
         means = [float(part.mean()) for part in walk]
-        log.progress(transitions, {"train_social_welfare": means, "loss": means})
+        welfare = [abs(mean) for mean in means]  # percent of a perfect episode
+        log.progress(transitions, {"train_social_welfare": welfare, "loss": means})
         if log.evaluation_due(transitions):
             log.evaluate(transitions, solutions())
         if iteration == config.kill_at and Path("armed").exists():
