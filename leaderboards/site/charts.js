@@ -285,7 +285,7 @@ function agentChart({ task, rows, detail, styleOf }) {
   });
   return {
     title: "Agents in the data and others",
-    note: "● each scored agent, mean over seeds; ◆ agents who are not in the data; ▲ those outside the range of the parameters.",
+    note: "● each scored agent, mean over seeds; ◆ agents who are not in the data; ▲ those outside the range of the parameters. All are as reported in the records.",
     alt: shown.map((row) => `${rowName(row)}: scored ${number(row.welfare, 1)}, unseen ${number(row.unseen, 1)}, extrapolating ${number(row.extrapolating, 1)}`).join("; "),
     node,
     header: ["row", "agents", "normalised return"],

@@ -89,6 +89,10 @@ const IQM = numeric("iqm", "IQM [95 %]", 2, "Interquartile mean over seeds with 
 });
 const WORST = numeric("worst", "worst agent", 1, "Return of the agent served worst, mean over seeds");
 
+const REPORTED = "; as reported: it cannot be played again from the files of a row";
+/** A column of what nobody but the submitter has measured. */
+const reported = (id, label, digits, help, more = {}) => numeric(id, `${label}†`, digits, help + REPORTED, more);
+
 const SCORE_COLUMNS = {
   online: [
     measured("By the verifier, on held-out episodes that it drew, as trained: under the solver's own assignment. Mean over agents, then over seeds, ± standard error; percent of a perfect episode. This ranks"),
@@ -108,11 +112,11 @@ const SCORE_COLUMNS = {
     IQM,
     numeric("meanReturn", "return", 1, "Mean over the scored agents, in units of the reward"),
     WORST,
-    numeric("unseen", "unseen", 1, "Normalised return of agents who are not in the data"),
-    numeric("extrapolating", "extrapolating", 1, "The same for agents outside the range of the parameters"),
-    numeric("rmse", "RMSE", 3, "Of 50 steps predicted open-loop", { small: true }),
-    numeric("r2", "median R²", 3, "Of 50 steps predicted open-loop, over the test trajectories"),
-    numeric("r2Mean", "mean R²", 3, "The same; far below the median where a few predictions diverge"),
+    reported("unseen", "unseen", 1, "Normalised return of agents who are not in the data"),
+    reported("extrapolating", "extrapolating", 1, "The same for agents outside the range of the parameters"),
+    reported("rmse", "RMSE", 3, "Of 50 steps predicted open-loop", { small: true }),
+    reported("r2", "median R²", 3, "Of 50 steps predicted open-loop, over the test trajectories"),
+    reported("r2Mean", "mean R²", 3, "The same; far below the median where a few predictions diverge"),
     numeric("onlineEvaluations", "online evals.", 0, "How often policies were tried in the environment to choose settings", { small: true }),
   ],
 };
@@ -132,7 +136,7 @@ const COST_COLUMNS = [
 /** Rank correlations of learned factors with hidden parameters: a column for each parameter. */
 function correlationColumns(rows) {
   const names = new Set(rows.flatMap((row) => Object.keys(row.correlations ?? {})));
-  return [...names].sort().map((name) => numeric(`correlation ${name}`, `ρ ${name}`, 2,
+  return [...names].sort().map((name) => reported(`correlation ${name}`, `ρ ${name}`, 2,
     "Rank correlation of the hidden parameter with its prediction from learned factors", {
       value: (row) => row.correlations?.[name] ?? null,
       cell: (row) => number(row.correlations?.[name], 2),
