@@ -71,7 +71,7 @@ def test_a_stored_board_holds_for_the_same_bytes_only(tmp_path: Path) -> None:
     assert read_snapshot(tmp_path, path) == entries
     write_snapshot(entries, tmp_path, path)
     assert path.read_bytes() == first
-    (changed,) = folder.glob(f"{ONLINE}/em/seed-0/welfare.npz")
+    (changed,) = folder.glob(f"{ONLINE}/em/seed-0/curve.csv")
     changed.write_bytes(changed.read_bytes()[:-1] + b"x")
     assert read_snapshot(tmp_path, path) is None
     assert read_snapshot(None, path) == entries
