@@ -58,6 +58,12 @@ def _check_model(model: onnx.ModelProto, name: str, shared: bool) -> None:
 
     if len(model.functions) > 0 or len(model.training_info) > 0:
         raise ValueError(f"{name}: functions and training graphs are not allowed; inline them")
+    newest = onnx.defs.onnx_opset_version()
+    for entry in model.opset_import:
+        if entry.version > newest:
+            raise ValueError(
+                f"{name}: its operators are of version {entry.version}, expected at most {newest}"
+            )
     for graph in _graphs(model.graph):
         _check_tensors(graph, name)
         _check_operators(graph, name)
@@ -82,7 +88,7 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _check_tensors(graph: onnx.GraphProto, name: str) -> None:
-    """No tensor may live outside the file."""
+    """No tensor may live outside the file, or be of a type that ONNX does not have."""
     tensors = list(graph.initializer)
     sparse = list(graph.sparse_initializer)
     for node in graph.node:
@@ -94,6 +100,10 @@ def _check_tensors(graph: onnx.GraphProto, name: str) -> None:
         if len(tensor.external_data) > 0 or tensor.data_location == tensor.EXTERNAL:
             raise ValueError(
                 f"{name}: tensor {tensor.name!r} is external data; save it inside the file"
+            )
+        if tensor.data_type not in tensor.DataType.values():
+            raise ValueError(
+                f"{name}: tensor {tensor.name!r} is of type {tensor.data_type}, which is unknown"
             )
 
 

@@ -41,6 +41,8 @@ _NON_JOINER, _JOINER, _EMOJI_SELECTOR = "\u200c", "\u200d", "\ufe0f"
 _VIRAMA = 9
 """Class of combining marks that end a consonant without its vowel."""
 _ARABIC_MARKS = "".join(map(chr, range(0x064B, 0x0660)))
+_HIDDEN_KEY = "__proto__"
+"""In JavaScript it is no key of an object but what the object inherits from."""
 MAX_MARKS = 4
 """Accents on one letter; more of them run over the lines above and below."""
 
@@ -97,8 +99,8 @@ def check_texts(document: Any, where: str) -> None:
     """Check every key and value of a document of dicts, lists and plain values.
 
     Raises:
-        ValueError: a text is refused, or the document is nested too deeply; the message begins
-            with `where`.
+        ValueError: a text is refused, a key is one that pages do not show, or the document is
+            nested too deeply; the message begins with `where`.
     """
     pending = [(document, 0)]
     while pending:
@@ -111,6 +113,8 @@ def check_texts(document: Any, where: str) -> None:
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
         elif isinstance(value, dict):
+            if _HIDDEN_KEY in value:
+                raise ValueError(f"{where}: pages do not show what is called {_HIDDEN_KEY}")
             pending += [(part, depth + 1) for part in (*value.keys(), *value.values())]
         elif isinstance(value, list):
             # Numbers hold no text, and there are long lists of them.
