@@ -59,7 +59,7 @@ def read_snapshot(root: Path | None, path: Path = SNAPSHOT_FILE) -> list[Entry] 
         path: of the snapshot.
 
     Returns:
-        None if they are of other submissions, or there are none.
+        None if they are of other submissions or another version's, or there are none.
     """
     if not path.is_file() or (root is not None and not (root / "submissions").is_dir()):
         return None
@@ -70,7 +70,10 @@ def read_snapshot(root: Path | None, path: Path = SNAPSHOT_FILE) -> list[Entry] 
                 return None
         except (ValueError, OSError):  # a broken submission, of which the rows were not stored
             return None
-    return [_make_entry(row) for row in document["entries"]]
+    try:
+        return [_make_entry(row) for row in document["entries"]]
+    except (KeyError, TypeError):  # fields that came or went since it was built
+        return None
 
 
 def _make_entry(row: dict[str, Any]) -> Entry:
