@@ -37,6 +37,7 @@ from rmdp_bench.datasets.content import (
 )
 from rmdp_bench.datasets.records import find_record, reference_scores
 from rmdp_bench.datasets.storage import (
+    SET_FOLDER,
     DamagedDataset,
     FolderNotWritable,
     check_writable,
@@ -210,12 +211,18 @@ def building(dataset_id: str) -> Iterator[None]:
     """Hold the place of a dataset, with an empty folder to write it into.
 
     Raises:
-        FolderNotWritable: the folder cannot be made.
+        FolderNotWritable: the folder cannot be made, or cannot be locked.
         ValueError: another process builds it.
     """
     scratch = _scratch(dataset_id)
     check_writable(scratch.parent)
-    with locked(scratch, f"{dataset_id} is being built by another process"):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(scratch, f"{dataset_id} is being built by another process"))
+        except ValueError as error:
+            if isinstance(error.__cause__, BlockingIOError):  # it is held
+                raise
+            raise FolderNotWritable(f"{error}; {SET_FOLDER}") from error
         _empty(scratch)  # of a build that was killed
         try:
             yield
