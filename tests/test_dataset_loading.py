@@ -48,6 +48,12 @@ def unusable(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "file" / "minari"))
     elif kind == "no permission":  # whoever runs the test, who may be allowed everything
         monkeypatch.setattr("os.access", lambda *arguments, **keywords: False)
+    elif kind == "no locks":  # as on some file systems of networks; who asks may write, it says
+
+        def no_lock(*arguments: Any) -> None:
+            raise OSError(37, "No locks available")
+
+        monkeypatch.setattr("fcntl.flock", no_lock)
     elif kind == "no space for a name":
 
         def full(*arguments: Any, **keywords: Any) -> None:
@@ -56,7 +62,7 @@ def unusable(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         monkeypatch.setattr(Path, "mkdir", full)
 
 
-KINDS = ("no home", "a file", "below a file", "no permission", "no space for a name")
+KINDS = ("no home", "a file", "below a file", "no permission", "no locks", "no space for a name")
 
 
 @pytest.mark.parametrize("kind", KINDS[:-1])

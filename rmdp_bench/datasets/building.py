@@ -211,7 +211,7 @@ def building(dataset_id: str) -> Iterator[None]:
     """Hold the place of a dataset, with an empty folder to write it into.
 
     Raises:
-        FolderNotWritable: the folder cannot be made.
+        FolderNotWritable: the folder cannot be made, or cannot be locked.
         ValueError: another process builds it.
     """
     scratch = _scratch(dataset_id)
