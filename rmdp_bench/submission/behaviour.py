@@ -21,7 +21,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from rmdp_bench.solution import Policy, load_solution
@@ -149,6 +148,8 @@ def compare_job(job: Mapping[str, Any]) -> bytes:
     Raises:
         ValueError: a policy of the submission fails.
     """
+    import onnxruntime  # not for the verifier, which only asks
+
     onnxruntime.set_default_logger_severity(4)
     own, failed = Path(job["directory"]), {}
     folders = [own, *map(Path, job["others"])]
