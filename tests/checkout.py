@@ -13,7 +13,6 @@ IS_CLONE = (ROOT / ".git").exists()
 
 MADE_HERE = {"__pycache__", "build", "dist", ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 
-needs_clone = pytest.mark.skipif(not IS_CLONE, reason="needs a clone: asks git")
 needs_submissions = pytest.mark.skipif(
     not SUBMISSIONS.is_dir(), reason="needs leaderboards/submissions, which only a clone has"
 )

@@ -7,10 +7,9 @@ from pathlib import Path
 
 # Before torch is imported, and for the processes that tests start. Threads of OpenMP wait for each
 # other after every small tensor: on a machine with other work this took 20 times as long.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
-import torch
 
 from tests.submission_toys import make_submission
 
@@ -20,12 +19,6 @@ def _write_under_tmp_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     """Relative paths and Minari's datasets go to the test's own folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread_of_torch() -> None:
-    """Tests run beside each other on all cores; threads that wait would take them."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
