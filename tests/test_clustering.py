@@ -31,7 +31,7 @@ def test_a_level_curve_has_converged() -> None:
 def prepare(seeds: list[int], **settings: Any) -> tuple[UniversalRule, Learner]:
     """The pre-training alone, of at most 40 iterations."""
     task = point_task(40 * SMALL["batch_size"], n_representatives=1)
-    config = Config(**SMALL, **settings)
+    config = Config(**SMALL, pretraining=1.0, **settings)
     learner = Learner(task, config, seeds, "cpu")
     rule = UniversalRule(learner, config, 2, seeds)
     train(learner, rule, RunLog(task, seeds), prepared=rule.has_clusters)
@@ -73,3 +73,14 @@ def test_the_cap_is_a_share_of_the_tasks_transitions(monkeypatch: pytest.MonkeyP
             config = Config(**SMALL, pretraining=share)
             clustering.solve(task, config, [0], "cpu", RunLog(task, [0]))
     assert budgets == [(1, 5_000), (1, SMALL["batch_size"])]
+
+
+def test_the_policies_pay_for_the_pretraining() -> None:
+    task = point_task(10 * SMALL["batch_size"])
+    log = RunLog(task, [0])
+    clustering.solve(task, Config(**SMALL, pretraining=0.4), [0], "cpu", log)
+    k = task.n_representatives
+    own = (log.steps_counted or 0) / k
+    assert own <= task.transitions, "with the pre-training"
+    assert log.transitions <= task.transitions
+    assert own > 0.8 * task.transitions - SMALL["batch_size"]

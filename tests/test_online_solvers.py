@@ -147,7 +147,8 @@ def test_stopped_at_any_update_it_continues_to_the_same_solution(name: str, tmp_
             state = read_checkpoint(folders[0], number).state["solver"]
             phases.append(state["preparation"])
     assert phases.count(False) >= 2 and phases.count(True) == (name == "clustering")
-    assert log.transitions == whole_log.transitions == task.transitions
+    assert log.transitions == whole_log.transitions
+    assert task.transitions - SMALL["batch_size"] < log.transitions <= task.transitions
     for own, other in zip(log.curves, whole_log.curves, strict=True):
         assert [without_clock(row) for row in own] == [without_clock(row) for row in other]
     observations = np.linspace(-1, 1, 9)[:, None]

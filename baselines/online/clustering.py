@@ -7,17 +7,18 @@ The paper extends the pre-training "to approximate convergence". Here it has con
 universal policy's learning curve, the mean over agents of the moving averages of training returns
 (equation 10, in which the paper's curves are drawn), is level: positive, and on average over the
 last `window` transitions no more than `tolerance` above what it was over as many before. It ends
-at `pretraining` of the transitions of ONE policy in any case. Each seed ends by its own curve. All
-of it comes on top of the task's transitions, as in the reference code, and `transitions_counted`
-has it, divided by k.
+at `pretraining` of the transitions of ONE policy in any case. Each seed ends by its own curve.
 
-Departures: the reference code pre-trains for half of its iterations, whatever the curve; so did
-this solver in records of configurations without `window`. Schedules of the step size and the
-entropy bonus run over the most that the pre-training may take, so that one which ends early has not
-annealed. With k = 1 or k = n the groups are given, and there is none. The trajectories are one
-batch of the (stochastic) universal policy. Where all agents receive the same rewards (Resource
-Gathering, once the universal policy visits every tile) K-means leaves representatives without
-agents.
+The pre-training is paid for from the task's transitions, so that every solver has as many: each of
+the k policies has T (1 - pretraining / k), whether or not the curve was level before the cap.
+
+Departures: the reference code pre-trains for half of its iterations, whatever the curve, and on top
+of those of the k policies; so did this solver in records of configurations without `window`.
+Schedules of the step size and the entropy bonus run over the most that the pre-training may take,
+so that one which ends early has not annealed. With k = 1 or k = n the groups are given, and there
+is none. The trajectories are one batch of the (stochastic) universal policy. Where all agents
+receive the same rewards (Resource Gathering, once the universal policy visits every tile) K-means
+leaves representatives without agents.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ __all__ = ["Config", "check", "config_for", "solve"]
 class Config(PPOConfig):
     """The learner's settings and the length of the pre-training."""
 
-    pretraining: float = 1.0
+    pretraining: float = 0.5
     """Most transitions of the universal policy, as a share of the task's transitions per policy."""
     window: float = 0.1
     """Transitions over which its learning curve is averaged, as a share of the same."""
@@ -65,7 +66,7 @@ class Config(PPOConfig):
             ValueError: if a number is out of its range.
         """
         super().__post_init__()
-        check_range(self, 1e-3, 100.0, "pretraining", "window")
+        check_range(self, 1e-3, 1.0, "pretraining", "window")
         check_range(self, 0.0, 100.0, "tolerance")
 
 
@@ -189,7 +190,7 @@ def solve(
         return solve_with_rule(task, config, seeds, device, log, rule)
     most = max(config.batch_size, int(config.pretraining * task.transitions))
     universal = dataclasses.replace(task, n_representatives=1, transitions=most)
-    learner = Learner(task, config, seeds, device)
+    learner = Learner(task, config, seeds, device, spent=-(-most // k))
     if not resume(learner, rule, log):
         rule.assignment = clusters(universal, k, config, seeds, device, log)
     train(learner, rule, log)

@@ -77,13 +77,16 @@ class Learner:
         config: PPOConfig,
         seeds: Sequence[int],
         device: str,
+        spent: int = 0,
     ) -> None:
         """Makes the worlds, the networks and every seed's random generators.
+
+        `spent` of the task's transitions per policy are not for this training.
 
         On a CPU, train within `one_thread`. All cores are used by the physics while representatives
         act, and by `compiled` during an update.
         """
-        self.task, self.config, self.device = task, config, device
+        self.task, self.config, self.device, self.spent = task, config, device, spent
         self.n_seeds, self.n_representatives = len(seeds), task.n_representatives
         self.n_policies, self.n_agents = self.n_seeds * task.n_representatives, task.n_agents
         self.collector = Collector(task, config, seeds, device)
@@ -122,16 +125,17 @@ class Learner:
         check_finite(networks, f"{self.transitions:,} transitions per policy")
 
     def _anneal(self, start: float, end: float, *, linear: bool = False) -> float:
-        """Geometric schedule over the task's transitions; linear on demand, and to or from zero."""
-        fraction = min(1.0, self.transitions / self.task.transitions)
+        """Geometric schedule over the training; linear on demand, and to or from zero."""
+        own = self.task.transitions - self.spent
+        fraction = min(1.0, (self.transitions - self.spent) / own)
         if linear or start <= 0 or end <= 0:
             return start + (end - start) * fraction
         return float(start * (end / start) ** fraction)
 
     @property
     def transitions(self) -> int:
-        """Transitions made so far with each representative."""
-        return self.iteration * self.config.batch_size
+        """Transitions that each representative has had of the task's."""
+        return self.spent + self.iteration * self.config.batch_size
 
     def train_social_welfare(self, assignment: Tensor) -> list[float]:
         """Each seed's welfare by the moving averages of training returns, the paper's measure."""
@@ -193,12 +197,12 @@ def train(
         rule: how the assignment moves.
         log: where progress, curve and checkpoints go.
         prepared: None for the training that is scored. Else this only prepares it, until the
-            answer is yes; it has no curve, and its transitions do not count as the task's.
+            answer is yes, and has no curve.
 
     Raises:
         Interrupted: after a checkpoint, when the log asks to stop.
     """
-    n_iterations = learner.task.transitions // learner.config.batch_size
+    n_iterations = (learner.task.transitions - learner.spent) // learner.config.batch_size
     preparation = prepared is not None
     while learner.iteration < n_iterations and not (prepared is not None and prepared()):
         batch = learner.collect()
