@@ -1,6 +1,6 @@
 """Vanilla CaDM: one deterministic dynamics model with a context encoder, and planning with it.
 
-Lee et al. 2020; see `context_model`, which has what this shares with the probabilistic ensemble.
+Lee et al. 2020; see `model`, which has what this shares with the probabilistic ensemble.
 The forward loss is the mean squared error of normalised differences. The planner is the one of all
 methods here, so that they differ in their model only (CaDM paper: cross-entropy, 200 plans of 30
 steps; official code with discrete actions: random shooting).
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from baselines.offline.context_model import ContextConfig, ForwardHead
-from baselines.offline.context_solutions import ContextDynamics, check, solve_with
-from baselines.offline.planning import planner_settings
+from baselines.offline.cadm.model import ContextConfig, ForwardHead
+from baselines.offline.cadm.solutions import ContextDynamics, check, solve_with
+from baselines.offline.planning.planner import planner_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

@@ -31,10 +31,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from baselines.offline.data import LoggedData, OfflineConfig
-from baselines.offline.networks import MemberMLP, make_generators
-from baselines.offline.planning import PlannerConfig
-from baselines.settings import check_range
+from baselines.common.settings import check_range
+from baselines.offline.common.data import LoggedData, OfflineConfig
+from baselines.offline.common.networks import MemberMLP, make_generators
+from baselines.offline.planning.planner import PlannerConfig
 
 SMALLEST_SCALE = 1e-6
 """Bound of standard deviations from below: a constant coordinate is not blown up."""

@@ -1,6 +1,6 @@
 """PE-CaDM: a probabilistic ensemble of CaDM models, and planning with particles.
 
-Lee et al. 2020, "PE-TS + CaDM" (see `context_model`); the ensemble is that of PETS (Chua et al.
+Lee et al. 2020, "PE-TS + CaDM" (see `model`); the ensemble is that of PETS (Chua et al.
 2018, "Deep Reinforcement Learning in a Handful of Trials using Probabilistic Dynamics Models").
 Each member is trained on a bootstrap sample of its own, has an encoder of its own, and gives a mean
 and a log-variance, held softly between two learned bounds. In a plan a particle stays with
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from baselines.offline.context_model import ContextConfig, ContextModel, ForwardHead
-from baselines.offline.context_solutions import ContextDynamics, check, solve_with
-from baselines.offline.planning import planner_settings
-from baselines.settings import check_range
+from baselines.common.settings import check_range
+from baselines.offline.cadm.model import ContextConfig, ContextModel, ForwardHead
+from baselines.offline.cadm.solutions import ContextDynamics, check, solve_with
+from baselines.offline.planning.planner import planner_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.offline.context_model import ContextConfig, ContextModel, ForwardHead, Scales
-from baselines.offline.context_training import Histories, Trainer, train
-from baselines.offline.data import LoggedData, check_offline, load_data
-from baselines.offline.dynamics import Dynamics, predict
-from baselines.offline.networks import take_members
-from baselines.offline.planning import check_planner, make_policy
-from baselines.offline.training import n_discrete_actions
-from baselines.threads import one_thread
+from baselines.common.threads import one_thread
+from baselines.offline.cadm.model import ContextConfig, ContextModel, ForwardHead, Scales
+from baselines.offline.cadm.training import Histories, Trainer, train
+from baselines.offline.common.data import LoggedData, check_offline, load_data
+from baselines.offline.common.networks import take_members
+from baselines.offline.common.spaces import n_discrete_actions
+from baselines.offline.planning.dynamics import Dynamics, predict
+from baselines.offline.planning.planner import check_planner, make_policy
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.divergence import check_finite
-from baselines.offline.context_model import ContextConfig, ContextModel
-from baselines.offline.data import LoggedData
-from baselines.offline.networks import make_generators
+from baselines.common.divergence import check_finite
+from baselines.offline.cadm.model import ContextConfig, ContextModel
+from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import make_generators
 from rmdp_bench.results import Interrupted, RunLog
 
 UPDATES_BETWEEN_REPORTS = 20

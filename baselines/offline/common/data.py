@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.settings import check_range
+from baselines.common.settings import check_range
 from rmdp_bench import load_dataset
 from rmdp_bench.tasks import Task
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.offline.data import LoggedData
+from baselines.offline.common.data import LoggedData
 
 MemberKey = tuple[int, int]
 """Seed of the run, and the member's index among that seed's."""

@@ -11,20 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from baselines.divergence import check_finite
-from baselines.offline.data import LoggedData, OfflineConfig, load_data
-from baselines.offline.networks import make_generators
-from baselines.offline.planning import action_space
-from baselines.offline.replay import MemberKey, Replay
-from baselines.offline.stages import TrainingLog
-from baselines.settings import check_range
-from baselines.threads import one_thread
+from baselines.common.divergence import check_finite
+from baselines.common.settings import check_range
+from baselines.common.threads import one_thread
+from baselines.offline.common.data import LoggedData, OfflineConfig, load_data
+from baselines.offline.common.networks import make_generators
+from baselines.offline.common.replay import MemberKey, Replay
+from baselines.offline.common.stages import TrainingLog
 from rmdp_bench.datasets import Episode
 from rmdp_bench.export import export_module
 from rmdp_bench.offline import OfflineSolution
@@ -120,12 +118,6 @@ class Normalizer(nn.Module):
         """Normalised observations (E, d)."""
         buffers = dict(self.named_buffers())
         return (observations - buffers["mean"]) * buffers["scale"]
-
-
-def n_discrete_actions(task: Task) -> int | None:
-    """Number of the task's actions; None where they are continuous."""
-    space = action_space(task.env_id)
-    return int(space.n) if isinstance(space, gym.spaces.Discrete) else None
 
 
 def member_generators(keys: Sequence[MemberKey], purpose: int) -> list[torch.Generator]:

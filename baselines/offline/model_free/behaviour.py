@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.offline.data import LoggedData, check_offline, load_data
-from baselines.offline.networks import MemberMLP
-from baselines.offline.optimization import MemberAdam, minimize
-from baselines.offline.replay import Replay
-from baselines.offline.training import (
+from baselines.common.settings import check_range
+from baselines.offline.common.data import LoggedData, check_offline, load_data
+from baselines.offline.common.networks import MemberMLP
+from baselines.offline.common.optimization import MemberAdam, minimize
+from baselines.offline.common.replay import Replay
+from baselines.offline.common.spaces import n_discrete_actions
+from baselines.offline.common.training import (
     NetworkPolicy,
     Normalizer,
     Part,
     ScopedConfig,
     member_generators,
-    n_discrete_actions,
     solve_with_learner,
 )
-from baselines.settings import check_range
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

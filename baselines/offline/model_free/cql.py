@@ -25,21 +25,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.offline.data import check_offline
-from baselines.offline.networks import MemberMLP, two_values
-from baselines.offline.optimization import MemberAdam, TargetNetwork, minimize
-from baselines.offline.replay import Batch, RandomBlocks, Replay, normal_blocks
-from baselines.offline.training import (
+from baselines.common.settings import check_range
+from baselines.offline.common.data import check_offline
+from baselines.offline.common.networks import MemberMLP, two_values
+from baselines.offline.common.optimization import MemberAdam, TargetNetwork, minimize
+from baselines.offline.common.replay import Batch, RandomBlocks, Replay, normal_blocks
+from baselines.offline.common.spaces import n_discrete_actions
+from baselines.offline.common.training import (
     Learner,
     NetworkPolicy,
     Normalizer,
     Part,
     ScopedConfig,
     member_generators,
-    n_discrete_actions,
     solve_with_learner,
 )
-from baselines.settings import check_range
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

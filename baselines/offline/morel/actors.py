@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from baselines.offline.networks import MemberMLP
-from baselines.offline.training import NetworkPolicy
+from baselines.offline.common.networks import MemberMLP
+from baselines.offline.common.training import NetworkPolicy
 
 
 class Actor(nn.Module):

@@ -1,6 +1,6 @@
 """Training of MOReL: models, behaviour cloning, then planning in the pessimistic model.
 
-Sources, and where we depart from them: see `morel`, `pessimistic_model` and `policy_gradient`.
+Sources, and where we depart from them: see `solver`, `model` and `natural_policy_gradient`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.offline.actors import Actor
-from baselines.offline.data import OfflineConfig
-from baselines.offline.networks import make_generators
-from baselines.offline.optimization import MemberAdam, minimize
-from baselines.offline.pessimistic_model import MemberRows, Paths, PessimisticModel, World, roll_out
-from baselines.offline.policy_gradient import (
+from baselines.common.settings import check_range
+from baselines.offline.common.data import OfflineConfig
+from baselines.offline.common.networks import make_generators
+from baselines.offline.common.optimization import MemberAdam, minimize
+from baselines.offline.morel.actors import Actor
+from baselines.offline.morel.model import MemberRows, Paths, PessimisticModel, World, roll_out
+from baselines.offline.morel.natural_policy_gradient import (
     Baseline,
     draw_visited,
     gather_rows,
@@ -29,7 +30,6 @@ from baselines.offline.policy_gradient import (
     valid_steps,
     whiten,
 )
-from baselines.settings import check_range
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baselines.offline.data import LoggedData
-from baselines.offline.dynamics import objective_for
-from baselines.offline.networks import MemberMLP, take_members
+from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import MemberMLP, take_members
+from baselines.offline.planning.dynamics import objective_for
 
 _SMALLEST_SCALE = 1e-6
 """Floor of a standard deviation: a constant feature stays finite."""

@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from baselines.offline.actors import Actor
-from baselines.offline.networks import MemberMLP
-from baselines.offline.optimization import MemberAdam, minimize
-from baselines.offline.pessimistic_model import Paths
+from baselines.offline.common.networks import MemberMLP
+from baselines.offline.common.optimization import MemberAdam, minimize
+from baselines.offline.morel.actors import Actor
+from baselines.offline.morel.model import Paths
 
 _N_TIME_FEATURES = 4
 _N_TRIES = 10

@@ -4,9 +4,9 @@ Kidambi, Rajeswaran, Netrapalli, Joachims, "MOReL: Model-Based Offline Reinforce
 NeurIPS 2020 (arXiv 2005.05951), algorithm 1; settings of the official code `aravindr93/mjrl`,
 projects/morel, example D4RL hopper-medium. Three stages:
 
-  1. an ensemble of models and the region where they are trusted (`pessimistic_model`);
+  1. an ensemble of models and the region where they are trusted (`model`);
   2. behaviour cloning, from which the policy starts;
-  3. natural policy gradient on rollouts in the model (`policy_gradient`).
+  3. natural policy gradient on rollouts in the model (`natural_policy_gradient`).
 
 Nothing here knows of hidden dynamics. scope=population learns one model and one policy from all
 trajectories, which serve everybody; scope=agent learns, for each test agent alone, from its one
@@ -32,12 +32,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from baselines.divergence import check_finite
-from baselines.offline.data import check_offline, load_data
-from baselines.offline.morel_learner import Learner, MorelConfig
-from baselines.offline.pessimistic_model import MemberRows, PessimisticModel, make_world
-from baselines.offline.training import n_discrete_actions, scoped_solution
-from baselines.threads import one_thread
+from baselines.common.divergence import check_finite
+from baselines.common.threads import one_thread
+from baselines.offline.common.data import check_offline, load_data
+from baselines.offline.common.spaces import n_discrete_actions
+from baselines.offline.common.training import scoped_solution
+from baselines.offline.morel.learner import Learner, MorelConfig
+from baselines.offline.morel.model import MemberRows, PessimisticModel, make_world
 from rmdp_bench.offline import N_FORCED, OfflineSolution
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.tasks import Task

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.offline.data import LoggedData
-from baselines.offline.factored import FactoredModel
+from baselines.offline.common.data import LoggedData
+from baselines.offline.persim.model import FactoredModel
 
 FloatArray = npt.NDArray[np.float64]
 DEGREE = 3

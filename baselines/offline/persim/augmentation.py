@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.offline.data import LoggedData
-from baselines.offline.dynamics import Objective
-from baselines.offline.simulators import PersonalSimulator, simulate
-from baselines.settings import check_range
+from baselines.common.settings import check_range
+from baselines.offline.common.data import LoggedData
+from baselines.offline.persim.simulator import PersonalSimulator, simulate
+from baselines.offline.planning.dynamics import Objective
 
 _ROWS, _FIRST = 3, 4
-"""Purposes of random numbers; those of `factored_training` are 1 and 2."""
+"""Purposes of random numbers; those of `training` are 1 and 2."""
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.offline.agent_factors import embed_agents, fit_factors, regress_factors
-from baselines.offline.data import LoggedData, check_offline, to_tensors
-from baselines.offline.dynamics import predict
-from baselines.offline.factored import FactoredConfig, FactoredModel
-from baselines.offline.factored_training import Training, train
-from baselines.offline.networks import take_members
-from baselines.offline.simulators import PersonalSimulator
-from baselines.offline.stages import TrainingLog
-from baselines.offline.training import n_discrete_actions
+from baselines.offline.common.data import LoggedData, check_offline, to_tensors
+from baselines.offline.common.networks import take_members
+from baselines.offline.common.spaces import n_discrete_actions
+from baselines.offline.common.stages import TrainingLog
+from baselines.offline.persim.agent_factors import embed_agents, fit_factors, regress_factors
+from baselines.offline.persim.model import FactoredConfig, FactoredModel
+from baselines.offline.persim.simulator import PersonalSimulator
+from baselines.offline.persim.training import Training, train
+from baselines.offline.planning.dynamics import predict
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets import Episode
 from rmdp_bench.tasks import Task

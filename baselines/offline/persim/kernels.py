@@ -1,13 +1,13 @@
 """PerSim's training and roll-outs as compiled loops, for one hidden layer and discrete actions.
 
-`factored` states the same in torch; `tests/test_persim.py` holds the one against the other.
+`model` states the same in torch; `tests/test_persim.py` holds the one against the other.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from baselines.compilation import F1, F2, F3, Array, adam_step, f32, inner, outer
+from baselines.common.compilation import F1, F2, F3, Array, adam_step, f32, inner, outer
 
 LANES = 4
 """Size of an observation in `roll_out`; a smaller one is filled up with zeros."""
@@ -149,7 +149,7 @@ def train_epoch(
 def roll_out(
     weight: Array, bias: Array, folded: Array, folded_bias: Array, plans: Array, states: Array
 ) -> None:
-    """Rolls sequences of actions out in every member of `simulators.PersonalSimulator`.
+    """Rolls sequences of actions out in every member of `simulator.PersonalSimulator`.
 
     A step of a candidate reads 9 h weights, which the innermost cache holds, and writes 4 numbers.
 

@@ -7,7 +7,7 @@ in the one-hot action, or a network where actions are continuous; v is a network
 differs in its initial parameters and in the order of its mini-batches.
 
 The members of all ensembles, of all seeds, are the leading axis M of every tensor.
-`factored_training` fits them; `simulators` are what they give for one agent.
+`training` fits them; `simulator` is what they give for one agent.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines.offline.data import LoggedData, OfflineConfig
-from baselines.offline.networks import MemberMLP
-from baselines.settings import check_range
+from baselines.common.settings import check_range
+from baselines.offline.common.data import LoggedData, OfflineConfig
+from baselines.offline.common.networks import MemberMLP
 from rmdp_bench.tasks import Task
 
 

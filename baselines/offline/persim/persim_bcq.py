@@ -1,7 +1,7 @@
 """PerSim + BCQ: batch-constrained Q-learning on data augmented by each agent's simulator.
 
 Agarwal et al. 2021 (arXiv 2102.06961) use their simulators in this second way. The model of all
-agents is trained as in `persim` (`factored_ensembles`). Then every scored agent's own logged
+agents is trained as in `persim` (`ensembles`). Then every scored agent's own logged
 trajectory, all of which stays, is joined by trajectories generated in its simulator
 (`augmentation`), and BCQ (`batch_constrained`) learns one policy for each agent from the two; all
 agents of all seeds are one batch.
@@ -37,31 +37,37 @@ from typing import Any
 
 import numpy as np
 
-from baselines.offline.augmentation import (
+from baselines.common.settings import check_range
+from baselines.common.threads import one_thread
+from baselines.offline.common.data import LoggedData, load_data, to_tensors
+from baselines.offline.common.replay import MemberKey, Replay
+from baselines.offline.common.spaces import n_discrete_actions
+from baselines.offline.common.stages import Stages
+from baselines.offline.common.training import Learner, train
+from baselines.offline.model_free.batch_constrained import BCQConfig, bcq_settings, make_bcq
+from baselines.offline.persim.augmentation import (
     GenerationConfig,
     first_observations,
     generate,
     join,
     keep_near,
 )
-from baselines.offline.batch_constrained import BCQConfig, bcq_settings, make_bcq
-from baselines.offline.data import LoggedData, load_data, to_tensors
-from baselines.offline.dynamics import objective_for
-from baselines.offline.factored import model_settings
-from baselines.offline.factored_ensembles import (
+from baselines.offline.persim.ensembles import (
     Ensemble,
     EnsembleConfig,
     check_factored,
     fit_ensembles,
     predictor,
 )
-from baselines.offline.planning import PlannerConfig, check_planner, make_policy, planner_settings
-from baselines.offline.replay import MemberKey, Replay
-from baselines.offline.simulators import PersonalSimulator, simulate
-from baselines.offline.stages import Stages
-from baselines.offline.training import Learner, n_discrete_actions, train
-from baselines.settings import check_range
-from baselines.threads import one_thread
+from baselines.offline.persim.model import model_settings
+from baselines.offline.persim.simulator import PersonalSimulator, simulate
+from baselines.offline.planning.dynamics import objective_for
+from baselines.offline.planning.planner import (
+    PlannerConfig,
+    check_planner,
+    make_policy,
+    planner_settings,
+)
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog

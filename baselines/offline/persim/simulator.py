@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from baselines.offline import kernels
-from baselines.offline.data import LoggedData
-from baselines.offline.dynamics import Dynamics, Objective
-from baselines.offline.factored import FactoredModel
-from baselines.offline.networks import MemberMLP
+from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import MemberMLP
+from baselines.offline.persim import kernels
+from baselines.offline.persim.model import FactoredModel
+from baselines.offline.planning.dynamics import Dynamics, Objective
 from rmdp_bench.solution import Policy
 
 Layers = list[tuple[Tensor, Tensor]]

@@ -1,9 +1,9 @@
 """PerSim: a simulator for each agent, learned from everybody's data, and planning in it.
 
-Agarwal et al. 2021 (arXiv 2102.06961) and its code. One model of all agents (`factored`) is fitted
-to all trajectories; with an agent's factors folded in, it is this agent's simulator (`simulators`),
-and the agent's policy plans in it at every step (`planning`): every member of the ensemble rolls
-each plan along a trajectory of its own.
+Agarwal et al. 2021 (arXiv 2102.06961) and its code. One model of all agents (`model`) is fitted to
+all trajectories; with an agent's factors folded in, it is this agent's simulator (`simulator`), and
+the agent's policy plans in it at every step (`planning.planner`): every member of the ensemble
+rolls each plan along a trajectory of its own.
 
 Choices where paper and code leave one, or differ:
   - As in the code, u and w are linear layers with a bias, and a pass has a smaller last mini-batch.
@@ -27,24 +27,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baselines.offline.data import load_data
-from baselines.offline.factored import model_settings
-from baselines.offline.factored_ensembles import (
+from baselines.common.threads import one_thread
+from baselines.offline.common.data import load_data
+from baselines.offline.persim.ensembles import (
     Ensemble,
     EnsembleConfig,
     check_factored,
     fit_ensembles,
     predictor,
 )
-from baselines.offline.planning import (
+from baselines.offline.persim.model import model_settings
+from baselines.offline.persim.simulator import PersonalSimulator
+from baselines.offline.planning.planner import (
     PlannerConfig,
     PlannerPolicy,
     check_planner,
     make_policy,
     planner_settings,
 )
-from baselines.offline.simulators import PersonalSimulator
-from baselines.threads import one_thread
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog

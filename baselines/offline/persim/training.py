@@ -20,12 +20,12 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from baselines.divergence import check_finite
-from baselines.offline import kernels
-from baselines.offline.data import LoggedData
-from baselines.offline.factored import FactoredConfig, FactoredModel
-from baselines.offline.networks import make_generators
-from baselines.offline.stages import TrainingLog
+from baselines.common.divergence import check_finite
+from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import make_generators
+from baselines.offline.common.stages import TrainingLog
+from baselines.offline.persim import kernels
+from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.results import Interrupted
 

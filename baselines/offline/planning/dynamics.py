@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.threads import one_thread
+from baselines.common.threads import one_thread
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.envs import TransitionFunction, get_environment
 from rmdp_bench.offline import N_FORCED

@@ -10,7 +10,6 @@ Sizes and rules are those of PerSim (Agarwal et al. 2021, arXiv 2102.06961) and 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -22,9 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.offline.dynamics import Dynamics, Objective, make_generator, objective_for
-from baselines.settings import check_range
-from baselines.threads import one_thread
+from baselines.common.settings import check_range
+from baselines.common.threads import one_thread
+from baselines.offline.common.spaces import action_space, is_discrete
+from baselines.offline.planning.dynamics import Dynamics, Objective, make_generator, objective_for
 from rmdp_bench.solution import Policy
 from rmdp_bench.tasks import Task
 
@@ -358,19 +358,6 @@ class JointPolicy:
         )
         parts: Sequence[Tensor] = returns.split(sizes)
         return parts
-
-
-@functools.cache
-def action_space(env_id: str) -> gym.Space[Any]:
-    """Of an environment: `Discrete`, or a `Box` of [-1, 1]."""
-    env = gym.make(env_id)
-    env.close()
-    return env.action_space
-
-
-def is_discrete(env_id: str) -> bool:
-    """Whether an environment's actions are integers."""
-    return isinstance(action_space(env_id), gym.spaces.Discrete)
 
 
 def check_planner(env_id: str, config: PlannerConfig) -> None:

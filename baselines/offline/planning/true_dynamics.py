@@ -20,7 +20,7 @@ from mujoco.batch import Batch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from baselines.offline.dynamics import Dynamics, Objective
+from baselines.offline.planning.dynamics import Dynamics, Objective
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.envs import classic_het, get_environment, half_cheetah_het, rules
 from rmdp_bench.envs.robots import load_model

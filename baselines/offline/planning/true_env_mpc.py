@@ -1,7 +1,7 @@
 """Planning with the true dynamics: what a perfect model would reach with this planner.
 
 An oracle: it reads the hidden parameters of every agent, and learns nothing from the data. The
-planners are those of the model-based solvers, with the same sizes; see `planning.py`.
+planners are those of the model-based solvers, with the same sizes; see `planner`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import cast
 
 import numpy as np
 
-from baselines.offline.dynamics import Dynamics, objective_for, predict
-from baselines.offline.planning import (
+from baselines.offline.planning.dynamics import Dynamics, objective_for, predict
+from baselines.offline.planning.planner import (
     PlannerConfig,
     PlannerPolicy,
     check_planner,
     make_policy,
     planner_settings,
 )
-from baselines.offline.true_dynamics import make_true_dynamics
+from baselines.offline.planning.true_dynamics import make_true_dynamics
 from rmdp_bench import get_population
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution

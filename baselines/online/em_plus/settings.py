@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from baselines.online.settings import PPOConfig
-from baselines.settings import check_range
+from baselines.common.settings import check_range
+from baselines.online.ppo.settings import PPOConfig
 
 
 @dataclass(frozen=True)

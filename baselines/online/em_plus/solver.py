@@ -12,7 +12,7 @@ switch:
     an agent is drawn in proportion to what it loses with the places chosen so far, and its own best
     is the next place. Their algorithm 1 minimises the drawn agent's function; here its best is the
     best that was SEEN so far, as the reward of a transition of any representative tells what all
-    agents would receive from repeating it (`restructuring`). And the best of several draws is
+    agents would receive from repeating it (`places`). And the best of several draws is
     taken, each improved by exchanging places. Representatives then train for the agents of their
     places for `patience` updates.
   - Split and merge (`split_merge`), every `review_interval` updates. Each representative stands for
@@ -50,13 +50,13 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from baselines.online.assignments import e_step, one_hot, random_even_assignment
-from baselines.online.collection import Collector
-from baselines.online.em_plus_settings import TASK_SETTINGS, Config
-from baselines.online.learner import Learner
-from baselines.online.restructuring import Move, best_move, remember, seed_places
-from baselines.online.settings import check, task_settings
-from baselines.online.staging import make_stages, solve_in_stages
+from baselines.online.em_plus.places import Move, best_move, remember, seed_places
+from baselines.online.em_plus.settings import TASK_SETTINGS, Config
+from baselines.online.em_plus.stages import make_stages, solve_in_stages
+from baselines.online.ppo.assignments import e_step, one_hot, random_even_assignment
+from baselines.online.ppo.collection import Collector
+from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.settings import check, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from baselines.online.assignments import AssignmentRule
-from baselines.online.collection import Collector
-from baselines.online.learner import Learner
-from baselines.online.policies import RepresentativePolicy, export_onnx
-from baselines.online.settings import PPOConfig
-from baselines.threads import one_thread
+from baselines.common.threads import one_thread
+from baselines.online.ppo.assignments import AssignmentRule
+from baselines.online.ppo.collection import Collector
+from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
+from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.online import kernels
+from baselines.online.ppo import kernels
 
 
 def random_even_assignment(

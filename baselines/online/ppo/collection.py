@@ -13,12 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.online import kernels
-from baselines.online.actions import make_actions
-from baselines.online.networks import HeadedNetwork
-from baselines.online.nodes import make_nodes
-from baselines.online.settings import PPOConfig
-from baselines.online.shaping import DenseReward
+from baselines.common.statistics import RunningStatistics
+from baselines.online.ppo import kernels
+from baselines.online.ppo.actions import make_actions
+from baselines.online.ppo.networks import HeadedNetwork
+from baselines.online.ppo.outcome_critic import make_nodes
+from baselines.online.ppo.settings import PPOConfig
+from baselines.online.ppo.shaping import DenseReward
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.tasks import Task
 
@@ -334,27 +335,3 @@ class Collector:
         self._set_node_returns(arrays["average_returns"].copy())
         for noise, state in zip(self.noise, states, strict=True):
             noise.bit_generator.state = state["noise"]
-
-
-class RunningStatistics:
-    """Mean and variance of each seed's observations so far (Chan et al.'s parallel update)."""
-
-    def __init__(self, n_seeds: int, size: int) -> None:
-        """Starts with mean 0 and variance 1, as if nothing were normalised."""
-        self.mean = np.zeros((n_seeds, size))
-        self.variance = np.ones((n_seeds, size))
-        self.count = np.zeros((n_seeds, 1))
-
-    def update(self, observations: FloatArray) -> None:
-        """Adds raw observations (R, B, d)."""
-        new = observations.shape[1]
-        total = self.count + new
-        difference = observations.mean(1) - self.mean
-        spread = self.variance * self.count + observations.var(1) * new
-        self.variance = (spread + difference**2 * self.count * new / total) / total
-        self.mean = self.mean + difference * new / total
-        self.count = total
-
-    def scale(self) -> FloatArray:
-        """One over the standard deviation, (R, d)."""
-        return np.asarray(1.0 / (np.sqrt(self.variance) + 1e-5))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from baselines.compilation import F1, F2, F3, Array, Number, adam_step, f32, inner, outer
+from baselines.common.compilation import F1, F2, F3, Array, Number, adam_step, f32, inner, outer
 
 # tanh as a ratio of two polynomials, the one that Eigen uses: within 2.5e-7 of the exact value,
 # and ten times as fast as a call of the library's.

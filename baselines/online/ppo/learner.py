@@ -1,15 +1,15 @@
 """PPO for k representatives, whatever rule moves the assignment of agents to them.
 
 One iteration collects 2048 transitions with every representative (`collection`), turns them into
-advantages and targets for all n agents (`agent_advantages`: dynamics are shared, so a transition
-of one representative is a sample of everybody's reward; `nodes`: for about 100 who stand for any
-number of agents, if the critic is that of the outcome), lets the assignment rule move
+advantages and targets for all n agents (`agent_advantages`: dynamics are shared, so a transition of
+one representative is a sample of everybody's reward; `outcome_critic`: for about 100 who stand for
+any number of agents, if the critic is that of the outcome), lets the assignment rule move
 (`AssignmentRule`), and makes 10 epochs of mini-batch updates (`Updates.apply`, equations 8 and 9).
 Several seeds are trained as one batch: they are the leading axis R of every tensor, and share
 nothing. The same seeds repeat bit for bit on one machine. On a CPU all of it but the returns and
-log-probabilities runs in compiled loops (`kernels`, `compiled`), where a seed gets the same numbers
-whoever is trained with it; `updates` states the same in torch, which a GPU runs, and there a seed
-trained with others differs by the rounding of batched matrix products.
+log-probabilities runs in compiled loops (`kernels`, `updates_numba`), where a seed gets the same
+numbers whoever is trained with it; `updates` states the same in torch, which a GPU runs, and there
+a seed trained with others differs by the rounding of batched matrix products.
 
 Departures from the paper, and why:
   - Each representative acts in 8 copies of the world for 256 steps, instead of one for 2048: the
@@ -49,14 +49,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from baselines.divergence import check_finite
-from baselines.online.assignments import AssignmentRule
-from baselines.online.collection import Batch, Collector
-from baselines.online.compiled import CompiledUpdates
-from baselines.online.policies import make_solution
-from baselines.online.settings import PPOConfig
-from baselines.online.updates import Updates
-from baselines.threads import one_thread
+from baselines.common.divergence import check_finite
+from baselines.common.threads import one_thread
+from baselines.online.ppo.assignments import AssignmentRule
+from baselines.online.ppo.collection import Batch, Collector
+from baselines.online.ppo.policies import make_solution
+from baselines.online.ppo.settings import PPOConfig
+from baselines.online.ppo.updates import Updates
+from baselines.online.ppo.updates_numba import CompiledUpdates
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
@@ -84,7 +84,7 @@ class Learner:
         `spent` of the task's transitions per policy are not for this training.
 
         On a CPU, train within `one_thread`. All cores are used by the physics while representatives
-        act, and by `compiled` during an update.
+        act, and by `updates_numba` during an update.
         """
         self.task, self.config, self.device, self.spent = task, config, device, spent
         self.n_seeds, self.n_representatives = len(seeds), task.n_representatives

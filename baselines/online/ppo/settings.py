@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from baselines.online.conditioned_settings import TASK_SETTINGS as UNIVERSAL_SETTINGS
-from baselines.settings import check_range
+from baselines.common.settings import check_range
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.tasks import Task
 
@@ -19,7 +18,8 @@ class PPOConfig:
     hidden_size: int = 64
     """Width of the hidden layers that the actors share, and of the critics'."""
     n_hidden_layers: int = 1
-    """Their number, 1 or 2; with 2, as `universal` has, torch runs everything (see `compiled`)."""
+    """Their number, 1 or 2; with 2, as `universal` has, torch runs everything (see
+    `updates_numba`)."""
     n_envs: int = 8
     """Copies of the world in which each representative acts."""
     batch_size: int = 2048
@@ -78,7 +78,7 @@ class PPOConfig:
     """Lambda of equation 10: weight of a new return in the moving average of returns."""
     critic: Literal["agents", "outcome"] = "agents"
     """What critics predict: every agent's value, or the occupancy of the outcome, on a basis of
-    about 100 nodes, from which any number of agents' values follow (see `nodes`)."""
+    about 100 nodes, from which any number of agents' values follow (see `outcome_critic`)."""
     compiled: bool = True
     """Whether a CPU runs the compiled loops, on all its cores, or torch as a GPU does: the same
     numbers, to rounding."""
@@ -158,7 +158,17 @@ def check(task: Task, config: PPOConfig) -> None:
         )
 
 
-_DENSE_SETTINGS = ("shaping", "final_shaping", "smoothing", "shaping_reach")
+DENSE_REWARDS: dict[str, dict[str, Any]] = {
+    **{f"rmdp/HalfCheetahVel-n{n}-v0": {"final_shaping": 0.3} for n in (100, 1000)},
+    **{
+        f"rmdp/{robot}Vel-n{n}-v0": {"final_shaping": 0.3, "shaping": 0.8, "smoothing": 20.0}
+        for robot in ("Hopper", "Walker2d", "Ant")
+        for n in (100, 1000)
+    },
+}
+"""Dense rewards that a task replaces, by id of its environment: in the end the agents' own reward
+counts more. Robots that can fall learn to live before they learn to keep a speed: the dense term,
+large at first, rewards every step of a life, and averages the speed over about a stride."""
 
 RESOURCE_GATHERING_SETTINGS: dict[str, Any] = {
     "learning_rate": 5e-4,
@@ -181,5 +191,4 @@ def task_settings(task: Task) -> dict[str, Any]:
     """Settings that a task replaces, by name of the field."""
     if task.env_id == "rmdp/ResourceGathering-n25-v0":
         return RESOURCE_GATHERING_SETTINGS
-    of_universal = UNIVERSAL_SETTINGS.get(task.env_id, {})
-    return {name: value for name, value in of_universal.items() if name in _DENSE_SETTINGS}
+    return DENSE_REWARDS.get(task.env_id, {})

@@ -6,10 +6,10 @@ of its group has nothing to climb. With `training_reward="dense"` representative
     (1 - shaping) own + shaping dense,    dense = peak max(0, 1 - |target - speed| / (reach width)),
 
 for every agent, with `shaping` linear over the run and `speed` the outcome's moving average over
-`smoothing` steps of an episode: what `preferences.TargetConditions` gives one condition. Settings
-are the same ones (`conditioned_settings`), robot by robot. Only actors and critics see it: the
-table of returns (equation 10) that E-steps and reviews read, and all scores, are of own rewards, as
-`universal` chooses its conditions by own returns.
+`smoothing` steps of an episode: what `universal.conditions.TargetConditions` gives one condition.
+Settings are the same ones (`settings.DENSE_REWARDS`), robot by robot. Only actors and critics see
+it: the table of returns (equation 10) that E-steps and reviews read, and all scores, are of own
+rewards, as `universal` chooses its conditions by own returns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.online.settings import PPOConfig
+from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench.population import TargetPopulation
 
 FloatArray = npt.NDArray[np.floating[Any]]

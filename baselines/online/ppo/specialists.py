@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from baselines.online.assignments import FixedRule, one_hot
-from baselines.online.learner import Learner
-from baselines.online.policies import export_alone
-from baselines.online.settings import PPOConfig
+from baselines.online.ppo.assignments import FixedRule, one_hot
+from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.policies import export_alone
+from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench import get_environment
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.population import LinearPopulation, TargetPopulation

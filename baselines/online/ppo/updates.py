@@ -1,7 +1,7 @@
 """PPO updates of k representatives in plain torch: the statement of the algorithm.
 
-`compiled.CompiledUpdates` makes the same updates faster on a CPU; `tests/test_compiled.py` holds
-the one against the other.
+`updates_numba.CompiledUpdates` makes the same updates faster on a CPU; `tests/test_compiled.py`
+holds the one against the other.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.online.actions import Actions, clipped_surrogate
-from baselines.online.assignments import AssignmentRule
-from baselines.online.collection import Batch
-from baselines.online.networks import HeadedNetwork
-from baselines.online.nodes import Nodes, group_masses
-from baselines.online.settings import PPOConfig
+from baselines.online.ppo.actions import Actions, clipped_surrogate
+from baselines.online.ppo.assignments import AssignmentRule
+from baselines.online.ppo.collection import Batch
+from baselines.online.ppo.networks import HeadedNetwork
+from baselines.online.ppo.outcome_critic import Nodes, group_masses
+from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench.tasks import Task
 
 

@@ -18,11 +18,11 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from baselines.online import kernels
-from baselines.online.assignments import AssignmentRule
-from baselines.online.collection import Batch
-from baselines.online.nodes import group_masses
-from baselines.online.updates import Updates
+from baselines.online.ppo import kernels
+from baselines.online.ppo.assignments import AssignmentRule
+from baselines.online.ppo.collection import Batch
+from baselines.online.ppo.outcome_critic import group_masses
+from baselines.online.ppo.updates import Updates
 from rmdp_bench.cores import usable_cores
 
 import_module("scipy.linalg.cython_blas")  # numba's BLAS: loaded now, so that its threads are found

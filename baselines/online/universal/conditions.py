@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from baselines.online.conditioned_settings import TrainingConfig
-from baselines.online.elites import Elites
+from baselines.online.universal.elites import Elites
+from baselines.online.universal.settings import TrainingConfig
 from rmdp_bench import LinearPopulation, Population, TargetPopulation, constant_speed_optimum
 
 FloatArray = npt.NDArray[np.floating[Any]]

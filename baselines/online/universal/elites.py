@@ -2,11 +2,11 @@
 
 Dynamics are shared, so an episode made under one condition says what every agent would have got
 from it. Those that no other episode beats for all agents are kept. A choice of k of them
-(`selection.local_search`) splits the agents into groups that k policies could serve: their mean
-weights are the conditions that matter most for that budget, and training draws them more often.
-For each such condition the kept episode that serves it best is imitated (self-imitation, Oh et al.,
-ICML 2018, with the condition replaced): its steps join the batch with what it returned above the
-critic's value as their advantage, and nothing where it returned less.
+(`facility_location.local_search`) splits the agents into groups that k policies could serve: their
+mean weights are the conditions that matter most for that budget, and training draws them more
+often. For each such condition the kept episode that serves it best is imitated (self-imitation, Oh
+et al., ICML 2018, with the condition replaced): its steps join the batch with what it returned
+above the critic's value as their advantage, and nothing where it returned less.
 
 An episode that was only lucky would be imitated too: this is for worlds without chance.
 """
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from baselines.online.selection import local_search
+from baselines.online.facility_location import local_search
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.intp]

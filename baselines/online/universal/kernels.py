@@ -1,14 +1,14 @@
 """The updates of a conditioned policy as compiled loops, without Python and without its lock.
 
-They state for float32 arrays what `conditioned.Learner` states in torch; see `kernels`.
+They state for float32 arrays what `learner` states in torch; see `ppo.kernels`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from baselines.compilation import F1, F2, Array, Number, adam_step, f32, inner, outer
-from baselines.online.kernels import (
+from baselines.common.compilation import F1, F2, Array, Number, adam_step, f32, inner, outer
+from baselines.online.ppo.kernels import (
     hidden_gradient,
     hidden_layer,
     normal_slopes,

@@ -1,7 +1,7 @@
 """One policy for every preference: PPO whose actor and critic read a condition beside the state.
 
 A condition is a preference: the target of a `TargetPopulation`, or a group's mean weights over the
-outcomes of a `LinearPopulation` (`preferences`). Each copy of the world follows a condition of its
+outcomes of a `LinearPopulation` (`conditions`). Each copy of the world follows a condition of its
 own, drawn anew at the end of an episode and, for targets, every `segment` steps: the switch counts
 as a time limit, after which the value under the old condition is what would have followed. Because
 dynamics are shared, nothing but the reward tells conditions apart.
@@ -19,14 +19,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.divergence import check_finite
-from baselines.online.actions import clipped_surrogate, make_actions
-from baselines.online.conditioned_compiled import ADAM_EPSILON, Batch, train
-from baselines.online.conditioned_network import TwoLayerNetwork
-from baselines.online.conditioned_policies import FrozenActor
-from baselines.online.conditioned_settings import TrainingConfig
-from baselines.online.conditioned_worlds import ConditionedWorlds
-from baselines.online.elites import Elites
+from baselines.common.divergence import check_finite
+from baselines.online.ppo.actions import clipped_surrogate, make_actions
+from baselines.online.universal.elites import Elites
+from baselines.online.universal.network import TwoLayerNetwork
+from baselines.online.universal.policies import FrozenActor
+from baselines.online.universal.settings import TrainingConfig
+from baselines.online.universal.updates_numba import ADAM_EPSILON, Batch, train
+from baselines.online.universal.worlds import ConditionedWorlds
 from rmdp_bench import Task
 
 FloatArray = npt.NDArray[np.floating[Any]]

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from baselines.settings import check_range
+from baselines.common.settings import check_range
+from baselines.online.ppo.settings import DENSE_REWARDS
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ class TrainingConfig:
                 )
 
 
-_SPEEDS: dict[str, Any] = {"final_learning_rate": 5e-5, "final_shaping": 0.3}
-"""In the end the agents' own reward counts more, in smaller steps."""
+_SPEEDS: dict[str, Any] = {"final_learning_rate": 5e-5}
+"""The own reward, which counts more in the end, is learned in smaller steps."""
 
 _LEGGED: dict[str, Any] = _SPEEDS | {
     "final_learning_rate": 1e-4,
@@ -98,13 +99,9 @@ _LEGGED: dict[str, Any] = _SPEEDS | {
     "entropy_coefficient": 3e-3,
     "final_entropy_coefficient": 5e-4,
     "segment": 1000,
-    "shaping": 0.8,
-    "smoothing": 20.0,
     "n_episodes": 2,
 }
-"""Robots that can fall: they learn to live before they learn to keep a speed. The dense term, large
-at first, rewards every step of a life, and averages the speed over about a stride. Falls are rare
-events, so that one episode says little."""
+"""Robots that can fall: falls are rare events, so that one episode says little."""
 
 _RESOURCE_GATHERING: dict[str, Any] = {
     "total_transitions": 1_000_000,
@@ -130,7 +127,7 @@ _CHEETAH: dict[int, dict[str, Any]] = {
     1000: _MANY_AGENTS | {"total_transitions": 4_000_000},
 }
 
-TASK_SETTINGS: dict[str, dict[str, Any]] = {
+_OWN: dict[str, dict[str, Any]] = {
     **{f"rmdp/HalfCheetahVel-n{n}-v0": _SPEEDS | own for n, own in _CHEETAH.items()},
     **{
         f"rmdp/{robot}Vel-n{n}-v0": _LEGGED | (_MANY_AGENTS if n == 1000 else {})
@@ -139,4 +136,5 @@ TASK_SETTINGS: dict[str, dict[str, Any]] = {
     },
     "rmdp/ResourceGathering-n25-v0": _RESOURCE_GATHERING,
 }
+TASK_SETTINGS = {env_id: DENSE_REWARDS.get(env_id, {}) | own for env_id, own in _OWN.items()}
 """Settings that a task replaces, by id of its environment."""

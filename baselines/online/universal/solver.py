@@ -4,11 +4,11 @@ EM's split of the agents is a local optimum, and every one of its k policies lea
 nothing. Here the acting is learned once:
 
   1. One policy that reads a preference beside the state is trained over the population's range
-     (`conditioned`; universal policies are Schaul et al.'s, ICML 2015). For linear preferences the
+     (`learner`; universal policies are Schaul et al.'s, ICML 2015). For linear preferences the
      training episodes already split the agents into groups, which are trained for most (`elites`).
   2. Candidate conditions are rolled out without noise, from training seeds. The dynamics are
      shared, so each episode gives every agent's return: a welfare matrix (n agents, m candidates).
-  3. The best k candidates for the n agents are chosen exactly (`selection`).
+  3. The best k candidates for the n agents are chosen exactly (`facility_location`).
   4. The choice suggests new candidates, until none is new: between targets and their neighbours,
      or for linear preferences the mean weights of the groups that the choice splits the agents
      into, which is the E-step and the M-step of EM without any training.
@@ -32,14 +32,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from baselines.online.conditioned import Learner
-from baselines.online.conditioned_policies import make_solution
-from baselines.online.conditioned_settings import TASK_SETTINGS, TrainingConfig
-from baselines.online.selection import select
-from baselines.online.settings import check_online
-from baselines.online.trials import try_conditions
-from baselines.settings import check_range
-from baselines.threads import one_thread
+from baselines.common.settings import check_range
+from baselines.common.threads import one_thread
+from baselines.online.facility_location import select
+from baselines.online.ppo.settings import check_online
+from baselines.online.universal.learner import Learner
+from baselines.online.universal.policies import make_solution
+from baselines.online.universal.settings import TASK_SETTINGS, TrainingConfig
+from baselines.online.universal.trials import try_conditions
 from rmdp_bench import Interrupted, RunLog, Solution, Task, list_tasks
 
 __all__ = ["Config", "check", "config_for", "solve"]

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from baselines.online.conditioned_policies import FrozenActor
+from baselines.online.universal.policies import FrozenActor
 from rmdp_bench import Task
 
 ROWS_AT_ONCE = 512

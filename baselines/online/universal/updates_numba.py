@@ -1,4 +1,4 @@
-"""The update of a conditioned policy on a CPU, by the compiled loops of `conditioned_kernels`.
+"""The update of a conditioned policy on a CPU, by the compiled loops of `kernels`.
 
 Actor and critic share nothing during an update: each is a job of its own, which runs without
 Python's lock, with a BLAS that is kept to one thread. So the numbers do not depend on the cores.
@@ -16,9 +16,9 @@ import numpy.typing as npt
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from baselines.online import conditioned_kernels as kernels
-from baselines.online.actions import Actions
-from baselines.online.conditioned_settings import TrainingConfig
+from baselines.online.ppo.actions import Actions
+from baselines.online.universal import kernels
+from baselines.online.universal.settings import TrainingConfig
 from rmdp_bench.cores import usable_cores
 
 import_module("scipy.linalg.cython_blas")  # numba's BLAS: loaded now, so that its threads are found

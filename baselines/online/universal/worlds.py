@@ -9,9 +9,9 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from baselines.online.collection import RunningStatistics
-from baselines.online.conditioned_settings import TrainingConfig
-from baselines.online.preferences import make_conditions
+from baselines.common.statistics import RunningStatistics
+from baselines.online.universal.conditions import make_conditions
+from baselines.online.universal.settings import TrainingConfig
 from rmdp_bench import Task
 
 FloatArray = npt.NDArray[np.floating[Any]]
