@@ -40,7 +40,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from baselines.online.em import EMRule, config_for
-from baselines.online.learner import Learner
+from baselines.online.ppo.learner import Learner
 from benchmarks.common import describe_machine, write_results
 from rmdp_bench.evaluation import evaluate, roll_out
 from rmdp_bench.results.run_log import CURVE_EPISODES, CURVE_SEED

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from baselines.offline.data import LoggedData
-from baselines.offline.factored import FactoredConfig, model_settings
-from baselines.offline.factored_training import Training
+from baselines.offline.common.data import LoggedData
+from baselines.offline.persim.model import FactoredConfig, model_settings
+from baselines.offline.persim.training import Training
 from benchmarks.common import describe_machine, measure_arithmetic, write_results
 from rmdp_bench.tasks import get_task
 

@@ -32,13 +32,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines.offline.data import LoggedData
-from baselines.offline.dynamics import Objective, objective_for
-from baselines.offline.factored import FactoredConfig, FactoredModel, model_settings
-from baselines.offline.networks import MemberMLP, make_generators
-from baselines.offline.planning import PlannerConfig, action_space, decide, make_policy
-from baselines.offline.simulators import PersonalSimulator
-from baselines.offline.training import n_discrete_actions
+from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import MemberMLP, make_generators
+from baselines.offline.common.spaces import action_space, n_discrete_actions
+from baselines.offline.persim.model import FactoredConfig, FactoredModel, model_settings
+from baselines.offline.persim.simulator import PersonalSimulator
+from baselines.offline.planning.dynamics import Objective, objective_for
+from baselines.offline.planning.planner import PlannerConfig, decide, make_policy
 from benchmarks.common import describe_machine, measure_arithmetic, write_results
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.tasks import get_task

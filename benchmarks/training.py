@@ -31,9 +31,9 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.online.collection import Batch
 from baselines.online.em import EMRule, config_for
-from baselines.online.learner import Learner
+from baselines.online.ppo.collection import Batch
+from baselines.online.ppo.learner import Learner
 from benchmarks.common import describe_machine, make_bare_loop, write_results
 from rmdp_bench.evaluation import evaluate_all
 from rmdp_bench.results.run_log import CURVE_EPISODES, CURVE_SEED

@@ -26,9 +26,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from baselines.offline.dynamics import Objective
-from baselines.offline.planning import CrossEntropy, PlannerConfig, PlannerPolicy
-from baselines.offline.true_dynamics import HalfCheetahDynamics
+from baselines.offline.planning.dynamics import Objective
+from baselines.offline.planning.planner import CrossEntropy, PlannerConfig, PlannerPolicy
+from baselines.offline.planning.true_dynamics import HalfCheetahDynamics
 from rmdp_bench import get_population
 from rmdp_bench.envs.rules import CONTROL_COST
 from rmdp_bench.population import DynamicsPopulation

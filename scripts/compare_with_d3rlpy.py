@@ -34,8 +34,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from baselines.offline import bcq, cql, training
-from baselines.offline.data import LoggedData, load_data
+from baselines.offline.common import training
+from baselines.offline.common.data import LoggedData, load_data
+from baselines.offline.model_free import bcq, cql
 from rmdp_bench.evaluation import EVALUATION_SEED, play
 from rmdp_bench.files import write_json, write_text
 from rmdp_bench.results import RunLog

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.online.em_plus import config_for
+from baselines.online.em_plus.solver import config_for
 from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.results import Result, make_request, run
 from rmdp_bench.scoring import standard_error

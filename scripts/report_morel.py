@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from baselines.offline import morel
-from baselines.offline.morel_learner import Learner
-from baselines.offline.pessimistic_model import roll_out
+from baselines.offline.morel.learner import Learner
+from baselines.offline.morel.model import roll_out
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.offline import play_agents
 from rmdp_bench.results import load_solver, make_config

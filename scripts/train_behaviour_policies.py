@@ -34,8 +34,8 @@ from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor, nn
 
-from baselines.online.settings import PPOConfig
-from baselines.online.specialists import Specialist, train_specialist
+from baselines.online.ppo.settings import PPOConfig
+from baselines.online.ppo.specialists import Specialist, train_specialist
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets.behaviour import BEHAVIOUR_PARAMETERS
 from rmdp_bench.envs.rules import GOAL_POSITION
@@ -180,7 +180,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 @dataclass(frozen=True)
 class SpecialistRecipe:
-    """How policies are trained by the suite's own PPO (`baselines/online/specialists.py`).
+    """How policies are trained by the suite's own PPO (`baselines/online/ppo/specialists.py`).
 
     Attributes:
         transitions: to train on, of all copies together.

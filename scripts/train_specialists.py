@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.online.selection import select
-from baselines.online.specialists import RESULT_FILE, Specialist, train_specialist
+from baselines.online.facility_location import select
+from baselines.online.ppo.specialists import RESULT_FILE, Specialist, train_specialist
 from rmdp_bench import evaluate, get_population
 from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.files import read_json, write_json

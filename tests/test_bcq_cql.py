@@ -15,12 +15,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.offline import behaviour, cql, training
-from baselines.offline.batch_constrained import BCQConfig, ContinuousBCQ, DiscreteBCQ, _best_allowed
-from baselines.offline.data import LoggedData
-from baselines.offline.networks import make_generators
-from baselines.offline.replay import Replay
-from baselines.offline.training import Learner, get_state, train
+from baselines.offline.common import training
+from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import make_generators
+from baselines.offline.common.replay import Replay
+from baselines.offline.common.training import Learner, get_state, train
+from baselines.offline.model_free import behaviour, cql
+from baselines.offline.model_free.batch_constrained import (
+    BCQConfig,
+    ContinuousBCQ,
+    DiscreteBCQ,
+    _best_allowed,
+)
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.results.checkpoints import list_checkpoints
@@ -347,7 +353,7 @@ def six_agents(rewards_of_the_last: float) -> LoggedData:
 
 @pytest.mark.parametrize("name", ["bcq", "cql", "behaviour"])
 def test_scopes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    solver = importlib.import_module(f"baselines.offline.{name}")
+    solver = importlib.import_module(f"baselines.offline.model_free.{name}")
     observations = np.random.default_rng(0).normal(size=(200, 4))
 
     def solve(scope: str, other: float) -> OfflineSolution:
@@ -378,7 +384,7 @@ def test_scopes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["bcq", "cql", "behaviour"])
 def test_wrong_tasks_are_refused(name: str) -> None:
-    solver = importlib.import_module(f"baselines.offline.{name}")
+    solver = importlib.import_module(f"baselines.offline.model_free.{name}")
     with pytest.raises(ValueError, match="online task"):
         solver.check(get_task("HopperVel-n100-k2-v0"), solver.Config())
     with pytest.raises(ValueError, match="datasets build"):
@@ -390,7 +396,7 @@ def test_wrong_tasks_are_refused(name: str) -> None:
 
 def test_settings_follow_the_actions() -> None:
     cheetah = get_task("HalfCheetahHet-n500-pure-v0")
-    bcq = importlib.import_module("baselines.offline.bcq")
+    bcq = importlib.import_module("baselines.offline.model_free.bcq")
     assert bcq.config_for(cheetah).hidden_dims == (400, 300)
     assert bcq.config_for(TASK) == bcq.Config()
     assert cql.config_for(cheetah).batch_size == 256

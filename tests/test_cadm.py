@@ -14,13 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.offline import context_solutions
-from baselines.offline.cadm import SquaredError
-from baselines.offline.context_model import ContextConfig, ContextModel, ForwardHead, Scales
-from baselines.offline.context_solutions import ContextDynamics, mean_contexts, member_models
-from baselines.offline.context_training import Histories, Trainer, train
-from baselines.offline.data import LoggedData, load_data
-from baselines.offline.pe_cadm import GaussianLikelihood, ParticleDynamics
+from baselines.offline.cadm import solutions as context_solutions
+from baselines.offline.cadm.cadm import SquaredError
+from baselines.offline.cadm.model import ContextConfig, ContextModel, ForwardHead, Scales
+from baselines.offline.cadm.pe_cadm import GaussianLikelihood, ParticleDynamics
+from baselines.offline.cadm.solutions import ContextDynamics, mean_contexts, member_models
+from baselines.offline.cadm.training import Histories, Trainer, train
+from baselines.offline.common.data import LoggedData, load_data
 from rmdp_bench.offline import N_FORCED, N_OPEN_LOOP, OfflineSolution, heldout_episodes
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.tasks import get_task
@@ -325,7 +325,7 @@ def test_continuous_actions_are_normalised() -> None:
 
 @pytest.mark.parametrize("name", ["cadm", "pe_cadm"])
 def test_solver_plans_predicts_and_serves_unknown_agents(name: str) -> None:
-    solver = importlib.import_module(f"baselines.offline.{name}")
+    solver = importlib.import_module(f"baselines.offline.cadm.{name}")
     config = solver.Config(**TINY, n_agents=6, n_sequences=12, horizon=4)
     solver.check(TASK, config)
     one, other = solver.solve(TASK, config, [0, 1], "cpu", RunLog(TASK, [0, 1]))
@@ -367,7 +367,7 @@ def test_solver_plans_with_continuous_actions(name: str, monkeypatch: pytest.Mon
         }
     )
     monkeypatch.setattr(context_solutions, "load_data", lambda task, n_agents: data)
-    solver, task = importlib.import_module(f"baselines.offline.{name}"), CHEETAH_TASK
+    solver, task = importlib.import_module(f"baselines.offline.cadm.{name}"), CHEETAH_TASK
     config = solver.Config(**TINY, n_sequences=8, n_elites=3, n_iterations=1, horizon=3)
     (solution,) = solver.solve(task, config, [0], "cpu", RunLog(task, [0]))
     policy = solution.policies[0]
@@ -379,7 +379,7 @@ def test_solver_plans_with_continuous_actions(name: str, monkeypatch: pytest.Mon
 
 def test_settings_are_checked() -> None:
     cadm, pe_cadm = (
-        importlib.import_module(f"baselines.offline.{name}") for name in ("cadm", "pe_cadm")
+        importlib.import_module(f"baselines.offline.cadm.{name}") for name in ("cadm", "pe_cadm")
     )
     with pytest.raises(
         ValueError, match=r"n_particles is 12; expected a multiple of ensemble_size, 5"

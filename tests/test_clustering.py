@@ -9,7 +9,7 @@ import pytest
 
 from baselines.online import clustering
 from baselines.online.clustering import Config, UniversalRule, is_level
-from baselines.online.learner import Learner, train
+from baselines.online.ppo.learner import Learner, train
 from rmdp_bench.results import RunLog
 from tests.point_world import point_task
 from tests.test_online_solvers import SMALL as SIZES

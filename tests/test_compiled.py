@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from baselines import compilation
-from baselines.online import kernels
-from baselines.online.assignments import AssignmentRule
-from baselines.online.collection import Batch
+from baselines.common import compilation
 from baselines.online.em import Config, EMRule
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
-from baselines.online.learner import Learner
-from baselines.online.settings import PPOConfig
+from baselines.online.ppo import kernels
+from baselines.online.ppo.assignments import AssignmentRule
+from baselines.online.ppo.collection import Batch
+from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.settings import PPOConfig
 from tests.test_learner import TASKS, even_rule, small_task
 
 pytestmark = pytest.mark.arithmetic
@@ -157,7 +157,8 @@ def test_an_update_does_not_depend_on_the_number_of_threads(
 ) -> None:
     states = []
     for n_threads in (1, 3):
-        monkeypatch.setattr("baselines.online.compiled.usable_cores", lambda n=n_threads: n)
+        usable_cores = "baselines.online.ppo.updates_numba.usable_cores"
+        monkeypatch.setattr(usable_cores, lambda n=n_threads: n)
         learner = make_pair(TASKS[1])[1]
         learner.update(random_batch(learner), even_rule(learner.task, (0, 1)))
         states.append(learner.updates.get_state()[0])

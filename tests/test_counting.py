@@ -154,7 +154,7 @@ def test_the_suites_solvers_report_what_is_counted(name: str) -> None:
     ids=["point", "grid"],
 )
 def test_universal_reports_what_is_counted(task: Task) -> None:
-    universal = importlib.import_module("baselines.online.universal")
+    universal = importlib.import_module("baselines.online.universal.solver")
     config = universal.Config(**SMALL_UNIVERSAL)
     per_policy, log = counted("universal", task, config, [0])
     assert log.transitions == -(-per_policy // 1) <= task.transitions

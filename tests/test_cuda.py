@@ -9,15 +9,15 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from baselines.offline.dynamics import objective_for
-from baselines.offline.factored import FactoredConfig
-from baselines.offline.factored_training import Training
-from baselines.offline.simulators import PersonalSimulator
-from baselines.online.assignments import AssignmentRule, FixedRule
+from baselines.offline.persim.model import FactoredConfig
+from baselines.offline.persim.simulator import PersonalSimulator
+from baselines.offline.persim.training import Training
+from baselines.offline.planning.dynamics import objective_for
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
-from baselines.online.learner import Learner
-from baselines.online.settings import PPOConfig
+from baselines.online.ppo.assignments import AssignmentRule, FixedRule
+from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.settings import PPOConfig
 from tests.test_learner import SMALL, TASKS, even_rule, small_task
 from tests.test_persim import ODD, assert_close, make_data, make_model
 

@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.divergence import check_finite
-from baselines.offline import context_training, factored_training, morel, training
-from baselines.offline.context_model import ContextConfig
-from baselines.offline.factored import FactoredConfig
-from baselines.offline.morel_learner import Learner as MorelLearner
+from baselines.common.divergence import check_finite
+from baselines.offline import morel
+from baselines.offline.cadm import training as context_training
+from baselines.offline.cadm.model import ContextConfig
+from baselines.offline.common import training
+from baselines.offline.morel.learner import Learner as MorelLearner
+from baselines.offline.persim import training as factored_training
+from baselines.offline.persim.model import FactoredConfig
 from rmdp_bench.results import RunLog, SolverError, make_request, run
 from rmdp_bench.tasks import get_task
 from tests import test_bcq_cql, test_cadm, test_morel, test_persim
@@ -56,8 +59,8 @@ def break_after(
 def test_online(name: str, network: str, monkeypatch: pytest.MonkeyPatch) -> None:
     solver = importlib.import_module(f"baselines.online.{name}")
     settings = SMALL_UNIVERSAL if name == "universal" else SMALL | SETTINGS[name]
-    module = "conditioned" if name == "universal" else "learner"
-    learner = importlib.import_module(f"baselines.online.{module}").Learner
+    module = "universal" if name == "universal" else "ppo"
+    learner = importlib.import_module(f"baselines.online.{module}.learner").Learner
     break_after(monkeypatch, learner, "collect", lambda self: getattr(self, network).flat)
     task = point_task(2_560)
     with pytest.raises(FloatingPointError, match=DIVERGED):
@@ -130,7 +133,7 @@ def test_factored_models(compiled: bool, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_the_run_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above all no welfare of 0."""
-    learner = importlib.import_module("baselines.online.learner").Learner
+    learner = importlib.import_module("baselines.online.ppo.learner").Learner
     break_after(monkeypatch, learner, "collect", lambda self: self.actor.flat)
     with pytest.raises(SolverError, match=f"FloatingPointError: {DIVERGED}"):
         run(make_request("em", ONLINE, transitions=4096))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from baselines.online import universal
-from baselines.online.conditioned import Learner
-from baselines.online.elites import Elites
-from baselines.online.preferences import WeightConditions
+from baselines.online.universal.conditions import WeightConditions
+from baselines.online.universal.elites import Elites
+from baselines.online.universal.learner import Learner
 from rmdp_bench import LinearPopulation
 from rmdp_bench.tasks import get_task
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from baselines.online import em
-from baselines.online.em_plus import Config, PlusRule, solve
-from baselines.online.learner import Learner
-from baselines.online.restructuring import best_move, remember, seed_candidates, seed_places
-from baselines.online.staging import make_stages, narrow
+from baselines.online.em_plus.places import best_move, remember, seed_candidates, seed_places
+from baselines.online.em_plus.solver import Config, PlusRule, solve
+from baselines.online.em_plus.stages import make_stages, narrow
+from baselines.online.ppo.learner import Learner
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.results.checkpoints import list_checkpoints
 from rmdp_bench.results.solvers import load_solver, make_config

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.online.assignments import FixedRule
-from baselines.online.collection import Batch
-from baselines.online.compiled import CompiledUpdates
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
-from baselines.online.learner import Learner
-from baselines.online.networks import HeadedNetwork
-from baselines.online.nodes import Nodes, group_masses, make_nodes
-from baselines.online.settings import PPOConfig
-from baselines.online.updates import Updates
+from baselines.online.ppo.assignments import FixedRule
+from baselines.online.ppo.collection import Batch
+from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.networks import HeadedNetwork
+from baselines.online.ppo.outcome_critic import Nodes, group_masses, make_nodes
+from baselines.online.ppo.settings import PPOConfig
+from baselines.online.ppo.updates import Updates
+from baselines.online.ppo.updates_numba import CompiledUpdates
 from rmdp_bench import LinearPopulation, TargetPopulation
 from tests.test_compiled import ODD, assert_same_state, copy_batch, make_pair, random_batch
 from tests.test_learner import TASKS, even_rule, small_task
@@ -235,7 +235,7 @@ def test_two_hidden_layers_train_and_are_saved() -> None:
     """They are torch's, on any device; `ODD` sizes, continuous actions."""
     import onnxruntime
 
-    from baselines.online.policies import RepresentativePolicy, export_onnx
+    from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
 
     learner = make_pair(TASKS[1], n_hidden_layers=2)[1]
     rule = even_rule(learner.task, (0, 1))

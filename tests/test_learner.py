@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.online.assignments import FixedRule, e_step, one_hot, random_even_assignment
+from baselines.common.statistics import RunningStatistics
 from baselines.online.clustering import Config as ClusteringConfig
-from baselines.online.collection import Batch, RunningStatistics
 from baselines.online.em import Config, EMRule
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
-from baselines.online.learner import Learner
-from baselines.online.networks import HeadedNetwork
-from baselines.online.policies import RepresentativePolicy, export_onnx
-from baselines.online.settings import PPOConfig, check
-from baselines.online.updates import slope_through_normalization
+from baselines.online.ppo.assignments import FixedRule, e_step, one_hot, random_even_assignment
+from baselines.online.ppo.collection import Batch
+from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.networks import HeadedNetwork
+from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
+from baselines.online.ppo.settings import PPOConfig, check
+from baselines.online.ppo.updates import slope_through_normalization
 from rmdp_bench.tasks import Task, get_task
 
 pytestmark = pytest.mark.arithmetic

@@ -14,25 +14,25 @@ import torch
 from torch import Tensor
 
 from baselines.offline import morel
-from baselines.offline.actors import Actor
-from baselines.offline.data import LoggedData
-from baselines.offline.morel_learner import Learner, MorelConfig
-from baselines.offline.networks import make_generators
-from baselines.offline.pessimistic_model import (
+from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import make_generators
+from baselines.offline.common.training import NetworkPolicy
+from baselines.offline.morel.actors import Actor
+from baselines.offline.morel.learner import Learner, MorelConfig
+from baselines.offline.morel.model import (
     MemberRows,
     Paths,
     PessimisticModel,
     World,
     roll_out,
 )
-from baselines.offline.policy_gradient import (
+from baselines.offline.morel.natural_policy_gradient import (
     draw_visited,
     fisher_product,
     flatten,
     natural_gradient,
     unflatten,
 )
-from baselines.offline.training import NetworkPolicy
 from rmdp_bench.offline import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.results.checkpoints import list_checkpoints

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 import rmdp_bench
-from baselines.online.assignments import e_step, random_even_assignment
 from baselines.online.em import Config, EMRule
 from baselines.online.end_to_end import Config as SoftConfig
-from baselines.online.learner import Learner
-from baselines.online.nodes import NODES_PER_WIDTH, Nodes, group_masses, make_nodes
-from baselines.online.settings import PPOConfig
+from baselines.online.ppo.assignments import e_step, random_even_assignment
+from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.outcome_critic import NODES_PER_WIDTH, Nodes, group_masses, make_nodes
+from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench import LinearPopulation, TargetPopulation
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.results import RunLog

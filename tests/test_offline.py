@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from baselines.offline.data import OfflineConfig, check_offline, load_data
+from baselines.offline.common.data import OfflineConfig, check_offline, load_data
 from rmdp_bench import RunLog, Solution, load_dataset
 from rmdp_bench.cli import main
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from baselines.offline import persim
-from baselines.offline.agent_factors import embed_agents, fit_factors, regress_factors
-from baselines.offline.data import LoggedData, load_data
-from baselines.offline.dynamics import Dynamics, Objective, objective_for
-from baselines.offline.factored import FactoredConfig, FactoredModel
-from baselines.offline.factored_ensembles import Ensemble, predictor
-from baselines.offline.factored_training import Training, train
-from baselines.offline.networks import make_generators, take_members
-from baselines.offline.planning import PlannerConfig, PlannerPolicy, make_policy
-from baselines.offline.simulators import PersonalSimulator, simulate
+from baselines.offline.common.data import LoggedData, load_data
+from baselines.offline.common.networks import make_generators, take_members
+from baselines.offline.persim.agent_factors import embed_agents, fit_factors, regress_factors
+from baselines.offline.persim.ensembles import Ensemble, predictor
+from baselines.offline.persim.model import FactoredConfig, FactoredModel
+from baselines.offline.persim.simulator import PersonalSimulator, simulate
+from baselines.offline.persim.training import Training, train
+from baselines.offline.planning.dynamics import Dynamics, Objective, objective_for
+from baselines.offline.planning.planner import PlannerConfig, PlannerPolicy, make_policy
 from rmdp_bench import RunLog
 from rmdp_bench.offline import N_FORCED, factor_correlation, heldout_episodes, score_predictions
 from rmdp_bench.results import Interrupted

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.offline import persim_bcq
-from baselines.offline.augmentation import GeneratingPolicy, GenerationConfig, generate
-from baselines.offline.data import LoggedData
-from baselines.offline.dynamics import Objective, objective_for
-from baselines.offline.factored import FactoredConfig, FactoredModel
-from baselines.offline.networks import make_generators
-from baselines.offline.simulators import PersonalSimulator
+from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import make_generators
+from baselines.offline.persim import persim_bcq
+from baselines.offline.persim.augmentation import GeneratingPolicy, GenerationConfig, generate
+from baselines.offline.persim.model import FactoredConfig, FactoredModel
+from baselines.offline.persim.simulator import PersonalSimulator
+from baselines.offline.planning.dynamics import Objective, objective_for
 from rmdp_bench.offline import OfflineSolution, heldout_episodes
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.results.checkpoints import list_checkpoints

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.offline import true_env_mpc
-from baselines.offline.dynamics import Dynamics, Objective, objective_for, predict
-from baselines.offline.planning import (
+from baselines.offline.planning import true_env_mpc
+from baselines.offline.planning.dynamics import Dynamics, Objective, objective_for, predict
+from baselines.offline.planning.planner import (
     CrossEntropy,
     PlannerConfig,
     PlannerPolicy,
@@ -24,7 +24,7 @@ from baselines.offline.planning import (
     make_policy,
     truncated_normal,
 )
-from baselines.offline.true_dynamics import CartPoleDynamics, make_true_dynamics
+from baselines.offline.planning.true_dynamics import CartPoleDynamics, make_true_dynamics
 from rmdp_bench import get_population
 from rmdp_bench.evaluation import EVALUATION_SEED, play
 from rmdp_bench.offline import N_FORCED, N_OPEN_LOOP, heldout_episodes

@@ -162,13 +162,85 @@ def test_solvers_use_public_names_and_no_other_solver(path: Path) -> None:
     for name in imported_names(path):
         parts = name.split(".")
         # An oracle's dynamics are the simulators themselves, which no solver may know.
-        known = module_name(path) == "baselines.offline.true_dynamics" and parts[1:2] == ["envs"]
+        is_oracle = module_name(path) == "baselines.offline.planning.true_dynamics"
+        known = is_oracle and parts[1:2] == ["envs"]
         assert known or parts[0] != "rmdp_bench" or is_public(name), f"{path.name} imports {name}"
         if parts[0] == "baselines":
             others = solvers - {module_name(path)}
+            if path.name == "__init__.py":  # the front of a family, which gives its solver
+                others -= {f"{module_name(path)}.solver"}
             assert not any(name == other or name.startswith(f"{other}.") for other in others), (
                 f"{path.name} imports the solver {name}"
             )
+
+
+# What files of a family of solvers import, beside their own family; "online" and "offline" are the
+# solvers that are one file each. A module's own entry adds to that of its family.
+FAMILIES: dict[str, set[str]] = {
+    "common": set(),
+    "online.facility_location": set(),
+    "online.ppo": {"common"},
+    "online": {"common", "online.ppo"},
+    "online.em_plus": {"common", "online.ppo", "online.facility_location"},
+    "online.universal": {"common", "online.ppo", "online.facility_location"},
+    "offline.common": {"common"},
+    "offline.planning": {"common", "offline.common"},
+    "offline.model_free": {"common", "offline.common"},
+    "offline.persim": {"common", "offline.common", "offline.planning"},
+    "offline.persim.persim_bcq": {"offline.model_free"},
+    "offline.cadm": {"common", "offline.common", "offline.planning"},
+    "offline.morel": {"common", "offline.common", "offline.planning"},
+}
+
+
+def families(module: str) -> list[str]:
+    """Entries of FAMILIES that a dotted name without "baselines." is in, the narrowest first."""
+    parts = module.split(".")
+    return [name for i in range(len(parts), 0, -1) if (name := ".".join(parts[:i])) in FAMILIES]
+
+
+def may_import(module: str, imported: str) -> bool:
+    """Whether one module of baselines may import a name of another, both without "baselines."."""
+    own = [name for name in families(module) if name != "online" or module.count(".") == 1]
+    to = families(imported)[0]
+    return to in (set(own) - {"online"}).union(*(FAMILIES[name] for name in own))
+
+
+@pytest.mark.parametrize(
+    ("module", "imported", "allowed"),
+    [
+        ("online.em", "online.ppo.learner.Learner", True),
+        ("online.em", "online.end_to_end.Config", False),
+        ("online.em", "online.universal.settings", False),
+        ("online.ppo.settings", "online.universal.settings.TASK_SETTINGS", False),
+        ("online.universal.settings", "online.ppo.settings.DENSE_REWARDS", True),
+        ("online.universal.solver", "online.em_plus.places", False),
+        ("online.ppo.learner", "offline.common.networks", False),
+        ("offline.common.training", "online.ppo.settings", False),
+        ("offline.common.training", "offline.planning.planner.action_space", False),
+        ("offline.model_free.bcq", "offline.planning.planner", False),
+        ("offline.persim.solver", "offline.model_free.batch_constrained", False),
+        ("offline.persim.persim_bcq", "offline.model_free.batch_constrained.make_bcq", True),
+        ("offline.persim.persim_bcq", "offline.persim.ensembles", True),
+        ("offline.morel.solver", "offline.cadm.model", False),
+        ("common.settings", "offline.common.data", False),
+    ],
+)
+def test_which_families_may_import_which(module: str, imported: str, allowed: bool) -> None:
+    assert may_import(module, imported) == allowed
+
+
+@pytest.mark.parametrize("path", package_files("baselines"), ids=module_name)
+def test_families_of_solvers_import_one_way(path: Path) -> None:
+    module = module_name(path).removeprefix("baselines").removeprefix(".")
+    if not module:
+        return
+    assert families(module), f"{module} has no place in the order of families"
+    for name in imported_names(path):
+        if name.startswith("baselines."):
+            imported = name.removeprefix("baselines.")
+            assert families(imported), f"{module} imports {name}, which is in no family"
+            assert may_import(module, imported), f"{module} imports {name}"
 
 
 def code_blocks(language: str, text: str = README) -> list[str]:

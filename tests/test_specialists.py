@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.online import specialists
-from baselines.online.settings import PPOConfig
-from baselines.online.specialists import Specialist, SpecialistEnv, measure, train_specialist
+from baselines.online.ppo import specialists
+from baselines.online.ppo.settings import PPOConfig
+from baselines.online.ppo.specialists import Specialist, SpecialistEnv, measure, train_specialist
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.solution import load_policy
 from scripts.train_specialists import list_specialists

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from baselines.online.assignments import e_step
+from baselines.online.ppo.assignments import e_step
 
 N_STATES, N_ACTIONS, N_AGENTS, GAMMA = 4, 2, 7, 0.9
 POLICIES = np.array(list(itertools.product(range(N_ACTIONS), repeat=N_STATES)))

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from baselines.online import em, em_plus, universal
-from baselines.online.conditioned_settings import TrainingConfig
-from baselines.online.learner import Learner
-from baselines.online.preferences import TargetConditions
-from baselines.online.settings import PPOConfig
-from baselines.online.shaping import DenseReward
+from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.settings import PPOConfig
+from baselines.online.ppo.shaping import DenseReward
+from baselines.online.universal.conditions import TargetConditions
+from baselines.online.universal.settings import TrainingConfig
 from rmdp_bench import TargetPopulation, get_task
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.results import RunLog, make_request

@@ -12,11 +12,15 @@ import pytest
 import torch
 
 from baselines.online import universal
-from baselines.online.conditioned import Learner
-from baselines.online.conditioned_network import TwoLayerNetwork
-from baselines.online.conditioned_policies import make_solution
-from baselines.online.preferences import TargetConditions, WeightConditions, make_conditions
-from baselines.online.selection import best_on_a_line, local_search, select
+from baselines.online.facility_location import best_on_a_line, local_search, select
+from baselines.online.universal.conditions import (
+    TargetConditions,
+    WeightConditions,
+    make_conditions,
+)
+from baselines.online.universal.learner import Learner
+from baselines.online.universal.network import TwoLayerNetwork
+from baselines.online.universal.policies import make_solution
 from rmdp_bench import LinearPopulation, TargetPopulation, load_solution, save_solution
 from rmdp_bench.ceilings import constant_speed_optimum
 from rmdp_bench.evaluation import evaluate

@@ -35,12 +35,12 @@ import torch
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 
-from baselines.online.assignments import FixedRule, one_hot
-from baselines.online.learner import Learner, resume, solve_with_rule, train
-from baselines.online.nodes import Nodes
-from baselines.online.settings import PPOConfig, check, task_settings
-from baselines.settings import check_range
-from baselines.threads import one_thread
+from baselines.common.settings import check_range
+from baselines.common.threads import one_thread
+from baselines.online.ppo.assignments import FixedRule, one_hot
+from baselines.online.ppo.learner import Learner, resume, solve_with_rule, train
+from baselines.online.ppo.outcome_critic import Nodes
+from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

@@ -30,10 +30,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from baselines.online.assignments import e_step, one_hot, random_even_assignment
-from baselines.online.learner import solve_with_rule
-from baselines.online.settings import PPOConfig, check, task_settings
-from baselines.settings import check_range
+from baselines.common.settings import check_range
+from baselines.online.ppo.assignments import e_step, one_hot, random_even_assignment
+from baselines.online.ppo.learner import solve_with_rule
+from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

@@ -30,9 +30,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.online.learner import solve_with_rule
-from baselines.online.settings import PPOConfig, check, task_settings
-from baselines.settings import check_range
+from baselines.common.settings import check_range
+from baselines.online.ppo.learner import solve_with_rule
+from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

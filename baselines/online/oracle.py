@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from baselines.online.assignments import FixedRule, one_hot
-from baselines.online.learner import solve_with_rule
-from baselines.online.settings import PPOConfig, task_settings
-from baselines.online.settings import check as check_budget
+from baselines.online.ppo.assignments import FixedRule, one_hot
+from baselines.online.ppo.learner import solve_with_rule
+from baselines.online.ppo.settings import PPOConfig, task_settings
+from baselines.online.ppo.settings import check as check_budget
 from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.results import RunLog

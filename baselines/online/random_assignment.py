@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baselines.online.assignments import FixedRule, one_hot, random_even_assignment
-from baselines.online.learner import solve_with_rule
-from baselines.online.settings import PPOConfig, check, task_settings
+from baselines.online.ppo.assignments import FixedRule, one_hot, random_even_assignment
+from baselines.online.ppo.learner import solve_with_rule
+from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task

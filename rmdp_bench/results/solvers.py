@@ -39,14 +39,14 @@ SOLVERS: Mapping[str, str] = {
     "oracle": "baselines.online.oracle",
     "universal": "baselines.online.universal",
     "morel": "baselines.offline.morel",
-    "true_env_mpc": "baselines.offline.true_env_mpc",
-    "bcq": "baselines.offline.bcq",
-    "cql": "baselines.offline.cql",
-    "behaviour": "baselines.offline.behaviour",
-    "cadm": "baselines.offline.cadm",
-    "pe_cadm": "baselines.offline.pe_cadm",
+    "true_env_mpc": "baselines.offline.planning.true_env_mpc",
+    "bcq": "baselines.offline.model_free.bcq",
+    "cql": "baselines.offline.model_free.cql",
+    "behaviour": "baselines.offline.model_free.behaviour",
+    "cadm": "baselines.offline.cadm.cadm",
+    "pe_cadm": "baselines.offline.cadm.pe_cadm",
     "persim": "baselines.offline.persim",
-    "persim_bcq": "baselines.offline.persim_bcq",
+    "persim_bcq": "baselines.offline.persim.persim_bcq",
 }
 """Name -> module."""
 

@@ -1,0 +1,135 @@
+"""Behaviour cloning: the policy that the data were collected with, as well as it can be told.
+
+Discrete actions: cross entropy, acting with the likeliest. Continuous: mean squared error of a
+network that ends in a hyperbolic tangent. The data's own return, which a clone is to be compared
+with, is reported as "data_return": the mean over the test agents' trajectories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from baselines.common.settings import check_range
+from baselines.offline.common.data import LoggedData, check_offline, load_data
+from baselines.offline.common.networks import MemberMLP
+from baselines.offline.common.optimization import MemberAdam, minimize
+from baselines.offline.common.replay import Replay
+from baselines.offline.common.spaces import n_discrete_actions
+from baselines.offline.common.training import (
+    NetworkPolicy,
+    Normalizer,
+    Part,
+    ScopedConfig,
+    member_generators,
+    solve_with_learner,
+)
+from rmdp_bench.results import RunLog
+from rmdp_bench.solution import Solution
+from rmdp_bench.tasks import Task
+
+_INITIAL = 0
+"""Purpose of random numbers."""
+
+
+@dataclass(frozen=True)
+class Config(ScopedConfig):
+    """Settings; BCQ's imitation network has the same."""
+
+    n_updates: int = 20_000
+    """Gradient steps."""
+    learning_rate: float = 3e-4
+    """Adam's step size."""
+    hidden_dims: tuple[int, ...] = (256, 256)
+    """Hidden layers."""
+
+    def __post_init__(self) -> None:
+        """Checks the settings.
+
+        Raises:
+            ValueError: if a number is out of its range.
+        """
+        super().__post_init__()
+        check_range(self, 1e-12, 1, "learning_rate")
+
+
+def check(task: Task, config: Config) -> None:
+    """Refuses online tasks and data that are not there.
+
+    Raises:
+        ValueError: says what is wrong and what to do.
+    """
+    check_offline(task, config)
+
+
+def data_returns(data: LoggedData) -> Tensor:
+    """Undiscounted return (n,) of each agent's trajectory."""
+    returns = torch.zeros(data.n_agents, dtype=torch.float64, device=data.rewards.device)
+    return returns.index_add(0, data.agents, data.rewards.double())
+
+
+class Cloning:
+    """Policies of all members."""
+
+    def __init__(self, replay: Replay, config: Config, n_actions: int | None) -> None:
+        """Draws the networks; n_actions is None where actions are continuous."""
+        self.replay, self.discrete = replay, n_actions is not None
+        n_outputs = n_actions or replay.action_size
+        assert n_outputs is not None
+        sizes = (replay.observation_size, *config.hidden_dims, n_outputs)
+        self.network = MemberMLP(sizes, member_generators(replay.keys, _INITIAL))
+        self._adam = MemberAdam(self.network.to(replay.device), config.learning_rate)
+        self.parts: Mapping[str, Part] = {"policy": self._adam}
+
+    def update(self, n_done: int) -> dict[str, Tensor]:
+        """One step towards the actions of the data."""
+        batch = self.replay.batch(n_done)
+        outputs = self.network(batch.observations)
+        if self.discrete:
+            loss = F.cross_entropy(outputs.mT, batch.actions, reduction="none").mean(1)
+        else:
+            loss = (outputs.tanh() - batch.actions).square().mean((1, 2))
+        minimize(loss.sum(), self._adam)
+        return {"loss": loss}
+
+    def policy(self, member: int) -> NetworkPolicy:
+        """The likeliest action, or the mean."""
+        network = _Clone(
+            Normalizer(self.replay, member), self.network.member(member), self.discrete
+        )
+        return NetworkPolicy(network, self.replay.observation_size)
+
+
+class _Clone(nn.Module):
+    def __init__(self, normalizer: Normalizer, network: MemberMLP, discrete: bool) -> None:
+        super().__init__()
+        self.normalizer, self.network, self.discrete = normalizer, network, discrete
+
+    def forward(self, observation: Tensor) -> Tensor:
+        outputs = self.network(self.normalizer(observation).unsqueeze(0)).squeeze(0)
+        actions: Tensor = outputs.argmax(-1) if self.discrete else outputs.tanh()
+        return actions
+
+
+def solve(
+    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+) -> list[Solution]:
+    """Trains the policies of every seed, as one batch.
+
+    Returns:
+        One solution for each seed.
+    """
+    n_actions = n_discrete_actions(task)
+    returns = data_returns(load_data(task, config.n_agents))
+    mean_return = float(returns[list(task.eval_agents or ())].mean())
+    solutions = solve_with_learner(
+        task, config, seeds, device, log, lambda replay: Cloning(replay, config, n_actions)
+    )
+    log.progress(
+        config.n_updates, {"data_return": [mean_return] * len(seeds)}, total=config.n_updates
+    )
+    return solutions

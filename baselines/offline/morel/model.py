@@ -1,0 +1,331 @@
+"""The pessimistic MDP of MOReL: an ensemble of dynamics models and where it is not to be trusted.
+
+Kidambi, Rajeswaran, Netrapalli, Joachims, "MOReL: Model-Based Offline Reinforcement Learning",
+NeurIPS 2020 (arXiv 2005.05951), section 4; official code `aravindr93/mjrl`, projects/morel.
+
+K networks predict the standardised difference of the next observation and this one; they differ in
+their initial weights and in the order of their batches. The detector of unknown state-action pairs
+(USAD) looks at the largest distance between two of their predictions, and calls a pair unknown if
+it exceeds a threshold: the largest distance over the data, divided by the pessimism coefficient.
+A step from an unknown pair leads to HALT, an absorbing state whose reward is lower, by a constant,
+than the lowest in the data.
+
+M members (agents, seeds) are a leading axis of everything; each has its own ensemble.
+
+Where we depart from the official code, and why:
+  - HALT pays its reward for every step that is left of the horizon, discounted, at once: the
+    paper's absorbing state. The code adds one constant (0 in its examples) to the last reward,
+    which would make halting the goal wherever rewards are negative, as in MountainCar.
+  - The pair at which a rollout halts does not earn its own reward: it would be computed from a
+    prediction that is not trusted.
+  - A path is rolled out by one of the K models, path p by model p mod K. (The code rolls each path
+    out once by each model: K times the work.)
+  - Inputs and targets are standardised by the standard deviation, as in the paper; the code takes
+    the mean absolute deviation. Actions are left as they are: one-hot, or within [-1, 1].
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import MemberMLP, take_members
+from baselines.offline.planning.dynamics import objective_for
+
+_SMALLEST_SCALE = 1e-6
+"""Floor of a standard deviation: a constant feature stays finite."""
+_BLOCK = 2048
+"""Rows of data that are predicted at once."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What is known of a world without data.
+
+    Attributes:
+        reward_function: of observations (..., d), actions, next observations; gives (...).
+        termination_function: the same, whether the episode ends.
+        n_actions: number of discrete actions; None: actions are vectors in [-1, 1].
+        horizon: steps of a rollout.
+    """
+
+    reward_function: Callable[[Tensor, Tensor, Tensor], Tensor]
+    termination_function: Callable[[Tensor, Tensor, Tensor], Tensor]
+    n_actions: int | None
+    horizon: int
+
+
+def make_world(env_id: str, n_actions: int | None, horizon: int) -> World:
+    """The known rules of an environment whose agents differ in dynamics."""
+    objective = objective_for(env_id)
+    return World(objective.reward, objective.terminated, n_actions, horizon)
+
+
+@dataclass(frozen=True)
+class MemberRows:
+    """The data of M members: each has a range of the rows of one `LoggedData`.
+
+    Attributes:
+        data: N rows.
+        first: (M,) int64, the member's first row.
+        count: (M,) int64, how many it has.
+        initial: (M, S) int64, the rows at which its S trajectories begin.
+    """
+
+    data: LoggedData
+    first: Tensor
+    count: Tensor
+    initial: Tensor
+
+    @functools.cached_property
+    def ranges(self) -> list[tuple[int, int]]:
+        """`first` and `count` of each member, where a GPU need not be asked for them."""
+        return list(zip(self.first.tolist(), self.count.tolist(), strict=True))
+
+    def draw(self, n_rows: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """(len(generators), n_rows) rows with replacement.
+
+        Args:
+            n_rows: of each.
+            generators: of the CPU, a multiple of M: the first ones are the first member's.
+        """
+        times = len(generators) // len(self.first)
+        owners = [own for own in self.ranges for _ in range(times)]
+        drawn = [
+            first + torch.randint(count, (n_rows,), generator=generator)
+            for (first, count), generator in zip(owners, generators, strict=True)
+        ]
+        return torch.stack(drawn).to(self.data.observations.device)
+
+    def blocks(self) -> list[Tensor]:
+        """Rows (M, B) of all data, in order; a member with fewer repeats its last one."""
+        longest = int(self.count.max())
+        last = (self.first + self.count - 1).unsqueeze(1)
+        return [
+            torch.minimum(self.first.unsqueeze(1) + steps.to(self.first.device), last)
+            for steps in torch.arange(longest).split(_BLOCK)
+        ]
+
+
+def actions_as_inputs(actions: Tensor, n_actions: int | None) -> Tensor:
+    """(..., n_actions) one-hot of discrete actions (...), or the vectors as they are."""
+    if n_actions is None:
+        return actions
+    return functional.one_hot(actions, n_actions).to(torch.float32)
+
+
+def standardisation(values: Tensor, rows: MemberRows) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (M, 1, d) of `values` (N, d) over each member's rows."""
+    parts = [values[first : first + count] for first, count in rows.ranges]
+    mean = torch.stack([part.mean(0, keepdim=True) for part in parts])
+    scale = torch.stack([part.std(0, correction=0, keepdim=True) for part in parts])
+    return mean, scale.clamp(min=_SMALLEST_SCALE)
+
+
+class PessimisticModel:
+    """The ensembles of M members, their thresholds and the reward of HALT.
+
+    Attributes:
+        networks: M * K of them, those of one member beside each other.
+        threshold: (M,) disagreement beyond which a pair is unknown; infinite until
+            `measure_threshold`.
+        halt_reward: (M,) of each step in HALT.
+    """
+
+    def __init__(
+        self,
+        rows: MemberRows,
+        world: World,
+        n_models: int,
+        hidden_sizes: Sequence[int],
+        halt_penalty: float,
+        generators: Sequence[torch.Generator],
+    ) -> None:
+        """Draws the networks.
+
+        Args:
+            rows: the members' data.
+            world: its rules.
+            n_models: K, at least 2.
+            hidden_sizes: of every network.
+            halt_penalty: how far the reward of HALT is below the lowest in a member's data.
+            generators: M * K.
+        """
+        data = rows.data
+        self.rows, self.world, self.n_models = rows, world, n_models
+        n_features = data.observations.shape[1]
+        n_inputs = n_features + (world.n_actions or data.actions.shape[-1])
+        device = data.observations.device
+        sizes = (n_inputs, *hidden_sizes, n_features)
+        self.networks = MemberMLP(sizes, generators).to(device)
+        self.mean, self.scale = standardisation(data.observations, rows)
+        differences = data.next_observations - data.observations
+        self.difference_mean, self.difference_scale = standardisation(differences, rows)
+        self.threshold = torch.full((len(rows.first),), torch.inf, device=device)
+        lowest = [data.rewards[block].amin(1) for block in rows.blocks()]
+        self.halt_reward = torch.stack(lowest).amin(0) - halt_penalty
+        first, second = torch.triu_indices(n_models, n_models, 1)
+        self._pairs = first.to(device), second.to(device)
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """(M * K,) mean squared errors of the standardised differences in rows (M * K, B)."""
+        data = self.rows.data
+        observations = data.observations[batch]
+        inputs = (observations - self._each(self.mean)) / self._each(self.scale)
+        actions = actions_as_inputs(data.actions[batch], self.world.n_actions)
+        outputs = self.networks(torch.cat((inputs, actions), -1))
+        differences = data.next_observations[batch] - observations
+        targets = (differences - self._each(self.difference_mean)) / self._each(
+            self.difference_scale
+        )
+        errors: Tensor = (outputs - targets).square().mean((1, 2))
+        return errors
+
+    def predict(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """(M, K, B, d) next observations by each model, at observations (M, B, d)."""
+        inputs = (observations - self.mean) / self.scale
+        features = actions_as_inputs(actions, self.world.n_actions)
+        rows = torch.cat((inputs, features), -1).repeat_interleave(self.n_models, 0)
+        outputs: Tensor = self.networks(rows)
+        differences = outputs.unflatten(0, (-1, self.n_models)) * self.difference_scale.unsqueeze(1)
+        following: Tensor = observations.unsqueeze(1) + (
+            differences + self.difference_mean.unsqueeze(1)
+        )
+        return following
+
+    def alone(self, member: int) -> PessimisticModel:
+        """A copy with one member's ensemble, for `predict`: thresholds stay those of all."""
+        one = slice(member, member + 1)
+        own = copy.copy(self)
+        own.mean, own.scale = self.mean[one], self.scale[one]
+        own.difference_mean = self.difference_mean[one]
+        own.difference_scale = self.difference_scale[one]
+        networks = slice(member * self.n_models, (member + 1) * self.n_models)
+        own.networks = take_members(self.networks, networks)
+        return own
+
+    def disagreement(self, predictions: Tensor) -> Tensor:
+        """(M, B) largest distance between two of the predictions (M, K, B, d)."""
+        first, second = self._pairs
+        apart = predictions[:, first] - predictions[:, second]
+        largest: Tensor = torch.linalg.vector_norm(apart, dim=-1).amax(1)
+        return largest
+
+    @torch.no_grad()
+    def measure_threshold(self, pessimism: float) -> None:
+        """Sets the threshold to the largest disagreement over the data, divided by `pessimism`."""
+        largest = torch.zeros_like(self.threshold)
+        data = self.rows.data
+        for block in self.rows.blocks():
+            predictions = self.predict(data.observations[block], data.actions[block])
+            largest = torch.maximum(largest, self.disagreement(predictions).amax(1))
+        self.threshold = largest / pessimism
+
+    def step(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of P paths of each member: next observations (M, P, d), and who is in HALT.
+
+        Path p is continued by model p mod K.
+
+        Args:
+            observations: (M, P, d).
+            actions: (M, P) or (M, P, a).
+        """
+        predictions = self.predict(observations, actions)
+        unknown = self.disagreement(predictions) > self.threshold.unsqueeze(1)
+        path = torch.arange(observations.shape[1], device=observations.device)
+        return predictions[:, path % self.n_models, path], unknown
+
+    def _each(self, values: Tensor) -> Tensor:
+        """(M * K, ...) of what every member has once."""
+        return values.repeat_interleave(self.n_models, 0)
+
+
+class Model(Protocol):
+    """What a rollout asks of a model; `PessimisticModel` has it."""
+
+    world: World
+    halt_reward: Tensor
+
+    def step(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Next observations (M, P, d) and unknown (M, P)."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """P rollouts of M members over a horizon H, padded after their ends.
+
+    Attributes:
+        observations: (M, P, H, d).
+        actions: (M, P, H) or (M, P, H, a).
+        rewards: (M, P, H), the last of a halted path is what HALT pays; 0 after the end.
+        lengths: (M, P) steps, at least 1.
+        halted: (M, P) bool.
+        returns: (M, P) undiscounted sums of rewards, without what HALT pays.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    lengths: Tensor
+    halted: Tensor
+    returns: Tensor
+
+
+@torch.no_grad()
+def roll_out(
+    model: Model,
+    act: Callable[[Tensor, Tensor], Tensor],
+    starts: Tensor,
+    noise: Tensor,
+    gamma: float,
+) -> Paths:
+    """Rolls all paths of all members out, one batched step after another.
+
+    Args:
+        model: of M members.
+        act: actions at observations (M, P, d) with noise (M, P, o); vectors are clipped to [-1, 1]
+            where they are applied, but kept as they are.
+        starts: (M, P, d).
+        noise: (H, M, P, o); H is the horizon.
+        gamma: discount, for what HALT pays.
+    """
+    world, horizon = model.world, len(noise)
+    steps_left = horizon - torch.arange(horizon, device=starts.device)
+    halt_pays = model.halt_reward * torch.cumsum(
+        gamma ** torch.arange(horizon, device=starts.device), 0
+    )[steps_left - 1].unsqueeze(1)  # (H, M)
+    observations = starts
+    alive = torch.ones(starts.shape[:2], dtype=torch.bool, device=starts.device)
+    halted = torch.zeros_like(alive)
+    all_observations = starts.new_zeros(*starts.shape[:2], horizon, starts.shape[2])
+    all_actions: Tensor | None = None
+    rewards, earned = starts.new_zeros(2, *starts.shape[:2], horizon)
+    lengths = torch.zeros_like(alive, dtype=torch.int64)
+    for t in range(horizon):
+        actions = act(observations, noise[t])
+        if all_actions is None:
+            shape = (*starts.shape[:2], horizon, *actions.shape[2:])
+            all_actions = torch.zeros(shape, dtype=actions.dtype, device=actions.device)
+        all_observations[:, :, t], all_actions[:, :, t] = observations, actions
+        applied = actions if world.n_actions else actions.clamp(-1.0, 1.0)
+        following, unknown = model.step(observations, applied)
+        halts = alive & unknown
+        reward = world.reward_function(observations, applied, following)
+        earned[:, :, t] = torch.where(alive & ~unknown, reward, 0.0)
+        rewards[:, :, t] = torch.where(halts, halt_pays[t].unsqueeze(1), earned[:, :, t])
+        lengths += alive
+        halted |= halts
+        alive = alive & ~unknown & ~world.termination_function(observations, applied, following)
+        observations = torch.where(alive.unsqueeze(2), following, observations)
+        if not alive.any():
+            break
+    assert all_actions is not None
+    return Paths(all_observations, all_actions, rewards, lengths, halted, earned.sum(2))

@@ -1,0 +1,286 @@
+"""Training of factored models: all members of all seeds as one batch.
+
+On a CPU, models of one hidden layer and discrete actions are trained by the compiled loops of
+`kernels`, a member on a core; everything else by autograd. The same seed repeats bit for bit on one
+machine; in the compiled loops whichever members are trained with it. A GPU replays a recorded step
+and sums gradients in no fixed order: there a step repeats to rounding, which after many steps is
+another course of the same process.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from threadpoolctl import ThreadpoolController
+from torch import Tensor
+
+from baselines.common.divergence import check_finite
+from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import make_generators
+from baselines.offline.common.stages import TrainingLog
+from baselines.offline.persim import kernels
+from baselines.offline.persim.model import FactoredConfig, FactoredModel
+from rmdp_bench.cores import usable_cores
+from rmdp_bench.results import Interrupted
+
+import_module("scipy.linalg.cython_blas")  # numba's BLAS: loaded now, so that its threads are found
+
+_INITIAL, _ORDER = 1, 2  # purposes of random numbers
+EPOCHS_PER_REPORT = 5
+
+
+class Training:
+    """Adam on the mean squared error of all members of R seeds' ensembles.
+
+    Attributes:
+        model: M = R n_models members, seed by seed.
+        epoch: passes made.
+        losses: (M,) mean squared error over the last pass.
+    """
+
+    def __init__(
+        self,
+        config: FactoredConfig,
+        data: LoggedData,
+        n_actions: int | None,
+        seeds: Sequence[int],
+        device: str,
+    ) -> None:
+        """Draws every member's parameters; each has random numbers of its own."""
+        self.config, self.seeds, self.device = config, tuple(seeds), device
+        generators = [
+            generator
+            for seed in seeds
+            for generator in make_generators(seed, _INITIAL, config.n_models)
+        ]
+        self.model = FactoredModel(config, data, n_actions, generators).place(device)
+        data = data.to(device)
+        with torch.no_grad():
+            self._inputs = self.model.normalize(data.observations).contiguous()
+            self._targets = self.model.normalize_changes(data).contiguous()
+        self._agents, self._actions = data.agents, data.actions
+        self._total = torch.zeros(len(generators), device=device)
+        self._graph: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
+        self._is_cuda = device != "cpu"
+        # A tensor, so that a recorded step reads it. A GPU's Adam takes single precision only; a
+        # CPU's gives the bits that a Python float gives in double precision.
+        kind = torch.float32 if self._is_cuda else torch.float64
+        self._rate = torch.tensor(config.learning_rate, device=device, dtype=kind)
+        self._optimizer = torch.optim.Adam(
+            self.model.parameters(), self._rate, fused=True, capturable=self._is_cuda
+        )
+        for parameter in self.model.parameters():  # there from the start: kernels need it
+            self._optimizer.state[parameter] = {
+                "step": torch.zeros((), device=device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+        self.epoch, self.losses = 0, np.full(len(generators), np.nan)
+        self.is_compiled = (
+            config.compiled
+            and device == "cpu"
+            and n_actions is not None
+            and len(config.state_layers) == 1
+            and not config.action_layers
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Gradient steps of one pass; the last may be on fewer transitions."""
+        return math.ceil(len(self._inputs) / self.config.batch_size)
+
+    @property
+    def n_updates(self) -> int:
+        """Gradient steps made by each member."""
+        return self.epoch * self.steps_per_epoch
+
+    def members(self, seed: int) -> slice:
+        """Members of the ensemble of a seed."""
+        first = self.seeds.index(seed) * self.config.n_models
+        return slice(first, first + self.config.n_models)
+
+    def run(self, n_epochs: int) -> None:
+        """Makes so many passes over the data."""
+        if self.is_compiled:
+            self._run_compiled(n_epochs)
+            return
+        for _ in range(n_epochs):
+            self._run_epoch()
+
+    def _learning_rate(self, epoch: int) -> float:
+        return self.config.learning_rate * 0.5 ** (epoch // self.config.halving_epochs)
+
+    def _order(self, member: int, epoch: int) -> npt.NDArray[np.int64]:
+        """A pass of one member: its own order of all rows, drawn anew, so that none is stored."""
+        seed, own = self.seeds[member // self.config.n_models], member % self.config.n_models
+        return np.random.default_rng([seed, _ORDER, own, epoch]).permutation(len(self._inputs))
+
+    def _run_epoch(self) -> None:
+        n_members = self.model.n_members
+        orders = np.stack([self._order(member, self.epoch) for member in range(n_members)])
+        order = torch.from_numpy(orders).to(self.device)
+        self._rate.fill_(self._learning_rate(self.epoch))
+        self._total.zero_()
+        batches = order.split(self.config.batch_size, dim=1)
+        if self._is_cuda:
+            self._replay(batches)
+        else:
+            for rows in batches:
+                self._step(rows)
+        self.losses = (self._total / order.shape[1]).cpu().numpy().astype(np.float64)
+        self.epoch += 1
+
+    def _step(self, rows: Tensor) -> None:
+        """A gradient step of all members, each on rows (M, B) of its own."""
+        self._optimizer.zero_grad(set_to_none=False)
+        guess = self.model(self._inputs[rows], self._agents[rows], self._actions[rows])
+        squares = (guess - self._targets[rows]).square().mean((1, 2))
+        squares.sum().backward()
+        self._optimizer.step()
+        self._total += squares.detach() * rows.shape[1]
+
+    def _replay(self, batches: Sequence[Tensor]) -> None:
+        """Steps on a GPU, where starting a step's kernels one by one costs more than they do.
+
+        They are recorded once, after steps outside the graph, which allocate what lasts; a smaller
+        last mini-batch stays outside.
+        """
+        if self._graph is None:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for rows in batches:
+                    self._step(rows)
+            torch.cuda.current_stream().wait_stream(side)
+            self._graph = torch.cuda.CUDAGraph(), batches[0].clone()
+            with torch.cuda.graph(self._graph[0]):
+                self._step(self._graph[1])
+            return
+        graph, static_rows = self._graph
+        for rows in batches:
+            if rows.shape == static_rows.shape:
+                static_rows.copy_(rows)
+                graph.replay()
+            else:
+                self._step(rows)
+
+    def _run_compiled(self, n_epochs: int) -> None:
+        """Members on threads: one's epochs follow each other, in turn with the others'."""
+        config, arrays = self.config, self.get_rows()
+        inputs, targets = self._inputs.numpy(), self._targets.numpy()
+        agents, actions = self._agents.numpy(), self._actions.numpy()
+        losses = np.empty((self.model.n_members, 1), np.float32)
+
+        def work(member: int, epoch: int, before: Future[None] | None) -> None:
+            if before is not None:
+                before.result()
+            kernels.train_epoch(
+                arrays["parameters"][member],
+                arrays["first"][member],
+                arrays["second"][member],
+                self.model.agent_network.sizes[0],
+                self.model.n_actions or 0,
+                config.state_layers[0],
+                config.rank,
+                inputs,
+                agents,
+                actions,
+                targets,
+                self._order(member, epoch),
+                config.batch_size,
+                epoch * self.steps_per_epoch,
+                self._learning_rate(epoch),
+                losses[member],
+            )
+
+        jobs: list[Future[None] | None] = [None] * self.model.n_members
+        with (
+            ThreadpoolController().limit(limits=1, user_api="blas"),
+            ThreadPoolExecutor(usable_cores(), "training") as threads,
+        ):
+            for epoch in range(self.epoch, self.epoch + n_epochs):
+                jobs = [threads.submit(work, m, epoch, job) for m, job in enumerate(jobs)]
+            for job in jobs:
+                if job is not None:
+                    job.result()
+        self.epoch += n_epochs
+        self.losses = losses[:, 0].astype(np.float64)
+        self.set_rows(arrays)
+
+    def get_rows(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Parameters and Adam's moments, "first" and "second": a row (P,) for each member."""
+        parameters = list(self.model.parameters())
+        states = [self._optimizer.state[parameter] for parameter in parameters]
+        return {
+            "parameters": _pack(parameters),
+            "first": _pack([state["exp_avg"] for state in states]),
+            "second": _pack([state["exp_avg_sq"] for state in states]),
+        }
+
+    def set_rows(self, arrays: dict[str, npt.NDArray[np.float32]]) -> None:
+        """Restores what `get_rows` gave, at the current epoch."""
+        parameters = list(self.model.parameters())
+        states = [self._optimizer.state[parameter] for parameter in parameters]
+        _unpack(arrays["parameters"], parameters)
+        _unpack(arrays["first"], [state["exp_avg"] for state in states])
+        _unpack(arrays["second"], [state["exp_avg_sq"] for state in states])
+        for state in states:
+            state["step"].fill_(self.n_updates)
+
+    def save(self, log: TrainingLog) -> None:
+        """Saves all that training continues from."""
+        arrays = {"losses": self.losses, **self.get_rows()}
+        by_seed = {n: array.reshape(len(self.seeds), -1) for n, array in arrays.items()}
+        log.save_checkpoint(self.n_updates, by_seed, [{"epoch": self.epoch}] * len(self.seeds))
+
+    def load(self, log: TrainingLog) -> None:
+        """Continues from a checkpoint, if there is one."""
+        checkpoint = log.load_checkpoint()
+        if checkpoint is not None:
+            arrays, states = checkpoint
+            self.epoch = int(states[0]["epoch"])
+            by_member = {n: a.reshape(self.model.n_members, -1) for n, a in arrays.items()}
+            self.losses = by_member.pop("losses")[:, 0]
+            self.set_rows(by_member)
+
+
+def _pack(tensors: Sequence[Tensor]) -> npt.NDArray[np.float32]:
+    rows: npt.NDArray[np.float32] = (
+        torch.cat([tensor.detach().flatten(1) for tensor in tensors], dim=1).cpu().numpy()
+    )
+    return rows
+
+
+@torch.no_grad()
+def _unpack(rows: npt.NDArray[np.float32], tensors: Sequence[Tensor]) -> None:
+    parts = torch.from_numpy(rows).split([tensor[0].numel() for tensor in tensors], dim=1)
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view(tensor.shape))
+
+
+def train(training: Training, log: TrainingLog) -> FactoredModel:
+    """Trains to the end, from a checkpoint if there is one, and saves one at the end.
+
+    Raises:
+        FloatingPointError: training has diverged.
+        Interrupted: after a checkpoint, when the log asks to stop.
+    """
+    training.load(log)
+    n_epochs, n_seeds = training.config.n_epochs, len(training.seeds)
+    while training.epoch < n_epochs:
+        training.run(min(EPOCHS_PER_REPORT, n_epochs - training.epoch))
+        check_finite(training.model.parameters(), f"{training.n_updates:,} updates")
+        losses = training.losses.reshape(n_seeds, -1).mean(1).tolist()
+        total = n_epochs * training.steps_per_epoch
+        log.progress(training.n_updates, {"loss": losses}, total=total)
+        if log.checkpoint_due() or training.epoch == n_epochs:
+            training.save(log)
+            if log.stop_requested:
+                raise Interrupted
+    return training.model

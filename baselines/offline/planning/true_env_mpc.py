@@ -1,0 +1,86 @@
+"""Planning with the true dynamics: what a perfect model would reach with this planner.
+
+An oracle: it reads the hidden parameters of every agent, and learns nothing from the data. The
+planners are those of the model-based solvers, with the same sizes; see `planner`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from baselines.offline.planning.dynamics import Dynamics, objective_for, predict
+from baselines.offline.planning.planner import (
+    PlannerConfig,
+    PlannerPolicy,
+    check_planner,
+    make_policy,
+    planner_settings,
+)
+from baselines.offline.planning.true_dynamics import make_true_dynamics
+from rmdp_bench import get_population
+from rmdp_bench.datasets import Episode
+from rmdp_bench.offline import OfflineSolution
+from rmdp_bench.population import DynamicsPopulation
+from rmdp_bench.results import RunLog
+from rmdp_bench.solution import Solution
+from rmdp_bench.tasks import Task
+
+
+@dataclass(frozen=True)
+class Config(PlannerConfig):
+    """The planner's settings."""
+
+
+def config_for(task: Task) -> Config:
+    """Settings for a task."""
+    return Config(**planner_settings(task))
+
+
+def check(task: Task, config: Config) -> None:
+    """Refuses tasks that are not planned in, and sizes that do not fit.
+
+    Raises:
+        ValueError: says what is wrong and what to do.
+    """
+    objective_for(task.env_id)
+    check_planner(task.env_id, config)
+
+
+def solve(
+    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+) -> list[OfflineSolution]:
+    """Gives every scored agent a planner with its own dynamics; nothing is trained.
+
+    Returns:
+        One solution for each seed; they differ in the planners' random numbers.
+    """
+    population = cast(DynamicsPopulation, get_population(task.env_id))
+
+    def dynamics_of(agent: int) -> Dynamics:
+        return make_true_dynamics(task.env_id, population.parameters[agent], device)
+
+    def policies(agents: Sequence[int], seed: int) -> list[PlannerPolicy]:
+        return [
+            make_policy(task.env_id, dynamics_of(agent), config, seed=seed, agent=agent)
+            for agent in agents
+        ]
+
+    def solution(seed: int) -> OfflineSolution:
+        def adapt(episodes: Sequence[Episode]) -> Solution:
+            agents = [int(episode.metadata["agent"]) for episode in episodes]
+            return Solution(policies(agents, seed), np.eye(len(agents)))
+
+        agents = task.eval_agents or ()
+        models = [dynamics_of(agent) for agent in agents]
+        return OfflineSolution(
+            policies=policies(agents, seed),
+            assignment=np.eye(len(agents)),
+            adapt=adapt,
+            predict=lambda a, observations, actions: predict(models[a], observations, actions),
+        )
+
+    return [solution(seed) for seed in seeds]

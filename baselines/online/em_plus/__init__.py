@@ -1,0 +1,5 @@
+"""EM, and what keeps it from the local optimum of its split; see `solver`."""
+
+from baselines.online.em_plus.solver import Config, check, config_for, solve
+
+__all__ = ["Config", "check", "config_for", "solve"]

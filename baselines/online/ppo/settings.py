@@ -1,0 +1,194 @@
+"""Settings of the learner, and those that a task replaces."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from baselines.common.settings import check_range
+from rmdp_bench.population import TargetPopulation
+from rmdp_bench.tasks import Task
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of the learner (paper, appendix B, unless said otherwise)."""
+
+    hidden_size: int = 64
+    """Width of the hidden layers that the actors share, and of the critics'."""
+    n_hidden_layers: int = 1
+    """Their number, 1 or 2; with 2, as `universal` has, torch runs everything (see
+    `updates_numba`)."""
+    n_envs: int = 8
+    """Copies of the world in which each representative acts."""
+    batch_size: int = 2048
+    """Transitions of each representative between updates; a multiple of n_envs."""
+    minibatch_size: int = 64
+    """Transitions of each representative in a gradient step; divides batch_size."""
+    n_epochs: int = 10
+    """Passes over a batch."""
+    learning_rate: float = 3e-4
+    """Adam's step size at the start."""
+    final_learning_rate: float = 1e-4
+    """Adam's step size at the end."""
+    adam_epsilon: float = 1e-5
+    """Adam's epsilon."""
+    clip: float = 0.2
+    """Bound on the change of the probability ratio."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation."""
+    entropy_coefficient: float = 1e-3
+    """Weight of the entropy bonus at the start."""
+    final_entropy_coefficient: float = 1e-3
+    """Weight of the entropy bonus at the end."""
+    max_gradient_norm: float = 0.5
+    """Bound on the norm of each actor's and of each critic's gradient (reference code: of all k
+    together)."""
+    log_std: float = -1.0
+    """Initial log standard deviation of continuous actions."""
+    min_log_std: float = -10.0
+    """Least log standard deviation of continuous actions."""
+    max_kl: float = 1e6
+    """Divergence of a representative's policy from the one that collected, estimated on a
+    mini-batch, from which it gets no more gradient in this update; by default it always does."""
+    normalize_observations: bool = True
+    """Whether observations are standardised by their running mean and variance."""
+    observation_clip: float = 5.0
+    """Bound on the standardised observations (reference code)."""
+    advantage_offset: float = 1e-3
+    """Added to the standard deviation of a representative's advantages, each the mean over its
+    agents, in percent of a perfect episode times reward_scale."""
+    bootstrap_time_limits: bool = True
+    """Whether a truncated episode is continued by the value of its last observation."""
+    reward_scale: float = 1.0
+    """Factor on the rewards, which are in percent of a perfect episode."""
+    training_reward: Literal["own", "dense"] = "own"
+    """What actors and critics learn from: agents' own rewards, as in the paper, or mixed with the
+    dense one that `universal` has (see `shaping`); no score has it."""
+    shaping: float = 0.5
+    """Share of the dense reward at the start, of a dense training reward."""
+    final_shaping: float = 0.5
+    """The same at the end; linear between."""
+    smoothing: float = 1.0
+    """Steps over which the dense reward averages the outcome."""
+    shaping_reach: float = 20.0
+    """Distance from the target at which the dense reward is zero, in widths of the agents' own."""
+    mixing: float = 0.05
+    """Lambda of equation 10: weight of a new return in the moving average of returns."""
+    critic: Literal["agents", "outcome"] = "agents"
+    """What critics predict: every agent's value, or the occupancy of the outcome, on a basis of
+    about 100 nodes, from which any number of agents' values follow (see `outcome_critic`)."""
+    compiled: bool = True
+    """Whether a CPU runs the compiled loops, on all its cores, or torch as a GPU does: the same
+    numbers, to rounding."""
+
+    @property
+    def gradient_steps(self) -> int:
+        """Gradient steps of an update."""
+        return self.n_epochs * self.batch_size // self.minibatch_size
+
+    def is_compiled(self, device: str) -> bool:
+        """Whether a learner on that device uses the compiled loops."""
+        return self.compiled and device == "cpu" and self.n_hidden_layers == 1
+
+    def __post_init__(self) -> None:
+        """Checks the settings.
+
+        Raises:
+            ValueError: if a number is out of its range, the sizes do not divide, or the critic is
+                unknown.
+        """
+        if self.critic not in ("agents", "outcome"):
+            raise ValueError(f"critic is {self.critic!r}; expected 'agents' or 'outcome'")
+        if self.training_reward not in ("own", "dense"):
+            raise ValueError(
+                f"training_reward is {self.training_reward!r}; expected 'own' or 'dense'"
+            )
+        check_range(self, 0.0, 1.0, "shaping", "final_shaping")
+        check_range(self, 1.0, math.inf, "smoothing")
+        check_range(self, 1e-12, math.inf, "shaping_reach")
+        check_range(self, 1, math.inf, "hidden_size", "n_envs", "minibatch_size", "n_epochs")
+        check_range(self, 1, 2, "n_hidden_layers")
+        positive = ("learning_rate", "final_learning_rate", "adam_epsilon", "clip")
+        check_range(self, 1e-12, 1.0, *positive)
+        check_range(self, 1e-12, 1.0, "gae_lambda", "mixing")
+        check_range(self, 0.0, math.inf, "entropy_coefficient", "final_entropy_coefficient")
+        check_range(self, 0.0, math.inf, "advantage_offset")
+        check_range(self, 1e-12, math.inf, "max_gradient_norm", "observation_clip", "reward_scale")
+        check_range(self, -10.0, 2.0, "log_std", "min_log_std")
+        check_range(self, 1e-12, math.inf, "max_kl")
+        for unit in ("n_envs", "minibatch_size"):
+            if self.batch_size < 1 or self.batch_size % getattr(self, unit):
+                raise ValueError(
+                    f"batch_size is {self.batch_size}; expected a multiple of {unit}, "
+                    f"{getattr(self, unit)}"
+                )
+
+
+def check_online(task: Task) -> None:
+    """Refuses tasks of logged data.
+
+    Raises:
+        ValueError: names the task and what was expected.
+    """
+    if task.track != "online":
+        raise ValueError(
+            f"{task.id} is an offline task, expected an online one, such as "
+            "ResourceGathering-n25-k3-v0: this solver learns by acting in the environment"
+        )
+
+
+def check(task: Task, config: PPOConfig) -> None:
+    """Refuses a budget that is too small for a single update, and rewards that there are not.
+
+    Raises:
+        ValueError: if the task is offline, has fewer transitions per policy than a batch, or its
+            agents have no targets of which a reward could be dense.
+    """
+    check_online(task)
+    if config.training_reward == "dense" and not isinstance(task.population, TargetPopulation):
+        raise ValueError(
+            f"training_reward is 'dense', but the agents of {task.id} have no targets; use 'own'"
+        )
+    if task.transitions < config.batch_size:
+        raise ValueError(
+            f"{task.transitions} transitions per policy are less than one batch; expected at least "
+            f"{config.batch_size} (batch_size)"
+        )
+
+
+DENSE_REWARDS: dict[str, dict[str, Any]] = {
+    **{f"rmdp/HalfCheetahVel-n{n}-v0": {"final_shaping": 0.3} for n in (100, 1000)},
+    **{
+        f"rmdp/{robot}Vel-n{n}-v0": {"final_shaping": 0.3, "shaping": 0.8, "smoothing": 20.0}
+        for robot in ("Hopper", "Walker2d", "Ant")
+        for n in (100, 1000)
+    },
+}
+"""Dense rewards that a task replaces, by id of its environment: in the end the agents' own reward
+counts more. Robots that can fall learn to live before they learn to keep a speed: the dense term,
+large at first, rewards every step of a life, and averages the speed over about a stride."""
+
+RESOURCE_GATHERING_SETTINGS: dict[str, Any] = {
+    "learning_rate": 5e-4,
+    "adam_epsilon": 1e-8,
+    "entropy_coefficient": 0.05,
+    "normalize_observations": False,
+    "reward_scale": 0.01,
+    "advantage_offset": 0.01,
+    "bootstrap_time_limits": False,
+}
+"""Resource Gathering's own settings (reference code): they replace the defaults above.
+
+Its limit of 40 steps is a rule of the game: who is not home by then gets nothing. With gamma = 1, a
+value beyond the limit would make wandering as good as returning, and the one policy of k = 1 never
+returns (measured: welfare 0).
+"""
+
+
+def task_settings(task: Task) -> dict[str, Any]:
+    """Settings that a task replaces, by name of the field."""
+    if task.env_id == "rmdp/ResourceGathering-n25-v0":
+        return RESOURCE_GATHERING_SETTINGS
+    return DENSE_REWARDS.get(task.env_id, {})

@@ -1,0 +1,5 @@
+"""One policy for every preference, and k of its conditions; see `solver`."""
+
+from baselines.online.universal.solver import Config, check, config_for, solve
+
+__all__ = ["Config", "check", "config_for", "solve"]
