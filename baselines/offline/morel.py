@@ -36,6 +36,7 @@ from baselines.divergence import check_finite
 from baselines.offline.data import check_offline, load_data
 from baselines.offline.morel_learner import Learner, MorelConfig
 from baselines.offline.pessimistic_model import MemberRows, PessimisticModel, make_world
+from baselines.offline.stages import TrainingLog
 from baselines.offline.training import n_discrete_actions, scoped_solution
 from baselines.threads import one_thread
 from rmdp_bench.offline import N_FORCED, OfflineSolution
@@ -99,7 +100,7 @@ def make_learner(task: Task, config: Config, seeds: Sequence[int], device: str) 
     return Learner(rows, world, config, seeds)
 
 
-def train(learner: Learner, log: RunLog) -> None:
+def train(learner: Learner, log: TrainingLog) -> None:
     """Trains to the end, from a checkpoint if there is one.
 
     Raises:

@@ -18,7 +18,14 @@ from baselines.offline.actors import Actor
 from baselines.offline.data import OfflineConfig
 from baselines.offline.networks import make_generators
 from baselines.offline.optimization import MemberAdam, minimize
-from baselines.offline.pessimistic_model import MemberRows, Paths, PessimisticModel, World, roll_out
+from baselines.offline.pessimistic_model import (
+    MemberRows,
+    Model,
+    Paths,
+    PessimisticModel,
+    World,
+    roll_out,
+)
 from baselines.offline.policy_gradient import (
     Baseline,
     draw_visited,
@@ -113,6 +120,7 @@ class Learner:
 
     Attributes:
         model: the pessimistic model.
+        worlds: what policies are rolled out in: the same.
         actor: the policies.
         done: gradient steps and iterations made, of all three stages.
         total: how many there are.
@@ -148,6 +156,7 @@ class Learner:
             config.halt_penalty,
             generators(0, config.n_models),
         )
+        self.worlds: Model = self.model
         self.actor = Actor(
             self.model.mean,
             self.model.scale,
@@ -247,11 +256,11 @@ class Learner:
         anywhere = rows.draw(self.config.n_paths - n_initial, generators)
         starts = rows.data.observations[torch.cat((first, anywhere), 1)]
         noise = self.actor.draw_noise(self.world.horizon, self.config.n_paths, generators)
-        return roll_out(self.model, self.actor.act, starts, noise, self.config.gamma)
+        return roll_out(self.worlds, self.actor.act, starts, noise, self.config.gamma)
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
         """Everything that training needs to continue bit for bit: arrays (R, ...), and JSON."""
-        tensors = {"threshold": self.model.threshold} | self.part_tensors()
+        tensors = self.measured_tensors() | self.part_tensors()
         for name, generators in self.generators.items():
             tensors[f"generators.{name}"] = torch.stack([g.get_state() for g in generators])
         arrays = {
@@ -267,16 +276,24 @@ class Learner:
         self.done = int(states[0]["done"])
         past_models = max(0, self.done - self.model_updates)
         planned = max(0, past_models - self.config.cloning_updates)
-        self.parts["model"].set_steps(min(self.done, self.model_updates))
-        self.parts["actor"].set_steps(min(past_models, self.config.cloning_updates))
-        self.parts["baseline"].set_steps(planned * self.config.baseline_updates)
-        tensors = {"threshold": self.model.threshold} | self.part_tensors()
+        n_steps = {
+            "model": min(self.done, self.model_updates),
+            "actor": min(past_models, self.config.cloning_updates),
+            "baseline": planned * self.config.baseline_updates,
+        }
+        for name, part in self.parts.items():
+            part.set_steps(n_steps[name])
+        tensors = self.measured_tensors() | self.part_tensors()
         for name, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(arrays[name]).reshape(tensor.shape))
         for name, generators in self.generators.items():
             states_of = torch.from_numpy(arrays[f"generators.{name}"]).flatten(0, 1)
             for generator, own in zip(generators, states_of, strict=True):
                 generator.set_state(own.clone())  # set_state reads a tensor of its own storage
+
+    def measured_tensors(self) -> dict[str, Tensor]:
+        """What the learner cannot compute again without the training before."""
+        return {"threshold": self.model.threshold}
 
     def part_tensors(self) -> dict[str, Tensor]:
         """Parameters by name; with Adam's moments, where more of its steps are to come."""

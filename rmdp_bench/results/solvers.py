@@ -47,6 +47,7 @@ SOLVERS: Mapping[str, str] = {
     "pe_cadm": "baselines.offline.pe_cadm",
     "persim": "baselines.offline.persim",
     "persim_bcq": "baselines.offline.persim_bcq",
+    "persim_policy": "baselines.offline.persim_policy",
 }
 """Name -> module."""
 
