@@ -177,7 +177,7 @@ def tune(solvers: list[str], worlds: list[str], out: Path) -> list[str]:
     Returns:
         What went wrong.
     """
-    failed = []
+    failed: list[str] = []
     for world, solver in itertools.product(worlds, solvers):
         returns: dict[Point, float] = {}
         for point, result, command in tuning_runs(solver, world, out):

@@ -12,6 +12,7 @@ import pytest
 from rmdp_bench.results.solvers import SOLVERS, load_solver, make_config
 from rmdp_bench.tasks import Task, find_logged_task, get_task
 from scripts import equal_training as plan
+from scripts.run_offline_table import WORLDS
 
 
 def settings_of(command: list[str]) -> list[str]:
@@ -38,7 +39,7 @@ def test_every_solver_that_learns_from_a_log_is_there() -> None:
 def test_every_run_is_accepted_and_makes_the_passes(tmp_path: Path) -> None:
     folders = set()
     for solver, command in plan.list_commands(
-        list(plan.RIVALS), list(plan.WORLDS), list(plan.KINDS), tmp_path
+        list(plan.RIVALS), list(WORLDS), list(plan.KINDS), tmp_path
     ):
         config, task = config_of(command)
         rows = plan.count_transitions(task)
@@ -59,7 +60,7 @@ def test_every_run_is_accepted_and_makes_the_passes(tmp_path: Path) -> None:
 
 def test_tuning_keeps_away_from_what_is_scored(tmp_path: Path) -> None:
     for solver in plan.RIVALS:
-        runs = list(plan.tuning_runs(solver, plan.WORLDS[0], tmp_path))
+        runs = list(plan.tuning_runs(solver, WORLDS[0], tmp_path))
         assert len({result for _, result, _ in runs}) == 4
         for point, _, command in runs:
             config, task = config_of(command)
@@ -74,7 +75,7 @@ def test_a_choice_is_made_once_and_read_by_the_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that fails leaves the choice open; the next call runs that one alone."""
-    world, ran = plan.WORLDS[1], list[str]()
+    world, ran = WORLDS[1], list[str]()
     welfare = {"0": -300.0, "1": -120.0, "2": -100.0, "3": -500.0}
     broken = {"2"}
 

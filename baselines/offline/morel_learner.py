@@ -120,7 +120,6 @@ class Learner:
 
     Attributes:
         model: the pessimistic model.
-        worlds: what policies are rolled out in: the same.
         actor: the policies.
         done: gradient steps and iterations made, of all three stages.
         total: how many there are.
@@ -156,7 +155,6 @@ class Learner:
             config.halt_penalty,
             generators(0, config.n_models),
         )
-        self.worlds: Model = self.model
         self.actor = Actor(
             self.model.mean,
             self.model.scale,
@@ -238,6 +236,11 @@ class Learner:
             "model_return": paths.returns[:, from_start].mean(1),
             "path_length": paths.lengths.float().mean(1),
         }
+
+    @property
+    def worlds(self) -> Model:
+        """What policies are rolled out in."""
+        return self.model
 
     @property
     def _n_initial(self) -> int:

@@ -177,7 +177,7 @@ class SimulatorLearner(Learner):
             data.starts[-1:].expand(m),
             data.starts[:-1].expand(m, -1),
         )
-        self.worlds = SimulatedWorlds(
+        self.simulated = SimulatedWorlds(
             simulators,
             data,
             self.world,
@@ -203,6 +203,11 @@ class SimulatorLearner(Learner):
         }
         self.done, self.model_updates = 0, 0
         self.total = own.cloning_updates + own.iterations
+
+    @property
+    def worlds(self) -> SimulatedWorlds:
+        """What policies are rolled out in."""
+        return self.simulated
 
     def measured_tensors(self) -> dict[str, Tensor]:
         """None: thresholds follow from the simulators."""
