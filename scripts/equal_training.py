@@ -1,7 +1,7 @@
 """Equal training for the offline rivals: as many passes over the data for every solver.
 
     python -m scripts.equal_training --tune          choose settings on data of another kind
-    python -m scripts.equal_training --print         the commands, with CPU minutes
+    python -m scripts.equal_training --print         the commands, with CPU minutes of training
     python -m scripts.equal_training                 run them, one after the other
 
 Every solver makes 300 passes over the log (`offline-equal`); where its method was published with
@@ -34,7 +34,7 @@ from rmdp_bench.datasets.records import find_record
 from rmdp_bench.files import write_json
 from rmdp_bench.results import read_result
 from rmdp_bench.results.solvers import load_solver, make_config
-from rmdp_bench.tasks import Task, find_logged_task
+from rmdp_bench.tasks import Task, find_logged_task, get_task
 from scripts.run_offline_table import PLANNER, PLANNER_EPISODES, WORLDS, run
 
 KINDS = ("pure", "random")
@@ -86,6 +86,16 @@ RIVALS: Mapping[str, Rival] = {
 }
 """The solvers; true_env_mpc reads no data."""
 
+_UPDATE_SECONDS = {
+    "behaviour": 0.0045,
+    "bcq": 0.0107,
+    "cql": 0.0080,
+    "cadm": 0.0268,
+    "persim": 0.0010,
+}
+"""CPU seconds of a gradient step of three seeds on CartPole, on one thread of a core that others
+were using too: the difference between 20 and 220 steps (cadm: 5 and 35; persim: 40 epochs of one
+seed, times three)."""
 _MOREL_EPOCHS = 25
 """Of the models in MOReL's code."""
 
@@ -134,6 +144,18 @@ def inner_settings(solver: str, task: Task, share: int) -> dict[str, int]:
 def as_point(settings: Mapping[str, Any]) -> Point:
     """Settings as `--set` takes them."""
     return tuple(f"{name}={json.dumps(value)}" for name, value in settings.items())
+
+
+def training_minutes(solver: str, task: Task, settings: Point) -> float | None:
+    """CPU minutes of the training on a CartPole log, three seeds; None: not measured."""
+    seconds = _UPDATE_SECONDS.get(solver)
+    if seconds is None or not task.id.startswith("CartPole"):
+        return None
+    config = make_config(load_solver(solver), task, settings)
+    n_updates = getattr(config, "n_updates", None)
+    if n_updates is None:
+        n_updates = config.n_epochs * math.ceil(count_transitions(task) / config.batch_size)
+    return float(n_updates * seconds / 60)
 
 
 def grid_of(solver: str) -> list[Point]:
@@ -235,7 +257,7 @@ def main() -> None:
     parser.add_argument("--solvers", nargs="+", choices=list(RIVALS), default=list(RIVALS))
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--out", type=Path, default=Path("runs/offline-equal"))
+    parser.add_argument("--out", type=Path, default=Path("runs/offline"))
     parser.add_argument("--tune", action="store_true", help="choose settings, and run no row")
     parser.add_argument("--print", action="store_true", help="print the commands only")
     arguments = parser.parse_args()
@@ -251,8 +273,12 @@ def main() -> None:
     else:
         commands = list(list_commands(solvers, worlds, arguments.kinds, out))
     if arguments.print:
-        for _, command in commands:
-            print(shlex.join(["rmdp-bench", *command]))
+        for solver, command in commands:
+            settings = [text for key, text in itertools.pairwise(command) if key == "--set"]
+            minutes = training_minutes(solver, get_task(command[2]), tuple(settings))
+            seeds = 1 if arguments.tune else 3
+            cost = "not measured" if minutes is None else f"{minutes * seeds / 3:.1f} CPU minutes"
+            print(f"{shlex.join(['rmdp-bench', *command])}  # training: {cost}")
         return
     failed = [run(out / f"{solver}.log", command, to_log=False) for solver, command in commands]
     if any(failed):

@@ -107,6 +107,13 @@ def test_a_choice_is_made_once_and_read_by_the_plan(
         assert config_of(command)[0].learning_rate == 1e-3
 
 
+def test_minutes_of_training_follow_from_what_was_measured() -> None:
+    task = get_task("CartPoleHet-n500-pure-eps20-v1")
+    minutes = [plan.training_minutes("cql", task, (f"n_updates={n}",)) for n in (3000, 6000)]
+    assert minutes == [pytest.approx(0.4), pytest.approx(0.8)]
+    assert plan.training_minutes("morel", task, ()) is None
+
+
 def test_passes_follow_the_size_of_the_log() -> None:
     task = find_logged_task("CartPoleHet-n500", "pure-eps20")
     assert plan.count_transitions(task) == 76_003

@@ -17,6 +17,10 @@ Choices of ours:
     (no end, a reward at every step) they are short.
   - Held-out agents get a simulator from their own logged trajectory, as in `persim`, and a policy
     trained in it in the same way; it is trained when asked for, and leaves no checkpoint.
+
+The settings are those of `morel` on CartPole; nothing was tuned. One evaluation was made, with seed
+100 on CartPole's kind `pure-eps20`: there the cloned policies, before any iteration, have 200 of
+200 for all five test agents, so that this task says nothing about the iterations.
 """
 
 from __future__ import annotations
