@@ -77,6 +77,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "persim_bcq": ENSEMBLE
     | {"n_planned": 0, "n_trajectories": 2, "trajectory_length": 3}
     | {"policy_updates": 3, "policy_hidden_dims": (8,)},
+    "persim_policy": {
+        **{name: ENSEMBLE[name] for name in ENSEMBLE if name not in ("n_sequences", "horizon")},
+        **{"cloning_updates": 2, "policy_hidden_size": 8, "iterations": 1, "n_paths": 4},
+        **{"path_length": 3},
+    },
 }
 
 

@@ -188,6 +188,8 @@ FAMILIES: dict[str, set[str]] = {
     "offline.model_free": {"common", "offline.common"},
     "offline.persim": {"common", "offline.common", "offline.planning"},
     "offline.persim.persim_bcq": {"offline.model_free"},
+    "offline.persim.persim_policy": {"offline.morel"},
+    "offline.persim.simulated_worlds": {"offline.morel"},
     "offline.cadm": {"common", "offline.common", "offline.planning"},
     "offline.morel": {"common", "offline.common", "offline.planning"},
 }

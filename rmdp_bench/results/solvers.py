@@ -47,6 +47,7 @@ SOLVERS: Mapping[str, str] = {
     "pe_cadm": "baselines.offline.cadm.pe_cadm",
     "persim": "baselines.offline.persim",
     "persim_bcq": "baselines.offline.persim.persim_bcq",
+    "persim_policy": "baselines.offline.persim.persim_policy",
 }
 """Name -> module."""
 

@@ -14,12 +14,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.common.divergence import check_finite
 from baselines.common.settings import check_range
 from baselines.offline.common.data import OfflineConfig
 from baselines.offline.common.networks import make_generators
 from baselines.offline.common.optimization import MemberAdam, minimize
+from baselines.offline.common.stages import TrainingLog
 from baselines.offline.morel.actors import Actor
-from baselines.offline.morel.model import MemberRows, Paths, PessimisticModel, World, roll_out
+from baselines.offline.morel.model import (
+    MemberRows,
+    Model,
+    Paths,
+    PessimisticModel,
+    World,
+    roll_out,
+)
 from baselines.offline.morel.natural_policy_gradient import (
     Baseline,
     draw_visited,
@@ -30,6 +39,10 @@ from baselines.offline.morel.natural_policy_gradient import (
     valid_steps,
     whiten,
 )
+from rmdp_bench.results import Interrupted
+
+_REPORT_EVERY = 50
+"""Gradient steps between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -231,6 +244,11 @@ class Learner:
         }
 
     @property
+    def worlds(self) -> Model:
+        """What policies are rolled out in."""
+        return self.model
+
+    @property
     def _n_initial(self) -> int:
         """Paths that start at a first observation."""
         return self.config.n_paths - int(self.config.buffer_fraction * self.config.n_paths)
@@ -247,11 +265,11 @@ class Learner:
         anywhere = rows.draw(self.config.n_paths - n_initial, generators)
         starts = rows.data.observations[torch.cat((first, anywhere), 1)]
         noise = self.actor.draw_noise(self.world.horizon, self.config.n_paths, generators)
-        return roll_out(self.model, self.actor.act, starts, noise, self.config.gamma)
+        return roll_out(self.worlds, self.actor.act, starts, noise, self.config.gamma)
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
         """Everything that training needs to continue bit for bit: arrays (R, ...), and JSON."""
-        tensors = {"threshold": self.model.threshold} | self.part_tensors()
+        tensors = self.measured_tensors() | self.part_tensors()
         for name, generators in self.generators.items():
             tensors[f"generators.{name}"] = torch.stack([g.get_state() for g in generators])
         arrays = {
@@ -267,16 +285,24 @@ class Learner:
         self.done = int(states[0]["done"])
         past_models = max(0, self.done - self.model_updates)
         planned = max(0, past_models - self.config.cloning_updates)
-        self.parts["model"].set_steps(min(self.done, self.model_updates))
-        self.parts["actor"].set_steps(min(past_models, self.config.cloning_updates))
-        self.parts["baseline"].set_steps(planned * self.config.baseline_updates)
-        tensors = {"threshold": self.model.threshold} | self.part_tensors()
+        n_steps = {
+            "model": min(self.done, self.model_updates),
+            "actor": min(past_models, self.config.cloning_updates),
+            "baseline": planned * self.config.baseline_updates,
+        }
+        for name, part in self.parts.items():
+            part.set_steps(n_steps[name])
+        tensors = self.measured_tensors() | self.part_tensors()
         for name, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(arrays[name]).reshape(tensor.shape))
         for name, generators in self.generators.items():
             states_of = torch.from_numpy(arrays[f"generators.{name}"]).flatten(0, 1)
             for generator, own in zip(generators, states_of, strict=True):
                 generator.set_state(own.clone())  # set_state reads a tensor of its own storage
+
+    def measured_tensors(self) -> dict[str, Tensor]:
+        """What the learner cannot compute again without the training before."""
+        return {"threshold": self.model.threshold}
 
     def part_tensors(self) -> dict[str, Tensor]:
         """Parameters by name; with Adam's moments, where more of its steps are to come."""
@@ -291,3 +317,30 @@ class Learner:
             for own, tensor in part.tensors().items()
             if not (finished[name] and own.endswith(("exp_avg", "exp_avg_sq")))
         }
+
+
+def train(learner: Learner, log: TrainingLog) -> None:
+    """Trains to the end, from a checkpoint if there is one.
+
+    Raises:
+        FloatingPointError: training has diverged.
+        Interrupted: after a checkpoint, when the log asks to stop.
+    """
+    resumed = log.load_checkpoint()
+    if resumed is not None:
+        learner.set_state(*resumed)
+    while learner.done < learner.total:
+        scalars = learner.advance()
+        planning = learner.done > learner.total - learner.config.iterations
+        if planning or learner.done % _REPORT_EVERY == 0:
+            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
+            per_seed = {
+                name: values.reshape(learner.n_seeds, -1).mean(1).tolist()
+                for name, values in scalars.items()
+            }
+            log.progress(learner.done, per_seed, total=learner.total)
+        if log.checkpoint_due() or learner.done == learner.total:
+            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
+            log.save_checkpoint(learner.done, *learner.get_state())
+            if log.stop_requested:
+                raise Interrupted

@@ -1,0 +1,267 @@
+"""A policy for each agent, trained in the agent's own simulator: PerSim without a planner.
+
+The model of all agents is trained as in `persim` (`factored_ensembles`; Agarwal et al. 2021, arXiv
+2102.06961). A network for each scored agent then learns in the agent's simulator what `persim`
+plans at every step, so that acting costs microseconds. All agents of all seeds are one batch:
+
+  1. Behaviour cloning of the whole log, from which every policy starts.
+  2. The natural policy gradient as in `morel` (`policy_gradient`), on roll-outs that branch off the
+     log: half of them begin at first observations, half at any observation of anybody's.
+
+Choices of ours:
+  - A path keeps to one member of the ensemble; where members contradict each other by more than
+    anywhere in the log, it ends in HALT, as in MOReL (`simulated_worlds`).
+  - Rewards are the known function of the transition, and so is what ends a path.
+  - With discrete actions a path is as long as an episode, as the gradient's paths are worth nothing
+    after their end: the flag of MountainCar is beyond what a short one sees. With continuous ones
+    (no end, a reward at every step) they are short.
+  - Held-out agents get a simulator from their own logged trajectory, as in `persim`, and a policy
+    trained in it in the same way; it is trained when asked for, and leaves no checkpoint.
+
+The settings are those of `morel` on CartPole; nothing was tuned. One evaluation was made, with seed
+100 on CartPole's kind `pure-eps20`: there the cloned policies, before any iteration, have 200 of
+200 for all five test agents, so that this task says nothing about the iterations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from baselines.common.settings import check_range
+from baselines.common.threads import one_thread
+from baselines.offline.common.data import LoggedData, load_data
+from baselines.offline.common.optimization import MemberAdam
+from baselines.offline.common.replay import MemberKey
+from baselines.offline.common.spaces import n_discrete_actions
+from baselines.offline.common.stages import Stages
+from baselines.offline.common.training import member_generators
+from baselines.offline.morel.actors import Actor
+from baselines.offline.morel.learner import Learner, MorelConfig, train
+from baselines.offline.morel.model import MemberRows, make_world, standardisation
+from baselines.offline.morel.natural_policy_gradient import Baseline
+from baselines.offline.persim.ensembles import (
+    Ensemble,
+    EnsembleConfig,
+    check_factored,
+    fit_ensembles,
+    predictor,
+)
+from baselines.offline.persim.model import model_settings
+from baselines.offline.persim.simulated_worlds import SimulatedWorlds
+from baselines.offline.persim.simulator import PersonalSimulator
+from rmdp_bench.datasets import Episode
+from rmdp_bench.offline import OfflineSolution
+from rmdp_bench.results import RunLog
+from rmdp_bench.solution import Solution
+from rmdp_bench.tasks import Task
+
+_ACTOR, _BASELINE, _ROLL_OUTS = 5, 6, 7
+"""Purposes of random numbers; those of `factored_training` are 1 and 2."""
+
+_NAMES = {
+    "pessimism": "pessimism",
+    "halt_penalty": "halt_penalty",
+    "cloning_updates": "cloning_updates",
+    "policy_hidden_size": "policy_hidden_size",
+    "iterations": "iterations",
+    "n_paths": "n_paths",
+    "horizon": "path_length",
+    "buffer_fraction": "buffer_fraction",
+    "gamma": "discount",
+    "step_size": "step_size",
+}
+"""Settings of MOReL's learner, and what they are called beside those of the model."""
+
+
+@dataclass(frozen=True)
+class Config(EnsembleConfig):
+    """Settings of the model, and of the policies that learn in it."""
+
+    pessimism: float = 1.0
+    """A pair of observation and action is unknown where members disagree by more than the largest
+    disagreement over the log, divided by this."""
+    halt_penalty: float = 1.0
+    """How far the reward of HALT is below the lowest of the log."""
+    cloning_updates: int = 1000
+    """Gradient steps of behaviour cloning, each with 256 transitions of anybody's."""
+    policy_hidden_size: int = 64
+    """Width of a policy's two hidden layers."""
+    iterations: int = 100
+    """Steps of the natural policy gradient."""
+    n_paths: int = 50
+    """Paths of each agent in an iteration, shared out evenly among the ensemble's members."""
+    path_length: int = 500
+    """Steps of a path; the task's limit of an episode where that is shorter."""
+    buffer_fraction: float = 0.5
+    """Share of the paths that begin at any observation of the log, not at a first one."""
+    discount: float = 0.999
+    """Of rewards in the simulator."""
+    step_size: float = 0.02
+    """Twice the KL divergence of a step."""
+
+    def __post_init__(self) -> None:
+        """Checks the settings.
+
+        Raises:
+            ValueError: if a number is out of its range.
+        """
+        super().__post_init__()
+        check_range(self, 1, math.inf, "policy_hidden_size", "n_paths", "path_length")
+        check_range(self, 0, math.inf, "cloning_updates", "iterations")
+        check_range(self, 1e-12, math.inf, "pessimism")
+        check_range(self, 0.0, math.inf, "halt_penalty")
+        check_range(self, 0.0, 1.0, "buffer_fraction", "discount")
+        check_range(self, 1e-12, 1.0, "step_size")
+
+    @property
+    def learner(self) -> MorelConfig:
+        """The learner's settings; those of MOReL's own model are not used."""
+        return MorelConfig(**{name: getattr(self, own) for name, own in _NAMES.items()})
+
+
+_CONTINUOUS: dict[str, Any] = {"path_length": 50}
+_TASK_SETTINGS: dict[str, dict[str, Any]] = {}
+"""What an environment replaces."""
+
+
+def config_for(task: Task) -> Config:
+    """Settings for a task."""
+    own = _CONTINUOUS if n_discrete_actions(task) is None else {}
+    return Config(**model_settings(task) | own | _TASK_SETTINGS.get(task.env_id, {}))
+
+
+def check(task: Task, config: Config) -> None:
+    """Refuses tasks and data that this solver cannot learn from.
+
+    Raises:
+        ValueError: says what is wrong and what to do.
+    """
+    check_factored(task, config)
+
+
+class SimulatorLearner(Learner):
+    """M policies in training, each in a simulator that stays as it is: MOReL's last two stages."""
+
+    def __init__(
+        self,
+        task: Task,
+        config: Config,
+        data: LoggedData,
+        simulators: Sequence[PersonalSimulator],
+        keys: Sequence[MemberKey],
+        n_seeds: int,
+    ) -> None:
+        """Draws the networks.
+
+        Args:
+            task: gives actions, rewards and ends.
+            config: the settings.
+            data: the log of all agents, in which paths begin.
+            simulators: M, the first seed's first.
+            keys: (seed, number of the agent) of each, from which the random numbers follow.
+            n_seeds: R; each has M / R members.
+        """
+        own = config.learner
+        n_actions = n_discrete_actions(task)
+        horizon = min(own.horizon, task.max_episode_steps)
+        self.world = make_world(task.env_id, n_actions, horizon)
+        self.config, self.n_seeds = own, n_seeds
+        m, device = len(simulators), data.observations.device
+        self.rows = MemberRows(
+            data,
+            torch.zeros(m, dtype=torch.int64, device=device),
+            data.starts[-1:].expand(m),
+            data.starts[:-1].expand(m, -1),
+        )
+        self.simulated = SimulatedWorlds(
+            simulators,
+            data,
+            self.world,
+            pessimism=own.pessimism,
+            halt_penalty=own.halt_penalty,
+        )
+        one = MemberRows(data, self.rows.first[:1], self.rows.count[:1], self.rows.initial[:1])
+        mean, scale = standardisation(data.observations, one)
+        self.actor = Actor(
+            mean.repeat(m, 1, 1),
+            scale.repeat(m, 1, 1),
+            n_actions or data.actions.shape[-1],
+            (own.policy_hidden_size,) * 2,
+            member_generators(keys, _ACTOR),
+            log_std=None if n_actions else own.log_std,
+            min_log_std=own.min_log_std,
+        )
+        self.baseline = Baseline(self.actor, horizon, own.gamma, member_generators(keys, _BASELINE))
+        self.generators = {"policy": member_generators(keys, _ROLL_OUTS)}
+        self.parts = {
+            "actor": MemberAdam(self.actor, 1e-3),
+            "baseline": MemberAdam(self.baseline.network, own.baseline_learning_rate),
+        }
+        self.done, self.model_updates = 0, 0
+        self.total = own.cloning_updates + own.iterations
+
+    @property
+    def worlds(self) -> SimulatedWorlds:
+        """What policies are rolled out in."""
+        return self.simulated
+
+    def measured_tensors(self) -> dict[str, Tensor]:
+        """None: thresholds follow from the simulators."""
+        return {}
+
+
+@one_thread()
+def solve(
+    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+) -> list[OfflineSolution]:
+    """Trains the ensembles of all seeds as one batch, then the policies of all of them.
+
+    Returns:
+        One solution for each seed: a policy for each test agent.
+    """
+    data = load_data(task, config.n_agents).to(device)
+    stages, agents = Stages(log), task.eval_agents or ()
+    ensembles = fit_ensembles(task, config, data, seeds, device, stages.stage("model"))
+    simulators = [ensemble.simulators() for ensemble in ensembles]
+    keys = [(seed, agent) for seed in seeds for agent in agents]
+    together = [one for own in simulators for one in own]
+    learner = SimulatorLearner(task, config, data, together, keys, len(seeds))
+    train(learner, stages.stage("policy"))
+    n_each = len(agents)
+    return [
+        OfflineSolution(
+            policies=[learner.actor.policy(m) for m in range(r * n_each, (r + 1) * n_each)],
+            assignment=np.eye(n_each),
+            adapt=partial(adapt, task, config, data, seed, ensembles[r]),
+            predict=predictor(simulators[r]),
+            factors=ensembles[r].factors(data),
+        )
+        for r, seed in enumerate(seeds)
+    ]
+
+
+@one_thread()
+def adapt(
+    task: Task,
+    config: Config,
+    data: LoggedData,
+    seed: int,
+    ensemble: Ensemble,
+    episodes: Sequence[Episode],
+) -> Solution:
+    """Policies of agents who are not in the data, from one episode of each."""
+    simulators = ensemble.heldout_simulators(episodes)
+    keys = [(seed, task.n_agents + index) for index in range(len(episodes))]
+    learner = SimulatorLearner(task, config, data, simulators, keys, 1)
+    while learner.done < learner.total:
+        learner.advance()
+    policies = [learner.actor.policy(member) for member in range(len(episodes))]
+    return Solution(policies, np.eye(len(episodes)))
