@@ -141,11 +141,11 @@ DATASETS: tuple[DatasetEntry, ...] = (
     *_heterogeneous("cartpole-het", "rmdp/CartPoleHet-n500-v0", 10_000_000),
     *_heterogeneous("mountaincar-het", "rmdp/MountainCarHet-n500-v0", 20_000_000),
     *_heterogeneous("halfcheetah-het", "rmdp/HalfCheetahHet-n500-v0", 30_000_000),
+    *_heterogeneous("halfcheetah-het", "rmdp/HalfCheetahHet-n500-v1", 80_000_000),
     *_velocity("halfcheetah", "rmdp/HalfCheetahVel-n100-v0", 40_000_000),
     *_velocity("ant", "rmdp/AntVel-n100-v0", 50_000_000),
     *_velocity("hopper", "rmdp/HopperVel-n100-v0", 60_000_000),
     *_velocity("walker2d", "rmdp/Walker2dVel-n100-v0", 70_000_000),
-    *_heterogeneous("halfcheetah-het", "rmdp/HalfCheetahHet-n500-v1", 80_000_000),
 )
 
 
