@@ -81,7 +81,7 @@ SMALL = PlannerConfig(n_sequences=20, horizon=10, n_elites=5, n_iterations=1)
 WORLDS = {
     "cart_pole": World("CartPoleHet-n500-pure-v1", (0.0,) * 4),
     "mountain_car": World("MountainCarHet-n500-pure-v1", (-0.5, 0.0)),
-    "half_cheetah": World("HalfCheetahHet-n500-pure-v0", (0.0,) * 18, SMALL),
+    "half_cheetah": World("HalfCheetahHet-n500-pure-v1", (0.0,) * 18, SMALL),
 }
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import EVALUATION_SEED, Evaluation
 from rmdp_bench.files import read_json, write_bytes, write_json, write_text
-from rmdp_bench.offline import N_PREDICTIONS, OfflineEvaluation, Prediction, references
+from rmdp_bench.offline import N_PREDICTIONS, OfflineEvaluation, Prediction
+from rmdp_bench.references import references
 from rmdp_bench.results.running import score_solution
 from rmdp_bench.scoring import greedy_assignment
 from rmdp_bench.solution import Solution

@@ -25,8 +25,6 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
-from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -36,8 +34,8 @@ from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
 from rmdp_bench.datasets.behaviour import load_behaviour_policies
 from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import EVALUATION_SEED, call, check_episodes, play
-from rmdp_bench.files import read_json
 from rmdp_bench.population import DynamicsPopulation
+from rmdp_bench.references import check_references, references
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import Task
 
@@ -50,7 +48,6 @@ N_PREDICTIONS = 200
 PREDICTION_SEED = EVALUATION_SEED + 2**21
 DIVERGED = 1e6
 """Bound on predictions, so that one that runs away counts as very bad and not as infinite."""
-REFERENCES_FILE = Path(str(files("rmdp_bench"))) / "data" / "offline_references.json"
 N_FOLDS = 5
 
 
@@ -391,44 +388,6 @@ def normalise_mean(task: Task, agents: Sequence[int], returns: NDArray[np.float6
 
 def _references_of(task: Task, agents: Sequence[int]) -> NDArray[np.float64]:
     """(2, A): uniform actions, reference."""
+    check_references(task.env_id, agents)
     rows = references(task.env_id)
-    missing = [agent for agent in agents if agent not in rows]
-    if missing:
-        raise ValueError(f"there are no reference returns of agent {missing[0]} of {task.env_id}")
     return np.array([rows[agent] for agent in agents]).T
-
-
-def references(env_id: str) -> dict[int, tuple[float, float]]:
-    """Agent -> mean return of uniform actions, and the reference that is 100.
-
-    `scripts/record_references.py` measures them.
-
-    Raises:
-        ValueError: there are none.
-    """
-    return {
-        int(agent): (values["random"], values["reference"])
-        for agent, values in _references_in(env_id)["agents"].items()
-    }
-
-
-def reference_is(env_id: str) -> str:
-    """What the reference of an environment's agents is, in words.
-
-    Raises:
-        ValueError: there is none.
-    """
-    return str(_references_in(env_id)["reference_is"])
-
-
-def _references_in(env_id: str) -> dict[str, Any]:
-    document = _references()
-    if env_id not in document:
-        raise ValueError(f"there are no reference returns for {env_id}")
-    row: dict[str, Any] = document[env_id]
-    return row
-
-
-@functools.cache
-def _references() -> dict[str, Any]:
-    return read_json(REFERENCES_FILE)

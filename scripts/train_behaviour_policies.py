@@ -195,10 +195,6 @@ SPECIALISTS: Mapping[str, SpecialistRecipe] = {
     "rmdp/HalfCheetahHet-n500-v1": SpecialistRecipe(1_000_000, PPOConfig(reward_scale=0.01)),
 }
 """Environments whose policies PPO trains: more transitions in the same time than with TD3."""
-PARAMETERS = dict(BEHAVIOUR_PARAMETERS) | {
-    "rmdp/HalfCheetahHet-n500-v1": BEHAVIOUR_PARAMETERS["rmdp/HalfCheetahHet-n500-v0"]
-}
-"""As `BEHAVIOUR_PARAMETERS`, with environments whose policies are not in the package yet."""
 
 
 class _KeepPolicy(BaseCallback):
@@ -271,7 +267,7 @@ def train_by_ppo(
     env_id: str, index: int, recipe: SpecialistRecipe, seed: int, folder: Path
 ) -> tuple[bytes, int]:
     """As `train`, by the suite's own PPO; goes on from the checkpoint in `folder`."""
-    specialist = Specialist(env_id, parameters=tuple(PARAMETERS[env_id][index]))
+    specialist = Specialist(env_id, parameters=tuple(BEHAVIOUR_PARAMETERS[env_id][index]))
     record = train_specialist(specialist, recipe.transitions, [seed], folder, config=recipe.config)
     graph = (folder / f"policy-{seed}.onnx").read_bytes()
     return graph, int(record["kept_after_transitions"][0])
@@ -326,7 +322,7 @@ def make_policy(
         print(f"{graph_path} is there already", flush=True)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = PARAMETERS[env_id][index]
+    parameters = BEHAVIOUR_PARAMETERS[env_id][index]
     start = time.process_time()
     facts: dict[str, Any]
     if isinstance(recipe, Recipe):
@@ -384,9 +380,10 @@ def make_policy(
 
 README = """# Behaviour policies
 
-The policies that collect the data of the heterogeneous environments. Each was trained with
-[stable-baselines3](https://github.com/DLR-RM/stable-baselines3) for one agent, with parameters
-of [PerSim](https://arxiv.org/abs/2102.06961), and acts for all others as it would for its own.
+The policies that collect the data of the heterogeneous environments. Each was trained for one
+agent, with parameters of [PerSim](https://arxiv.org/abs/2102.06961), and acts for all others as it
+would for its own: DQN and TD3 are those of
+[stable-baselines3](https://github.com/DLR-RM/stable-baselines3), PPO is the suite's own.
 `rmdp_bench.datasets.behaviour.load_behaviour_policies(env_id)` loads them; they are deterministic.
 
 They are decent, not perfect: of each training the policy that evaluations found best was kept, and
@@ -401,7 +398,7 @@ before the flag, at least -500. HalfCheetah: over 1000 steps, velocity (m/s) min
 def make_readme(out: Path) -> str:
     """Tables of what the policies in `out` reach, and how they were made."""
     parts, machines = [README.format(n_episodes=N_EPISODES)], set()
-    for env_id, rows in PARAMETERS.items():
+    for env_id, rows in BEHAVIOUR_PARAMETERS.items():
         paths = [out / env_id / f"policy-{index}.json" for index in range(len(rows))]
         records = [read_json(path) for path in paths if path.is_file()]
         if not records:
@@ -447,7 +444,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = [
         (env_id, index)
         for env_id in (*RECIPES, *SPECIALISTS)
-        for index in range(len(PARAMETERS[env_id]))
+        for index in range(len(BEHAVIOUR_PARAMETERS[env_id]))
         if options.env in (None, env_id) and options.policy in (None, index)
     ]
     if not chosen:

@@ -395,7 +395,7 @@ def test_wrong_tasks_are_refused(name: str) -> None:
 
 
 def test_settings_follow_the_actions() -> None:
-    cheetah = get_task("HalfCheetahHet-n500-pure-v0")
+    cheetah = get_task("HalfCheetahHet-n500-pure-v1")
     bcq = importlib.import_module("baselines.offline.model_free.bcq")
     assert bcq.config_for(cheetah).hidden_dims == (400, 300)
     assert bcq.config_for(TASK) == bcq.Config()

@@ -28,7 +28,7 @@ from rmdp_bench.tasks import get_task
 pytestmark = pytest.mark.arithmetic
 
 TASK = get_task("CartPoleHet-n500-pure-v1")
-CHEETAH_TASK = get_task("HalfCheetahHet-n500-pure-v0")
+CHEETAH_TASK = get_task("HalfCheetahHet-n500-pure-v1")
 SMALL: dict[str, Any] = {
     "n_updates": 800,
     "batch_size": 64,

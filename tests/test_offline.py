@@ -227,7 +227,7 @@ def test_returns_are_normalised_for_each_agent() -> None:
     expected = 100 * (two.mean() - random.mean()) / (best.mean() - random.mean())
     assert normalise_mean(TASK, (3, 1), two) == pytest.approx(expected)
     assert 0.0 < expected < 100.0 and abs(expected - 50.0) > 0.01
-    with pytest.raises(ValueError, match="no reference returns of agent 250"):
+    with pytest.raises(ValueError, match="is not known yet for agent 250"):
         normalise(TASK, [250], np.zeros(1))
 
 

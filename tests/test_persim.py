@@ -502,7 +502,7 @@ def test_fewer_plans_than_elites_are_refused_before_any_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(persim, "check_factored", lambda task, config: None)  # needs the data
-    task = get_task("HalfCheetahHet-n500-pure-v0")
+    task = get_task("HalfCheetahHet-n500-pure-v1")
     with pytest.raises(ValueError, match="n_elites is 50; expected at most n_sequences, 20"):
         persim.check(task, dataclasses.replace(persim.config_for(task), n_sequences=20))
 

@@ -279,7 +279,7 @@ def test_a_stopped_run_continues_bit_for_bit(tmp_path: Path) -> None:
 
 def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """On logged noise of HalfCheetah's size."""
-    cheetah = get_task("HalfCheetahHet-n500-random-v0")
+    cheetah = get_task("HalfCheetahHet-n500-random-v1")
     generator = torch.Generator().manual_seed(0)
     n, d = 120, 18
     log = LoggedData(

@@ -247,7 +247,7 @@ def test_planning_drives_to_the_flag() -> None:
 
 
 def test_planning_moves_the_robot_forward() -> None:
-    task = get_task("HalfCheetahHet-n500-pure-v0")
+    task = get_task("HalfCheetahHet-n500-pure-v1")
     config = PlannerConfig(n_sequences=30, horizon=8, n_elites=6, n_iterations=2)
     policy = make_true_policy(task.env_id, 4, config, 0)
     played = play(task, [policy], [1], [0], agents=[4], record=True, max_steps=20)
@@ -343,7 +343,7 @@ def test_sizes_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match="horizon is 0; expected at least 1"):
         PlannerConfig(horizon=0)
     with pytest.raises(ValueError, match="n_elites is 50; expected at most n_sequences, 20"):
-        task = get_task("HalfCheetahHet-n500-pure-v0")
+        task = get_task("HalfCheetahHet-n500-pure-v1")
         true_env_mpc.check(task, true_env_mpc.Config(n_sequences=20))
     with pytest.raises(ValueError, match="choose an environment of agents with different dyn"):
         true_env_mpc.check(get_task("HopperVel-n100-k5-v0"), true_env_mpc.Config())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -10,11 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from baselines.online.specialists import Specialist
+from rmdp_bench import references as known_references
+from rmdp_bench import tasks
+from rmdp_bench.cli import main
 from rmdp_bench.envs import get_population
 from rmdp_bench.envs.classic_het import MountainCarWorld
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.files import read_json, write_json
-from rmdp_bench.offline import REFERENCES_FILE, play_agents, reference_is, references
+from rmdp_bench.offline import play_agents
+from rmdp_bench.references import REFERENCES_FILE, reference_is, references
 from rmdp_bench.results import read_result
 from rmdp_bench.results.records import RESULT_FILE, make_result
 from rmdp_bench.solution import Solution
@@ -37,10 +45,14 @@ def test_references_are_above_uniform_actions_and_within_their_bounds(env_id: st
         assert reference <= STORED[env_id]["agents"][str(agent)].get("bound", np.inf)
 
 
-def test_every_offline_task_has_the_references_of_its_agents() -> None:
+def test_every_ranked_offline_task_has_the_references_of_its_agents() -> None:
+    ranked = 0
     for task in list_tasks():
         if task.track == "offline":
-            assert set(references(task.env_id)) == {*(task.eval_agents or ()), *task.heldout_agents}
+            agents = {*(task.eval_agents or ()), *task.heldout_agents}
+            assert (set(references(task.env_id)) == agents) == (task.unranked is None)
+            ranked += task.unranked is None
+    assert ranked >= 8
 
 
 def test_poles_are_balanced_to_the_end() -> None:
@@ -137,8 +149,21 @@ def test_a_submission_is_carried_over_whole_or_not_at_all(tmp_path: Path) -> Non
             assert make_result(json.loads(after[path]), path) == old
 
 
-def test_a_task_that_is_not_ranked_is_not_submitted(tmp_path: Path) -> None:
-    task = find_logged_task("HalfCheetahHet-n500", "pure")
+@pytest.fixture
+def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CartPole, but that nobody knows what counts as 100 for a held-out agent."""
+    stored = copy.deepcopy(STORED)
+    del stored[POLE]["agents"]["600"]["reference"]
+    monkeypatch.setattr(known_references, "_read", lambda: stored)
+    monkeypatch.setattr(tasks, "_tasks", functools.cache(tasks._tasks.__wrapped__))
+
+
+@pytest.mark.usefixtures("unknown")
+def test_a_task_without_references_is_not_ranked_and_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = find_logged_task("CartPoleHet-n500", "pure")
+    assert 600 in task.heldout_agents and 600 not in references(POLE) and 0 in references(POLE)
     assert task.unranked is not None and task.to_dict()["unranked"] == task.unranked
     about = read_submission(SUBMISSION)
     row = about.rows[0].model_copy(update={"task": task.id})
@@ -147,5 +172,74 @@ def test_a_task_that_is_not_ranked_is_not_submitted(tmp_path: Path) -> None:
     text = submission_to_toml(about.model_copy(update={"rows": [row]}))
     (folder / "submission.toml").write_text(text, encoding="utf-8")
     write_manifest(folder)
-    with pytest.raises(ValueError, match=f"{task.id} is not ranked: light robots win energy"):
+    with pytest.raises(ValueError, match=f"{task.id} is not ranked: the returns that count as 100"):
         check_submission(folder)
+    out = tmp_path / "runs"
+    assert main(["run", "behaviour", task.id, "--out", str(out)]) == 2
+    assert f"is not known yet for agent 600 of {POLE}" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+def store_specialist(folder: Path, agent: int, **changes: Any) -> None:
+    """Behaviour policies of CartPole as what three seeds have found for an agent."""
+    own = folder / "agents" / POLE / f"agent-{agent}"
+    own.mkdir(parents=True)
+    for seed, policy in enumerate((0, 2, 3)):
+        path = REFERENCES_FILE.parent / "behaviour" / POLE / f"policy-{policy}.onnx"
+        shutil.copy(path, own / f"policy-{seed}.onnx")
+    record = {
+        "specialist": vars(Specialist(POLE, agent=agent)),
+        "transitions": 2_000_000,
+        "seeds": [0, 1, 2],
+        "returns": [1.0, 3.0, 2.0],
+    }
+    write_json(own / "specialist.json", record | changes)
+
+
+def test_references_are_the_best_specialists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each when it is finished; what is measured is kept."""
+    path = tmp_path / "references.json"
+    cheetah = record_references.REFERENCES["rmdp/HalfCheetahHet-n500-v1"]
+    assert cheetah.measure is record_references.measure_specialist and cheetah.bound is None
+    pole = dataclasses.replace(cheetah, random_episodes=3)
+    monkeypatch.setattr(record_references, "REFERENCES", {POLE: pole})
+    monkeypatch.setattr(record_references, "REFERENCES_FILE", path)
+    monkeypatch.setattr(record_references, "N_LONG_EPISODES", 5)
+    write_json(path, {CAR: STORED[CAR]})
+    task = find_logged_task("CartPoleHet-n500", "pure")
+    task = dataclasses.replace(task, eval_agents=(0,), heldout_agents=(1,))
+    store_specialist(tmp_path, 0)
+    record_references.record(task, False, tmp_path)
+    assert f"{POLE} 1 reference: not known yet" in capsys.readouterr().out
+    first = read_json(path)
+    assert first[CAR] == STORED[CAR] and first[POLE]["random_episodes"] == 3
+    assert set(first[POLE]["agents"]["1"]) == {"random"}
+    # Agent 0 lives for about 26 steps under policy 2, which the record calls the best, and for
+    # more than 150 under the others.
+    values = first[POLE]["agents"]["0"]
+    assert set(values) == {"random", "reference"} and 15.0 < values["reference"] < 40.0
+    store_specialist(tmp_path, 1)
+    (tmp_path / "agents" / POLE / "agent-0" / "specialist.json").unlink()
+    record_references.record(task, False, tmp_path)
+    second = read_json(path)
+    assert second[POLE]["agents"]["0"] == values
+    assert second[POLE]["agents"]["1"]["reference"] > 150.0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"transitions": 1000},
+        {"seeds": [0]},
+        {"specialist": vars(Specialist(POLE, agent=4))},
+    ],
+)
+def test_specialists_of_another_budget_are_no_references(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    store_specialist(tmp_path, 0, **changes)
+    task = find_logged_task("CartPoleHet-n500", "pure")
+    with pytest.raises(ValueError, match=r"specialist.json is of .*, expected .*2000000"):
+        record_references.measure_specialist(task, 0, tmp_path)

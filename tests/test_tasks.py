@@ -21,8 +21,8 @@ VELOCITY_IDS = {
     for k in budgets
 }
 OFFLINE_IDS = {
-    f"{world}Het-n500-{kind}-{version}"
-    for world, version in (("CartPole", "v1"), ("MountainCar", "v1"), ("HalfCheetah", "v0"))
+    f"{world}Het-n500-{kind}-v1"
+    for world in ("CartPole", "MountainCar", "HalfCheetah")
     for kind in ("pure", "random", "pure-eps20", "pure-eps40")
 }
 ONLINE = [task for task in list_tasks() if task.track == "online"]
@@ -57,9 +57,10 @@ def test_rules_of_offline_tasks(task_id: str) -> None:
     task = get_task(task_id)
     world, _, kind = task_id.rpartition("-")[0].replace("-n500-", "/").partition("/")
     assert task.track == "offline"
-    assert task.env_id == f"rmdp/{world}-n500-v0"
+    version = "v1" if world == "HalfCheetahHet" else "v0"
+    assert task.env_id == f"rmdp/{world}-n500-{version}"
     entry = get_dataset(task.dataset_id or "")
-    assert entry.id == f"rmdp/{world.lower().replace('het', '-het')}/{kind}-v0"
+    assert entry.id == f"rmdp/{world.lower().replace('het', '-het')}/{kind}-{version}"
     assert entry.env_id == task.env_id
     population = cast(DynamicsPopulation, get_population(task.env_id))
     assert task.n_agents == task.n_representatives == population.n_agents == entry.n_episodes
@@ -105,12 +106,13 @@ def test_known_ceilings() -> None:
 
 
 def test_tasks_of_an_earlier_version_name_their_successor() -> None:
-    for world in ("CartPole", "MountainCar"):
+    for world in ("CartPole", "MountainCar", "HalfCheetah"):
         for kind in ("pure", "random", "pure-eps20", "pure-eps40"):
             name = f"{world}Het-n500-{kind}"
             with pytest.raises(ValueError, match=f"{name}-v0 is retired: .*; use {name}-v1"):
                 get_task(f"{name}-v0")
             assert find_logged_task(f"{world}Het-n500", kind) is get_task(f"{name}-v1")
+            assert retired_tasks()[f"{name}-v0"].same_world == (world != "HalfCheetah")
     assert not set(retired_tasks()) & {task.id for task in list_tasks()}
     assert {old.successor for old in retired_tasks().values()} < {task.id for task in list_tasks()}
     with pytest.raises(ValueError, match="no offline task of 'Pole' with 'pure' data"):

@@ -249,7 +249,7 @@ def test_all_notes_are_printed_on_request(tmp_path: Path) -> None:
     assert all(note in text for note in NOTES["offline"].values())
 
 
-LONG = "HalfCheetahHet-n500-pure-eps40-v0"
+LONG = "HalfCheetahHet-n500-pure-eps40-v1"
 COLUMNS = ["task", "solver", "from here", "numbers", "score"]
 ROWS = [[LONG, "em_plus (clip=0.2, n_envs=16)", "a b c", "1,234", "12.34 ± 0.56"], [LONG, *"abcd"]]
 

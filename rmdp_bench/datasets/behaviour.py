@@ -23,6 +23,7 @@ from rmdp_bench.solution import Policy, load_policy, load_solution
 
 _DATA = Path(str(resources.files("rmdp_bench"))) / "data"
 
+_HALF_CHEETAH = ((1.4, 0.6), (1.4, 1.4), (0.6, 0.6), (0.6, 1.4))
 BEHAVIOUR_PARAMETERS: Mapping[str, tuple[tuple[float, ...], ...]] = {
     "rmdp/CartPoleHet-n500-v0": (
         (6.0, 0.5),
@@ -32,7 +33,8 @@ BEHAVIOUR_PARAMETERS: Mapping[str, tuple[tuple[float, ...], ...]] = {
         (10.0, 0.325),
     ),
     "rmdp/MountainCarHet-n500-v0": ((3e-4,), (7.5e-4,), (1.75e-3,), (2.5e-3,), (3e-3,)),
-    "rmdp/HalfCheetahHet-n500-v0": ((1.4, 0.6), (1.4, 1.4), (0.6, 0.6), (0.6, 1.4)),
+    "rmdp/HalfCheetahHet-n500-v0": _HALF_CHEETAH,
+    "rmdp/HalfCheetahHet-n500-v1": _HALF_CHEETAH,
 }
 """Environment id -> parameters (n_policies, p) of the agents that the policies were trained for.
 

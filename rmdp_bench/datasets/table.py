@@ -79,15 +79,18 @@ class DatasetEntry:
 
 
 def _heterogeneous(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
-    """The datasets of one environment; one episode of each agent (PerSim's four kinds)."""
-    n_agents = get_environment(env_id).n_agents
+    """The datasets of one environment; one episode of each agent (PerSim's four kinds).
+
+    Their version is the environment's.
+    """
+    n_agents, version = get_environment(env_id).n_agents, env_id.rpartition("-")[2]
     yield DatasetEntry(
-        id=f"rmdp/{name}/random-v0",
+        id=f"rmdp/{name}/random-{version}",
         env_id=env_id,
         description="All actions are uniform.",
         seed=seed,
         n_episodes=n_agents,
-        ends_twice=True,
+        ends_twice=version == "v0",
     )
     acts = "In each episode one of the behaviour policies acts, drawn for it"
     mixed = "of its actions are replaced by uniform ones"
@@ -98,7 +101,7 @@ def _heterogeneous(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
     )
     for number, (kind, epsilon, description) in enumerate(kinds, start=1):
         yield DatasetEntry(
-            id=f"rmdp/{name}/{kind}-v0",
+            id=f"rmdp/{name}/{kind}-{version}",
             env_id=env_id,
             description=description,
             seed=seed + number * 1_000_000,
@@ -106,7 +109,7 @@ def _heterogeneous(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
             load_policies=partial(load_behaviour_policies, env_id),
             epsilon=epsilon,
             shipped=(name, kind) == ("cartpole-het", "pure"),
-            ends_twice=True,
+            ends_twice=version == "v0",
         )
 
 
@@ -138,6 +141,7 @@ DATASETS: tuple[DatasetEntry, ...] = (
     *_heterogeneous("cartpole-het", "rmdp/CartPoleHet-n500-v0", 10_000_000),
     *_heterogeneous("mountaincar-het", "rmdp/MountainCarHet-n500-v0", 20_000_000),
     *_heterogeneous("halfcheetah-het", "rmdp/HalfCheetahHet-n500-v0", 30_000_000),
+    *_heterogeneous("halfcheetah-het", "rmdp/HalfCheetahHet-n500-v1", 80_000_000),
     *_velocity("halfcheetah", "rmdp/HalfCheetahVel-n100-v0", 40_000_000),
     *_velocity("ant", "rmdp/AntVel-n100-v0", 50_000_000),
     *_velocity("hopper", "rmdp/HopperVel-n100-v0", 60_000_000),

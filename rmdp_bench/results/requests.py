@@ -12,6 +12,7 @@ from typing import Any
 
 from rmdp_bench.evaluation import EVALUATION_SEED, check_episodes
 from rmdp_bench.files import read_json
+from rmdp_bench.references import check_references
 from rmdp_bench.results.records import MAX_COUNT, SCHEMA_VERSION
 from rmdp_bench.results.solvers import (
     Solver,
@@ -106,6 +107,9 @@ def make_request(
         ValueError: anything is wrong, or a run directory was made by another request.
     """
     checked_task = get_task(task)
+    if checked_task.track == "offline":  # else the scores would be missing after hours of training
+        agents = (*(checked_task.eval_agents or ()), *checked_task.heldout_agents)
+        check_references(checked_task.env_id, agents)
     if n_episodes is not None:
         check_episodes(checked_task, n_episodes, EVALUATION_SEED)
         checked_task = dataclasses.replace(checked_task, n_eval_episodes=n_episodes)
