@@ -5,7 +5,8 @@
     python -m scripts.generate_documents --figures  draw the picture of the README anew as well
 
 What stands between `<!-- generated: NAME -->` and `<!-- end -->` is what the function NAME of this
-file returns (`-` for `_`).  Numbers come from the leaderboard, `benchmarks/results` and the package.
+file returns (`-` for `_`).  Numbers come from the leaderboard, `benchmarks/results`
+and the package.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from numpy.typing import ArrayLike
 from PIL import Image
 from scipy import stats
 
@@ -91,7 +91,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def with_error(values: ArrayLike, digits: int = 2) -> str:
+def with_error(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:
     """Mean and standard error over seeds."""
     return f"{np.mean(values):.{digits}f} ± {standard_error(values):.{digits}f}"
 
@@ -207,8 +207,8 @@ def saturated() -> str:
     names = [f"`{one.task.id}`" for one in board() if percent_of_top(one) >= SATURATED]
     without = len([task for task in list_tasks() if not task.unranked]) - len(board())
     return (
-        f"The rule: a task is saturated when the first row of the board has {SATURATED:g} % of the exact ceiling, "
-        f"or offline {SATURATED:g} of 100 normalised. Saturated are {listed(names)}: good for a "
+        f"The rule: a task is saturated when the first row of the board has {SATURATED:g} % of the "
+        f"exact ceiling, or offline {SATURATED:g} of 100 normalised. Saturated are {listed(names)}: good for a "
         f"first try, not for a comparison. {without} more ranked tasks have no row yet."
     )
 
@@ -319,8 +319,8 @@ def learner() -> str:
     stored = read_json(RESULTS / "learner_ablation.json")[MAIN_TASK]
     rows = [learner_ablation.format_row(name, row) for name, row in stored["variants"].items()]
     about = (
-        f"With {stored['transitions']:,} transitions per policy, three seeds (`{stored['command']}`; "
-        "[each seed](../benchmarks/results/learner_ablation.json)):"
+        f"With {stored['transitions']:,} transitions per policy, three seeds "
+        f"(`{stored['command']}`; [each seed](../benchmarks/results/learner_ablation.json)):"
     )
     return "\n".join([about, "", table(learner_ablation.HEADER, []), *rows])
 
@@ -353,8 +353,8 @@ def em_plus_parts() -> str:
         rows.append([what, with_error(first), share, with_error(more) if more else ""])
     versions = stored["versions"]
     about = (
-        f"With {stored['transitions']:,} transitions per policy (mean ± standard error over seeds 0 "
-        f"to 2, for some lines over three more; {stored['cpu'].replace('(R)', '')}, torch "
+        f"With {stored['transitions']:,} transitions per policy (mean ± standard error over "
+        f"seeds 0 to 2, for some lines over three more; {stored['cpu'].replace('(R)', '')}, torch "
         f"{versions['torch']}; [each seed](../benchmarks/results/em_plus_ablation.json)):"
     )
     header = ["what is switched on", "social welfare", "of the ceiling", "seeds 3 to 5"]
@@ -415,7 +415,8 @@ def critics() -> str:
         rows.append([f"{point:,}", *(with_error(values[:, at]) for values in welfare)])
     about = (
         "Welfare along the learning curve, mean ± standard error, "
-        f"{len(welfare[0])} seeds of [`reference`](../leaderboards/submissions/reference/README.md) "
+        f"{len(welfare[0])} seeds of "
+        "[`reference`](../leaderboards/submissions/reference/README.md) "
         f"and {len(welfare[1])} of "
         "[`reference-outcome`](../leaderboards/submissions/reference-outcome/README.md); the 95 % "
         f"intervals overlap at {overlap.sum()} of the {len(overlap)} points of the curves:"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sybil import Document, Example, Region, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+from sybil.typing import Parser
 
 from tests.checkout import ROOT
 
@@ -23,9 +24,10 @@ def keep(example: Example) -> None:
 
 def parse(path: Path, *languages: str) -> Document:
     """The blocks of a page; `python` can be evaluated, in one namespace for the page."""
-    parsers = [CodeBlockParser(language, keep) for language in languages if language != "python"]
-    if "python" in languages:
-        parsers.append(PythonCodeBlockParser())
+    parsers: list[Parser] = [
+        PythonCodeBlockParser() if language == "python" else CodeBlockParser(language, keep)
+        for language in languages
+    ]
     return Sybil(parsers=parsers).parse(path)
 
 

@@ -1,4 +1,4 @@
-"""Tables, messages and the documents' commands in terminals of many widths, with and without colour.
+"""Tables, messages and commands of the documents in terminals of many widths, in colour or not.
 
 Each command is run in a pseudo-terminal by `terminal_child`, one process for many widths.
 """
