@@ -4,6 +4,7 @@
 #   make lint      ruff and mypy
 #   make bench     speed of environments, training, planning, many agents and the leaderboard
 #   make site      tables and page of the leaderboard, from its submissions
+#   make docs      numbers in the documents, from what is stored
 #   make datasets  build all datasets into Minari's folder
 
 PYTHON ?= python3
@@ -17,10 +18,10 @@ DEMO_OUT := runs/demo
 BENCH_OUT := build/benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench site datasets venv constraints clean
+.PHONY: help demo test lint bench site docs datasets venv constraints clean
 
 help:
-	@sed -n '2,7s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 demo: venv
 	$(BIN)/rmdp-bench run em $(DEMO_TASK) --seeds 0 --transitions $(DEMO_TRANSITIONS) --out "$(DEMO_OUT)"
@@ -47,6 +48,9 @@ bench: venv
 
 site: venv
 	$(BIN)/rmdp-bench leaderboard build
+
+docs: venv
+	$(BIN)/python -m scripts.generate_documents
 
 datasets: venv
 	$(BIN)/rmdp-bench datasets build --all

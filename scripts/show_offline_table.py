@@ -2,7 +2,7 @@
 
     python -m scripts.show_offline_table
 
-This is the table in `baselines/offline/README.md`; `scripts/run_offline_table.py` makes the rows.
+These are the tables in `docs/offline_solvers.md`; `scripts/run_offline_table.py` makes the rows.
 """
 
 from __future__ import annotations

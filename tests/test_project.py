@@ -1,4 +1,4 @@
-"""The shape of the project: who imports whom, and whether its documents say what is there."""
+"""The shape of the project: who imports whom, what it needs, and what its files hold."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import ast
 import importlib
 import importlib.metadata
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,25 +14,13 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from scipy import stats
 
-from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
-from rmdp_bench.cli import main
-from rmdp_bench.files import read_json
-from rmdp_bench.leaderboard import build_tables
 from rmdp_bench.offline import normalise
-from rmdp_bench.population import TargetPopulation
 from rmdp_bench.results.records import read_result
-from rmdp_bench.results.run_log import read_curve
-from rmdp_bench.scoring import standard_error
 from rmdp_bench.tasks import get_task
-from scripts import agents_ablation
-from scripts.show_offline_table import format_tables
-from tests.checkout import ROOT, needs_submissions, tracked_files
+from tests.checkout import ROOT, tracked_files
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ONLINE_PAGE = (ROOT / "baselines/online/README.md").read_text(encoding="utf-8")
-MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 # A module of rmdp_bench imports only modules to its left (or parts of its own package).
@@ -245,84 +231,6 @@ def test_families_of_solvers_import_one_way(path: Path) -> None:
             assert may_import(module, imported), f"{module} imports {name}"
 
 
-def code_blocks(language: str, text: str = README) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-
-
-def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", MAKEFILE, flags=re.MULTILINE))
-
-
-def test_documents_name_existing_make_targets() -> None:
-    text = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"(?:^|`)make ([a-z]+)", text, flags=re.MULTILINE))
-    assert {"demo", "test"} <= named <= make_targets()
-
-
-def command_lines() -> list[list[str]]:
-    """Calls of `rmdp-bench` in the documents' shell blocks and in the Makefile."""
-    text = "".join(code_blocks("sh") + code_blocks("sh", ONLINE_PAGE)) + MAKEFILE
-    calls = re.findall(r"^\s*(?:\$\(BIN\)/)?rmdp-bench (.+)$", text, flags=re.MULTILINE)
-    assert len(calls) >= 6
-    return [call.split() for call in calls]
-
-
-@pytest.mark.parametrize("words", command_lines(), ids=" ".join)
-def test_documents_name_existing_commands(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = words[: 2 if words[0] in ("datasets", "leaderboard") else 1]
-    assert main([*command, "--help"]) == 0
-    described = capsys.readouterr().out.split()
-    assert [word for word in words if word.startswith("--") and word not in described] == []
-
-
-def test_datasets_in_the_readme_are_those_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["datasets", "info", "--markdown"]) == 0
-    assert capsys.readouterr().out in README
-
-
-@needs_submissions
-@pytest.mark.parametrize("page", ["README.md", "baselines/online/README.md"])
-def test_readme_names_existing_files(page: str) -> None:
-    path = ROOT / page
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
-    assert links
-    assert [link for link in links if not (path.parent / link).exists()] == []
-
-
-@pytest.mark.parametrize(
-    ("number", "printed"),
-    [
-        (0, ["(100,)", "(8,) (8, 100)"]),
-        (2, ["17 (", ", 4) "]),
-        (3, ["(1000000, 5) "]),
-        (1, ["[  0  17 600]", "('force', 'half_length') [", "600)", "[ True  True  True]"]),
-    ],
-)
-def test_readme_programs(number: int, printed: list[str], tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(code_blocks("python")[number], encoding="utf-8")
-    output = subprocess.run(
-        [sys.executable, program],
-        cwd=tmp_path,
-        env={
-            **python_path(),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "MINARI_DATASETS_PATH": str(tmp_path / "minari"),
-        },
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert [text for text in printed if text not in output.stdout] == []
-
-
-def python_path() -> dict[str, str]:
-    """The environment variable with which a program elsewhere finds this checkout."""
-    return {"PYTHONPATH": str(ROOT)}
-
-
 def pinned_versions() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if line and not line.startswith("#")]
@@ -415,146 +323,6 @@ def test_policies_do_not_name_the_source_files_that_made_them() -> None:
     assert [path for path in files if name.search(path.read_bytes())] == []
 
 
-@needs_submissions
-def test_results_in_the_readme_are_those_of_the_leaderboard() -> None:
-    expected = []
-    for table in build_tables(ROOT / "leaderboards"):
-        for entry in table.entries:
-            if table.task.track != "online" or not entry.source.startswith("reference"):
-                continue
-            row = entry.summary
-            welfare = f"{row.social_welfare:.2f} ± {row.standard_error:.2f}"
-            share = f"{100 * (row.share_of_ceiling or 0):.1f} %"
-            both = f"{welfare} | {row.reassigned_welfare:.2f}"
-            expected.append(f"| `{row.task}` | `{row.solver}` | {both} | {share} |")
-    assert expected
-    assert [line for line in README.splitlines() if re.match(r"\| `\S+-k\d+-v0` \|", line)] == (
-        expected
-    )
-
-
-@needs_submissions
-def test_offline_table_on_the_page_is_that_of_the_leaderboard() -> None:
-    page = (ROOT / "baselines/offline/README.md").read_text(encoding="utf-8")
-    for world, lines in format_tables(ROOT / "leaderboards").items():
-        assert len(lines) > 10
-        assert f"### {world}\n\n" + "\n".join(lines) + "\n\n" in page
-
-
-def test_ablation_on_the_page_is_the_stored_one() -> None:
-    """The rows of the table, in any order."""
-    stored = read_json(ROOT / "benchmarks/results/em_plus_ablation.json")
-    ceiling = get_task(stored["task"]).ceiling
-    assert ceiling is not None
-    expected = set()
-    for welfare in stored["social_welfare"].values():
-        first, more = (
-            f"{np.mean(part):.2f} ± {standard_error(part):.2f}" if part else ""
-            for part in (welfare[:3], welfare[3:])
-        )
-        share = 100 * np.mean(welfare[:3]) / ceiling
-        expected.add(f"{first} | {share:.1f} % | {more} |")
-    page = (ROOT / "baselines/online/README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| [^`|]+ \| (\d.* % .*)$", page, flags=re.MULTILINE)
-    assert len(rows) == len(expected) == 12
-    assert set(rows) == expected
-
-
-def test_speeds_in_the_readme_are_those_of_the_benchmark() -> None:
-    """Task, seeds, speed, share of the floor, plain torch and memory of every row."""
-    measured = {}
-    for line in (ROOT / "benchmarks/results/training.md").read_text(encoding="utf-8").splitlines():
-        if re.match(r"\| \S+-v0 \|", line):
-            task, seeds, path, _, _, _, speed, _, share, _, memory = line.strip("| ").split(" | ")
-            measured[task.removesuffix("-v0"), seeds, path] = (speed, share, memory)
-    rows = re.findall(r"^\| `(\S+-k\d+)` \| (\d+) \| (.*) \|$", README, flags=re.MULTILINE)
-    assert rows
-    for task, seeds, rest in rows:
-        speed, share, memory = measured[task, seeds, "compiled"]
-        plain = measured.get((task, seeds, "plain"), ("", "", ""))[0]
-        expected = f"{speed} | {100 * float(share):.0f} % | {plain} | {memory} GiB"
-        assert rest.split() == expected.split()
-
-
-@needs_submissions
-def test_critics_on_the_page_are_compared_by_their_curves() -> None:
-    page = (ROOT / "baselines/online/README.md").read_text(encoding="utf-8")
-    welfare = []
-    for name in ("reference", "reference-outcome"):
-        folder = ROOT / "leaderboards/submissions" / name / "HalfCheetahVel-n100-k5-v0/em"
-        curves = [read_curve(path) for path in sorted(folder.glob("seed-*/curve.csv"))]
-        welfare.append(np.array([curve["social_welfare"] for curve in curves]))  # (seeds, points)
-    transitions = curves[0]["transitions"]
-    rows = re.findall(r"^\| ([\d,]+) \| (\S+ ± \S+) \| (\S+ ± \S+) \|$", page, re.MULTILINE)
-    assert len(rows) == 5
-    for at, *cells in rows:
-        point = transitions.index(float(at.replace(",", "")))
-        own = [values[:, point] for values in welfare]
-        assert cells == [f"{part.mean():.2f} ± {standard_error(part):.2f}" for part in own]
-    means = [values.mean(axis=0) for values in welfare]
-    widths = [stats.sem(values) * stats.t.ppf(0.975, len(values) - 1) for values in welfare]
-    overlap = np.abs(means[0] - means[1]) <= widths[0] + widths[1]
-    assert f"overlap at {overlap.sum()} of the {len(overlap)} points" in page
-
-
-@needs_submissions
-def test_ablation_over_agents_on_the_page_is_the_stored_one() -> None:
-    page = (ROOT / "baselines/offline/README.md").read_text(encoding="utf-8")
-    for name, n_lines in (("agents_ablation", 5), ("agents_ablation_equal_updates", 2)):
-        record = read_json(ROOT / f"benchmarks/results/{name}.json")
-        task, rows = get_task(record["task"]), record["agents"]
-        if name == "agents_ablation":
-            folder = ROOT / "leaderboards/submissions/reference-planning" / task.id
-            records = sorted(folder.glob("persim/seed-*/result.json"))
-            rows["500"] = agents_ablation.summarise([read_result(path) for path in records])
-        lines = [agents_ablation.format_row(task, n_agents, row) for n_agents, row in rows.items()]
-        assert len(lines) == n_lines and "\n".join(lines) + "\n\n" in page
-
-
-def read_benchmark(name: str) -> list[dict[str, str]]:
-    """Rows of its table, by column."""
-    text = (ROOT / f"benchmarks/results/{name}.md").read_text(encoding="utf-8")
-    header, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "|" in line]
-    return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def test_figures_of_a_million_agents_are_those_of_the_benchmark() -> None:
-    """In the order of the text."""
-    rows = {(row["agents"], row["critic"]): row for row in read_benchmark("agents")}
-    many, few = rows["1,000,000", "outcome"], rows["100", "outcome"]
-    expected = [many["of the least"], f"{many['memory GiB']} GiB"]
-    expected += [many["of a million"], few["of a million"]]
-    expected += [rows["10,000", "agents"]["of the least"]]
-    expected += [rows["100", "agents"]["welfare"], few["welfare"]]
-    section = README.split("## Many agents\n")[1].split("\n## ")[0]
-    pattern = r"[\d.]+ x|\d+\.\d+ ± \d+\.\d+|[\d.]+ GiB"
-    assert re.findall(pattern, section) == expected
-
-
-def test_speeds_of_persim_are_those_of_the_benchmarks() -> None:
-    """In the order of the text; minutes are those of all decisions of five agents' episodes."""
-    trained = {row["world"]: row for row in read_benchmark("persim")}
-    rows = read_benchmark("planning")
-    planned = {row["world"]: row for row in rows if row["environments"] == "20"}
-    (alone,) = (row for row in rows if (row["world"], row["environments"]) == ("half_cheetah", "1"))
-    worlds = ("cart_pole", "mountain_car")
-    expected = [trained[world]["of plain"] for world in worlds]
-    expected += [trained[world]["training minutes"] for world in worlds]
-    for world in worlds:
-        expected += [planned[world]["batched decisions/s"], planned[world]["of plain"]]
-    for world, n_steps in zip(worlds, (200, 500), strict=True):
-        seconds = 5 * 20 * n_steps / float(planned[world]["batched decisions/s"])
-        expected.append(f"{seconds / 60:.1f}")
-    expected += [
-        planned["half_cheetah"]["batched decisions/s"],
-        planned["half_cheetah"]["of plain"],
-    ]
-    expected.append(alone["batched decisions/s"])
-    page = (ROOT / "baselines/offline/README.md").read_text(encoding="utf-8")
-    section = page.split("## Speed of PerSim\n")[1].split("\n## ")[0]
-    assert re.findall(r"\d+\.\d+(?: x)?", section) == expected
-
-
 @pytest.mark.parametrize(
     "record",
     sorted((ROOT / "leaderboards").rglob("result.json")),
@@ -575,31 +343,3 @@ def test_stored_results_follow_from_the_raw_numbers(record: Path) -> None:
             returns = (assignment * archive["welfare_matrix"]).sum(axis=1)
     np.testing.assert_allclose(returns, result.agent_returns, rtol=1e-6)
     assert result.social_welfare == pytest.approx(returns.mean())
-
-
-@needs_submissions
-def test_splits_on_the_page_of_the_online_solvers_are_those_of_the_stored_runs() -> None:
-    """What welfare loses by the split alone, and the agents whom the optimum leaves out."""
-    task = get_task("HalfCheetahVel-n100-k5-v0")
-    assert isinstance(task.population, TargetPopulation)
-    optimum = constant_speed_optimum(task.population, task.n_representatives)
-    rewards = EPISODE_STEPS * task.population.rewards(task.population.targets[:, None])
-    rows = []
-    for submission, solver in (
-        ("reference", "em"),
-        ("reference-em-plus", "em_plus"),
-        ("reference-universal", "universal"),
-    ):
-        folder = ROOT / "leaderboards/submissions" / submission / task.id / solver
-        runs = sorted(folder.glob("seed-*"))
-        welfare = np.mean([read_result(run / "result.json").social_welfare for run in runs])
-        groups = [np.load(run / "solution/assignment.npy") for run in runs]
-        # A target is a best constant speed for any group (`constant_speed_optimum`).
-        best = np.array([(rewards @ group).max(axis=0).sum() / task.n_agents for group in groups])
-        share, best = 100 * welfare / optimum.welfare, 100 * best / optimum.welfare
-        rows.append(
-            f"| `{solver}` | {len(runs)} | {share:.1f} | {best.min():.1f} to {best.max():.1f} |"
-        )
-    assert re.findall(r"^\| `\w+` \| \d .*", ONLINE_PAGE, flags=re.MULTILINE) == rows
-    served = EPISODE_STEPS * task.population.rewards(optimum.speeds[:, None]).max(axis=0)
-    assert f"{(served < 1.0).sum()} of the {task.n_agents} agents receive less" in ONLINE_PAGE

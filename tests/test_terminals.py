@@ -1,4 +1,4 @@
-"""Tables, messages and the README's commands in terminals of many widths, with and without colour.
+"""Tables, messages and commands of the documents in terminals of many widths, in colour or not.
 
 Each command is run in a pseudo-terminal by `terminal_child`, one process for many widths.
 """
@@ -27,6 +27,7 @@ from rmdp_bench.leaderboard.columns import NOTES
 from rmdp_bench.results import SOLVERS
 from rmdp_bench.tasks import list_tasks
 from scripts.in_terminal import run_in_terminal
+from tests.documents import ALL_COMMANDS
 from tests.terminal_child import RECORD
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -306,25 +307,29 @@ QUICKER = {
     "run ../my_solver.py": ["--transitions", "2k"],
     "submit runs": ["--difference", "trained for a moment"],
 }
-"""What is added to commands of the README, so that they take seconds."""
-SLOW_LINES = ("git clone", "make ", "cp ")
+"""What is added to commands of the documents, so that they take seconds."""
+READING = ("README", "running", "your_own_solver", "datasets", "leaderboard")
+"""The pages with commands that are run, in an order in which each finds what it needs."""
 
 
-def readme_commands() -> list[list[str]]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [shlex.split(line) for line in lines if not line.startswith(SLOW_LINES)]
+def test_every_page_with_commands_is_read() -> None:
+    pages = {Path(command.page).stem for command in ALL_COMMANDS if command.not_run is None}
+    assert pages == {*READING}
 
 
-def test_commands_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder with a space in its name, in their order."""
+def test_commands_of_the_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder with a space in its name, in their order, on 80 columns."""
     folder = tmp_path / "a clone"
     name = "reference-gpu"
     shutil.copytree(SUBMISSIONS / name, folder / "leaderboards" / "submissions" / name)
     shutil.copy(ROOT / "examples" / "my_solver.py", tmp_path)
     monkeypatch.chdir(folder)
     jobs = []
-    for program, *arguments in readme_commands():
+    own = [command for command in ALL_COMMANDS if command.not_run is None]
+    for command in sorted(own, key=lambda command: READING.index(Path(command.page).stem)):
+        program, *arguments = command.words
+        if program == "cp":  # done above
+            continue
         assert program == "rmdp-bench"
         more = QUICKER.get(" ".join(arguments[:2]), [])
         jobs.append({"width": 80, "variables": COLOURS, "arguments": [*arguments, *more]})

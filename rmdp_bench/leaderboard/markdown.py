@@ -26,7 +26,7 @@ MAX_NAME = 200
 _HEAD = """# Tables
 
 Written by `rmdp-bench leaderboard build` from [submissions](submissions); do not edit. The page
-[site/index.html](site/index.html), opened in a browser, has the same rows with figures.
+`site/index.html`, which `make site` builds, has the same rows with figures; open it in a browser.
 [SUBMITTING.md](SUBMITTING.md) says how rows come here, how they are measured, and what the marks
 mean.
 """

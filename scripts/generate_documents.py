@@ -1,0 +1,606 @@
+"""Write the tables and sentences of the documents that hold numbers, from what is stored.
+
+    python -m scripts.generate_documents            rewrite README.md and docs/*.md
+    python -m scripts.generate_documents --check    exit 1 and name what differs, write nothing
+    python -m scripts.generate_documents --figures  draw the picture of the README anew as well
+
+What stands between `<!-- generated: NAME -->` and `<!-- end -->` is what the function NAME of this
+file returns (`-` for `_`).  Numbers come from the leaderboard, `benchmarks/results`
+and the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import io
+import json
+import re
+import shlex
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from PIL import Image
+from scipy import stats
+
+from rmdp_bench import ENVIRONMENTS, EnvironmentEntry, TargetPopulation, get_population
+from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
+from rmdp_bench.cli import main as command_line
+from rmdp_bench.files import read_json, write_text
+from rmdp_bench.leaderboard import Entry, Table, build_tables
+from rmdp_bench.results.records import read_result
+from rmdp_bench.results.run_log import read_curve
+from rmdp_bench.scoring import standard_error
+from rmdp_bench.tasks import Task, get_task, list_tasks
+from scripts import agents_ablation, learner_ablation, show_offline_table
+
+ROOT = Path(__file__).resolve().parent.parent
+LEADERBOARDS = ROOT / "leaderboards"
+SUBMISSIONS = LEADERBOARDS / "submissions"
+RESULTS = ROOT / "benchmarks" / "results"
+PICTURE = ROOT / "docs" / "figures" / "agents-HalfCheetahVel-n100-k5-v0.png"
+PICTURE_COLOURS = 64
+"""Of the palette, with which the picture takes a third of the bytes."""
+MAIN_TASK = "HalfCheetahVel-n100-k5-v0"
+"""The task that the pages look at closely."""
+SATURATED = 99.0
+"""Percent of the ceiling, or of the reference offline, from which a task says little more."""
+_BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+GENERATORS: dict[str, Callable[[], str]] = {}
+
+
+def generated(function: Callable[[], str]) -> Callable[[], str]:
+    """Make a function of this file the source of the block with its name."""
+    GENERATORS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def documents() -> list[Path]:
+    """The pages that may have generated blocks."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def fill(text: str) -> str:
+    """Write the generated blocks of a page anew.
+
+    Raises:
+        ValueError: a block has a name that nothing generates.
+    """
+
+    def write(match: re.Match[str]) -> str:
+        if match[2] not in GENERATORS:
+            raise ValueError(f"nothing generates {match[2]!r}; {', '.join(GENERATORS)} are known")
+        return f"{match[1]}\n{GENERATORS[match[2]]().strip()}\n\n{match[3]}"
+
+    return _BLOCK.sub(write, text)
+
+
+# Formatting
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_error(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:
+    """Mean and standard error over seeds."""
+    return f"{np.mean(values):.{digits}f} ± {standard_error(values):.{digits}f}"
+
+
+def welfare_of(entry: Entry) -> str:
+    """Social welfare of a row, with its standard error where there are several seeds."""
+    row = entry.summary
+    error = "" if row.standard_error is None else f" ± {row.standard_error:.2f}"
+    return f"{row.social_welfare:.2f}{error}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+# Reading
+
+
+@functools.cache
+def board() -> list[Table]:
+    """The leaderboard, all tasks with a row."""
+    return build_tables(LEADERBOARDS)
+
+
+def rows_of_benchmark(name: str) -> list[dict[str, str]]:
+    """Rows of the table of a benchmark, by column."""
+    text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
+    header, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "|" in line]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def run_folders(submission: str, task: str, solver: str) -> list[Path]:
+    """The stored runs of a row, by seed."""
+    return sorted((SUBMISSIONS / submission / task / solver).glob("seed-*"))
+
+
+def curves_of(submission: str) -> list[dict[str, np.ndarray]]:
+    """Learning curves of `em` on the main task."""
+    folders = run_folders(submission, MAIN_TASK, "em")
+    curves = [read_curve(folder / "curve.csv") for folder in folders]
+    return [{name: np.array(column) for name, column in curve.items()} for curve in curves]
+
+
+# Environments, tasks and the board
+
+
+def _space(space: gym.Space[Any]) -> str:
+    """Kind and size."""
+    if isinstance(space, gym.spaces.Discrete):
+        return f"{space.n} choices"
+    if not isinstance(space, gym.spaces.Box):
+        raise TypeError(f"no words for {space}")
+    return f"{space.dtype} {space.shape}"
+
+
+def _reward(entry: EnvironmentEntry) -> str:
+    """In words: what an agent receives for a step."""
+    if entry.reward_function is not None:
+        first = (entry.reward_function.__doc__ or "").splitlines()[0]
+        return first.rstrip(".")
+    population = get_population(entry.id)
+    if isinstance(population, TargetPopulation):
+        return (
+            f"up to {population.peak:g} for the agent's own speed, "
+            f"0 from {population.width:g} m/s beside it"
+        )
+    return "at home: 100 - steps, if the agent's tile was visited"
+
+
+@generated
+def environments() -> str:
+    """Every environment: what a policy sees and does, what an agent receives, how long."""
+    alike: dict[tuple[str, ...], list[EnvironmentEntry]] = {}
+    for entry in ENVIRONMENTS:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a first version
+            env = gym.make(entry.id)
+        cells = (_space(env.observation_space), _space(env.action_space), _reward(entry))
+        alike.setdefault((*cells, str(entry.max_episode_steps)), []).append(entry)
+        env.close()
+    rows = [
+        [", ".join(f"`{entry.id.removeprefix('rmdp/')}`" for entry in entries), *cells]
+        for cells, entries in alike.items()
+    ]
+    return table(["`rmdp/...`", "observation", "action", "reward of a step", "horizon"], rows)
+
+
+def percent_of_top(one: Table) -> float:
+    """The board's first row, of the ceiling; offline of the reference, which is 100 already."""
+    top = one.entries[0].summary
+    return top.social_welfare if top.share_of_ceiling is None else 100 * top.share_of_ceiling
+
+
+@generated
+def recommended() -> str:
+    """The tasks that still tell solvers apart, and the first row of each."""
+    rows = []
+    for one in board():
+        if percent_of_top(one) >= SATURATED:
+            continue
+        top = one.entries[0]
+        share = f"{percent_of_top(one):.1f} %" if one.task.track == "online" else ""
+        rows.append(
+            [f"`{one.task.id}`", f"`{top.summary.solver}`", welfare_of(top), share, str(top.mark)]
+        )
+    return table(["task", "top of the board", "score", "of the ceiling", "mark"], rows)
+
+
+@generated
+def saturated() -> str:
+    """The tasks that the rule leaves out."""
+    names = [f"`{one.task.id}`" for one in board() if percent_of_top(one) >= SATURATED]
+    without = len([task for task in list_tasks() if not task.unranked]) - len(board())
+    return (
+        f"The rule: a task is saturated when the first row of the board has {SATURATED:g} % of the "
+        f"exact ceiling, or offline {SATURATED:g} of 100 normalised. Saturated are {listed(names)}: good for a "
+        f"first try, not for a comparison. {without} more ranked tasks have no row yet."
+    )
+
+
+@generated
+def results() -> str:
+    """The suite's own online rows."""
+    rows = [
+        [
+            f"`{entry.summary.task}`",
+            f"`{entry.summary.solver}`",
+            welfare_of(entry),
+            f"{entry.summary.reassigned_welfare:.2f}",
+            f"{100 * (entry.summary.share_of_ceiling or 0):.1f} %",
+            entry.source,
+            str(entry.mark),
+        ]
+        for one in board()
+        for entry in one.entries
+        if one.task.track == "online" and entry.source.startswith("reference")
+    ]
+    header = ["task", "solver", "social welfare", "reassigned", "of the ceiling", "from", "mark"]
+    return table(header, rows)
+
+
+@generated
+def datasets() -> str:
+    """What `rmdp-bench datasets info --markdown` prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = command_line(["datasets", "info", "--markdown"])
+    if code:
+        raise RuntimeError(f"datasets info ended with {code}")
+    return printed.getvalue()
+
+
+# Online solvers
+
+
+def main_task() -> tuple[Task, TargetPopulation]:
+    """The task that the pages look at, and its population."""
+    task = get_task(MAIN_TASK)
+    population = task.population
+    if not isinstance(population, TargetPopulation):
+        raise TypeError(f"the population of {MAIN_TASK} has no targets")
+    return task, population
+
+
+@generated
+def splits() -> str:
+    """Welfare of the stored runs, and what their split of the agents allows."""
+    task, population = main_task()
+    ceiling = constant_speed_optimum(population, task.n_representatives).welfare
+    # A target is a best constant speed for any group (`constant_speed_optimum`).
+    rewards = EPISODE_STEPS * population.rewards(population.targets[:, None])
+    rows = []
+    for submission, solver in (
+        ("reference", "em"),
+        ("reference-em-plus", "em_plus"),
+        ("reference-universal", "universal"),
+    ):
+        runs = run_folders(submission, task.id, solver)
+        welfare = [read_result(run / "result.json").social_welfare for run in runs]
+        groups = [np.load(run / "solution/assignment.npy", allow_pickle=False) for run in runs]
+        best = [(rewards @ group).max(axis=0).sum() / task.n_agents for group in groups]
+        own, least, most = (
+            f"{100 * value / ceiling:.1f}" for value in (np.mean(welfare), min(best), max(best))
+        )
+        rows.append([f"`{solver}`", str(len(runs)), own, f"{least} to {most}"])
+    header = ["solver", "seeds", "social welfare", "if the best speed for each group were held"]
+    return table(header, rows)
+
+
+@generated
+def left_out() -> str:
+    """Agents who have next to nothing in the optimum."""
+    task, population = main_task()
+    speeds = constant_speed_optimum(population, task.n_representatives).speeds
+    served = EPISODE_STEPS * population.rewards(speeds[:, None]).max(axis=0)
+    return (
+        f"Welfare is a mean: in the exact optimum of the picture {(served < 1.0).sum()} of the "
+        f"{task.n_agents} agents receive less than 1 %."
+    )
+
+
+@generated
+def falls() -> str:
+    """Steps of the learning curves of `em` that lose welfare."""
+    curves = [*curves_of("reference"), *curves_of("reference-outcome")]
+    steps = [np.diff(curve["social_welfare"]) for curve in curves]
+    trained = [np.diff(curve["train_social_welfare"]) for curve in curves]
+    fallen = [step <= -learner_ablation.FALL for step in steps]
+    alone = [
+        own & (step > -learner_ablation.FALL) for own, step in zip(fallen, trained, strict=True)
+    ]
+    return (
+        f"Mostly it is not the training that falls: of the {sum(map(len, steps))} steps from one "
+        f"evaluation to the next in the {len(curves)} stored runs of `em` on this task "
+        f"{sum(own.sum() for own in fallen)} lose {learner_ablation.FALL:g} % or more, but in "
+        f"{sum(own.sum() for own in alone)} of these the returns in training, with the policies' "
+        "noise, do not. What fails for a while is the mean action alone, which nobody trains."
+    )
+
+
+@generated
+def learner() -> str:
+    """What normalisation and bounds of the learner bring."""
+    stored = read_json(RESULTS / "learner_ablation.json")[MAIN_TASK]
+    rows = [learner_ablation.format_row(name, row) for name, row in stored["variants"].items()]
+    about = (
+        f"With {stored['transitions']:,} transitions per policy, three seeds "
+        f"(`{stored['command']}`; [each seed](../benchmarks/results/learner_ablation.json)):"
+    )
+    return "\n".join([about, "", table(learner_ablation.HEADER, []), *rows])
+
+
+EM_PLUS_VARIANTS = {
+    "none": "nothing: EM, but for its loans of agents",
+    "only-seeding": "seeding",
+    "only-split_merge": "split and merge",
+    "only-scout": "scout",
+    "only-annealing": "soft assignments",
+    "only-starts": "three starts",
+    "default": "seeding, split and merge, scout: the default",
+    "without-seeding": "split and merge, scout",
+    "without-split_merge": "seeding, scout",
+    "without-scout": "seeding, split and merge",
+    "with-annealing": "the default, and soft assignments",
+    "with-starts": "the default, and three starts",
+}
+
+
+@generated
+def em_plus_parts() -> str:
+    """What each part of `em_plus` brings: seeds 0 to 2, and for some lines 3 to 5."""
+    stored = read_json(RESULTS / "em_plus_ablation.json")
+    ceiling = get_task(stored["task"]).ceiling
+    rows = []
+    for name, what in EM_PLUS_VARIANTS.items():
+        first, more = stored["social_welfare"][name][:3], stored["social_welfare"][name][3:]
+        share = f"{100 * np.mean(first) / ceiling:.1f} %"
+        rows.append([what, with_error(first), share, with_error(more) if more else ""])
+    versions = stored["versions"]
+    about = (
+        f"With {stored['transitions']:,} transitions per policy (mean ± standard error over "
+        f"seeds 0 to 2, for some lines over three more; {stored['cpu'].replace('(R)', '')}, torch "
+        f"{versions['torch']}; [each seed](../benchmarks/results/em_plus_ablation.json)):"
+    )
+    header = ["what is switched on", "social welfare", "of the ceiling", "seeds 3 to 5"]
+    return f"{about}\n\n{table(header, rows)}"
+
+
+@generated
+def em_plus_commands() -> str:
+    """The commands of that table."""
+    commands = read_json(RESULTS / "em_plus_ablation.json")["commands"]
+    return "\n".join(["<!-- not run: hours -->", "", "```sh", *commands, "```"])
+
+
+@generated
+def em_plus_seeds() -> str:
+    """What the full budget gives, seed by seed."""
+    ceiling = get_task(MAIN_TASK).ceiling or np.nan
+    folders = run_folders("reference-em-plus", MAIN_TASK, "em_plus")
+    shares = [100 * read_result(f / "result.json").social_welfare / ceiling for f in folders]
+    return (
+        f"With all transitions the default reaches {with_error(shares, 1)} % of the ceiling; its "
+        f"{len(shares)} seeds are at {listed([f'{share:.1f}' for share in sorted(shares)])} %."
+    )
+
+
+@generated
+def universal_shares() -> str:
+    """What one training of `universal` gives for each k."""
+    found = [
+        (one.task, entry)
+        for one in board()
+        for entry in one.entries
+        if entry.source == "reference-universal" and one.task.env_id.startswith("rmdp/HalfCheetah")
+    ]
+    rows = [
+        [f"`{task.id}`", str(len(entry.summary.seeds)), f"{entry.summary.transitions_used:,.0f}"]
+        + [f"{100 * (entry.summary.share_of_ceiling or 0):.1f} %"]
+        for task, entry in found
+    ]
+    return table(["task", "seeds", "transitions per policy", "of the ceiling"], rows)
+
+
+CURVE_POINTS = (200_704, 501_760, 1_001_472, 1_501_184, 1_998_848)
+
+
+@generated
+def critics() -> str:
+    """The paper's critic beside the outcome critic, along the learning curves of `em`."""
+    curves = [curves_of("reference"), curves_of("reference-outcome")]
+    transitions = curves[0][0]["transitions"].tolist()
+    welfare = [np.array([curve["social_welfare"] for curve in own]) for own in curves]
+    means = [values.mean(axis=0) for values in welfare]
+    widths = [stats.sem(values) * stats.t.ppf(0.975, len(values) - 1) for values in welfare]
+    overlap = np.abs(means[0] - means[1]) <= widths[0] + widths[1]
+    rows = []
+    for point in CURVE_POINTS:
+        at = transitions.index(point)
+        rows.append([f"{point:,}", *(with_error(values[:, at]) for values in welfare)])
+    about = (
+        "Welfare along the learning curve, mean ± standard error, "
+        f"{len(welfare[0])} seeds of "
+        "[`reference`](../leaderboards/submissions/reference/README.md) "
+        f"and {len(welfare[1])} of "
+        "[`reference-outcome`](../leaderboards/submissions/reference-outcome/README.md); the 95 % "
+        f"intervals overlap at {overlap.sum()} of the {len(overlap)} points of the curves:"
+    )
+    header = ["transitions per policy", "the paper's critic", "`critic=outcome`"]
+    return f"{about}\n\n{table(header, rows)}"
+
+
+# Offline solvers
+
+
+def _offline_table(world: str) -> str:
+    return "\n".join(show_offline_table.format_tables(LEADERBOARDS)[world])
+
+
+@generated
+def cart_pole() -> str:
+    """Offline rows of CartPole."""
+    return _offline_table("CartPoleHet-n500")
+
+
+@generated
+def mountain_car() -> str:
+    """Offline rows of MountainCar."""
+    return _offline_table("MountainCarHet-n500")
+
+
+def _fewer_agents(name: str, first: str) -> str:
+    record = read_json(RESULTS / f"{name}.json")
+    task, rows = get_task(record["task"]), dict(record["agents"])
+    if name == "agents_ablation":
+        runs = run_folders("reference-planning", task.id, "persim")
+        rows["500"] = agents_ablation.summarise([read_result(run / "result.json") for run in runs])
+    lines = [agents_ablation.format_row(task, n_agents, row) for n_agents, row in rows.items()]
+    header = table([first, *agents_ablation.HEADER[1:]], [])
+    device = record["system"]["device_name"] or f"{record['system']['cpu']}, CPU"
+    about = f"`{record['command']}` on {device} ([record](../benchmarks/results/{name}.json))."
+    return "\n".join([header, *lines, "", about])
+
+
+@generated
+def fewer_agents() -> str:
+    """PerSim with the data of fewer agents."""
+    return _fewer_agents("agents_ablation", "agents")
+
+
+@generated
+def fewer_agents_equal_updates() -> str:
+    """The same with as many updates."""
+    return _fewer_agents("agents_ablation_equal_updates", "agents, equal updates")
+
+
+@generated
+def compared_with_d3rlpy() -> str:
+    """Whether `bcq` and `cql` are told apart from d3rlpy's."""
+    comparisons = read_json(RESULTS / "d3rlpy.json")["results"]
+    overlap = sum(one["overlap"] for one in comparisons)
+    seeds = len(comparisons[0]["ours"]["returns"])
+    return (
+        f"`bcq` and `cql` beside [d3rlpy's](../benchmarks/results/d3rlpy.md), {seeds} seeds on the "
+        f"same data: {overlap} of {len(comparisons)} pairs of 95 % intervals overlap."
+    )
+
+
+@generated
+def speed_of_persim() -> str:
+    """Training and planning, and how long the scored episodes take at most."""
+    trained = {row["world"]: row for row in rows_of_benchmark("persim")}
+    rows = []
+    for row in rows_of_benchmark("planning"):
+        if row["environments"] == "1":
+            continue
+        training = trained.get(row["world"], {})
+        speed = float(row["batched decisions/s"])
+        steps = {"cart_pole": 200, "mountain_car": 500}.get(row["world"])
+        minutes = f"{5 * 20 * steps / speed / 60:.1f}" if steps else ""
+        rows.append(
+            [
+                row["world"],
+                training.get("of plain", ""),
+                training.get("training minutes", ""),
+                row["batched decisions/s"],
+                row["of plain"],
+                minutes,
+            ]
+        )
+    header = ["world", "training: of plain loops", "minutes for 300 epochs of a seed"]
+    header += [
+        "decisions/s, 20 environments",
+        "of plain loops",
+        "minutes for all episodes, at most",
+    ]
+    return table(header, rows)
+
+
+# Speed
+
+
+@generated
+def speed_of_training() -> str:
+    """Compiled and plain, of each task and batch of seeds."""
+    measured = rows_of_benchmark("training")
+    plain = {(row["task"], row["seeds"]): row for row in measured if row["path"] == "plain"}
+    rows = []
+    for row in measured:
+        if row["path"] == "compiled":
+            other = plain.get((row["task"], row["seeds"]), {}).get("transitions/s", "")
+            share = f"{100 * float(row['of the floor']):.0f} %"
+            cells = [f"`{row['task']}`", row["seeds"], row["transitions/s"], share, other]
+            rows.append([*cells, f"{row['memory GiB']} GiB"])
+    header = ["task", "seeds in a batch", "transitions/s", "of the floor", "plain torch"]
+    return table([*header, "peak memory"], rows)
+
+
+@generated
+def speed_of_stable_baselines() -> str:
+    """The native `VecEnv` beside `DummyVecEnv`."""
+    ratios = [float(row["native / dummy"]) for row in rows_of_benchmark("stable_baselines")]
+    return (
+        "For Stable-Baselines3, `rmdp_bench.stable_baselines.StableBaselinesVecEnv` is a `VecEnv` "
+        f"over the native vector form, {min(ratios):.1f} to {max(ratios):.1f} times "
+        "[as fast](../benchmarks/results/stable_baselines.md) as `DummyVecEnv`."
+    )
+
+
+@generated
+def many_agents() -> str:
+    """A hundred, ten thousand and a million agents."""
+    command = shlex.split(json.loads((RESULTS / "agents.json").read_text())["command"])
+    rows = [
+        [
+            row["agents"],
+            row["critic"],
+            row["iteration s"],
+            row["of the least"],
+            row["memory GiB"],
+            row["welfare"],
+            row["of a million"],
+        ]
+        for row in rows_of_benchmark("agents")
+    ]
+    header = ["agents", "critic", "seconds of an iteration", "of the least", "memory GiB"]
+    header += ["welfare of these agents", "welfare of a million"]
+    return f"`{shlex.join(command)}`:\n\n{table(header, rows)}"
+
+
+# The picture
+
+
+def draw_picture(path: Path) -> None:
+    """Draw what each agent receives, by `rmdp-bench plot`, with a palette of few colours."""
+    runs = [SUBMISSIONS / "reference" / MAIN_TASK / "em"]
+    runs += [SUBMISSIONS / "reference-universal" / MAIN_TASK]
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = command_line(["plot", *map(str, runs), "--out", folder])
+        if code:
+            raise RuntimeError(f"plot ended with {code}")
+        with Image.open(Path(folder) / path.name) as drawn:
+            few = drawn.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        few.save(path, optimize=True)
+
+
+def main() -> None:
+    """Write the documents, or say which are not as they would be written."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one differs")
+    parser.add_argument("--figures", action="store_true", help="draw the README's picture too")
+    arguments = parser.parse_args()
+    different = []
+    for path in documents():
+        text = path.read_text(encoding="utf-8")
+        if (filled := fill(text)) != text:
+            different.append(path.relative_to(ROOT).as_posix())
+            if not arguments.check:
+                write_text(path, filled)
+    if arguments.figures and not arguments.check:
+        draw_picture(PICTURE)
+    if different:
+        print(("not as generated: " if arguments.check else "written: ") + ", ".join(different))
+    if arguments.check and different:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
