@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from baselines.divergence import check_finite
-from baselines.offline import context_training, factored_training, morel, training
+from baselines.offline import context_training, factored_training, morel, morel_learner, training
 from baselines.offline.context_model import ContextConfig
 from baselines.offline.factored import FactoredConfig
 from baselines.offline.morel_learner import Learner as MorelLearner
@@ -95,7 +95,7 @@ def test_pessimistic_models_and_policies_in_them(
         monkeypatch, MorelLearner, "advance", lambda self: next(iter(self.part_tensors().values()))
     )
     with pytest.raises(FloatingPointError, match=DIVERGED):
-        morel.train(learner, log_in(tmp_path))
+        morel_learner.train(learner, log_in(tmp_path))
     assert not list(tmp_path.rglob("*.npz"))
 
 

@@ -32,19 +32,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from baselines.divergence import check_finite
 from baselines.offline.data import check_offline, load_data
-from baselines.offline.morel_learner import Learner, MorelConfig
+from baselines.offline.morel_learner import Learner, MorelConfig, train
 from baselines.offline.pessimistic_model import MemberRows, PessimisticModel, make_world
-from baselines.offline.stages import TrainingLog
 from baselines.offline.training import n_discrete_actions, scoped_solution
 from baselines.threads import one_thread
 from rmdp_bench.offline import N_FORCED, OfflineSolution
-from rmdp_bench.results import Interrupted, RunLog
+from rmdp_bench.results import RunLog
 from rmdp_bench.tasks import Task
-
-_REPORT_EVERY = 50
-"""Gradient steps between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -98,33 +93,6 @@ def make_learner(task: Task, config: Config, seeds: Sequence[int], device: str) 
     parts = (torch.cat([part] * len(seeds)).to(device) for part in (first, count, initial))
     rows = MemberRows(data.to(device), *parts)
     return Learner(rows, world, config, seeds)
-
-
-def train(learner: Learner, log: TrainingLog) -> None:
-    """Trains to the end, from a checkpoint if there is one.
-
-    Raises:
-        FloatingPointError: training has diverged.
-        Interrupted: after a checkpoint, when the log asks to stop.
-    """
-    resumed = log.load_checkpoint()
-    if resumed is not None:
-        learner.set_state(*resumed)
-    while learner.done < learner.total:
-        scalars = learner.advance()
-        planning = learner.done > learner.total - learner.config.iterations
-        if planning or learner.done % _REPORT_EVERY == 0:
-            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
-            per_seed = {
-                name: values.reshape(learner.n_seeds, -1).mean(1).tolist()
-                for name, values in scalars.items()
-            }
-            log.progress(learner.done, per_seed, total=learner.total)
-        if log.checkpoint_due() or learner.done == learner.total:
-            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
-            log.save_checkpoint(learner.done, *learner.get_state())
-            if log.stop_requested:
-                raise Interrupted
 
 
 @one_thread()

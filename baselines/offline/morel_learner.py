@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.divergence import check_finite
 from baselines.offline.actors import Actor
 from baselines.offline.data import OfflineConfig
 from baselines.offline.networks import make_generators
@@ -36,7 +37,12 @@ from baselines.offline.policy_gradient import (
     valid_steps,
     whiten,
 )
+from baselines.offline.stages import TrainingLog
 from baselines.settings import check_range
+from rmdp_bench.results import Interrupted
+
+_REPORT_EVERY = 50
+"""Gradient steps between two reports of progress."""
 
 
 @dataclass(frozen=True)
@@ -311,3 +317,30 @@ class Learner:
             for own, tensor in part.tensors().items()
             if not (finished[name] and own.endswith(("exp_avg", "exp_avg_sq")))
         }
+
+
+def train(learner: Learner, log: TrainingLog) -> None:
+    """Trains to the end, from a checkpoint if there is one.
+
+    Raises:
+        FloatingPointError: training has diverged.
+        Interrupted: after a checkpoint, when the log asks to stop.
+    """
+    resumed = log.load_checkpoint()
+    if resumed is not None:
+        learner.set_state(*resumed)
+    while learner.done < learner.total:
+        scalars = learner.advance()
+        planning = learner.done > learner.total - learner.config.iterations
+        if planning or learner.done % _REPORT_EVERY == 0:
+            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
+            per_seed = {
+                name: values.reshape(learner.n_seeds, -1).mean(1).tolist()
+                for name, values in scalars.items()
+            }
+            log.progress(learner.done, per_seed, total=learner.total)
+        if log.checkpoint_due() or learner.done == learner.total:
+            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
+            log.save_checkpoint(learner.done, *learner.get_state())
+            if log.stop_requested:
+                raise Interrupted
