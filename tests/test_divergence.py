@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from baselines.common.divergence import check_finite
-from baselines.offline import morel
+from baselines.offline.morel import learner as morel_learner
+from baselines.offline.morel import solver as morel
 from baselines.offline.cadm import training as context_training
 from baselines.offline.cadm.model import ContextConfig
 from baselines.offline.common import training
@@ -98,7 +99,7 @@ def test_pessimistic_models_and_policies_in_them(
         monkeypatch, MorelLearner, "advance", lambda self: next(iter(self.part_tensors().values()))
     )
     with pytest.raises(FloatingPointError, match=DIVERGED):
-        morel.train(learner, log_in(tmp_path))
+        morel_learner.train(learner, log_in(tmp_path))
     assert not list(tmp_path.rglob("*.npz"))
 
 
