@@ -21,9 +21,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from baselines.online.specialists import RESULT_FILE, Specialist
 from numpy.typing import NDArray
 
+from baselines.online.ppo.specialists import RESULT_FILE, Specialist
 from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.files import read_json, write_json

@@ -29,10 +29,10 @@ from rmdp_bench.offline import (
     normalise,
     normalise_mean,
     play_test_trajectories,
-    references,
     score_predictions,
 )
 from rmdp_bench.population import DynamicsPopulation
+from rmdp_bench.references import references
 from rmdp_bench.results import load_solver, make_config, make_request, read_result, run
 from rmdp_bench.results.solvers import check_config
 from rmdp_bench.solution import Policy

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from baselines.online.specialists import Specialist
 
+from baselines.online.ppo.specialists import Specialist
 from rmdp_bench import references as known_references
 from rmdp_bench import tasks
 from rmdp_bench.cli import main
