@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from baselines.divergence import check_finite
-from baselines.offline import context_training, factored_training, morel, morel_learner, training
+from baselines.offline import context_training, factored_training, morel_learner, training
 from baselines.offline.context_model import ContextConfig
 from baselines.offline.factored import FactoredConfig
 from baselines.offline.morel_learner import Learner as MorelLearner
