@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.offline import morel
+from baselines.offline.morel import solver as morel
 from baselines.offline.morel.learner import Learner
 from baselines.offline.morel.model import roll_out
 from rmdp_bench.evaluation import EVALUATION_SEED

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from baselines.common.divergence import check_finite
-from baselines.offline import morel
 from baselines.offline.cadm import training as context_training
 from baselines.offline.cadm.model import ContextConfig
 from baselines.offline.common import training
+from baselines.offline.morel import solver as morel
 from baselines.offline.morel.learner import Learner as MorelLearner
 from baselines.offline.persim import training as factored_training
 from baselines.offline.persim.model import FactoredConfig

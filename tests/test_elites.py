@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.online import universal
+from baselines.online.universal import solver as universal
 from baselines.online.universal.conditions import WeightConditions
 from baselines.online.universal.elites import Elites
 from baselines.online.universal.learner import Learner

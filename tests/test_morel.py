@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.offline import morel
 from baselines.offline.common.data import LoggedData
 from baselines.offline.common.networks import make_generators
 from baselines.offline.common.training import NetworkPolicy
+from baselines.offline.morel import solver as morel
 from baselines.offline.morel.actors import Actor
 from baselines.offline.morel.learner import Learner, MorelConfig
 from baselines.offline.morel.model import (

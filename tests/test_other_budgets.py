@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.online import universal
+from baselines.online.universal import solver as universal
 from rmdp_bench.evaluation import evaluate_all
 from rmdp_bench.files import locked, write_json
 from rmdp_bench.results import Request, RunLog, make_request, read_result, run, running

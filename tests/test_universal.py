@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.online import universal
 from baselines.online.facility_location import best_on_a_line, local_search, select
+from baselines.online.universal import solver as universal
 from baselines.online.universal.conditions import (
     TargetConditions,
     WeightConditions,
