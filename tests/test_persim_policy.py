@@ -167,7 +167,7 @@ def test_iterations_raise_the_return_in_the_simulators() -> None:
 
 def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """On logged noise of HalfCheetah's size."""
-    cheetah = get_task("HalfCheetahHet-n500-random-v0")
+    cheetah = get_task("HalfCheetahHet-n500-random-v1")
     log, generator = make_log(None), torch.Generator().manual_seed(0)
     n, d = 120, 18
     log = dataclasses.replace(

@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 # A module of rmdp_bench imports only modules to its left (or parts of its own package).
 ORDER = (
-    *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings"),
+    *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings", "references"),
     *("envs", "tasks", "stable_baselines", "graph_bounds", "graphs", "solution", "export"),
     *("datasets", "evaluation", "offline", "results", "submission", "leaderboard", "plotting"),
     "cli",
@@ -174,8 +174,8 @@ FAMILIES: dict[str, set[str]] = {
     "offline.model_free": {"common", "offline.common"},
     "offline.persim": {"common", "offline.common", "offline.planning"},
     "offline.persim.persim_bcq": {"offline.model_free"},
-    "offline.persim.persim_policy": {"offline.morel"},
     "offline.persim.simulated_worlds": {"offline.morel"},
+    "offline.persim.persim_policy": {"offline.morel", "offline.persim.simulated_worlds"},
     "offline.cadm": {"common", "offline.common", "offline.planning"},
     "offline.morel": {"common", "offline.common", "offline.planning"},
 }
