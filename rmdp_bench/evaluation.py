@@ -15,10 +15,7 @@ same to rounding.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.envs.checks import MAX_ENVS
-from rmdp_bench.envs.counting import uncounted
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import Task
 
@@ -39,22 +35,6 @@ MANY_AGENTS = 10_000
 
 MAX_RETURNS = 10**9
 """Most returns that an evaluation keeps, of all agents under all policies in all episodes: 8 GB."""
-
-_stop: ContextVar[threading.Event | None] = ContextVar("stop", default=None)
-
-
-class Interrupted(Exception):
-    """Work ended because a stop was requested; a solver raises it after it saved a checkpoint."""
-
-
-@contextmanager
-def interrupted_by(stop: threading.Event) -> Iterator[None]:
-    """Let evaluations that this thread makes within raise `Interrupted` once `stop` is set."""
-    token = _stop.set(stop)
-    try:
-        yield
-    finally:
-        _stop.reset(token)
 
 
 @dataclass(frozen=True)
@@ -115,12 +95,8 @@ def evaluate_all(
     *,
     n_episodes: int | None = None,
     seed: int = EVALUATION_SEED,
-    counted: bool = True,
 ) -> list[Evaluation]:
-    """Evaluate several solutions of one task together; each gets what `evaluate` would give it.
-
-    Unless `counted`, the episodes' steps are none of those that `steps_made` counts.
-    """
+    """Evaluate several solutions of one task together; each gets what `evaluate` would give it."""
     n_episodes = task.n_eval_episodes if n_episodes is None else n_episodes
     check_episodes(task, n_episodes, seed)
     for solution in solutions:
@@ -132,11 +108,7 @@ def evaluate_all(
             evaluation
             for first in range(0, len(solutions), n_together)
             for evaluation in evaluate_all(
-                task,
-                solutions[first : first + n_together],
-                n_episodes=n_episodes,
-                seed=seed,
-                counted=counted,
+                task, solutions[first : first + n_together], n_episodes=n_episodes, seed=seed
             )
         ]
     policies = [policy for solution in solutions for policy in solution.policies]
@@ -146,7 +118,6 @@ def evaluate_all(
         n_episodes=n_episodes,
         seed=seed,
         names=[f"policy {j}" for _ in solutions for j in range(k)],
-        counted=counted,
     )
     evaluations = []
     for start in range(0, len(policies), k):
@@ -164,7 +135,6 @@ def roll_out(
     seed: int = EVALUATION_SEED,
     record: bool = False,
     names: Sequence[str] | None = None,
-    counted: bool = True,
 ) -> Rollout:
     """Play `n_episodes` episodes of each policy, all at once.
 
@@ -175,22 +145,13 @@ def roll_out(
         seed: of the first episode, from 2**31 on; episode e has seed + e, for every policy.
         record: whether to keep observations and outcomes.
         names: what messages call the policies; by default "policy 0" and so on.
-        counted: whether `steps_made` counts the steps.
 
     Raises:
         ValueError: as in `evaluate`.
     """
     check_episodes(task, n_episodes, seed, n_policies=len(policies))
     seeds = [seed + episode for _ in policies for episode in range(n_episodes)]
-    played = play(
-        task,
-        policies,
-        [n_episodes] * len(policies),
-        seeds,
-        names=names,
-        record=record,
-        counted=counted,
-    )
+    played = play(task, policies, [n_episodes] * len(policies), seeds, names=names, record=record)
     shape = (len(policies), n_episodes)
     n_seen = len(played.observations)
     return Rollout(
@@ -230,7 +191,6 @@ def play(
     names: Sequence[str] | None = None,
     record: bool = False,
     max_steps: int | None = None,
-    counted: bool = True,
 ) -> Played:
     """Play B episodes, one in each row of a vector environment.
 
@@ -243,10 +203,8 @@ def play(
         names: what messages call the policies; by default "policy 0" and so on.
         record: whether to keep observations, actions and outcomes.
         max_steps: where to stop; None: at the end of the last episode.
-        counted: whether `steps_made` counts the steps; those of worlds that policies make, it does.
 
     Raises:
-        Interrupted: a stop was requested; see `interrupted_by`.
         ValueError: a policy fails, gives actions that are not in the action space, or reaches a
             return that is not finite; the message names policy and value.
     """
@@ -255,9 +213,7 @@ def play(
     rows_of = [slice(end - size, end) for end, size in zip(ends, n_rows, strict=True)]
     many = agents is None and task.n_agents > MANY_AGENTS
     keywords = task.env_kwargs | ({"agent_rewards": False} if many else {})
-    stop = _stop.get()
-    with nullcontext() if counted else uncounted():
-        envs: Any = gym.make_vec(task.env_id, num_envs=ends[-1], **keywords)
+    envs: Any = gym.make_vec(task.env_id, num_envs=ends[-1], **keywords)
     try:
         options = None if agents is None else {"agent": np.asarray(agents)}
         observations, _ = envs.reset(seed=list(seeds), options=options)
@@ -270,8 +226,6 @@ def play(
         running = np.ones(ends[-1], np.bool_)
         seen, taken, outcomes = [observations], [], []
         while running.any() and lengths.max() != max_steps:
-            if stop is not None and stop.is_set():
-                raise Interrupted
             actions = _act(
                 envs.single_action_space, policies, names, rows_of, observations, running
             )

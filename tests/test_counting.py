@@ -19,12 +19,10 @@ from rmdp_bench.results import Interrupted, RunLog, make_request, read_result, r
 from rmdp_bench.results.checkpoints import list_checkpoints
 from rmdp_bench.results.progress import NoDisplay
 from rmdp_bench.results.records import make_result
-from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task, get_task
 from tests.point_world import point_task
 from tests.test_online_solvers import SETTINGS, SMALL
 from tests.test_universal import SMALL as SMALL_UNIVERSAL
-from tests.toys import ScriptedPolicy
 
 TASK = "ResourceGathering-n25-k3-v0"
 ENTRY_IDS = [entry.id for entry in ENVIRONMENTS]
@@ -78,25 +76,6 @@ def test_worlds_made_within_uncounted_never_count_and_others_always_do() -> None
         assert steps_of(lambda: outside.step(0)) == 1
         assert steps_of(lambda: inside.step(0)) == 0
     assert steps_of(lambda: inside.step(0)) == 0
-
-
-class Trainer(ScriptedPolicy):
-    """Steps a world of its own whenever it is asked for actions."""
-
-    def act(self, observations: Any) -> Any:
-        env: Any = gym.make(get_task(TASK).env_id)
-        env.reset(seed=0)
-        env.step(0)
-        return super().act(observations)
-
-
-def test_what_a_policy_steps_in_an_evaluation_for_the_curve_counts() -> None:
-    task = get_task(TASK)
-    k = task.n_representatives
-    solution = Solution([Trainer([1]) for _ in range(k)], np.eye(k)[np.arange(task.n_agents) % k])
-    log = RunLog(task, [0])
-    log.evaluate(1, [solution])
-    assert log.steps_counted == k, "one for each policy, whose episodes end with their first step"
 
 
 def test_no_step_of_a_thread_is_lost() -> None:

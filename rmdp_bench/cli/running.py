@@ -60,8 +60,7 @@ def run_command(
     """Train a solver on a task, save its policies and score them.
 
     Finished seeds are skipped, interrupted ones go on from their last checkpoint. Ctrl-C, SIGTERM,
-    SIGHUP and SIGUSR1 stop at the next checkpoint, or in the middle of scoring; a second one of
-    the same kind stops at once.
+    SIGHUP and SIGUSR1 stop at the next checkpoint.
     """
     from rmdp_bench.results import Interrupted, SolverError, make_request, run
     from rmdp_bench.results.progress import make_display
@@ -88,12 +87,14 @@ def run_command(
             print_error(str(error))
             raise typer.Exit(1) from error
         except Interrupted as error:
-            display.message(f"rmdp-bench: {error} ({request.directory(request.seeds[0]).parent})")
+            display.message(
+                f"rmdp-bench: {str(error) or 'stopped'}; the same command goes on from there "
+                f"({request.directory(request.seeds[0]).parent})"
+            )
             raise typer.Exit(asked.exit_code) from error
         except (Stopped, KeyboardInterrupt):
             display.message(
-                "rmdp-bench: stopped at once; the same command goes on from the last checkpoint, "
-                "if there is one"
+                "rmdp-bench: stopped at once; the same command goes on from the last checkpoint"
             )
             raise typer.Exit(asked.exit_code) from None
     from rmdp_bench.cli.scoring import print_summaries
@@ -188,9 +189,9 @@ def parse_seeds(text: str) -> list[int]:
 
 
 class _AskToStop:
-    """What `run` does on signals: the first asks to stop, the same one again stops at once.
+    """What `run` does on signals: the first asks the solver to stop, a second Ctrl-C stops at once.
 
-    A batch system may send one signal as a warning and another later: that one asks again.
+    A batch system may send one signal as a warning and others later: they ask again.
 
     Attributes:
         exit_code: for the first signal; that of Ctrl-C before one came.
@@ -198,23 +199,23 @@ class _AskToStop:
 
     def __init__(self, stop: threading.Event) -> None:
         """Set `stop` when asked."""
-        self._stop, self._seen = stop, set[int]()
+        self._stop, self._interrupted = stop, False
         self.exit_code = 128 + signal.SIGINT
 
     def __call__(self, number: int) -> None:
         """Ask, and say so.
 
         Raises:
-            Stopped: a signal came for the second time.
+            Stopped: at the second Ctrl-C.
         """
-        if number in self._seen:
-            raise Stopped(number)
-        if not self._seen:
+        if not self._stop.is_set():
             self.exit_code = 128 + number
-        self._seen.add(number)
         self._stop.set()
-        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        text = f"\n{name}: stopping at the next checkpoint; once more stops at once\n"
+        if number == signal.SIGINT and self._interrupted:
+            raise Stopped(number)
+        self._interrupted = self._interrupted or number == signal.SIGINT
+        again = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
+        text = f"\n{signal.Signals(number).name}: stopping at the next checkpoint{again}\n"
         try:
             os.write(2, text.encode())  # not print(), which the signal may have interrupted
         except OSError:  # the terminal has gone: whatever else is said there goes nowhere

@@ -37,9 +37,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.envs.counting import steps_made
+from rmdp_bench.envs.counting import steps_made, uncounted
 from rmdp_bench.evaluation import EVALUATION_SEED, evaluate_all
-from rmdp_bench.evaluation import Interrupted as Interrupted
 from rmdp_bench.files import write_text
 from rmdp_bench.results.checkpoints import (
     Checkpoint,
@@ -63,6 +62,10 @@ CURVE_COLUMNS = ("transitions", "wall_seconds", "social_welfare", "train_social_
 _NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
 _CURVE_ROW = re.compile(rf"[0-9]{{1,15}},{_NUMBER},(?:{_NUMBER})?,(?:{_NUMBER})?")
 CHECKPOINT_SECONDS = 180.0
+
+
+class Interrupted(Exception):
+    """A solver raises it after it saved a checkpoint because a stop was requested."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,6 @@ class RunLog:
         self.transitions = 0
         """Transitions per policy that the solver has reported."""
         self._total = task.transitions
-        self._reported = 0
         self._unit = "transitions per policy" if task.track == "online" else "updates"
         self.restoring: Path | None = None
         """A checkpoint that was loaded, until training has gone on from it."""
@@ -202,9 +204,10 @@ class RunLog:
         began = time.perf_counter()
         wall = self.wall_seconds
         self._check_one_per_seed(solutions, "solutions")
-        evaluations = evaluate_all(
-            self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED, counted=False
-        )
+        with uncounted():
+            evaluations = evaluate_all(
+                self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED
+            )
         for r, (solution, evaluation) in enumerate(zip(solutions, evaluations, strict=True)):
             returns = agent_returns(evaluation.welfare_matrix, solution.assignment)
             welfare = float(social_welfare(returns))
@@ -235,7 +238,7 @@ class RunLog:
         """
         for name, values in scalars.items():
             self._check_one_per_seed(values, f"values of {name!r}")
-        self.restoring, self._reported = None, transitions
+        self.restoring = None
         if total is not None:
             self._set_total(total)
         if "loss" in scalars:
@@ -250,13 +253,9 @@ class RunLog:
         self._display.set_total(total, self._unit)
 
     def checkpoint_due(self) -> bool:
-        """Whether to save a checkpoint: every few minutes, on request of a stop, and at the end.
-
-        That of the end is for scoring, which may take long and can be interrupted, too.
-        """
+        """Whether to save a checkpoint: every few minutes, and when a stop is requested."""
         waited = time.perf_counter() - self._last_checkpoint
-        is_over = self._reported >= self._total
-        return self.stop_requested or is_over or waited >= self._checkpoint_seconds
+        return self.stop_requested or waited >= self._checkpoint_seconds
 
     def save_checkpoint(
         self,

@@ -26,7 +26,7 @@ import numpy as np
 from rmdp_bench import scoring
 from rmdp_bench.energy import EnergyMeter, find_counters
 from rmdp_bench.envs import get_population
-from rmdp_bench.evaluation import Evaluation, Interrupted, evaluate_all, interrupted_by
+from rmdp_bench.evaluation import Evaluation, evaluate_all
 from rmdp_bench.files import (
     LOCK_FILE,
     locked,
@@ -59,7 +59,7 @@ from rmdp_bench.results.requests import (
     check_same_request,
     differences,
 )
-from rmdp_bench.results.run_log import OtherTask, RunLog
+from rmdp_bench.results.run_log import Interrupted, OtherTask, RunLog
 from rmdp_bench.solution import Solution, load_solution, save_solution
 from rmdp_bench.system import (
     git_revision,
@@ -92,7 +92,7 @@ def run(
         The results of all seeds of the request, in its order.
 
     Raises:
-        Interrupted: training or scoring stopped because it was asked to; run again to go on.
+        Interrupted: the solver stopped because it was asked to; run again to go on.
         SolverError: the solver failed.
         ValueError: another process runs one of the seeds, or a saved policy fails.
     """
@@ -119,7 +119,7 @@ def run(
                 _remove_leftovers([directories[seed] for seed in seeds])
                 continue
             if stop.is_set():
-                raise Interrupted(f"seeds {seeds} are not started; the same command starts them")
+                raise Interrupted(f"seeds {seeds} are not started")
             _run_group(request, seeds, resume_at, display, stop)
     return [read_result(request.directory(seed) / RESULT_FILE) for seed in request.seeds]
 
@@ -184,20 +184,18 @@ def _run_group(
             len(seeds),
         )
         train_seconds, counted = log.train_seconds, log.steps_counted
-        # Where there is a checkpoint, nothing is lost by a stop.
-        with interrupted_by(stop) if _have_checkpoints(directories) else contextlib.nullcontext():
-            for other in log.others:
-                _finish_other(request, other, log, train_seconds, counted, display)
-            saved = [
-                _save_and_load(solution, directory, display)
-                for solution, directory in zip(solutions, directories, strict=True)
-            ]
-            final = [solution for solution, _ in saved]
-            log.complete_curve(final)
-            if task.track == "online":
-                evaluations: Sequence[Evaluation | OfflineEvaluation] = evaluate_all(task, final)
-            else:
-                evaluations = [evaluate_offline(task, solution) for solution in final]
+        for other in log.others:
+            _finish_other(request, other, log, train_seconds, counted, display)
+        saved = [
+            _save_and_load(solution, directory, display)
+            for solution, directory in zip(solutions, directories, strict=True)
+        ]
+        final = [solution for solution, _ in saved]
+        log.complete_curve(final)
+        if task.track == "online":
+            evaluations: Sequence[Evaluation | OfflineEvaluation] = evaluate_all(task, final)
+        else:
+            evaluations = [evaluate_offline(task, solution) for solution in final]
     reported = log.transitions if task.track == "online" else 0
     for r, directory in enumerate(directories):
         solution, folder = saved[r]
@@ -212,10 +210,6 @@ def _run_group(
             f"warning: {per_policy:,} transitions per policy were counted, more than the budget of "
             f"{task.transitions:,}; the closed division of the leaderboard refuses this run"
         )
-
-
-def _have_checkpoints(directories: Sequence[Path]) -> bool:
-    return all(list_checkpoints(directory) for directory in directories)
 
 
 def _per_policy(task: Task, counted: int | None, n_seeds: int) -> int | None:
@@ -297,10 +291,7 @@ def _failures_recorded(
     try:
         yield
     except Interrupted as error:
-        goes_on = "the same command goes on from there"
-        if not _have_checkpoints(directories):
-            goes_on = "there is no checkpoint: the same command starts again"
-        raise Interrupted(f"stopped at {log.reached}; {goes_on}") from error
+        raise Interrupted(f"stopped at {log.reached}") from error
     except (Exception, SystemExit) as error:  # a solver is anyone's code: it may raise anything
         paths = [directory / "error.txt" for directory in directories]
         for path in paths:
