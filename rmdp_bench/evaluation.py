@@ -15,7 +15,9 @@ same to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +37,32 @@ MANY_AGENTS = 10_000
 
 MAX_RETURNS = 10**9
 """Most returns that an evaluation keeps, of all agents under all policies in all episodes: 8 GB."""
+
+
+_before_each_step: ContextVar[Callable[[], None] | None] = ContextVar(
+    "before_each_step", default=None
+)
+
+
+@contextmanager
+def before_each_step(ask: Callable[[], None]) -> Iterator[None]:
+    """Call `ask` before each step of all episodes that are played here; what it raises ends them.
+
+    Args:
+        ask: asks whoever waits for the scores whether to go on.
+    """
+    token = _before_each_step.set(ask)
+    try:
+        yield
+    finally:
+        _before_each_step.reset(token)
+
+
+def ask_to_go_on() -> None:
+    """Call what `before_each_step` was given, if anything was."""
+    ask = _before_each_step.get()
+    if ask is not None:
+        ask()
 
 
 @dataclass(frozen=True)
@@ -226,6 +254,7 @@ def play(
         running = np.ones(ends[-1], np.bool_)
         seen, taken, outcomes = [observations], [], []
         while running.any() and lengths.max() != max_steps:
+            ask_to_go_on()
             actions = _act(
                 envs.single_action_space, policies, names, rows_of, observations, running
             )
