@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rmdp_bench.cli import main
-from rmdp_bench.evaluation import before_each_step, evaluate
+from rmdp_bench.evaluation import before_each_step, evaluate, evaluate_all
 from rmdp_bench.offline import OfflineSolution, evaluate_offline
 from rmdp_bench.results import Interrupted, make_request, run, running
 from rmdp_bench.results.trained import TRAINED_FILE
@@ -116,12 +116,11 @@ def stopped_in_scoring(request: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def _setting(stop: threading.Event) -> Any:
-    def evaluate_all(*arguments: Any) -> Any:
+    def evaluate_and_stop(*arguments: Any) -> Any:
         stop.set()
-        return running_evaluate_all(*arguments)
+        return evaluate_all(*arguments)
 
-    running_evaluate_all = running.evaluate_all
-    return evaluate_all
+    return evaluate_and_stop
 
 
 def test_seeds_that_trained_together_may_be_scored_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.envs.counting import steps_made, uncounted
+from rmdp_bench.envs.counting import steps_made
 from rmdp_bench.evaluation import EVALUATION_SEED, evaluate_all
 from rmdp_bench.files import write_text
 from rmdp_bench.results.checkpoints import (
@@ -204,10 +204,9 @@ class RunLog:
         began = time.perf_counter()
         wall = self.wall_seconds
         self._check_one_per_seed(solutions, "solutions")
-        with uncounted():
-            evaluations = evaluate_all(
-                self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED
-            )
+        evaluations = evaluate_all(
+            self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED, is_counted=False
+        )
         for r, (solution, evaluation) in enumerate(zip(solutions, evaluations, strict=True)):
             returns = agent_returns(evaluation.welfare_matrix, solution.assignment)
             welfare = float(social_welfare(returns))
