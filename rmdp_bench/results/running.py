@@ -16,7 +16,6 @@ run that is stopped or killed while it is scored goes on at scoring.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from rmdp_bench.evaluation import Evaluation, before_each_step, evaluate_all
 from rmdp_bench.files import (
     LOCK_FILE,
     locked,
+    remove,
     remove_temporaries,
     replacing,
     write_json,
@@ -185,11 +185,9 @@ def _remove_other_run(request: Request, seed: int) -> None:
     if request.overwrite and differences(request, seed):
         directory = request.directory(seed)
         for path in directory.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in (LOCK_FILE, REQUEST_FILE):
-                path.unlink()
-        (directory / REQUEST_FILE).unlink()
+            if path.name not in (LOCK_FILE, REQUEST_FILE):
+                remove(path)
+        remove(directory / REQUEST_FILE)
 
 
 class _Group:
@@ -556,6 +554,6 @@ def _remove_leftovers(directories: Sequence[Path]) -> None:
         names = TRAINED_FILE, "error.txt"
         for path in [*(directory / "checkpoint").glob("*"), *map(directory.joinpath, names)]:
             path.unlink(missing_ok=True)
-        shutil.rmtree(directory / OTHERS_FOLDER, ignore_errors=True)
+        remove(directory / OTHERS_FOLDER)
         with contextlib.suppress(OSError):
             (directory / "checkpoint").rmdir()
