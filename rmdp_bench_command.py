@@ -17,8 +17,10 @@ def main() -> int:
     try:
         package = find_spec("rmdp_bench")
         assert package is not None and package.submodule_search_locations
-        cores = os.path.join(package.submodule_search_locations[0], "cores.py")
-        runpy.run_path(cores)["limit_command"](sys.argv)
+        folder = package.submodule_search_locations[0]
+        counts = runpy.run_path(os.path.join(folder, "cli", "counts.py"))
+        cores = runpy.run_path(os.path.join(folder, "cores.py"))
+        cores["limit_command"](sys.argv, counts["parse_count"])
         from rmdp_bench.cli import main as run
     except KeyboardInterrupt:
         os.write(2, b"rmdp-bench: stopped while starting up; nothing was written\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -66,17 +66,21 @@ def limited_cores(cores: int | None) -> Iterator[None]:
                 os.environ[name] = before[name]
 
 
-def limit_command(arguments: Sequence[str]) -> None:
+def limit_command(arguments: Sequence[str], parse_count: Callable[[str], int]) -> None:
     """Do the same for the rest of this process, which runs a command with these arguments.
 
     A wrong number is left to the command to refuse.
+
+    Args:
+        arguments: of the command.
+        parse_count: reads the number after --cores.
     """
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        if argument == "--cores":
-            os.environ[VARIABLE] = following
-        elif argument.startswith("--cores="):
-            os.environ[VARIABLE] = argument.partition("=")[2]
-    with suppress(ValueError):
+    with suppress(Exception):  # of whatever kind the parser raises
+        for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+            if argument == "--cores":
+                os.environ[VARIABLE] = str(parse_count(following))
+            elif argument.startswith("--cores="):
+                os.environ[VARIABLE] = str(parse_count(argument.partition("=")[2]))
         _limit_libraries()
 
 

@@ -15,7 +15,9 @@ same to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.envs.checks import MAX_ENVS
+from rmdp_bench.envs.counting import uncounted
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import Task
 
@@ -35,6 +38,32 @@ MANY_AGENTS = 10_000
 
 MAX_RETURNS = 10**9
 """Most returns that an evaluation keeps, of all agents under all policies in all episodes: 8 GB."""
+
+
+_before_each_step: ContextVar[Callable[[], None] | None] = ContextVar(
+    "before_each_step", default=None
+)
+
+
+@contextlib.contextmanager
+def before_each_step(ask: Callable[[], None]) -> Iterator[None]:
+    """Call `ask` before each step of all episodes that are played here; what it raises ends them.
+
+    Args:
+        ask: asks whoever waits for the scores whether to go on.
+    """
+    token = _before_each_step.set(ask)
+    try:
+        yield
+    finally:
+        _before_each_step.reset(token)
+
+
+def ask_to_go_on() -> None:
+    """Call what `before_each_step` was given, if anything was."""
+    ask = _before_each_step.get()
+    if ask is not None:
+        ask()
 
 
 @dataclass(frozen=True)
@@ -95,8 +124,12 @@ def evaluate_all(
     *,
     n_episodes: int | None = None,
     seed: int = EVALUATION_SEED,
+    is_counted: bool = True,
 ) -> list[Evaluation]:
-    """Evaluate several solutions of one task together; each gets what `evaluate` would give it."""
+    """Evaluate several solutions of one task together; each gets what `evaluate` would give it.
+
+    The harness has its own evaluations not counted: `is_counted`, see `envs.counting`.
+    """
     n_episodes = task.n_eval_episodes if n_episodes is None else n_episodes
     check_episodes(task, n_episodes, seed)
     for solution in solutions:
@@ -108,7 +141,11 @@ def evaluate_all(
             evaluation
             for first in range(0, len(solutions), n_together)
             for evaluation in evaluate_all(
-                task, solutions[first : first + n_together], n_episodes=n_episodes, seed=seed
+                task,
+                solutions[first : first + n_together],
+                n_episodes=n_episodes,
+                seed=seed,
+                is_counted=is_counted,
             )
         ]
     policies = [policy for solution in solutions for policy in solution.policies]
@@ -118,6 +155,7 @@ def evaluate_all(
         n_episodes=n_episodes,
         seed=seed,
         names=[f"policy {j}" for _ in solutions for j in range(k)],
+        is_counted=is_counted,
     )
     evaluations = []
     for start in range(0, len(policies), k):
@@ -135,6 +173,7 @@ def roll_out(
     seed: int = EVALUATION_SEED,
     record: bool = False,
     names: Sequence[str] | None = None,
+    is_counted: bool = True,
 ) -> Rollout:
     """Play `n_episodes` episodes of each policy, all at once.
 
@@ -145,13 +184,15 @@ def roll_out(
         seed: of the first episode, from 2**31 on; episode e has seed + e, for every policy.
         record: whether to keep observations and outcomes.
         names: what messages call the policies; by default "policy 0" and so on.
+        is_counted: whether these steps are among `steps_made`.
 
     Raises:
         ValueError: as in `evaluate`.
     """
     check_episodes(task, n_episodes, seed, n_policies=len(policies))
     seeds = [seed + episode for _ in policies for episode in range(n_episodes)]
-    played = play(task, policies, [n_episodes] * len(policies), seeds, names=names, record=record)
+    n_rows = [n_episodes] * len(policies)
+    played = play(task, policies, n_rows, seeds, names=names, record=record, is_counted=is_counted)
     shape = (len(policies), n_episodes)
     n_seen = len(played.observations)
     return Rollout(
@@ -191,6 +232,7 @@ def play(
     names: Sequence[str] | None = None,
     record: bool = False,
     max_steps: int | None = None,
+    is_counted: bool = True,
 ) -> Played:
     """Play B episodes, one in each row of a vector environment.
 
@@ -203,6 +245,8 @@ def play(
         names: what messages call the policies; by default "policy 0" and so on.
         record: whether to keep observations, actions and outcomes.
         max_steps: where to stop; None: at the end of the last episode.
+        is_counted: whether these steps are among `steps_made`; those of worlds that policies make
+            or hold always are.
 
     Raises:
         ValueError: a policy fails, gives actions that are not in the action space, or reaches a
@@ -213,7 +257,8 @@ def play(
     rows_of = [slice(end - size, end) for end, size in zip(ends, n_rows, strict=True)]
     many = agents is None and task.n_agents > MANY_AGENTS
     keywords = task.env_kwargs | ({"agent_rewards": False} if many else {})
-    envs: Any = gym.make_vec(task.env_id, num_envs=ends[-1], **keywords)
+    with contextlib.nullcontext() if is_counted else uncounted():
+        envs: Any = gym.make_vec(task.env_id, num_envs=ends[-1], **keywords)
     try:
         options = None if agents is None else {"agent": np.asarray(agents)}
         observations, _ = envs.reset(seed=list(seeds), options=options)
@@ -226,6 +271,7 @@ def play(
         running = np.ones(ends[-1], np.bool_)
         seen, taken, outcomes = [observations], [], []
         while running.any() and lengths.max() != max_steps:
+            ask_to_go_on()
             actions = _act(
                 envs.single_action_space, policies, names, rows_of, observations, running
             )

@@ -146,10 +146,15 @@ def write_directory(directory: Path, files: Mapping[str, bytes]) -> None:
 def remove_temporaries(directory: Path) -> None:
     """Remove what a killed process left half written below a folder that nobody writes to now."""
     for path in list(directory.rglob(f"{TEMPORARY_PREFIX}*")):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)  # it may have gone with its folder
+        remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all in it, or a link, whose target stays; or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
 from rmdp_bench.datasets.behaviour import load_behaviour_policies
 from rmdp_bench.envs import get_population
-from rmdp_bench.evaluation import EVALUATION_SEED, call, check_episodes, play
+from rmdp_bench.evaluation import EVALUATION_SEED, ask_to_go_on, call, check_episodes, play
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.references import check_references, references
 from rmdp_bench.solution import Policy, Solution
@@ -302,6 +302,7 @@ def score_predictions(
     rmse = np.full(test.lengths.shape, np.nan)
     r2 = np.full(test.lengths.shape, np.nan)
     for a in range(len(agents)):
+        ask_to_go_on()
         long = np.flatnonzero(test.lengths[a] > N_FORCED + 1)
         observations, actions = test.observations[a, long], test.actions[a, long]
         horizon = actions.shape[1]

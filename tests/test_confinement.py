@@ -395,10 +395,8 @@ def test_wrong_budgets(option: str, value: str, honest_submission: Path, capsys:
 def test_recipes_buy_no_time(honest_submission: Path) -> None:
     record = check_submission(honest_submission).records[TASK, "evolution_strategies"][0]
     slow = [Result.model_copy(record, update={"solver": "em", "wall_seconds": 9e8})]
-    began = time.monotonic()
     with pytest.raises(ValueError, match="takes more than the 0 s that are left of --wall-seconds"):
         recipes._run(get_task(TASK), slow, draw_held_out(), Budget(wall_seconds=0.2))
-    assert time.monotonic() - began < 60.0
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
@@ -410,13 +408,13 @@ def test_waiting_is_stopped(wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> N
 import os, time
 os.fork()
 print("x", flush=True)
-time.sleep(600)
+time.sleep(3600)
 """
     began = time.monotonic()
     answer, _, in_time = sandbox._run(confined_command(["-c", code], []), "{}", 3.0, 100)
     assert not in_time
     assert set(answer) <= set(b"x\n")
-    assert time.monotonic() - began < 120.0
+    assert time.monotonic() - began < 1800.0, "it waited for the process to end by itself"
 
 
 def _npz(arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]]) -> bytes:

@@ -106,7 +106,9 @@ def test_the_option_is_for_the_command_only(capsys: pytest.CaptureFixture[str]) 
     before = dict(os.environ)
     assert main(["datasets", "verify", "--cores", "0"]) == 2
     assert "--cores" in capsys.readouterr().err
-    assert main(["evaluate", "nowhere", "--cores", "1"]) == 2
+    assert main(["datasets", "verify", "--cores", "two"]) == 2
+    assert "'two' is not a valid integer; a million is" in " ".join(capsys.readouterr().err.split())
+    assert main(["evaluate", "nowhere", "--cores", "1k"]) == 2
     assert "no run directory nowhere" in capsys.readouterr().err
     assert dict(os.environ) == before
 
@@ -145,7 +147,7 @@ def test_one_process_for_one_core_starts_no_other_threads(way: str) -> None:
     environment = {
         name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")
     } | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    arguments = ["run", "em", "TASK", "--cores", "1"] if way == "option" else []
+    arguments = ["run", "em", "TASK", "--cores", "0.001k"] if way == "option" else []
     if way == "variable":
         environment[cores.VARIABLE] = "1"
     output = subprocess.run(

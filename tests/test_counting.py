@@ -19,10 +19,12 @@ from rmdp_bench.results import Interrupted, RunLog, make_request, read_result, r
 from rmdp_bench.results.checkpoints import list_checkpoints
 from rmdp_bench.results.progress import NoDisplay
 from rmdp_bench.results.records import make_result
+from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task, get_task
 from tests.point_world import point_task
 from tests.test_online_solvers import SETTINGS, SMALL
 from tests.test_universal import SMALL as SMALL_UNIVERSAL
+from tests.toys import ScriptedPolicy
 
 TASK = "ResourceGathering-n25-k3-v0"
 ENTRY_IDS = [entry.id for entry in ENVIRONMENTS]
@@ -76,6 +78,55 @@ def test_worlds_made_within_uncounted_never_count_and_others_always_do() -> None
         assert steps_of(lambda: outside.step(0)) == 1
         assert steps_of(lambda: inside.step(0)) == 0
     assert steps_of(lambda: inside.step(0)) == 0
+
+
+class StepsOther(ScriptedPolicy):
+    """Trains, or plans, in worlds of its own while it is evaluated."""
+
+    def __init__(self, env_id: str) -> None:
+        super().__init__([1])
+        self.env_id = env_id
+        self.held: Any = gym.make(env_id)
+        self.made: list[Any] = []
+
+    def reset(self, n_envs: int) -> None:
+        super().reset(n_envs)
+        self.held.reset(seed=0)
+        self.made.append(gym.make(self.env_id))
+        self.made[-1].reset(seed=0)
+        self.held.step(0)
+        self.made[-1].step(0)
+
+    def act(self, observations: Any) -> Any:
+        return LateActions(self, super().act(observations))
+
+
+class LateActions:
+    """Actions that cost steps when they are looked at."""
+
+    def __init__(self, policy: StepsOther, actions: Any) -> None:
+        self.policy, self.actions = policy, actions
+
+    def __array__(self, *arguments: Any, **keywords: Any) -> Any:
+        if len(self.policy.made) == 1:
+            self.policy.made.append(gym.make_vec(self.policy.env_id, num_envs=5))
+            self.policy.made[-1].reset(seed=0)
+            self.policy.made[-1].step(np.zeros(5, np.int64))
+        return self.actions
+
+
+def test_what_policies_step_while_they_are_evaluated_counts() -> None:
+    """The evaluator's own worlds do not; those that a policy made there go on counting."""
+    task = get_task(TASK)
+    k = task.n_representatives
+    policy = StepsOther(task.env_id)
+    others = [ScriptedPolicy([1]) for _ in range(k - 1)]
+    solution = Solution([policy, *others], np.eye(k)[np.arange(task.n_agents) % k])
+    log = RunLog(task, [0])
+    log.evaluate(10, [solution])
+    assert log.steps_counted == 2 + 5
+    assert steps_of(lambda: policy.made[0].step(0)) == 1
+    assert steps_of(lambda: policy.made[1].step(np.zeros(5, np.int64))) == 5
 
 
 def test_no_step_of_a_thread_is_lost() -> None:

@@ -49,13 +49,13 @@ for env_id, form, what, keywords in json.loads(sys.argv[1]):
             continue
     child = os.fork()
     if not child:
-        signal.alarm(100)  # one that waits for ever is ended
+        signal.alarm(600)  # one that waits for ever is ended
         try:
             if what == "step":
                 step(env, form)
             elif what == "reset":
                 env.reset(seed=1)
-            elif what == "render":
+            elif what in ("render", "draw"):  # after the parent has drawn, or not
                 env.render()
             elif what == "forget":
                 env.close()
@@ -82,7 +82,7 @@ def run(cases: list[Case]) -> list[str]:
         [sys.executable, "-c", CASES, json.dumps(cases)],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         check=False,
         env=environment,
     )
@@ -112,6 +112,13 @@ def test_forked_children_of_simulations_on_threads() -> None:
             cases.append((env_id, "vector", what, {"n_threads": 2}))
         cases.append((env_id, "vector", "step", {"n_threads": 1}))
     assert run(cases) == 2 * ["refused", "works", "works", "works"]
+
+
+def test_forked_children_cannot_draw_simulations_on_threads() -> None:
+    """What they are told names 'spawn', also where there is no OpenGL."""
+    keywords = {"render_mode": "rgb_array", "n_threads": 2}
+    ids = ("rmdp/HopperVel-n100-v0", "rmdp/HalfCheetahHet-n500-v0")
+    assert run([(env_id, "vector", "draw", keywords) for env_id in ids]) == 2 * ["refused"]
 
 
 def test_forked_children_cannot_draw() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -337,8 +338,11 @@ def test_max_cycles_is_the_length_of_an_episode(entry: EnvironmentEntry) -> None
             assert any(result[3].values())
     with pytest.raises(TypeError, match="max_cycles and max_episode_steps are the same"):
         make_parallel(entry, max_cycles=3, max_episode_steps=4)
-    with pytest.raises(ValueError, match="max_episode_steps is 0"):
-        make_parallel(entry, max_cycles=0)
+    for word in ("max_cycles", "max_episode_steps"):
+        for value in (0, True, "3"):
+            wrong: dict[str, Any] = {word: value}
+            with pytest.raises(ValueError, match=f"^{word} is {value!r}, expected an integer >= 1"):
+                make_parallel(entry, **wrong)
 
 
 @pytest.mark.parametrize("entry", ALL)
@@ -357,3 +361,51 @@ def test_keywords_without_a_meaning_are_refused(
 ) -> None:
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
         make_parallel(entry, **{name: value})
+
+
+@pytest.mark.parametrize("entry", ALL)
+def test_words_that_the_error_lists_are_accepted(entry: EnvironmentEntry) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'foo'") as caught:
+        make_parallel(entry, foo=1)
+    words = str(caught.value).partition("accepted are ")[2].split(", ")
+    assert {"population_seed", "max_episode_steps", "max_cycles"} <= set(words)
+    for word in words:
+        try:
+            make_parallel(entry, **{word: object()})
+        except TypeError as error:  # a wrong value, but not an unknown word
+            assert "unexpected keyword" not in str(error), word
+        except ValueError:
+            pass
+
+
+@pytest.mark.parametrize("entry", ALL)
+def test_attributes_that_only_separate_environments_have(entry: EnvironmentEntry) -> None:
+    envs: Any = gym.make_vec(entry.id, num_envs=2)
+    for name in ("unwrapped", "world", "env"):
+        with pytest.raises(AttributeError, match=f"{name}.*: all rows share one world.*'sync'"):
+            envs.get_attr(name)
+        with pytest.raises(ValueError, match="the rows share one world"):
+            envs.set_attr(name, None)
+
+
+@pytest.mark.parametrize("entry", ALL)
+def test_wrapper_attributes_are_those_of_the_sync_form(entry: EnvironmentEntry) -> None:
+    native: Any = gym.make_vec(entry.id, num_envs=2)
+    theirs: Any = gym.make_vec(entry.id, num_envs=2, vectorization_mode="sync")
+    for envs in (native, theirs):
+        envs.set_attr("note", [1, 2])
+    for name in ("population", "spec", "foo", "width", "reward_space", "reward_dim", "note"):
+        asked = [envs.call("has_wrapper_attr", name) for envs in (native, theirs)]
+        assert asked[0] == asked[1], name
+    assert native.call("get_wrapper_attr", "note") == theirs.call("get_wrapper_attr", "note")
+    with pytest.raises(AttributeError, match="foo"):
+        native.call("get_wrapper_attr", "foo")
+
+
+def test_extra_errors_keep_their_message_through_workers() -> None:
+    """Gymnasium's workers hand on an error's class and text only."""
+    from rmdp_bench.envs.checks import unknown_keyword
+
+    error = unknown_keyword("foo", ["bar"])
+    assert str(type(error)(str(error))) == str(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

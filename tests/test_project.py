@@ -25,9 +25,19 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 # A module of rmdp_bench imports only modules to its left (or parts of its own package).
 ORDER = (
-    *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings", "references"),
-    *("envs", "tasks", "stable_baselines", "graph_bounds", "graphs", "solution", "export"),
-    *("datasets", "evaluation", "offline", "results", "submission", "leaderboard", "plotting"),
+    *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings"),
+    *("references", "envs", "tasks", "stable_baselines", "graph_bounds", "graphs", "solution"),
+    *("export", "datasets", "evaluation", "offline", "results", "submission", "leaderboard"),
+    "plotting",
+        "export",
+        "datasets",
+        "evaluation",
+        "offline",
+        "results",
+        "submission",
+        "leaderboard",
+        "plotting",
+    ),
     "cli",
 )
 PUBLIC_MODULES = tuple(name for name in ORDER if name not in ("files", "terminal", "graph_bounds"))

@@ -339,3 +339,37 @@ def test_returns_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch
     solution = Solution([ScriptedPolicy([1])], np.ones((25, 1)))
     with pytest.raises(ValueError, match="policy 0: the return of agent 3 is nan in episode 0"):
         evaluate(task, solution, n_episodes=2)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\0"])
+def test_a_damaged_request_is_replaced_on_demand(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", str(TOY), TASK, "--transitions", "1000"]
+    assert main(arguments) == 0
+    folder = Path("runs") / TASK / "toy_solver" / "seed-0"
+    first = contents(folder)
+    (folder / "run.json").write_text(text)
+    capsys.readouterr()
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "run.json" in line
+    assert "--overwrite replaces the run" in line
+    assert main([*arguments, "--overwrite"]) == 0
+    assert contents(folder).keys() == first.keys()
+    assert contents(folder)["run.json"] == first["run.json"]
+
+
+def test_overwrite_follows_no_link(tmp_path: Path) -> None:
+    arguments = ["run", str(TOY), TASK, "--transitions", "1000"]
+    assert main(arguments) == 0
+    folder = Path("runs") / TASK / "toy_solver" / "seed-0"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine").write_text("kept")
+    for name in ("link", ".writing-link", "trained"):
+        (folder / name).symlink_to(elsewhere)
+    (folder / "broken").symlink_to("nowhere")
+    assert main([*arguments, "--set", "noise=0.125", "--overwrite"]) == 0
+    assert (elsewhere / "mine").read_text() == "kept"
+    assert not [path for path in folder.iterdir() if path.is_symlink()]

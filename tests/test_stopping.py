@@ -166,7 +166,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(
     assert process.returncode == 128 + number, error
     assert output == ""
     assert "Traceback" not in error
-    assert f"{number.name}: stopping at the next checkpoint" in error
+    assert f"{number.name}: stopping when the solver saves a checkpoint" in error
     assert "the same command goes on from there" in error
     for seed in range(2):
         folder = Path("runs") / TASK / "walk" / f"seed-{seed}"
@@ -178,19 +178,22 @@ def test_a_stopped_run_goes_on_to_the_same_result(
     assert undisturbed[0]["transitions_counted"] == 12
 
 
-def test_a_warning_and_then_the_end_of_a_job() -> None:
-    """The first signal gives the code; what comes after it does not disturb the checkpoint."""
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_second_signal_of_any_kind_stops_at_once(number: signal.Signals) -> None:
+    """Also a solver that never asks whether it shall stop; what it holds is given back."""
     Path("slow").touch()
     process = start_walk()
     assert process.stderr is not None
-    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
-        process.send_signal(number)
-        assert process.stderr.readline() == "\n"
-        assert process.stderr.readline() == f"{number.name}: stopping at the next checkpoint\n"
-    Path("slow").unlink()
+    process.send_signal(signal.SIGUSR1)
+    assert process.stderr.readline() == "\n"
+    assert process.stderr.readline().startswith("SIGUSR1: stopping when the solver saves")
+    process.send_signal(number)
     _, error = process.communicate(timeout=600)
     assert process.returncode == 128 + signal.SIGUSR1, error
-    assert list(Path("runs").rglob("1.npz"))
+    (line,) = error.splitlines()
+    assert line.startswith("rmdp-bench: stopped at once")
+    assert not list(Path("runs").rglob(".lock"))
+    Path("slow").unlink()
 
 
 def test_nohup_keeps_its_meaning() -> None:
@@ -221,15 +224,27 @@ def test_a_terminal_that_is_closed(undisturbed: list[Any]) -> None:
 
 
 def test_a_terminal_that_is_closed_takes_no_table_from_a_file() -> None:
-    """A solver without checkpoints goes on to its end; its table goes where stdout does."""
-    Path("walk.py").write_text(WALK.replace("if log.checkpoint_due():", "if False:"))
+    """It comes too late to stop anything; the table goes where stdout does."""
+    Path("walk.py").write_text(WALK)
     Path("hold").touch()
+    code = (
+        "import pathlib, time, rmdp_bench.results.running as r\n"
+        "remove = r._remove_leftovers\n"
+        "def wait(directories):\n"
+        "    pathlib.Path('recorded').touch()\n"
+        "    while pathlib.Path('hold').exists():\n"
+        "        time.sleep(0.01)\n"
+        "    remove(directories)\n"
+        "r._remove_leftovers = wait\n"
+    )
+    Path("walk.py").write_text(WALK.replace("iteration == 5", "False"))
     master, slave = os.openpty()
-    process = start(["run", "walk.py", TASK], stderr=slave, stdin=slave)
+    process = start(["run", "walk.py", TASK], code + COMMAND, stderr=slave, stdin=slave)
     os.close(slave)
-    wait_for(Path("ready").exists, process)
+    wait_for(Path("recorded").exists, process)
     os.close(master)
     process.send_signal(signal.SIGHUP)
+    Path("hold").unlink()
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0
     assert TASK in output

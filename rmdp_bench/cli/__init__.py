@@ -78,14 +78,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a locale without "±" still gets its table
     act = RaiseStopped()
-    with on_signals(act):
-        try:
-            return _run(arguments, act)
-        except Stopped as stopped:
-            print_stopped(stopped.name)
-            return stopped.exit_code
-        except KeyboardInterrupt:  # of a library that takes Ctrl-C for itself
-            return 130
+    try:
+        with on_signals(act):
+            code = _run(arguments, act)
+            if act.stopped is None:
+                return code
+            raise act.stopped  # some code has taken it for an error of its own
+    except Stopped as stopped:
+        print_stopped(stopped.name)
+        return stopped.exit_code
+    except KeyboardInterrupt:  # of a library that takes Ctrl-C for itself
+        return 130
 
 
 def _run(arguments: Sequence[str] | None, act: RaiseStopped) -> int:

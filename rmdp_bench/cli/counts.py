@@ -1,11 +1,12 @@
-"""Counts on the command line: 300000, 300k, 3e5."""
+"""Counts on the command line: 300000, 300k, 3e5.
+
+Like `rmdp_bench.cores`, it is run before any library is loaded.
+"""
 
 from __future__ import annotations
 
 import re
 from decimal import Decimal
-
-import typer
 
 _COUNT = re.compile(r"([+-]?\d[\d_]*(?:\.\d+)?)(?:[eE]\+?(\d{1,2}))?([kM]?)", flags=re.ASCII)
 _UNITS = {"": 1, "k": 1_000, "M": 1_000_000}
@@ -26,6 +27,8 @@ def parse_count(text: str | int) -> int:
         value = Decimal(digits.replace("_", "")).scaleb(int(exponent or 0)) * _UNITS[unit]
         if value == value.to_integral_value():
             return int(value)
+    import typer
+
     raise typer.BadParameter(
         f"{text!r} is not a valid integer; a million is written 1000000, 1e6, 1000k or 1M"
     )

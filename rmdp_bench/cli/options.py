@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rmdp_bench.cli.counts import parse_count
 from rmdp_bench.cores import limited_cores
 
 
@@ -18,7 +19,8 @@ def _limit_cores(context: typer.Context, cores: int | None) -> int | None:
 CoresOption = Annotated[
     int | None,
     typer.Option(
-        min=1,
+        parser=parse_count,
+        metavar="N",
         callback=_limit_cores,
         help="Most cores to use; default: $RMDP_BENCH_CORES, else all that may be used.",
     ),

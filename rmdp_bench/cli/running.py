@@ -59,8 +59,9 @@ def run_command(
 ) -> None:
     """Train a solver on a task, save its policies and score them.
 
-    Finished seeds are skipped, interrupted ones go on from their last checkpoint. Ctrl-C, SIGTERM,
-    SIGHUP and SIGUSR1 stop at the next checkpoint.
+    Finished seeds are skipped, interrupted ones go on from their last checkpoint, or at scoring.
+    Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop at the next checkpoint, or in scoring at once; a second
+    one stops at once wherever it comes.
     """
     from rmdp_bench.results import Interrupted, SolverError, make_request, run
     from rmdp_bench.results.progress import make_display
@@ -87,14 +88,12 @@ def run_command(
             print_error(str(error))
             raise typer.Exit(1) from error
         except Interrupted as error:
-            display.message(
-                f"rmdp-bench: {str(error) or 'stopped'}; the same command goes on from there "
-                f"({request.directory(request.seeds[0]).parent})"
-            )
+            display.message(f"rmdp-bench: {error} ({request.directory(request.seeds[0]).parent})")
             raise typer.Exit(asked.exit_code) from error
         except (Stopped, KeyboardInterrupt):
             display.message(
-                "rmdp-bench: stopped at once; the same command goes on from the last checkpoint"
+                "rmdp-bench: stopped at once; the same command goes on from what is saved, the "
+                "last checkpoint if there is one"
             )
             raise typer.Exit(asked.exit_code) from None
     from rmdp_bench.cli.scoring import print_summaries
@@ -189,9 +188,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 class _AskToStop:
-    """What `run` does on signals: the first asks the solver to stop, a second Ctrl-C stops at once.
-
-    A batch system may send one signal as a warning and others later: they ask again.
+    """What `run` does on signals: the first asks the run to stop, any other stops it at once.
 
     Attributes:
         exit_code: for the first signal; that of Ctrl-C before one came.
@@ -199,23 +196,24 @@ class _AskToStop:
 
     def __init__(self, stop: threading.Event) -> None:
         """Set `stop` when asked."""
-        self._stop, self._interrupted = stop, False
+        self._stop = stop
         self.exit_code = 128 + signal.SIGINT
 
     def __call__(self, number: int) -> None:
         """Ask, and say so.
 
         Raises:
-            Stopped: at the second Ctrl-C.
+            Stopped: at each signal after the first.
         """
-        if not self._stop.is_set():
-            self.exit_code = 128 + number
-        self._stop.set()
-        if number == signal.SIGINT and self._interrupted:
+        if self._stop.is_set():
             raise Stopped(number)
-        self._interrupted = self._interrupted or number == signal.SIGINT
-        again = "; press Ctrl-C again to stop at once" if number == signal.SIGINT else ""
-        text = f"\n{signal.Signals(number).name}: stopping at the next checkpoint{again}\n"
+        self.exit_code = 128 + number
+        self._stop.set()
+        again = "press Ctrl-C again" if number == signal.SIGINT else "a second signal comes"
+        text = (
+            f"\n{signal.Signals(number).name}: stopping when the solver saves a checkpoint or has "
+            f"trained; at once if {again}\n"
+        )
         try:
             os.write(2, text.encode())  # not print(), which the signal may have interrupted
         except OSError:  # the terminal has gone: whatever else is said there goes nowhere

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,10 +39,21 @@ class RaiseStopped:
         self.stopped: Stopped | None = None
 
     def __call__(self, number: int) -> None:
-        """Raise `Stopped`; after the first signal only for Ctrl-C, so that cleaning up goes on."""
-        if self.stopped is None or number == signal.SIGINT:
+        """Raise `Stopped`; while that cleans up only Ctrl-C does it again.
+
+        It may have been lost on its way, as in a policy that catches all: the next signal raises.
+        """
+        if number == signal.SIGINT or not _is_being_handled(self.stopped):
             self.stopped = self.stopped or Stopped(number)
             raise self.stopped
+
+
+def _is_being_handled(error: BaseException | None) -> bool:
+    """Whether a `finally`, `except` or `with` is at work on an error, or on one that came of it."""
+    handled = sys.exception()
+    while handled is not None and handled is not error:
+        handled = handled.__context__
+    return handled is not None
 
 
 @contextmanager
@@ -55,8 +67,14 @@ def on_signals(act: Callable[[int], None]) -> Iterator[None]:
         yield
         return
 
+    waiting: list[int] = []
+    is_ready = False
+
     def handle(number: int, frame: FrameType | None) -> None:
-        act(number)
+        if is_ready:
+            act(number)
+        else:  # not all handlers are set, or set back
+            waiting.append(number)
 
     before: dict[int, Any] = {}
     try:
@@ -66,8 +84,15 @@ def on_signals(act: Callable[[int], None]) -> Iterator[None]:
                 continue
             if number != signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN:
                 continue
-            before[number] = signal.signal(number, handle)
+            before[number] = signal.getsignal(number)
+            signal.signal(number, handle)
+        is_ready = True
+        while waiting:
+            act(waiting.pop(0))
         yield
     finally:
+        is_ready = False
         for number, handler in before.items():
             signal.signal(number, handler)
+        for number in waiting:
+            signal.raise_signal(number)

@@ -302,15 +302,17 @@ def _start_worker(messages: Any, stop: Any, cores: int) -> None:
     """Prepare a process: it works on its share of the cores, and ends with its parent."""
 
     def end(number: int, frame: Any) -> None:
-        if _worker["is_building"]:
+        if not _worker["is_building"]:
+            os._exit(1)
+        if not _worker["is_ending"]:  # once: what cleans up is not disturbed
+            _worker["is_ending"] = True
             raise _Stopped  # so that nothing is left half built
-        os._exit(1)
 
     def end_with_parent(sentinel: int) -> None:
         connection.wait([sentinel])
         os._exit(1)
 
-    _worker.update(messages=messages, stop=stop, is_building=False)
+    _worker.update(messages=messages, stop=stop, is_building=False, is_ending=False)
     os.environ[VARIABLE] = str(cores)
     for number in _SIGNALS:  # Ctrl-C is for the parent, which sets `stop`
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else end)
@@ -325,7 +327,7 @@ def _build_in_worker(entry: DatasetEntry, force: bool) -> BuildResult:
 
     def report(share: float) -> None:
         nonlocal reported
-        if _worker["stop"].is_set():
+        if _worker["stop"].is_set() or _worker["is_ending"]:
             raise _Stopped
         if share >= min(1.0, reported + SHARE_STEP):
             reported = share

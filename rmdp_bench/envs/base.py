@@ -64,8 +64,18 @@ WorldT = TypeVar("WorldT", bound=World)
 
 _SHARED = ("population", "render_mode", "spec", "reward_dim")
 """Attributes of the single form that all rows of a vector form have in common."""
-_OF_A_ROW = ("observation_space", "action_space", "metadata", "np_random_seed", "render")
+_OF_A_ROW = (
+    "observation_space",
+    "action_space",
+    "metadata",
+    "np_random_seed",
+    "render",
+    "has_wrapper_attr",
+    "get_wrapper_attr",
+)
 """Its other attributes that a vector form has for each row."""
+_OF_SEPARATE_ENVIRONMENTS = ("unwrapped", "world", "env")
+"""What only environments of their own have."""
 
 
 class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
@@ -119,6 +129,8 @@ class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
         Raises:
             ValueError: the action has the wrong dtype or shape, or is NaN or out of range.
             gymnasium.error.ResetNeeded: before the first reset, or after the step that terminated.
+                A step after the one that TimeLimit truncated is truncated again, as in all of
+                Gymnasium: this environment does not know of the limit, nor has `unwrapped` one.
         """
         if self._needs_reset:
             raise ResetNeeded(
@@ -399,8 +411,8 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
 
         Args:
             name: of an attribute of the single form: its spaces, `population`, `metadata`,
-                `render_mode`, `spec`, `np_random`, `np_random_seed`, `reward_dim`; `render`; or
-                what `set_attr` has set.
+                `render_mode`, `spec`, `np_random`, `np_random_seed`, `reward_dim`; `render`,
+                `has_wrapper_attr`, `get_wrapper_attr`; or what `set_attr` has set.
             *args: of the method, the same for all rows.
             **kwargs: of the method, the same for all rows.
 
@@ -435,7 +447,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
             )
         if name == "np_random":
             self.np_random = values
-        elif name in (*_SHARED, *_OF_A_ROW):
+        elif name in (*_SHARED, *_OF_A_ROW, *_OF_SEPARATE_ENVIRONMENTS):
             raise ValueError(f"{name!r} cannot be set: the rows share one world")
         else:
             self._set_by_user[name] = list(values)
@@ -456,9 +468,25 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         if name == "render":
             mode = self.render_mode
             return None if mode is None else partial(self.world.render, row, mode)
+        if name == "has_wrapper_attr":
+            return partial(self._has_attribute, row)
+        if name == "get_wrapper_attr":
+            return partial(self._attribute, row)
         if name in _SHARED:
             return getattr(self, name)
+        if name in _OF_SEPARATE_ENVIRONMENTS:
+            raise AttributeError(
+                f"a row of {self} has no {name!r}: all rows share one world, `envs.world`; "
+                "make_vec(..., vectorization_mode='sync') makes an environment for each row"
+            )
         raise AttributeError(f"an environment of {self} has no attribute {name!r} of its own")
+
+    def _has_attribute(self, row: int, name: str) -> bool:
+        try:
+            self._attribute(row, name)
+        except AttributeError:
+            return False
+        return True
 
     def get_state(self) -> State:
         """Copy all that later steps depend on, arrays of leading axis num_envs.

@@ -129,18 +129,32 @@ def check_range(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
+class UnknownKeyword(TypeError):
+    """A keyword that an environment does not know; as Python's own, by which libraries know it.
+
+    Its `args` are the message, the keyword and the accepted ones.
+    """
+
+    def __str__(self) -> str:
+        """The message; Gymnasium's workers hand on nothing else."""
+        return str(self.args[0])
+
+
+def unknown_keyword(name: str, accepted: Sequence[str]) -> UnknownKeyword:
+    """The error for a keyword; names it and the accepted ones."""
+    message = f"unexpected keyword argument {name!r}; accepted are {', '.join(accepted)}"
+    return UnknownKeyword(message, name, tuple(accepted))
+
+
 def check_keywords(given: Mapping[str, Any], accepted: Sequence[str]) -> None:
     """Refuse keywords that an environment does not know.
 
     Raises:
-        TypeError: as Python's own, by which other libraries know it; names the first unknown
-            keyword and the accepted ones.
+        UnknownKeyword: names the first unknown keyword and the accepted ones.
     """
     for name in given:
         if name not in accepted:
-            raise TypeError(
-                f"unexpected keyword argument {name!r}; accepted are {', '.join(accepted)}"
-            )
+            raise unknown_keyword(name, accepted)
 
 
 def check_options(options: Any, accepted: Sequence[str]) -> dict[str, Any]:
@@ -172,17 +186,18 @@ def check_render_mode(render_mode: str | None, modes: Sequence[str]) -> str | No
     return render_mode
 
 
-def check_max_episode_steps(max_episode_steps: Any) -> int | None:
+def check_max_episode_steps(max_episode_steps: Any, name: str = "max_episode_steps") -> int | None:
     """Give the limit if it is an integer >= 1, and None for None or -1.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is neither; calls it `name`.
     """
     if max_episode_steps is None or max_episode_steps == -1:
         return None
-    if not isinstance(max_episode_steps, int | np.integer) or max_episode_steps < 1:
+    is_integer = isinstance(max_episode_steps, int | np.integer)
+    if not is_integer or isinstance(max_episode_steps, bool) or max_episode_steps < 1:
         raise ValueError(
-            f"max_episode_steps is {max_episode_steps!r}, expected an integer >= 1, or -1 for none"
+            f"{name} is {max_episode_steps!r}, expected an integer >= 1, or -1 for none"
         )
     return int(max_episode_steps)
 

@@ -37,7 +37,10 @@ def is_counting() -> bool:
 
 @contextmanager
 def uncounted() -> Iterator[None]:
-    """Leave out the steps of worlds that are made here, by this thread, whenever they are made."""
+    """Leave out the steps of worlds that this thread makes here; for the making alone.
+
+    A solver's policies must not run within it: what they make would be free for ever.
+    """
     token = _is_counting.set(False)
     try:
         yield

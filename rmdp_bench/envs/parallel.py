@@ -26,7 +26,17 @@ from pettingzoo import ParallelEnv
 
 from rmdp_bench.envs import ENVIRONMENTS, get_environment, get_population
 from rmdp_bench.envs.base import WorldVectorEnv, info_of_row
-from rmdp_bench.envs.checks import ActionCheck, Array, Rows, as_array, check_agents, check_options
+from rmdp_bench.envs.checks import (
+    ActionCheck,
+    Array,
+    Rows,
+    UnknownKeyword,
+    as_array,
+    check_agents,
+    check_max_episode_steps,
+    check_options,
+    unknown_keyword,
+)
 from rmdp_bench.envs.world import Details
 from rmdp_bench.population import DynamicsPopulation, Population
 
@@ -68,10 +78,15 @@ class CopiesEnv(ParallelEnv[str, Any, Any]):
         if max_cycles is not None:
             if "max_episode_steps" in kwargs:
                 raise TypeError("max_cycles and max_episode_steps are the same: give one of them")
-            kwargs["max_episode_steps"] = max_cycles
-        envs: Any = gym.make_vec(
-            env_id, num_envs=len(names), render_mode=render_mode, **kwargs
-        ).unwrapped
+            kwargs["max_episode_steps"] = check_max_episode_steps(max_cycles, "max_cycles")
+        try:
+            envs: Any = gym.make_vec(
+                env_id, num_envs=len(names), render_mode=render_mode, **kwargs
+            ).unwrapped
+        except UnknownKeyword as error:
+            _, name, accepted = error.args
+            ours = [word for word in accepted if word not in NOT_FOR_COPIES]
+            raise unknown_keyword(name, [*ours, "max_cycles"]) from None
         if not isinstance(envs, WorldVectorEnv):
             raise ValueError(f"{env_id!r} made a {type(envs).__name__}, which has no world")
         # The vector environment seeds and resets the copies; the world steps those still alive.

@@ -258,15 +258,17 @@ class VelocityWorld(RepresentedWorld):
 
         Raises:
             gymnasium.error.DependencyNotInstalled: there is no OpenGL, or no display for "human".
-            RuntimeError: the process was forked from one that has drawn frames.
+            RuntimeError: the process was forked from one that has drawn frames, or that steps these
+                simulations on threads.
         """
         check_fork()
+        get_data = self._batch.get_data  # where it is lost, this says why, and not that OpenGL is
         try:
             if mode not in self._renderers:
                 view = {name: self._settings[name] for name in VIEW}
                 self._renderers[mode] = make_renderer(self._model, mode, **view)
             renderer = self._renderers[mode]
-            self._batch.get_data(row, renderer.data)
+            get_data(row, renderer.data)
             mujoco.mj_forward(self._model, renderer.data)
             return renderer.render()
         except Exception as error:

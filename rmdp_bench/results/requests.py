@@ -209,13 +209,22 @@ def differences(request: Request, seed: int) -> list[str]:
     """How the request that made a run directory differs from this one; none: it did not.
 
     Raises:
-        ValueError: what the directory says of its request cannot be read.
+        ValueError: what the directory says of its request cannot be read, and it is not to be
+            replaced.
     """
     path = request.directory(seed) / REQUEST_FILE
-    if not path.exists():
+    if not (path.exists() or path.is_symlink()):
         return []
+    try:
+        document = read_json(path)
+    except ValueError as error:
+        if request.overwrite:
+            return [f"a {REQUEST_FILE} that cannot be read"]
+        raise ValueError(
+            f"{error}; --overwrite replaces the run, another --out leaves it"
+        ) from error
     usual = {"n_episodes": get_task(request.task.id).n_eval_episodes}
-    before, now = _flat(usual | read_json(path)), _flat(request.document(seed))
+    before, now = _flat(usual | document), _flat(request.document(seed))
     return [
         f"{key} {before.get(key)!r} instead of {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

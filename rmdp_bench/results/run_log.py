@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.envs.counting import steps_made, uncounted
+from rmdp_bench.envs.counting import steps_made
 from rmdp_bench.evaluation import EVALUATION_SEED, evaluate_all
 from rmdp_bench.files import write_text
 from rmdp_bench.results.checkpoints import (
@@ -204,10 +204,9 @@ class RunLog:
         began = time.perf_counter()
         wall = self.wall_seconds
         self._check_one_per_seed(solutions, "solutions")
-        with uncounted():
-            evaluations = evaluate_all(
-                self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED
-            )
+        evaluations = evaluate_all(
+            self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED, is_counted=False
+        )
         for r, (solution, evaluation) in enumerate(zip(solutions, evaluations, strict=True)):
             returns = agent_returns(evaluation.welfare_matrix, solution.assignment)
             welfare = float(social_welfare(returns))
@@ -276,25 +275,47 @@ class RunLog:
         self._check_one_per_seed(states, "states")
         self.restoring = None
         parts = split_arrays(arrays, len(self.seeds))
-        checkpoints = []
-        counted = self.steps_counted
-        for r, (part, state) in enumerate(zip(parts, states, strict=True)):
-            own = {
-                "solver": _checked_json(state),
-                "transitions": transitions,
-                "total": self._total,
-                "steps_counted": None if counted is None else _share(counted, r, len(self.seeds)),
-                "curve": self.curves[r],
-                "train_social_welfare": self._train_welfare[r],
-                "wall_seconds": self.wall_seconds[r],
-                "train_seconds": self.train_seconds[r],
-            }
-            checkpoints.append(Checkpoint(part, own))
+        reached = self.get_state(transitions)
+        checkpoints = [
+            Checkpoint(part, {"solver": _checked_json(state)} | own)
+            for part, state, own in zip(parts, states, reached, strict=True)
+        ]
         if self._directories is not None:
             self._n_checkpoints += 1
             write_checkpoints(self._directories, self._n_checkpoints, checkpoints)
         self.transitions = max(self.transitions, transitions)
         self._last_checkpoint = time.perf_counter()
+
+    def get_state(self, transitions: int) -> list[dict[str, Any]]:
+        """What the log knows of each seed, for `set_state`; `transitions` per policy, so far."""
+        counted, n_seeds = self.steps_counted, len(self.seeds)
+        return [
+            {
+                "transitions": transitions,
+                "total": self._total,
+                "steps_counted": None if counted is None else _share(counted, r, n_seeds),
+                "curve": self.curves[r],
+                "train_social_welfare": self._train_welfare[r],
+                "wall_seconds": self.wall_seconds[r],
+                "train_seconds": self.train_seconds[r],
+            }
+            for r in range(n_seeds)
+        ]
+
+    def set_state(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from `get_state`, one of each seed; curves lose the rows that came after it."""
+        self.transitions = int(states[0]["transitions"])
+        self._set_total(int(states[0].get("total", self._total)))
+        counted: list[Any] = [state.get("steps_counted") for state in states]
+        self._counted_before = None if None in counted else sum(counted)
+        self.curves = [list(state["curve"]) for state in states]
+        self._train_welfare = [state["train_social_welfare"] for state in states]
+        self._wall_before = [state["wall_seconds"] for state in states]
+        self._train_before = [state["train_seconds"] for state in states]
+        for writer in self._writers:
+            writer.restart(self.transitions)
+        self._write_curves()
+        self._report(self.transitions)
 
     def load_checkpoint(self) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]] | None:
         """What `save_checkpoint` was given, if there is one for all seeds; else None.
@@ -310,18 +331,7 @@ class RunLog:
             return None
         saved = [read_checkpoint(directory, self._resume_at) for directory in self._directories]
         self.restoring = checkpoint_path(self._directories[0], self._resume_at)
-        self.transitions = int(saved[0].state["transitions"])
-        self._set_total(int(saved[0].state.get("total", self._total)))
-        counted: list[Any] = [checkpoint.state.get("steps_counted") for checkpoint in saved]
-        self._counted_before = None if None in counted else sum(counted)
-        self.curves = [checkpoint.state["curve"] for checkpoint in saved]
-        self._train_welfare = [checkpoint.state["train_social_welfare"] for checkpoint in saved]
-        self._wall_before = [checkpoint.state["wall_seconds"] for checkpoint in saved]
-        self._train_before = [checkpoint.state["train_seconds"] for checkpoint in saved]
-        for writer in self._writers:
-            writer.restart(self.transitions)
-        self._write_curves()  # without the rows after the checkpoint
-        self._report(self.transitions)
+        self.set_state([checkpoint.state for checkpoint in saved])
         return stack_arrays(saved), [checkpoint.state["solver"] for checkpoint in saved]
 
     def add_solutions(self, task_id: str, solutions: Sequence[Solution], transitions: int) -> None:

@@ -8,15 +8,17 @@ recorded as runs of those tasks, beside its own.
 
 Seeds that train as one batch are recorded together: their checkpoints go when all have a record, so
 that a batch that is killed in between is continued with the same seeds, if it has a checkpoint.
+
+What is trained is kept before it is scored (`trained.py`), which can take longer than training: a
+run that is stopped or killed while it is scored goes on at scoring.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -26,10 +28,11 @@ import numpy as np
 from rmdp_bench import scoring
 from rmdp_bench.energy import EnergyMeter, find_counters
 from rmdp_bench.envs import get_population
-from rmdp_bench.evaluation import Evaluation, evaluate_all
+from rmdp_bench.evaluation import Evaluation, before_each_step, evaluate_all
 from rmdp_bench.files import (
     LOCK_FILE,
     locked,
+    remove,
     remove_temporaries,
     replacing,
     write_json,
@@ -60,6 +63,15 @@ from rmdp_bench.results.requests import (
     differences,
 )
 from rmdp_bench.results.run_log import Interrupted, OtherTask, RunLog
+from rmdp_bench.results.trained import (
+    OTHERS_FOLDER,
+    SOLUTION_FOLDER,
+    TRAINED_FILE,
+    Trained,
+    read_trained,
+    trained_together,
+    write_trained,
+)
 from rmdp_bench.solution import Solution, load_solution, save_solution
 from rmdp_bench.system import (
     git_revision,
@@ -86,13 +98,14 @@ def run(
     Args:
         request: from `make_request`.
         display: where progress is shown; None: nowhere.
-        stop: set from outside to ask the solver to stop at its next checkpoint.
+        stop: set from outside to ask the solver to stop at its next checkpoint, or scoring to stop
+            before its next step.
 
     Returns:
         The results of all seeds of the request, in its order.
 
     Raises:
-        Interrupted: the solver stopped because it was asked to; run again to go on.
+        Interrupted: the run stopped because it was asked to; run again to go on.
         SolverError: the solver failed.
         ValueError: another process runs one of the seeds, or a saved policy fails.
     """
@@ -114,13 +127,21 @@ def run(
         for seed, directory in directories.items():
             remove_temporaries(directory)  # of a process that was killed while it wrote
             write_json(directory / REQUEST_FILE, request.document(seed))
-        for seeds, resume_at in group_by_checkpoint(directories):
+        trained = _group_trained(request, directories)
+        rest = {s: d for s, d in directories.items() if not any(s in seeds for seeds in trained)}
+        groups = [(seeds, None) for seeds in trained] + group_by_checkpoint(rest)
+        for seeds, resume_at in groups:
             if all(_is_recorded(directories[seed]) for seed in seeds):
                 _remove_leftovers([directories[seed] for seed in seeds])
                 continue
             if stop.is_set():
-                raise Interrupted(f"seeds {seeds} are not started")
-            _run_group(request, seeds, resume_at, display, stop)
+                raise Interrupted(f"seeds {seeds} are not started; the same command starts them")
+            if seeds in trained:  # records that are there are of the same policies
+                left = [seed for seed in seeds if not _is_recorded(directories[seed])]
+                _Group(request, left, None, display, stop).score_again()
+                _remove_leftovers([directories[seed] for seed in seeds])
+            else:
+                _Group(request, seeds, resume_at, display, stop).train_and_score()
     return [read_result(request.directory(seed) / RESULT_FILE) for seed in request.seeds]
 
 
@@ -130,7 +151,23 @@ def _is_recorded(directory: Path) -> bool:
 
 def _is_finished(directory: Path) -> bool:
     """Whether nothing is left to do: there is a record, and all seeds of its batch have theirs."""
-    return _is_recorded(directory) and not list_checkpoints(directory)
+    is_kept = list_checkpoints(directory) or (directory / TRAINED_FILE).exists()
+    return _is_recorded(directory) and not is_kept
+
+
+def _group_trained(request: Request, directories: Mapping[int, Path]) -> list[list[int]]:
+    """Those seeds that only have to be scored, in the groups that they trained in.
+
+    A process that was killed before it had kept all seeds of a group has kept none.
+    """
+    groups: list[list[int]] = []
+    for seed, directory in directories.items():
+        together = trained_together(directory)
+        kept = (request.directory(other) for other in together)
+        is_whole = all(_is_recorded(d) or (d / TRAINED_FILE).exists() for d in kept)
+        if seed in together and is_whole and not any(seed in group for group in groups):
+            groups.append([other for other in together if other in directories])
+    return groups
 
 
 def _is_done(request: Request, seed: int) -> bool:
@@ -148,94 +185,151 @@ def _remove_other_run(request: Request, seed: int) -> None:
     if request.overwrite and differences(request, seed):
         directory = request.directory(seed)
         for path in directory.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in (LOCK_FILE, REQUEST_FILE):
-                path.unlink()
-        (directory / REQUEST_FILE).unlink()
+            if path.name not in (LOCK_FILE, REQUEST_FILE):
+                remove(path)
+        remove(directory / REQUEST_FILE)
 
 
-def _run_group(
-    request: Request,
-    seeds: Sequence[int],
-    resume_at: int | None,
-    display: Display,
-    stop: threading.Event,
-) -> None:
-    """Train seeds as one batch, then finish each."""
-    task = request.task
-    directories = [request.directory(seed) for seed in seeds]
-    names = ", ".join(str(seed) for seed in seeds)
-    display.start(f"{request.solver.name}, seed{'s' * (len(seeds) > 1)} {names}", task.transitions)
-    log = RunLog(
-        task,
-        seeds,
-        directories,
-        resume_at=resume_at,
-        display=display,
-        tensorboard=request.tensorboard,
-        stop=stop,
-    )
-    meter = EnergyMeter(find_counters(request.device))
-    with meter, contextlib.closing(log), _failures_recorded(request, directories, log):
-        solutions = _checked_solutions(
-            request,
-            request.solver.module.solve(task, request.config, list(seeds), request.device, log),
-            len(seeds),
+class _Group:
+    """Seeds that are trained as one batch, and then scored and recorded."""
+
+    def __init__(
+        self,
+        request: Request,
+        seeds: Sequence[int],
+        resume_at: int | None,
+        display: Display,
+        stop: threading.Event,
+    ) -> None:
+        """Take what `run` was given, and the number of the checkpoint that all seeds have."""
+        self._request, self._display, self._stop = request, display, stop
+        self._seeds, self._resume_at = seeds, resume_at
+        self._directories = [request.directory(seed) for seed in seeds]
+
+    def train_and_score(self) -> None:
+        """Train, keep what is trained, score and record it."""
+        request, log = self._request, self._make_log()
+        meter = EnergyMeter(find_counters(request.device))
+        with meter, contextlib.closing(log), _failures_recorded(request, self._directories, log):
+            trained = self._train(log)
+            evaluations = self._score(log, trained)
+        energy = meter.joules if self._resume_at is None else None
+        self._record(log, trained, evaluations, energy)
+
+    def score_again(self) -> None:
+        """Score and record what is trained, of a process that ended before it had done so."""
+        request, log = self._request, self._make_log()
+        with contextlib.closing(log), _failures_recorded(request, self._directories, log):
+            trained = read_trained(request.task, self._directories, log)
+            evaluations = self._score(log, trained)
+        self._record(log, trained, evaluations, None)
+
+    def _make_log(self) -> RunLog:
+        request = self._request
+        names = ", ".join(str(seed) for seed in self._seeds)
+        title = f"{request.solver.name}, seed{'s' * (len(self._seeds) > 1)} {names}"
+        self._display.start(title, request.task.transitions)
+        return RunLog(
+            request.task,
+            self._seeds,
+            self._directories,
+            resume_at=self._resume_at,
+            display=self._display,
+            tensorboard=request.tensorboard,
+            stop=self._stop,
         )
-        train_seconds, counted = log.train_seconds, log.steps_counted
+
+    def _train(self, log: RunLog) -> Trained:
+        request, seeds = self._request, list(self._seeds)
+        solve = request.solver.module.solve
+        solutions = solve(request.task, request.config, seeds, request.device, log)
+        states, counted = log.get_state(log.transitions), log.steps_counted
+        solutions = _checked_solutions(request, solutions, len(seeds))
         for other in log.others:
-            _finish_other(request, other, log, train_seconds, counted, display)
+            _checked_solutions(replace(request, task=other.task), other.solutions, len(seeds))
         saved = [
-            _save_and_load(solution, directory, display)
-            for solution, directory in zip(solutions, directories, strict=True)
+            _save_and_load(solution, directory, self._display)
+            for solution, directory in zip(solutions, self._directories, strict=True)
         ]
-        final = [solution for solution, _ in saved]
-        log.complete_curve(final)
-        if task.track == "online":
-            evaluations: Sequence[Evaluation | OfflineEvaluation] = evaluate_all(task, final)
-        else:
-            evaluations = [evaluate_offline(task, solution) for solution in final]
-    reported = log.transitions if task.track == "online" else 0
-    for r, directory in enumerate(directories):
-        solution, folder = saved[r]
-        facts = _facts(request, log, r, train_seconds, reported, counted)
-        facts |= {"solution": folder, "curve": "curve.csv" if log.curves[r] else None}
-        facts["energy_joules"] = meter.joules if resume_at is None else None
-        _record(request, directory, solution, evaluations[r], facts)
-    _remove_leftovers(directories)
-    per_policy = _per_policy(task, counted, len(seeds))
-    if per_policy is not None and per_policy > task.transitions:
-        display.message(
-            f"warning: {per_policy:,} transitions per policy were counted, more than the budget of "
-            f"{task.transitions:,}; the closed division of the leaderboard refuses this run"
+        trained = Trained(
+            solutions=[solution for solution, _ in saved],
+            folders=[folder for _, folder in saved],
+            others=log.others,
+            train_seconds=[state["train_seconds"] for state in states],
+            steps_counted=counted,
+            seeds=seeds,
+            peak_memory_mib=peak_memory_mib(),
+            peak_device_memory_mib=peak_device_memory_mib(request.device),
         )
+        write_trained(trained, self._directories, states)
+        return trained
+
+    def _score(self, log: RunLog, trained: Trained) -> Sequence[Evaluation | OfflineEvaluation]:
+        """Finish the tasks that the training gave too, end the curve, and score each seed."""
+
+        def stop_if_asked() -> None:
+            if self._stop.is_set():
+                raise Interrupted("stopped while it was scored")
+
+        task = self._request.task
+        with before_each_step(stop_if_asked):
+            for other in trained.others:
+                _finish_other(self._request, other, log, trained, self._display)
+            log.complete_curve(trained.solutions)
+            if task.track == "online":
+                return evaluate_all(task, trained.solutions)
+            return [evaluate_offline(task, solution) for solution in trained.solutions]
+
+    def _record(
+        self,
+        log: RunLog,
+        trained: Trained,
+        evaluations: Sequence[Evaluation | OfflineEvaluation],
+        energy: float | None,
+    ) -> None:
+        task = self._request.task
+        reported = log.transitions if task.track == "online" else 0
+        for r, directory in enumerate(self._directories):
+            facts = _facts(self._request, log, r, trained, reported)
+            facts |= {
+                "solution": trained.folders[r],
+                "curve": "curve.csv" if log.curves[r] else None,
+                "energy_joules": energy,
+            }
+            _record(self._request, directory, trained.solutions[r], evaluations[r], facts)
+        _remove_leftovers(self._directories)
+        per_policy = _per_policy(task, trained)
+        if per_policy is not None and per_policy > task.transitions:
+            self._display.message(
+                f"warning: {per_policy:,} transitions per policy were counted, more than the "
+                f"budget of {task.transitions:,}; the closed division of the leaderboard refuses "
+                f"this run"
+            )
 
 
-def _per_policy(task: Task, counted: int | None, n_seeds: int) -> int | None:
+def _per_policy(task: Task, trained: Trained) -> int | None:
     """Steps of all seeds and policies as `Result.transitions_counted` has them."""
     n_policies = task.n_representatives if task.track == "online" else 1
-    return None if counted is None else -(-counted // (n_policies * n_seeds))
+    counted = trained.steps_counted
+    return None if counted is None else -(-counted // (n_policies * len(trained.seeds)))
 
 
 def _facts(
-    request: Request,
-    log: RunLog,
-    r: int,
-    train_seconds: Sequence[float],
-    transitions: int,
-    counted: int | None,
+    request: Request, log: RunLog, r: int, trained: Trained, transitions: int
 ) -> dict[str, Any]:
     """What a record says about the training of the r-th seed."""
+    on_device = peak_device_memory_mib(request.device)
     return {
         "seed": log.seeds[r],
         "transitions_reported": transitions,
-        "transitions_counted": _per_policy(request.task, counted, len(log.seeds)),
-        "train_seconds": train_seconds[r],
+        "transitions_counted": _per_policy(request.task, trained),
+        "train_seconds": trained.train_seconds[r],
         "wall_seconds": log.wall_seconds[r],
-        "seeds_together": len(log.seeds),
-        "peak_memory_mib": peak_memory_mib(),
-        "peak_device_memory_mib": peak_device_memory_mib(request.device),
+        "seeds_together": len(trained.seeds),
+        "peak_memory_mib": max(trained.peak_memory_mib, peak_memory_mib()),
+        "peak_device_memory_mib": (
+            None if on_device is None else max(trained.peak_device_memory_mib or 0.0, on_device)
+        ),
     }
 
 
@@ -243,17 +337,13 @@ def _finish_other(
     request: Request,
     other: OtherTask,
     log: RunLog,
-    train_seconds: Sequence[float],
-    counted: int | None,
+    trained: Trained,
     display: Display,
 ) -> None:
     """Save, score and record what a run gives for another task, where nothing else is there.
 
     The task of the run is recorded last, so that a run that is killed in between repeats this.
     """
-    solutions = _checked_solutions(
-        replace(request, task=other.task), other.solutions, len(log.seeds)
-    )
     for r, seed in enumerate(log.seeds):
         directory = replace(request, task=other.task).directory(seed)
         # Nobody asked to replace runs of the other task, only what this training gave for it.
@@ -270,9 +360,9 @@ def _finish_other(
                 continue
             _remove_other_run(own, seed)
             write_json(directory / REQUEST_FILE, own.document(seed))
-            solution, folder = _save_and_load(solutions[r], directory, display)
+            solution, folder = _save_and_load(other.solutions[r], directory, display)
             (evaluation,) = evaluate_all(own.task, [solution])
-            facts = _facts(own, log, r, train_seconds, other.transitions, counted)
+            facts = _facts(own, log, r, trained, other.transitions)
             facts |= {"solution": folder, "curve": None, "trained_for": request.task.id}
             _record(own, directory, solution, evaluation, facts)
             _remove_leftovers([directory])
@@ -291,7 +381,8 @@ def _failures_recorded(
     try:
         yield
     except Interrupted as error:
-        raise Interrupted(f"stopped at {log.reached}") from error
+        where = str(error) or f"stopped at {log.reached}"
+        raise Interrupted(f"{where}; {_what_goes_on(directories)}") from error
     except (Exception, SystemExit) as error:  # a solver is anyone's code: it may raise anything
         paths = [directory / "error.txt" for directory in directories]
         for path in paths:
@@ -302,6 +393,15 @@ def _failures_recorded(
         raise SolverError(
             f"solver {request.solver.name} failed: {reason} (traceback in {paths[0]})"
         ) from error
+
+
+def _what_goes_on(directories: Sequence[Path]) -> str:
+    """What another call does with seeds that were stopped."""
+    if all((directory / TRAINED_FILE).exists() for directory in directories):
+        return "the same command goes on from there"
+    if all(list_checkpoints(directory) for directory in directories):
+        return "the same command goes on from there, or from its last checkpoint"
+    return "there is no checkpoint, so that the same command starts again"
 
 
 def _checked_solutions(request: Request, solutions: Any, n_seeds: int) -> list[Solution]:
@@ -331,11 +431,11 @@ def _save_and_load(
             f"them, give Solution(export=...) or give each policy to_onnx() -> bytes"
         )
         return solution, None
-    save_solution(solution, directory / "solution")
-    loaded = load_solution(directory / "solution")
+    save_solution(solution, directory / SOLUTION_FOLDER)
+    loaded = load_solution(directory / SOLUTION_FOLDER)
     if isinstance(solution, OfflineSolution):  # what is asked about agents beyond the policies
         loaded = replace(solution, policies=loaded.policies, export=None)
-    return loaded, "solution"
+    return loaded, SOLUTION_FOLDER
 
 
 def score_solution(
@@ -451,7 +551,9 @@ def _offline_arrays(solution: Solution, evaluation: OfflineEvaluation) -> dict[s
 def _remove_leftovers(directories: Sequence[Path]) -> None:
     """Remove what recorded runs need no more."""
     for directory in directories:
-        for path in [*(directory / "checkpoint").glob("*"), directory / "error.txt"]:
+        names = TRAINED_FILE, "error.txt"
+        for path in [*(directory / "checkpoint").glob("*"), *map(directory.joinpath, names)]:
             path.unlink(missing_ok=True)
+        remove(directory / OTHERS_FOLDER)
         with contextlib.suppress(OSError):
             (directory / "checkpoint").rmdir()
