@@ -28,17 +28,7 @@ ORDER = (
     *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings"),
     *("references", "envs", "tasks", "stable_baselines", "graph_bounds", "graphs", "solution"),
     *("export", "datasets", "evaluation", "offline", "results", "submission", "leaderboard"),
-    "plotting",
-        "export",
-        "datasets",
-        "evaluation",
-        "offline",
-        "results",
-        "submission",
-        "leaderboard",
-        "plotting",
-    ),
-    "cli",
+    *("plotting", "cli"),
 )
 PUBLIC_MODULES = tuple(name for name in ORDER if name not in ("files", "terminal", "graph_bounds"))
 
