@@ -208,8 +208,9 @@ def saturated() -> str:
     without = len([task for task in list_tasks() if not task.unranked]) - len(board())
     return (
         f"The rule: a task is saturated when the first row of the board has {SATURATED:g} % of the "
-        f"exact ceiling, or offline {SATURATED:g} of 100 normalised. Saturated are {listed(names)}: good for a "
-        f"first try, not for a comparison. {without} more ranked tasks have no row yet."
+        f"exact ceiling, or offline {SATURATED:g} of 100 normalised. Saturated are "
+        f"{listed(names)}: good for a first try, not for a comparison. "
+        f"{without} more ranked tasks have no row yet."
     )
 
 
