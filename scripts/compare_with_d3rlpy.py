@@ -36,6 +36,7 @@ from scipy import stats
 
 from baselines.offline.common import training
 from baselines.offline.common.data import LoggedData, load_data
+from baselines.offline.common.spaces import n_discrete_actions
 from baselines.offline.model_free import bcq, cql
 from rmdp_bench.evaluation import EVALUATION_SEED, play
 from rmdp_bench.files import write_json, write_text
@@ -120,7 +121,7 @@ def train_theirs(
     settings = dataclasses.asdict(config) | {
         "algorithm": name,
         "gamma": task.gamma,
-        "n_actions": training.n_discrete_actions(task),
+        "n_actions": n_discrete_actions(task),
         "target_update_interval": TARGET_UPDATE_INTERVAL,
         "seeds": list(seeds),
     }
