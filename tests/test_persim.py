@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.offline import persim
+from baselines.offline.persim import solver as persim
 from baselines.offline.common.data import LoggedData, load_data
 from baselines.offline.common.networks import make_generators, take_members
 from baselines.offline.persim.agent_factors import embed_agents, fit_factors, regress_factors
