@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.offline.persim import solver as persim
 from baselines.offline.common.data import LoggedData, load_data
 from baselines.offline.common.networks import make_generators, take_members
+from baselines.offline.persim import solver as persim
 from baselines.offline.persim.agent_factors import embed_agents, fit_factors, regress_factors
 from baselines.offline.persim.ensembles import Ensemble, predictor
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
