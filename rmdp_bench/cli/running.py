@@ -209,10 +209,10 @@ class _AskToStop:
             raise Stopped(number)
         self.exit_code = 128 + number
         self._stop.set()
-        again = "press Ctrl-C again" if number == signal.SIGINT else "a second signal comes"
+        again = "press Ctrl-C again" if number == signal.SIGINT else "send another signal"
         text = (
             f"\n{signal.Signals(number).name}: stopping when the solver saves a checkpoint or has "
-            f"trained; at once if {again}\n"
+            f"trained; {again} to stop at once\n"
         )
         try:
             os.write(2, text.encode())  # not print(), which the signal may have interrupted
