@@ -1,4 +1,4 @@
-"""MOReL: a policy that plans in a pessimistic model; see `solver`."""
+"""MOReL: a policy that plans in a pessimistic model."""
 
 from baselines.offline.morel.solver import Config, check, config_for, solve
 

@@ -1,4 +1,4 @@
-"""PerSim: a simulator for each agent; see `solver`, and `persim_bcq` for BCQ on its data."""
+"""PerSim: a simulator for each agent."""
 
 from baselines.offline.persim.solver import Config, check, config_for, solve
 

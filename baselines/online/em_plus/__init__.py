@@ -1,4 +1,4 @@
-"""EM, and what keeps it from the local optimum of its split; see `solver`."""
+"""EM, and what keeps it from the local optimum of its split."""
 
 from baselines.online.em_plus.solver import Config, check, config_for, solve
 

@@ -1,4 +1,4 @@
-"""One policy for every preference, and k of its conditions; see `solver`."""
+"""One policy for every preference, and k of its conditions."""
 
 from baselines.online.universal.solver import Config, check, config_for, solve
 
