@@ -167,7 +167,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(
     assert output == ""
     assert "Traceback" not in error
     assert f"{number.name}: stopping when the solver saves a checkpoint" in error
-    assert "the same command goes on from there" in error
+    assert "the same command goes on from the last checkpoint" in error
     for seed in range(2):
         folder = Path("runs") / TASK / "walk" / f"seed-{seed}"
         assert [path.name for path in (folder / "checkpoint").iterdir()] == ["1.npz"]

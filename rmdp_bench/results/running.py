@@ -135,7 +135,7 @@ def run(
                 _remove_leftovers([directories[seed] for seed in seeds])
                 continue
             if stop.is_set():
-                raise Interrupted(f"seeds {seeds} are not started; the same command starts them")
+                raise Interrupted(f"seeds {seeds} are left; the same command goes on with them")
             if seeds in trained:  # records that are there are of the same policies
                 left = [seed for seed in seeds if not _is_recorded(directories[seed])]
                 _Group(request, left, None, display, stop).score_again()
@@ -400,7 +400,7 @@ def _what_goes_on(directories: Sequence[Path]) -> str:
     if all((directory / TRAINED_FILE).exists() for directory in directories):
         return "the same command goes on from there"
     if all(list_checkpoints(directory) for directory in directories):
-        return "the same command goes on from there, or from its last checkpoint"
+        return "the same command goes on from the last checkpoint"
     return "there is no checkpoint, so that the same command starts again"
 
 
