@@ -277,12 +277,11 @@ def test_a_stopped_run_continues_bit_for_bit(tmp_path: Path) -> None:
     assert not finished.reports
 
 
-def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On logged noise of HalfCheetah's size."""
-    cheetah = get_task("HalfCheetahHet-n500-random-v1")
+def half_cheetah_log() -> LoggedData:
+    """Noise of HalfCheetah's size: six trajectories."""
     generator = torch.Generator().manual_seed(0)
     n, d = 120, 18
-    log = LoggedData(
+    return LoggedData(
         observations=torch.randn(n, d, generator=generator),
         actions=torch.rand(n, 6, generator=generator) * 2 - 1,
         rewards=torch.zeros(n),
@@ -291,6 +290,12 @@ def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
         agents=torch.arange(6).repeat_interleave(20),
         starts=torch.arange(7) * 20,
     )
+
+
+def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On logged noise of HalfCheetah's size."""
+    cheetah = get_task("HalfCheetahHet-n500-random-v1")
+    log = half_cheetah_log()
     monkeypatch.setattr(persim_bcq, "load_data", lambda task, n_agents: log)
     config = persim_bcq.config_for(cheetah)
     assert config.policy_hidden_dims == (400, 300) and config.batch_size == 1024
@@ -304,7 +309,7 @@ def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     config = dataclasses.replace(config, autoencoder_hidden_dims=(32, 32))
     (solution,) = persim_bcq.solve(cheetah, config, [0], "cpu", RunLog(cheetah, [0]))
-    actions = solution.policies[4].act(np.zeros((3, d), np.float32))
+    actions = solution.policies[4].act(np.zeros((3, 18), np.float32))
     assert actions.shape == (3, 6) and np.abs(actions).max() <= 1
 
 

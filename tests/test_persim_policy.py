@@ -18,7 +18,14 @@ from rmdp_bench.offline import OfflineSolution, heldout_episodes
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.solution import load_solution, save_solution
 from rmdp_bench.tasks import get_task
-from tests.test_persim_bcq import StopAfter, make_log, make_simulator
+from tests.test_persim_bcq import (
+    StopAfter,
+    assert_same,
+    half_cheetah_log,
+    make_log,
+    make_simulator,
+    weights,
+)
 
 pytestmark = pytest.mark.arithmetic
 
@@ -88,20 +95,6 @@ def solve(seeds: list[int], log: RunLog | None = None, **settings: Any) -> list[
     return persim_policy.solve(TASK, config, seeds, "cpu", log or RunLog(TASK, seeds))
 
 
-def weights(solution: OfflineSolution) -> list[np.ndarray[Any, Any]]:
-    """Of all policies."""
-    return [
-        parameter.detach().numpy()
-        for policy in solution.policies
-        for parameter in policy.network.parameters()  # type: ignore[attr-defined]
-    ]
-
-
-def assert_same(first: OfflineSolution, second: OfflineSolution) -> None:
-    for own, other in zip(weights(first), weights(second), strict=True):
-        np.testing.assert_array_equal(own, other)
-
-
 def test_seeds_are_trained_together_and_for_themselves() -> None:
     together = solve([3, 4])
     assert_same(solve([4])[0], together[1])
@@ -168,25 +161,14 @@ def test_iterations_raise_the_return_in_the_simulators() -> None:
 def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """On logged noise of HalfCheetah's size."""
     cheetah = get_task("HalfCheetahHet-n500-random-v1")
-    log, generator = make_log(None), torch.Generator().manual_seed(0)
-    n, d = 120, 18
-    log = dataclasses.replace(
-        log,
-        observations=torch.randn(n, d, generator=generator),
-        actions=torch.rand(n, 6, generator=generator) * 2 - 1,
-        rewards=torch.zeros(n),
-        next_observations=torch.randn(n, d, generator=generator),
-        terminated=torch.zeros(n, dtype=torch.bool),
-        agents=torch.arange(6).repeat_interleave(20),
-        starts=torch.arange(7) * 20,
-    )
+    log = half_cheetah_log()
     monkeypatch.setattr(persim_policy, "load_data", lambda task, n_agents: log)
     config = persim_policy.config_for(cheetah)
     assert config.path_length == 50 and config.batch_size == 1024
     small = SMALL | {"iterations": 1, "action_layers": (8,), "rank": 3}
     config = dataclasses.replace(config, **small)
     (solution,) = persim_policy.solve(cheetah, config, [0], "cpu", RunLog(cheetah, [0]))
-    actions = solution.policies[4].act(np.zeros((3, d), np.float32))
+    actions = solution.policies[4].act(np.zeros((3, 18), np.float32))
     assert actions.shape == (3, 6) and np.abs(actions).max() <= 1
 
 

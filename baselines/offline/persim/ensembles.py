@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -25,6 +26,8 @@ from baselines.offline.persim.training import Training, train
 from baselines.offline.planning.dynamics import predict
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets import Episode
+from rmdp_bench.offline import OfflineSolution
+from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import Task
 
 
@@ -128,3 +131,34 @@ def predictor(
 ) -> Callable[[int, NDArray[Any], NDArray[Any]], NDArray[Any]]:
     """`OfflineSolution.predict` by the simulators of the scored agents."""
     return lambda agent, observations, actions: predict(simulators[agent], observations, actions)
+
+
+def personal_solutions(
+    seeds: Sequence[int],
+    ensembles: Sequence[Ensemble],
+    simulators: Sequence[Sequence[PersonalSimulator]],
+    policies: Sequence[Policy],
+    data: LoggedData,
+    adapt: Callable[[int, Ensemble, Sequence[Episode]], Solution],
+) -> list[OfflineSolution]:
+    """Solutions of solvers that train a policy for each scored agent of each seed as one batch.
+
+    Args:
+        seeds: R.
+        ensembles: of each seed.
+        simulators: of each seed's scored agents.
+        policies: those of the first seed's agents first.
+        data: the log of all agents.
+        adapt: gives a seed's policies of agents who are not in the data.
+    """
+    n_each = len(policies) // len(seeds)
+    return [
+        OfflineSolution(
+            policies=policies[r * n_each : (r + 1) * n_each],
+            assignment=np.eye(n_each),
+            adapt=partial(adapt, seed, ensemble),
+            predict=predictor(own),
+            factors=ensemble.factors(data),
+        )
+        for r, (seed, ensemble, own) in enumerate(zip(seeds, ensembles, simulators, strict=True))
+    ]

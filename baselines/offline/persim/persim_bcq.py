@@ -57,7 +57,7 @@ from baselines.offline.persim.ensembles import (
     EnsembleConfig,
     check_factored,
     fit_ensembles,
-    predictor,
+    personal_solutions,
 )
 from baselines.offline.persim.model import model_settings
 from baselines.offline.persim.simulator import PersonalSimulator, simulate
@@ -177,17 +177,10 @@ def solve(
     )
     learner = make_learner(task, config, datasets, keys, device)
     train(learner, config.policy_updates, stages.stage("policy"))
-    n_each = len(agents)
-    return [
-        OfflineSolution(
-            policies=[learner.policy(m) for m in range(r * n_each, (r + 1) * n_each)],
-            assignment=np.eye(n_each),
-            adapt=partial(adapt, task, config, data, seed, ensembles[r]),
-            predict=predictor(simulators[r]),
-            factors=ensembles[r].factors(data),
-        )
-        for r, seed in enumerate(seeds)
-    ]
+    policies = [learner.policy(m) for m in range(len(keys))]
+    return personal_solutions(
+        seeds, ensembles, simulators, policies, data, partial(adapt, task, config, data)
+    )
 
 
 def augment(

@@ -1,12 +1,12 @@
 """A policy for each agent, trained in the agent's own simulator: PerSim without a planner.
 
-The model of all agents is trained as in `persim` (`factored_ensembles`; Agarwal et al. 2021, arXiv
+The model of all agents is trained as in `persim` (`ensembles`; Agarwal et al. 2021, arXiv
 2102.06961). A network for each scored agent then learns in the agent's simulator what `persim`
 plans at every step, so that acting costs microseconds. All agents of all seeds are one batch:
 
   1. Behaviour cloning of the whole log, from which every policy starts.
-  2. The natural policy gradient as in `morel` (`policy_gradient`), on roll-outs that branch off the
-     log: half of them begin at first observations, half at any observation of anybody's.
+  2. The natural policy gradient of `morel` (`natural_policy_gradient`), on roll-outs that branch off
+     the log: half of them begin at first observations, half at any observation of anybody's.
 
 Choices of ours:
   - A path keeps to one member of the ensemble; where members contradict each other by more than
@@ -57,7 +57,7 @@ from baselines.offline.persim.ensembles import (
     EnsembleConfig,
     check_factored,
     fit_ensembles,
-    predictor,
+    personal_solutions,
 )
 from baselines.offline.persim.model import model_settings
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
@@ -69,7 +69,7 @@ from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
 _ACTOR, _BASELINE, _ROLL_OUTS = 5, 6, 7
-"""Purposes of random numbers; those of `factored_training` are 1 and 2."""
+"""Purposes of random numbers; those of `training` are 1 and 2."""
 
 _NAMES = {
     "pessimism": "pessimism",
@@ -133,14 +133,12 @@ class Config(EnsembleConfig):
 
 
 _CONTINUOUS: dict[str, Any] = {"path_length": 50}
-_TASK_SETTINGS: dict[str, dict[str, Any]] = {}
-"""What an environment replaces."""
 
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
     own = _CONTINUOUS if n_discrete_actions(task) is None else {}
-    return Config(**model_settings(task) | own | _TASK_SETTINGS.get(task.env_id, {}))
+    return Config(**model_settings(task) | own)
 
 
 def check(task: Task, config: Config) -> None:
@@ -240,17 +238,10 @@ def solve(
     together = [one for own in simulators for one in own]
     learner = SimulatorLearner(task, config, data, together, keys, len(seeds))
     train(learner, stages.stage("policy"))
-    n_each = len(agents)
-    return [
-        OfflineSolution(
-            policies=[learner.actor.policy(m) for m in range(r * n_each, (r + 1) * n_each)],
-            assignment=np.eye(n_each),
-            adapt=partial(adapt, task, config, data, seed, ensembles[r]),
-            predict=predictor(simulators[r]),
-            factors=ensembles[r].factors(data),
-        )
-        for r, seed in enumerate(seeds)
-    ]
+    policies = [learner.actor.policy(m) for m in range(len(keys))]
+    return personal_solutions(
+        seeds, ensembles, simulators, policies, data, partial(adapt, task, config, data)
+    )
 
 
 @one_thread()

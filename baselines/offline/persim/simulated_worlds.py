@@ -18,7 +18,7 @@ _BLOCK = 2048
 
 
 class SimulatedWorlds:
-    """M agents' simulators, and where they are trusted; a `pessimistic_model.Model`.
+    """M agents' simulators, and where they are trusted; a `morel.model.Model`.
 
     Path p is continued by member p mod K of its agent's ensemble, from its start to its end: one
     member is one consistent account of the agent, while a member drawn at each step would throw a
