@@ -21,6 +21,7 @@ from tests.test_project import ORDER
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+LINKING = [*PAGES, CONTRIBUTING, ROOT / "CHANGELOG.md", ROOT / "baselines/README.md"]
 GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
 
 
@@ -145,7 +146,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @needs_submissions
-@pytest.mark.parametrize("page", [*PAGES, CONTRIBUTING], ids=page_name)
+@pytest.mark.parametrize("page", LINKING, ids=page_name)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8"))
     assert links
