@@ -5,8 +5,8 @@ The model of all agents is trained as in `persim` (`ensembles`; Agarwal et al. 2
 plans at every step, so that acting costs microseconds. All agents of all seeds are one batch:
 
   1. Behaviour cloning of the whole log, from which every policy starts.
-  2. The natural policy gradient of `morel` (`natural_policy_gradient`), on roll-outs that branch off
-     the log: half of them begin at first observations, half at any observation of anybody's.
+  2. The natural policy gradient of `morel` (`natural_policy_gradient`), on roll-outs that branch
+     off the log: half of them begin at first observations, half at any observation of anybody's.
 
 Choices of ours:
   - A path keeps to one member of the ensemble; where members contradict each other by more than
