@@ -29,7 +29,7 @@ from rmdp_bench.submission.texts import (
 
 SUBMISSION_FILE = "submission.toml"
 MAX_TOML_BYTES = 256 * 2**10
-_PART = r"""(?:(?<![\w-])[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+_PART = r"""(?:(?<![\w-])[\w-]+|(?<!\\)"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
 _LONG_KEY = re.compile(rf"(?:{_PART}[ \t]*\.[ \t]*){{{MAX_DEPTH + 1}}}", re.ASCII)
 """A key of more parts than anything may be deep; wherever it stands, in a header for example, the
 parser goes through all of them again for each key that follows."""
@@ -127,7 +127,9 @@ def _check_keys(text: str, path: Path) -> None:
     """
     for number, line in enumerate(text.split("\n"), start=1):
         if _LONG_KEY.search(line) or "[[[[" in line.replace(" ", ""):
-            raise ValueError(f"{path}, line {number}: nested too deeply")
+            raise ValueError(
+                f"{path}, line {number}: nested too deeply; keys have at most {MAX_DEPTH} parts"
+            )
 
 
 def validated(model: type[Model], document: Any, path: Path) -> Model:
