@@ -272,8 +272,8 @@ def describe(n_trials: int, environments: Sequence[str]) -> list[str]:
     table = [cheats(n_seeds) for n_seeds in (1, 3, 10)]
     for name in table[0]:
         own = [f"{accepted(trials[name], n_trials // 5):.1f}" for trials in table]
-        sample = [table[0][name](np.random.default_rng(number)).score for number in range(20)]
-        lines.append(f"| {name} | {' | '.join(own)} | {np.mean(sample):.1f} |")
+        ranked = [table[0][name](np.random.default_rng(number)).score for number in range(20)]
+        lines.append(f"| {name} | {' | '.join(own)} | {np.mean(ranked):.1f} |")
     return lines
 
 

@@ -186,10 +186,10 @@ class Deep:
 
 def test_rounding_inside_of_a_network_is_rounding() -> None:
     """The last bits of a small observation explain less than those of a large activation."""
-    observations = np.random.default_rng(0).normal(size=(400, 1))
+    observations = np.random.default_rng(0).normal(size=(60, 1))
     observations[0] = 2e-6
     asked(Deep(), observations)
-    observations[:200] = 2e-6
+    observations[:30] = 2e-6
     with pytest.raises(ValueError, match="acts by more than the observation"):
         asked(Deep(), observations)
 

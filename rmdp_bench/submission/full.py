@@ -160,7 +160,8 @@ def _play(
         for record, folder in zip(records, folders, strict=True)
     ]
     same = [np.abs(a - b.entries).max() <= 1e-6 for a, b in zip(entries, known, strict=True)]
-    changes = nudged_entries = None
+    changes: FloatArray | None = None
+    nudged_entries: list[FloatArray | None] = [None] * len(records)
     if not (all(same) and is_exact(claims, replayed)):
 
         def nudge(times: int) -> list[list[EpisodeReturns]]:
@@ -182,8 +183,8 @@ def _play(
         changes = np.stack([np.concatenate([part.welfare for part in own]) for own in nudged])
         nudged_entries = [np.stack([part.entries for part in own]) for own in nudged]
     profiles = [
-        compare_profiles(claimed, own.entries, nudged_entries and nudged_entries[seed])
-        for seed, (claimed, own) in enumerate(zip(entries, known, strict=True))
+        compare_profiles(claimed, own.entries, changed)
+        for claimed, own, changed in zip(entries, known, nudged_entries, strict=True)
     ]
     return compare(claims, replayed, played, changes, profiles)
 
