@@ -176,6 +176,24 @@ def test_the_last_bits_may_turn_a_choice_but_not_many() -> None:
         asked(Rounding(), observations)
 
 
+class Deep:
+    """Decides by what its layers add up, which is larger than what it sees, and rounds with it."""
+
+    def act(self, observations: Array) -> Array:
+        size = 50.0 * 1e-7 * (len(observations) == 1)
+        return np.where(observations.sum(axis=1) > size, 1, 0)
+
+
+def test_rounding_inside_of_a_network_is_rounding() -> None:
+    """The last bits of a small observation explain less than those of a large activation."""
+    observations = np.random.default_rng(0).normal(size=(60, 1))
+    observations[0] = 2e-6
+    asked(Deep(), observations)
+    observations[:30] = 2e-6
+    with pytest.raises(ValueError, match="acts by more than the observation"):
+        asked(Deep(), observations)
+
+
 @pytest.mark.parametrize(("difference", "passes"), [(5e-5, True), (5e-4, False)])
 def test_actions_agree_to_a_tolerance(difference: float, passes: bool) -> None:
     class Off:

@@ -63,7 +63,8 @@ def with_curve(folder: Path, rows: str) -> None:
     ("rows", "message"),
     [
         ("1,1.0,1e308,\n", "social_welfare in .*curve.csv: 1e.308 at .*expected 0.0 to 100.0"),
-        ("1,1.0,,100.1\n", "train_social_welfare in .*expected 0.0 to 100.0"),
+        ("1,1.0,,100.1\n", "train_social_welfare in .*expected -1000000.0 to 100.0"),
+        ("1,1.0,,-1e7\n", "train_social_welfare in .*expected -1000000.0 to 100.0"),
         ("1,1.0,-1.0,\n", "social_welfare in .*expected 0.0 to 100.0"),
         ("10001,1.0,1.0,\n", "transitions in .*expected 0.0 to 10000.0"),
         ("1,100.5,1.0,\n", "wall_seconds in .*expected 0.0 to 100.0"),
@@ -87,6 +88,13 @@ def test_impossible_curves(
     with_curve(folder, rows)
     with pytest.raises(ValueError, match=message):
         check_submission(folder)
+
+
+def test_training_may_cost_more_than_it_gives(honest_submission: Path, tmp_path: Path) -> None:
+    """No agent of the task gets less than nothing, but a solver may train on other rewards."""
+    folder = copy_of(honest_submission, tmp_path)
+    with_curve(folder, "1,1.0,0.0,-350.5\n2,2.0,1.0,-0.1\n")
+    check_submission(folder)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

@@ -7,6 +7,7 @@ the settings of each solver, and the quick check compares the two.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rmdp_bench.results.records import MAX_COUNT, SchemaVersion
 from rmdp_bench.submission.bounded import read_text
 from rmdp_bench.submission.texts import (
+    MAX_DEPTH,
     Line,
     Link,
     Name,
@@ -27,8 +29,10 @@ from rmdp_bench.submission.texts import (
 
 SUBMISSION_FILE = "submission.toml"
 MAX_TOML_BYTES = 256 * 2**10
-_MAX_DOTS = 2000
-"""In a line; the parser takes a time that grows with the square of the length of a dotted key."""
+_PART = r"""(?:(?<![\w-])[\w-]+|(?<!\\)"(?:[^"\\\n]|\\.)*"|'[^'\n]*')"""
+_LONG_KEY = re.compile(rf"(?:{_PART}[ \t]*\.[ \t]*){{{MAX_DEPTH + 1}}}", re.ASCII)
+"""A key of more parts than anything may be deep; wherever it stands, in a header for example, the
+parser goes through all of them again for each key that follows."""
 Model = TypeVar("Model", bound=BaseModel)
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -122,8 +126,10 @@ def _check_keys(text: str, path: Path) -> None:
     one.
     """
     for number, line in enumerate(text.split("\n"), start=1):
-        if line.count(".") > _MAX_DOTS or "[[[[" in line.replace(" ", ""):
-            raise ValueError(f"{path}, line {number}: nested too deeply")
+        if _LONG_KEY.search(line) or "[[[[" in line.replace(" ", ""):
+            raise ValueError(
+                f"{path}, line {number}: nested too deeply; keys have at most {MAX_DEPTH} parts"
+            )
 
 
 def validated(model: type[Model], document: Any, path: Path) -> Model:

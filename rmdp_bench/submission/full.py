@@ -12,12 +12,14 @@ from rmdp_bench.results.records import Result
 from rmdp_bench.submission.bounded import read_arrays
 from rmdp_bench.submission.budget import Budget
 from rmdp_bench.submission.comparison import (
+    N_NUDGES,
     TOLERANCE,
     Comparison,
     FloatArray,
     compare,
     compare_profiles,
     is_exact,
+    rounding_is_chance,
 )
 from rmdp_bench.submission.format import Row
 from rmdp_bench.submission.held_out import HeldOut, play_in_rounds
@@ -153,25 +155,38 @@ def _play(
     )
     claims = [record.social_welfare for record in records]
     replayed = np.stack([part.welfare for part in known])
-    nudged: list[EpisodeReturns | None] = [None] * len(records)
     entries = [
         _claimed_entries(task, record, folder)
         for record, folder in zip(records, folders, strict=True)
     ]
     same = [np.abs(a - b.entries).max() <= 1e-6 for a, b in zip(entries, known, strict=True)]
+    changes: FloatArray | None = None
+    nudged_entries: list[FloatArray | None] = [None] * len(records)
     if not (all(same) and is_exact(claims, replayed)):
-        nudged = [
-            play_in_sandbox(
-                folder / "solution", task, _known(records[0]), limits, budget, ["known"]
-            )["known"]
-            for folder in folders
-        ]
+
+        def nudge(times: int) -> list[list[EpisodeReturns]]:
+            """The known episodes of every seed, nudged so many times."""
+            groups = {f"nudged_{i}": _known(records[0])["known"] for i in range(times)}
+            return [
+                list(
+                    play_in_sandbox(
+                        folder / "solution", task, groups, limits, budget, list(groups)
+                    ).values()
+                )
+                for folder in folders
+            ]
+
+        nudged = nudge(1)
+        if not rounding_is_chance(replayed, np.stack([own[0].welfare for own in nudged])):
+            more = nudge(N_NUDGES - 1)
+            nudged = [[*own, *others] for own, others in zip(nudged, more, strict=True)]
+        changes = np.stack([np.concatenate([part.welfare for part in own]) for own in nudged])
+        nudged_entries = [np.stack([part.entries for part in own]) for own in nudged]
     profiles = [
-        compare_profiles(claimed, own.entries, None if changed is None else changed.entries)
-        for claimed, own, changed in zip(entries, known, nudged, strict=True)
+        compare_profiles(claimed, own.entries, changed)
+        for claimed, own, changed in zip(entries, known, nudged_entries, strict=True)
     ]
-    changes = [part.welfare for part in nudged if part is not None]
-    return compare(claims, replayed, played, np.stack(changes) if changes else None, profiles)
+    return compare(claims, replayed, played, changes, profiles)
 
 
 def _known(record: Result) -> Mapping[str, tuple[int, int]]:

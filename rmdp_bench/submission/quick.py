@@ -123,7 +123,7 @@ def _check_record(
         if getattr(result, name) != value:
             raise ValueError(f"{path}: {name} is {getattr(result, name)!r}, expected {value!r}")
     try:
-        _check_provenance(row, result)
+        _check_provenance(row, task, result)
         _check_rules(submission, task, result)
         _check_costs(task, result)
     except ValueError as error:
@@ -132,8 +132,8 @@ def _check_record(
     return result
 
 
-def _check_provenance(row: Row, result: Result) -> None:
-    """Settings, solver, device and versions."""
+def _check_provenance(row: Row, task: Task, result: Result) -> None:
+    """Settings, solver, device, versions, and the task of the training."""
     if without_nulls(result.config) != row.settings:
         raise ValueError(f"config is not the settings of {row.solver} in submission.toml")
     ours = result.solver in SOLVERS
@@ -144,6 +144,8 @@ def _check_provenance(row: Row, result: Result) -> None:
         raise ValueError(f"solver_sha256 is {result.solver_sha256!r}, which is not a hash")
     if result.device not in DEVICES or result.system.get("device") != result.device:
         raise ValueError(f"device is {result.device!r}, and in system another or unknown")
+    if result.trained_for is not None and get_task(result.trained_for).env_id != task.env_id:
+        raise ValueError(f"trained_for is {result.trained_for!r}, which has another environment")
     for package in _MAJOR_VERSIONS:
         recorded, here = result.versions.get(package), importlib.metadata.version(package)
         if recorded is None or recorded.partition(".")[0] != here.partition(".")[0]:

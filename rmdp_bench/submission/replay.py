@@ -33,9 +33,11 @@ FloatArray = NDArray[np.float64]
 
 ACTION_TOLERANCE = 1e-4
 """Between two actions of the same policy for the same observation."""
-NUDGE = 1e-6
-"""Relative change of an observation that stands for another processor's rounding: eight times the
-spacing of float32, so that what follows from it is not less than what rounding does."""
+NUDGE = 1e-5
+"""Change of an observation that stands for the rounding of another processor or batch, of its own
+size and that of what others see in its place.  It is eighty times the spacing of float32: a network
+rounds in every layer, numbers that may be larger than what it sees, and what follows from a nudge
+must not be less than that."""
 BATCH_SIZES = (24, 64)
 """Least and greatest number of episodes that a policy plays side by side, for each agent who has it
 offline; the last batch of a round may be smaller."""
@@ -193,6 +195,7 @@ class _Asked:
         self._first: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._kept: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self._n_answers = self._n_rounded = 0
+        self._typical: FloatArray = np.zeros(0)
 
     def reset(self, n_envs: int) -> None:
         self._policy.reset(n_envs)
@@ -200,7 +203,8 @@ class _Asked:
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         if self._nudged.any():
             observations = observations.copy()
-            observations[self._nudged] = _nudge(observations[self._nudged], self._rng)
+            nudged = _nudge(observations[self._nudged], _typical(observations), self._rng)
+            observations[self._nudged] = nudged
         actions = self._policy.act(observations)
         self._keep(observations, actions)
         return actions
@@ -229,6 +233,7 @@ class _Asked:
         if not seen:
             return
         company, taken = (np.concatenate(parts) for parts in zip(*seen, strict=True))
+        self._typical = _typical(company)
         for size in range(1, BATCH_SIZES[1] + 1):
             rows = rng.integers(len(company), size=size)
             self._compare(f"a batch of {size}", company, taken, rows)
@@ -280,7 +285,8 @@ class _Asked:
         self, observation: NDArray[Any], one: NDArray[Any], other: NDArray[Any]
     ) -> bool:
         """Whether both actions are given, row by row, for observations that round to this one."""
-        nudged = _nudge(np.repeat(observation[np.newaxis], _N_NUDGES, axis=0), self._rng)
+        copies = np.repeat(observation[np.newaxis], _N_NUDGES, axis=0)
+        nudged = _nudge(copies, self._typical, self._rng)
         answers = np.concatenate([np.asarray(self._act(row[np.newaxis])) for row in nudged])
         if answers.dtype.kind in "iu":
             return bool((answers == one).any() and (answers == other).any())
@@ -294,9 +300,18 @@ class _Asked:
             raise ValueError(f"{self.name} fails when it is asked again: {error}") from error
 
 
-def _nudge(observations: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    factors = 1.0 + NUDGE * rng.uniform(-1.0, 1.0, size=observations.shape)
-    nudged: NDArray[Any] = (observations * factors).astype(observations.dtype)
+def _typical(observations: NDArray[Any]) -> FloatArray:
+    """Mean size (d,) of each number of observations (E, d), of those that are finite."""
+    sizes: FloatArray = np.abs(np.where(np.isfinite(observations), observations, 0.0)).mean(axis=0)
+    return sizes
+
+
+def _nudge(
+    observations: NDArray[Any], typical: FloatArray, rng: np.random.Generator
+) -> NDArray[Any]:
+    sizes = np.abs(observations) + typical
+    changes = NUDGE * sizes * rng.uniform(-1.0, 1.0, size=observations.shape)
+    nudged: NDArray[Any] = (observations + changes).astype(observations.dtype)
     return nudged
 
 

@@ -32,7 +32,8 @@ _CORRELATION_TOLERANCE = 0.02
 """Ranks may swap where another processor rounds differently."""
 MAX_CURVE_BYTES = 2**20
 MAX_CURVE_WELFARE = 1e6
-"""Percent, offline, where a policy may be much worse than uniform actions."""
+"""Percent, offline, where a policy may be much worse than uniform actions. So far below 0 may also
+be what a solver says of its training, from which it may subtract costs of its own."""
 
 
 class _Unused:
@@ -101,7 +102,7 @@ def _check_curve(path: Path, task: Task, result: Result) -> None:
         "transitions": (0.0, float(result.transitions)),
         "wall_seconds": (0.0, result.wall_seconds),
         "social_welfare": welfare,
-        "train_social_welfare": welfare,
+        "train_social_welfare": (-MAX_CURVE_WELFARE, welfare[1]),
     }
     for name, (low, high) in ranges.items():
         known = np.array([value for value in curve[name] if not math.isnan(value)])
@@ -153,7 +154,7 @@ def _read_welfare(task: Task, result: Result, directory: Path) -> Evaluation:
     arrays = _arrays(path, {"welfare_matrix": (n, k), "episode_lengths": (k, n_episodes)})
     matrix, lengths = arrays["welfare_matrix"], arrays["episode_lengths"]
     _check_range(matrix, 0.0, 100.0, f"welfare_matrix in {path}")
-    _check_range(lengths, 1, task.max_episode_steps, f"episode_lengths in {path}")
+    _check_lengths(task, lengths, path)
     return Evaluation(matrix, matrix[:, :, np.newaxis], lengths, result.evaluation.seed)
 
 
@@ -170,7 +171,7 @@ def _read_returns(task: Task, result: Result, directory: Path) -> OfflineEvaluat
     }
     arrays = _arrays(path, {"episode_returns": own, "episode_lengths": own}, optional)
     assert result.offline is not None
-    _check_range(arrays["episode_lengths"], 1, task.max_episode_steps, f"episode_lengths in {path}")
+    _check_lengths(task, arrays["episode_lengths"], path)
     for name in ("episode_returns", "heldout_returns"):
         if name in arrays:
             _check_range(arrays[name], -1e9, 1e9, f"{name} in {path}")
@@ -210,7 +211,17 @@ def _arrays(
     arrays = read_arrays(path, limit, shapes)
     for name in sorted(required.keys() - arrays.keys()):
         raise ValueError(f"{path} has no {name}")
+    for name, array in arrays.items():
+        if array.dtype.kind == "b":
+            raise ValueError(f"{name} in {path} holds true and false, expected numbers")
     return arrays
+
+
+def _check_lengths(task: Task, lengths: NDArray[Any], path: Path) -> None:
+    """Episodes have whole steps, one at least."""
+    _check_range(lengths, 1, task.max_episode_steps, f"episode_lengths in {path}")
+    if lengths.dtype.kind not in "iu":
+        raise ValueError(f"episode_lengths in {path} are {lengths.dtype}, expected whole numbers")
 
 
 def _check_range(values: NDArray[Any], low: float, high: float, what: str) -> None:

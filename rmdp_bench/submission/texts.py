@@ -32,7 +32,7 @@ _REFUSED_CATEGORIES = {
     "Zp": "a paragraph separator",
 }
 _INVISIBLE = {
-    *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+    *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, 0xFFFC),
     *range(0xFE00, 0xFE10),
     *range(0xE0100, 0xE01F0),
 }
@@ -69,6 +69,8 @@ def check_text(text: str) -> str:
         n_marks = n_marks + 1 if category in ("Mn", "Me") else 0
         if n_marks > MAX_MARKS:
             kind = f"one accent more than the {MAX_MARKS} that a letter may have"
+        if category in ("Mn", "Me") and (place == 0 or text[place - 1].isspace()):
+            kind = "an accent without a letter"
         if kind is not None:
             raise ValueError(f"U+{ord(character):04X} at place {place} of a text is {kind}")
     if not unicodedata.is_normalized("NFC", text):

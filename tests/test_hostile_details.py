@@ -1,0 +1,202 @@
+"""Hostile submissions, of kinds that were tried against the defences of the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from rmdp_bench.solution import load_solution
+from rmdp_bench.submission.format import read_submission
+from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.replay import play_shuffled
+from rmdp_bench.submission.texts import check_text
+from rmdp_bench.tasks import get_task
+from tests.hostile_toys import (
+    ASSIGNMENT,
+    POLICY,
+    RESULT,
+    SEED,
+    WELFARE,
+    Damage,
+    field,
+    graph,
+    listed,
+    promised,
+    put,
+    rehash,
+    toml,
+)
+from tests.submission_toys import ROW, TASK, copy_of
+from tests.toys import constant
+
+ARGMAX = helper.make_node("ArgMax", ["observation"], ["action"], axis=1, keepdims=0)
+HUGE = 10**400
+
+
+def lengths(change: Any) -> Damage:
+    """Other lengths beside the honest returns."""
+
+    def damage(folder: Path) -> None:
+        with np.load(folder / WELFARE) as arrays:
+            matrix, own = arrays["welfare_matrix"], arrays["episode_lengths"]
+        np.savez(folder / WELFARE, welfare_matrix=matrix, episode_lengths=change(own))
+        rehash(folder)
+
+    return damage
+
+
+def written(name: str, text: str) -> Damage:
+    """A field of the record as text, which may be what no encoder writes."""
+
+    def damage(folder: Path) -> None:
+        document = json.loads((folder / RESULT).read_text()) | {name: "HERE"}
+        put(RESULT, json.dumps(document).replace('"HERE"', text))(folder)
+
+    return damage
+
+
+def device(folder: Path) -> None:
+    os.mkfifo(folder / "README.md")
+
+
+KINDS: dict[str, tuple[Damage, str]] = {
+    "episodes of half a step": (lengths(lambda own: own - 0.5 * (own > 1)), "whole numbers"),
+    "lengths that are true": (lengths(lambda own: own > 0), "holds true and false"),
+    "a training for no task": (field(trained_for="x"), "unknown task"),
+    "a training for another robot": (
+        field(trained_for="HopperVel-n100-k5-v0"),
+        "trained_for is 'HopperVel-n100-k5-v0', which has another environment",
+    ),
+    "an author who is an accent": (toml('authors = ["\u0301"]'), "an accent without a letter"),
+    "an author who is an object": (toml('authors = ["\ufffc"]'), "an invisible character"),
+    "a header of many parts before many keys": (
+        put("submission.toml", f"[{'a.' * 1900}b]\n" + "".join(f"k{i}=1\n" for i in range(28_000))),
+        "nested too deeply",
+    ),
+    "many keys of many parts": (
+        put("submission.toml", "".join(f"x{i}.{'.'.join('a' * 1900)} = 1\n" for i in range(60))),
+        "nested too deeply",
+    ),
+    "a key of parts in quotes": (
+        put("submission.toml", "[" + r""""a\"" . 'b' .""" * 10 + "c]"),
+        "nested too deeply",
+    ),
+    "a number of 400 digits as seconds": (written("wall_seconds", str(HUGE)), "wall_seconds"),
+    "numbers of 400 digits as returns": (
+        written("agent_returns", str([HUGE] * 25)),
+        "agent_returns",
+    ),
+    "a number of 5000 digits": (written("seed", "1" * 5000), "not valid JSON"),
+    "a hexadecimal number of 200,000 digits": (
+        toml(f"n_online_evaluations = 0x{'F' * 200_000}"),
+        "n_online_evaluations",
+    ),
+    "a pipe beside the rows": (device, "not a plain file"),
+    "marks in a task": (put(f"{TASK}/marks.json", "{}"), "has no place"),
+    "marks in a seed": (put(f"{SEED}/marks.json", "{}"), "has no place"),
+    "a listed file of three megabytes": (listed("a" * 3_000_000), "not there"),
+    "a header of three thousand brackets": (put(ASSIGNMENT, promised("(" * 3000)), "cannot read"),
+    "a shape of 5000 digits": (put(ASSIGNMENT, promised(f"(25, {'9' * 5000})")), "cannot read"),
+    "sizes whose product is none": (
+        put(POLICY, graph(ARGMAX, tensors=[
+            TensorProto(name="w", data_type=1, dims=[2**32, 2**32], raw_data=b"")])),
+        "policy-0.onnx",
+    ),
+    "observations that the graph brings": (
+        put(POLICY, graph(ARGMAX, tensors=[
+            TensorProto(name="observation", data_type=1, dims=[1, 27], raw_data=bytes(108))])),
+        "inputs are",
+    ),
+    "chance by its long name": (
+        put(POLICY, graph(helper.make_node("RandomUniform", [], ["x"], shape=[1],
+                                           domain="ai.onnx"), ARGMAX)),
+        "is random",
+    ),
+    "observations of no numbers": (
+        put(POLICY, graph(ARGMAX, inputs={"observation": (TensorProto.FLOAT, ["E", 0])})),
+        "observations of 0, expected 27",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_refused(case: str, honest_submission: Path, tmp_path: Path) -> None:
+    damage, message = KINDS[case]
+    folder = copy_of(honest_submission, tmp_path)
+    damage(folder)
+    with pytest.raises(ValueError) as refusal:
+        check_submission(folder)
+    assert message in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ['"\\' * 131_000, '"' + '\\"' * 131_000, "a" * 262_000,
+                                  '"' * 262_000, "a" + " ." * 131_000])  # fmt: skip
+def test_looking_for_long_keys_takes_no_time(text: str, tmp_path: Path) -> None:
+    (tmp_path / "submission.toml").write_text(text)
+    began = time.process_time()
+    with pytest.raises(ValueError, match="is not TOML|nested too deeply"):
+        read_submission(tmp_path)
+    assert time.process_time() - began < 5.0  # a hundredth of it, and minutes where it is squared
+
+
+def test_sentences_and_lists_of_numbers_are_no_keys(
+    honest_submission: Path, tmp_path: Path
+) -> None:
+    folder = copy_of(honest_submission, tmp_path)
+    sentences = "We train. It works! " * 30 + "See a.example.org, v1.2.3. J. R. R. T., A. B. C."
+    toml(f'description = "{sentences}"')(folder)
+    check_submission(folder)
+
+
+@pytest.mark.parametrize("text", ["\u1ec7", "क्षेत्र", "ü e", "n\u0308a"])
+def test_accents_on_letters_are_fine(text: str) -> None:
+    assert check_text(text) == text
+
+
+def of_the_batch(*nodes: Any) -> bytes:
+    """A policy that decides by `x`, which these make of all observations."""
+    weights = np.random.default_rng(0).normal(size=(27, 4))
+    last = [
+        helper.make_node("MatMul", ["x", "weights"], ["scores"]),
+        helper.make_node("ArgMax", ["scores"], ["action"], axis=1, keepdims=0),
+    ]
+    tensors = [constant("weights", weights), constant("axis", 0, np.int64)]
+    return graph(*nodes, *last, tensors=tensors)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [helper.make_node("CumSum", ["observation", "axis"], ["x"])],
+        [helper.make_node("LpNormalization", ["observation"], ["n"], axis=0, p=1),
+         helper.make_node("CumSum", ["n", "axis"], ["x"])],
+        [helper.make_node("ReverseSequence", ["observation", "ends"], ["x"], batch_axis=1,
+                          time_axis=0)],
+    ],
+    ids=["sums over rows", "shares of rows", "rows in reverse"],
+)  # fmt: skip
+def test_operators_over_the_batch_are_found(
+    nodes: Any, honest_submission: Path, tmp_path: Path
+) -> None:
+    folder = copy_of(honest_submission, tmp_path)
+    if nodes[-1].op_type == "ReverseSequence":
+        rows = [
+            helper.make_node("Shape", ["observation"], ["rows"], end=1),
+            helper.make_node("Expand", ["rows", "columns"], ["ends"]),
+            *nodes,
+        ]
+        data = of_the_batch(helper.make_node("Constant", [], ["columns"], value_ints=[27]), *rows)
+    else:
+        data = of_the_batch(*nodes)
+    (folder / POLICY).write_bytes(data)
+    solution = load_solution(folder / ROW / "seed-0" / "solution")
+    episodes = {"known": (2**31, 20), "held_out": (2**40, 10)}
+    with pytest.raises(ValueError, match="policy 0 acts by more than the observation"):
+        play_shuffled(get_task(TASK), solution, episodes, np.random.default_rng(0))
