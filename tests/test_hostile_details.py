@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +139,8 @@ def test_refused(case: str, honest_submission: Path, tmp_path: Path) -> None:
                                   '"' * 262_000, "a" + " ." * 131_000])  # fmt: skip
 def test_looking_for_long_keys_takes_no_time(text: str, tmp_path: Path) -> None:
     (tmp_path / "submission.toml").write_text(text)
-    began = time.process_time()
     with pytest.raises(ValueError, match="is not TOML|nested too deeply"):
-        read_submission(tmp_path)
-    assert time.process_time() - began < 5.0  # a hundredth of it, and minutes where it is squared
+        read_submission(tmp_path)  # at once, and not before the tests' limit where it is squared
 
 
 def test_sentences_and_lists_of_numbers_are_no_keys(
