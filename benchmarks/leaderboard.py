@@ -29,7 +29,7 @@ from selenium import webdriver
 from benchmarks.browser import open_browser
 from benchmarks.common import describe_machine, write_results
 from benchmarks.synthetic_submissions import write_many
-from rmdp_bench.leaderboard.site import build_site
+from rmdp_bench.leaderboard.page import build_site
 
 HEADER = ("what", "submissions", "seconds", "floor", "floor seconds", "of the floor")
 _PAINTED = """

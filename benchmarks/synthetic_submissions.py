@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import EVALUATION_SEED, Evaluation
+from rmdp_bench.evaluation.offline import OfflineEvaluation
+from rmdp_bench.evaluation.prediction import N_PREDICTIONS, Prediction
 from rmdp_bench.files import read_json, write_bytes, write_json, write_text
-from rmdp_bench.offline import N_PREDICTIONS, OfflineEvaluation, Prediction
 from rmdp_bench.references import references
-from rmdp_bench.results.running import score_solution
+from rmdp_bench.runs.running import score_solution
 from rmdp_bench.scoring import greedy_assignment
 from rmdp_bench.solution import Solution
 from rmdp_bench.submission import (
@@ -30,12 +31,12 @@ from rmdp_bench.submission import (
     read_submission,
 )
 from rmdp_bench.submission.comparison import FAIR_HALF_WIDTH
-from rmdp_bench.submission.format import submission_to_toml
 from rmdp_bench.submission.marks import (
     FIRST_HELD_OUT_SEED,
     SubmissionMark,
     submission_sha256,
 )
+from rmdp_bench.submission.schema import submission_to_toml
 from rmdp_bench.tasks import Task, get_task, list_tasks
 
 TASKS = tuple(

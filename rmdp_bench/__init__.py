@@ -44,13 +44,13 @@ if TYPE_CHECKING:
     from rmdp_bench.envs.wrappers import VectorReward as VectorReward
     from rmdp_bench.evaluation import Evaluation as Evaluation
     from rmdp_bench.evaluation import evaluate as evaluate
-    from rmdp_bench.export import export_policy as export_policy
-    from rmdp_bench.results import Interrupted as Interrupted
-    from rmdp_bench.results import RunLog as RunLog
+    from rmdp_bench.runs import Interrupted as Interrupted
+    from rmdp_bench.runs import RunLog as RunLog
     from rmdp_bench.solution import Policy as Policy
     from rmdp_bench.solution import Solution as Solution
     from rmdp_bench.solution import load_solution as load_solution
     from rmdp_bench.solution import save_solution as save_solution
+    from rmdp_bench.solution.onnx_export import export_policy as export_policy
     from rmdp_bench.tasks import Task as Task
     from rmdp_bench.tasks import get_task as get_task
     from rmdp_bench.tasks import list_tasks as list_tasks
@@ -75,9 +75,9 @@ _LAZY = {
     "save_solution": "solution",
     "Evaluation": "evaluation",
     "evaluate": "evaluation",
-    "export_policy": "export",
-    "Interrupted": "results",
-    "RunLog": "results",
+    "export_policy": "solution.onnx_export",
+    "Interrupted": "runs",
+    "RunLog": "runs",
 }
 """Public names whose modules are imported at first use; type checkers read the imports above."""
 

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rmdp_bench.envs.base import WorldVectorEnv
+from rmdp_bench.envs.core.base import WorldVectorEnv
 
 try:
     from stable_baselines3.common.vec_env import VecEnv

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from rmdp_bench.cli.running import parse_seeds
+from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.files import write_json
-from rmdp_bench.offline import normalise
-from rmdp_bench.results import Result, load_solver, make_config, make_request, run
+from rmdp_bench.runs import Result, load_solver, make_config, make_request, run
 from rmdp_bench.scoring import standard_error
 from rmdp_bench.tasks import Task, get_task
 

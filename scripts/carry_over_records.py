@@ -19,10 +19,10 @@ import tempfile
 from pathlib import Path
 
 from rmdp_bench.files import read_json, write_text
-from rmdp_bench.results.records import RESULT_FILE, Result, make_result, write_result
-from rmdp_bench.results.running import score_solution
-from rmdp_bench.submission.format import SUBMISSION_FILE
+from rmdp_bench.runs.records import RESULT_FILE, Result, make_result, write_result
+from rmdp_bench.runs.running import score_solution
 from rmdp_bench.submission.packing import pack
+from rmdp_bench.submission.schema import SUBMISSION_FILE
 from rmdp_bench.submission.scores import any_solution, read_evaluation
 from rmdp_bench.tasks import get_task, retired_tasks
 

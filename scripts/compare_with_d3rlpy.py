@@ -39,7 +39,7 @@ from baselines.offline.common.spaces import n_discrete_actions
 from baselines.offline.model_free import bcq, cql
 from rmdp_bench.evaluation import EVALUATION_SEED, play
 from rmdp_bench.files import write_json, write_text
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Policy
 from rmdp_bench.system import system_record, versions
 from rmdp_bench.tasks import Task, get_task

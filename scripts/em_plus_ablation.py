@@ -18,7 +18,7 @@ import numpy as np
 
 from baselines.online.em_plus.solver import config_for
 from rmdp_bench.cli.running import parse_seeds
-from rmdp_bench.results import Result, make_request, run
+from rmdp_bench.runs import Result, make_request, run
 from rmdp_bench.scoring import standard_error
 from rmdp_bench.tasks import Task, get_task
 

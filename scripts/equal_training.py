@@ -32,8 +32,8 @@ from typing import Any
 
 from rmdp_bench.datasets.records import find_record
 from rmdp_bench.files import write_json
-from rmdp_bench.results import read_result
-from rmdp_bench.results.solvers import load_solver, make_config
+from rmdp_bench.runs import read_result
+from rmdp_bench.runs.solver_loading import load_solver, make_config
 from rmdp_bench.tasks import Task, find_logged_task, get_task
 from scripts.run_offline_table import PLANNER, PLANNER_EPISODES, WORLDS, run
 

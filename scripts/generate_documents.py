@@ -35,8 +35,8 @@ from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main as command_line
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.leaderboard import Entry, Table, build_tables
-from rmdp_bench.results.records import read_result
-from rmdp_bench.results.run_log import read_curve
+from rmdp_bench.runs.log import read_curve
+from rmdp_bench.runs.records import read_result
 from rmdp_bench.scoring import standard_error
 from rmdp_bench.tasks import Task, get_task, list_tasks
 from scripts import agents_ablation, learner_ablation, show_offline_table

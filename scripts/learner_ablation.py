@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.files import read_json, write_json
-from rmdp_bench.results import Result, find_results, make_request, run
+from rmdp_bench.runs import Result, find_results, make_request, run
 from rmdp_bench.scoring import standard_error
 from rmdp_bench.solution import load_solution
 from rmdp_bench.tasks import get_task

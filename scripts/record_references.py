@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from baselines.online.ppo.specialists import RESULT_FILE, Specialist
 from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.evaluation import EVALUATION_SEED
+from rmdp_bench.evaluation.offline import play_agents
 from rmdp_bench.files import read_json, write_json
-from rmdp_bench.offline import play_agents
 from rmdp_bench.references import REFERENCES_FILE
 from rmdp_bench.solution import Solution, load_policy
 from rmdp_bench.system import cpu_model, versions

@@ -27,9 +27,9 @@ from baselines.offline.morel import solver as morel
 from baselines.offline.morel.learner import Learner
 from baselines.offline.morel.model import roll_out
 from rmdp_bench.evaluation import EVALUATION_SEED
-from rmdp_bench.offline import play_agents
-from rmdp_bench.results import load_solver, make_config
-from rmdp_bench.results.solvers import config_to_dict
+from rmdp_bench.evaluation.offline import play_agents
+from rmdp_bench.runs import load_solver, make_config
+from rmdp_bench.runs.solver_loading import config_to_dict
 from rmdp_bench.tasks import Task, get_task
 
 N_ROLLOUTS = 20

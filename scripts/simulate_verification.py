@@ -33,8 +33,8 @@ from pathlib import Path
 import numpy as np
 
 from rmdp_bench.cores import usable_cores
+from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.files import write_text
-from rmdp_bench.offline import normalise
 from rmdp_bench.solution import load_solution
 from rmdp_bench.submission.comparison import (
     N_NUDGES,

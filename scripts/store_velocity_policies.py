@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rmdp_bench.datasets.behaviour import velocity_folder
 from rmdp_bench.files import read_json, write_json, write_text
-from rmdp_bench.results import read_result
+from rmdp_bench.runs import read_result
 from rmdp_bench.solution import load_solution
 from rmdp_bench.tasks import get_task, list_tasks
 

@@ -40,10 +40,10 @@ from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets.behaviour import BEHAVIOUR_PARAMETERS
 from rmdp_bench.envs.rules import GOAL_POSITION
 from rmdp_bench.evaluation import EVALUATION_SEED
-from rmdp_bench.export import export_module
 from rmdp_bench.files import read_json, write_bytes, write_json, write_text
-from rmdp_bench.graphs import check_graph
 from rmdp_bench.solution import Policy, load_policy
+from rmdp_bench.solution.onnx_export import export_module
+from rmdp_bench.solution.onnx_rules import check_graph
 from rmdp_bench.system import system_record, versions
 
 DATA = Path(__file__).parents[1] / "rmdp_bench" / "data" / "behaviour"

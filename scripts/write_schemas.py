@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from rmdp_bench.files import write_json
-from rmdp_bench.results import Result
+from rmdp_bench.runs import Result
 from rmdp_bench.submission import Manifest, Marks, Submission, Suite
 
 FOLDER = Path(__file__).resolve().parent.parent / "leaderboards" / "schema"

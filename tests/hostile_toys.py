@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from rmdp_bench.submission.structure import write_manifest
+from rmdp_bench.submission.files import write_manifest
 from tests.submission_toys import ROW, edit_json
 from tests.toys import constant, make_graph
 

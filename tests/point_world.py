@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.envs.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
+from rmdp_bench.envs.core.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.tasks import Task, get_task
 

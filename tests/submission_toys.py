@@ -14,13 +14,13 @@ import pytest
 from rmdp_bench.cli import main
 from rmdp_bench.evaluation import Evaluation
 from rmdp_bench.files import write_json
-from rmdp_bench.results import make_request, run
-from rmdp_bench.results.running import score_solution
+from rmdp_bench.runs import make_request, run
+from rmdp_bench.runs.running import score_solution
 from rmdp_bench.solution import load_solution
 from rmdp_bench.submission import RowMark, read_marks
+from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.marks import submission_sha256
 from rmdp_bench.submission.packing import pack
-from rmdp_bench.submission.structure import write_manifest
 from rmdp_bench.tasks import get_task
 
 ROOT = Path(__file__).resolve().parent.parent

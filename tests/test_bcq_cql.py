@@ -27,9 +27,9 @@ from baselines.offline.model_free.batch_constrained import (
     DiscreteBCQ,
     _best_allowed,
 )
-from rmdp_bench.offline import OfflineSolution
-from rmdp_bench.results import Interrupted, RunLog
-from rmdp_bench.results.checkpoints import list_checkpoints
+from rmdp_bench.evaluation.offline import OfflineSolution
+from rmdp_bench.runs import Interrupted, RunLog
+from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import load_solution, save_solution
 from rmdp_bench.tasks import get_task
 

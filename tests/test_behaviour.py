@@ -14,11 +14,11 @@ from rmdp_bench import tasks
 from rmdp_bench.cli import main
 from rmdp_bench.submission import behaviour
 from rmdp_bench.submission.behaviour import compare_behaviour, draw_observations, equal_share
-from rmdp_bench.submission.budget import Budget
-from rmdp_bench.submission.format import read_submission
+from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.quick import check_submission
-from rmdp_bench.submission.sandbox import Limits
-from rmdp_bench.submission.structure import write_manifest
+from rmdp_bench.submission.sandbox.budget import Budget
+from rmdp_bench.submission.sandbox.children import Limits
+from rmdp_bench.submission.schema import read_submission
 from tests.hostile_toys import allocating, put, toml
 from tests.submission_toys import ROW, TASK, copy_of, edit_json, refused
 from tests.toys import constant

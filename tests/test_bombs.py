@@ -13,9 +13,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from rmdp_bench.graph_bounds import count_parts
-from rmdp_bench.graphs import check_graph
-from rmdp_bench.solution import load_assignment, load_policy
+from rmdp_bench.solution import load_policy
+from rmdp_bench.solution.onnx_bounds import count_parts
+from rmdp_bench.solution.onnx_rules import check_graph
+from rmdp_bench.solution.storage import load_assignment
 from tests.bomb_toys import (
     N_ACTIONS,
     N_AGENTS,
@@ -138,7 +139,7 @@ CHECK = f"""
 import json, sys, time
 from pathlib import Path
 import onnx, onnxruntime
-from rmdp_bench.submission.confinement import confine
+from rmdp_bench.submission.sandbox.confinement import confine
 from rmdp_bench.submission.quick import check_submission
 folders = sys.argv[1:]
 check_submission(Path(folders[0]))

@@ -21,8 +21,9 @@ from baselines.offline.cadm.pe_cadm import GaussianLikelihood, ParticleDynamics
 from baselines.offline.cadm.solutions import ContextDynamics, mean_contexts, member_models
 from baselines.offline.cadm.training import Histories, Trainer, train
 from baselines.offline.common.data import LoggedData, load_data
-from rmdp_bench.offline import N_FORCED, N_OPEN_LOOP, OfflineSolution, heldout_episodes
-from rmdp_bench.results import Interrupted, RunLog
+from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
+from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
+from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.tasks import get_task
 
 pytestmark = pytest.mark.arithmetic

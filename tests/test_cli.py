@@ -21,8 +21,8 @@ from PIL import Image
 from rmdp_bench import ENVIRONMENTS, plotting
 from rmdp_bench.cli import main
 from rmdp_bench.datasets import DATASETS
-from rmdp_bench.results import SOLVERS, make_request, run
-from rmdp_bench.submission.confinement import describe_layers
+from rmdp_bench.runs import SOLVERS, make_request, run
+from rmdp_bench.submission.sandbox.confinement import describe_layers
 from rmdp_bench.tasks import get_task, list_tasks
 from tests.checkout import ROOT, SUBMISSIONS, needs_submissions
 

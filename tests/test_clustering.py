@@ -10,7 +10,7 @@ import pytest
 from baselines.online import clustering
 from baselines.online.clustering import Config, UniversalRule, is_level
 from baselines.online.ppo.learner import Learner, train
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from tests.point_world import point_task
 from tests.test_online_solvers import SMALL as SIZES
 

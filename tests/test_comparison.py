@@ -12,7 +12,6 @@ import pytest
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.scoring import agent_returns, greedy_assignment, social_welfare
 from rmdp_bench.solution import Solution, save_solution
-from rmdp_bench.submission.budget import Budget
 from rmdp_bench.submission.comparison import (
     FAIR_HALF_WIDTH,
     GOOD_HALF_WIDTH,
@@ -24,7 +23,8 @@ from rmdp_bench.submission.comparison import (
 )
 from rmdp_bench.submission.held_out import MAX_EPISODES, draw_held_out, play_in_rounds
 from rmdp_bench.submission.marks import FIRST_HELD_OUT_SEED
-from rmdp_bench.submission.sandbox import Limits, play_in_sandbox
+from rmdp_bench.submission.sandbox.budget import Budget
+from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
 from rmdp_bench.tasks import get_task
 from tests.toys import LinearPolicy
 

@@ -19,19 +19,21 @@ import numpy as np
 import pytest
 
 from rmdp_bench.cli import main
-from rmdp_bench.results.records import Result
-from rmdp_bench.submission import confinement, recipes, sandbox
-from rmdp_bench.submission.budget import Budget
-from rmdp_bench.submission.checker import check_in_sandbox
-from rmdp_bench.submission.confinement import (
+from rmdp_bench.runs.records import Result
+from rmdp_bench.submission import recipes
+from rmdp_bench.submission.held_out import draw_held_out
+from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.sandbox import children as sandbox
+from rmdp_bench.submission.sandbox import confinement
+from rmdp_bench.submission.sandbox.budget import Budget
+from rmdp_bench.submission.sandbox.checker import check_in_sandbox
+from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox, printable
+from rmdp_bench.submission.sandbox.confinement import (
     confined_command,
     describe_layers,
     home_of_confined,
     variables,
 )
-from rmdp_bench.submission.held_out import draw_held_out
-from rmdp_bench.submission.quick import check_submission
-from rmdp_bench.submission.sandbox import Limits, play_in_sandbox, printable
 from rmdp_bench.tasks import get_task
 from tests.hostile_toys import POLICY, SEED, endless, put
 from tests.submission_toys import ROW, TASK, copy_of, refused
@@ -65,7 +67,8 @@ def bubblewrap() -> None:
 def run_inside(code: str, readable: list[Path], *, confined: bool = True) -> dict[str, object]:
     """What code says that runs where the files of strangers are read: a dict in JSON."""
     if confined:
-        limits = "from rmdp_bench.submission.confinement import confine; confine(512, 20, 10**6)\n"
+        package = "rmdp_bench.submission.sandbox.confinement"
+        limits = f"from {package} import confine; confine(512, 20, 10**6)\n"
         code = limits + code
     done = subprocess.run(
         confined_command(["-c", code], readable),
@@ -194,7 +197,7 @@ def test_it_ends_with_the_verifier() -> None:
     code = "import time; print('ready', flush=True); time.sleep(600)"
     verifier = f"""
 import subprocess
-from rmdp_bench.submission.confinement import confined_command, variables
+from rmdp_bench.submission.sandbox.confinement import confined_command, variables
 process = subprocess.Popen(confined_command(["-c", {code!r}], []), env=variables("/tmp"))
 process.wait()
 """
@@ -257,7 +260,7 @@ def test_processes_are_limited_unless_root() -> None:
     layers = {layer.name: layer.missing for layer in describe_layers()}
     code = """
 import json, os, sys
-from rmdp_bench.submission.confinement import confine
+from rmdp_bench.submission.sandbox.confinement import confine
 confine(512, 20, 0)
 try:
     child = os.fork()
@@ -283,7 +286,7 @@ def test_environment_somewhere_else(tmp_path: Path) -> None:
     (site_packages / "more.pth").write_text("\n".join(folders))
     code = """
 import json
-from rmdp_bench.submission.confinement import describe_layers
+from rmdp_bench.submission.sandbox.confinement import describe_layers
 print(json.dumps(describe_layers()[0].missing))
 """
     done = subprocess.run(

@@ -14,11 +14,11 @@ import pytest
 
 from rmdp_bench import ENVIRONMENTS, heterogeneous_parallel_env, parallel_env
 from rmdp_bench.cli import main
-from rmdp_bench.envs.counting import add_steps, steps_made, uncounted
-from rmdp_bench.results import Interrupted, RunLog, make_request, read_result, run
-from rmdp_bench.results.checkpoints import list_checkpoints
-from rmdp_bench.results.progress import NoDisplay
-from rmdp_bench.results.records import make_result
+from rmdp_bench.envs.core.counting import add_steps, steps_made, uncounted
+from rmdp_bench.runs import Interrupted, RunLog, make_request, read_result, run
+from rmdp_bench.runs.checkpoints import list_checkpoints
+from rmdp_bench.runs.display import NoDisplay
+from rmdp_bench.runs.records import make_result
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task, get_task
 from tests.point_world import point_task
@@ -293,7 +293,7 @@ def test_a_closed_row_over_the_budget_is_refused(
     path = next(honest_submission.glob("*/*/seed-0/result.json"))
     result, task = read_result(path), get_task(TASK)
     assert result.transitions_counted is not None
-    from rmdp_bench.submission.format import read_submission
+    from rmdp_bench.submission.schema import read_submission
 
     submission = read_submission(honest_submission)
     usual = {"transitions": task.transitions, "transitions_reported": 0}

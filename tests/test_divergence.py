@@ -19,7 +19,7 @@ from baselines.offline.morel import learner as morel_learner
 from baselines.offline.morel.learner import Learner as MorelLearner
 from baselines.offline.persim import training as factored_training
 from baselines.offline.persim.model import FactoredConfig
-from rmdp_bench.results import RunLog, SolverError, make_request, run
+from rmdp_bench.runs import RunLog, SolverError, make_request, run
 from rmdp_bench.tasks import get_task
 from tests import test_bcq_cql, test_cadm, test_morel, test_persim
 from tests.point_world import point_task

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.testing.compare import compare_images
 
 from rmdp_bench.cli import main
-from rmdp_bench.results import SOLVERS
+from rmdp_bench.runs import SOLVERS
 from scripts import generate_documents
 from tests.checkout import ROOT, needs_submissions
 from tests.documents import ALL_COMMANDS, PAGES, Command, page_name, parse, source

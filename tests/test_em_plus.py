@@ -17,9 +17,9 @@ from baselines.online.em_plus.places import best_move, remember, seed_candidates
 from baselines.online.em_plus.solver import Config, PlusRule, solve
 from baselines.online.em_plus.stages import make_stages, narrow
 from baselines.online.ppo.learner import Learner
-from rmdp_bench.results import Interrupted, RunLog
-from rmdp_bench.results.checkpoints import list_checkpoints
-from rmdp_bench.results.solvers import load_solver, make_config
+from rmdp_bench.runs import Interrupted, RunLog
+from rmdp_bench.runs.checkpoints import list_checkpoints
+from rmdp_bench.runs.solver_loading import load_solver, make_config
 from rmdp_bench.tasks import get_task
 from scripts.em_plus_ablation import changes_something, make_variants
 from tests.point_world import point_task

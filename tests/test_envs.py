@@ -28,8 +28,8 @@ from rmdp_bench.envs import (
     get_population,
     register_environments,
 )
-from rmdp_bench.envs.base import WorldEnv
-from rmdp_bench.envs.world import decode_generators, encode_generators
+from rmdp_bench.envs.core.base import WorldEnv
+from rmdp_bench.envs.core.world import decode_generators, encode_generators
 
 ALL = [pytest.param(entry, id=entry.id) for entry in ENVIRONMENTS]
 _FIRST_OF_ITS_WORLD: dict[tuple[str, Any], EnvironmentEntry] = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rmdp_bench.results.solvers import SOLVERS, load_solver, make_config
+from rmdp_bench.runs.solver_loading import SOLVERS, load_solver, make_config
 from rmdp_bench.tasks import Task, find_logged_task, get_task
 from scripts import equal_training as plan
 from scripts.run_offline_table import WORLDS

@@ -24,7 +24,7 @@ from torch import nn
 import rmdp_bench
 from rmdp_bench import Solution, export_policy, get_task, load_solution, save_solution
 from rmdp_bench.datasets.behaviour import load_behaviour_policies
-from rmdp_bench.solution import check_saved_solution
+from rmdp_bench.solution.storage import check_saved_solution
 
 GRID = "rmdp/ResourceGathering-n25-v0"
 ROUNDING = 1e-3

@@ -15,7 +15,7 @@ from rmdp_bench.cli.scoring import Format
 from rmdp_bench.plotting import order_representatives, plot_preferences
 from rmdp_bench.plotting.style import FORMATS, line_styles
 from rmdp_bench.population import LinearPopulation, TargetPopulation
-from rmdp_bench.solution import load_assignment
+from rmdp_bench.solution.storage import load_assignment
 from rmdp_bench.tasks import get_task
 
 ROOT = Path(__file__).resolve().parent.parent

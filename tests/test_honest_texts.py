@@ -10,7 +10,7 @@ import pytest
 from rmdp_bench.submission import read_submission
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import check_submission
-from rmdp_bench.submission.texts import check_text
+from rmdp_bench.submission.schema import check_text
 from tests.submission_toys import ABOUT, ROW, copy_of
 
 HONEST = {

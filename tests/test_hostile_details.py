@@ -12,10 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from rmdp_bench.solution import load_solution
-from rmdp_bench.submission.format import read_submission
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.replay import play_shuffled
-from rmdp_bench.submission.texts import check_text
+from rmdp_bench.submission.schema import check_text, read_submission
 from rmdp_bench.tasks import get_task
 from tests.hostile_toys import (
     ASSIGNMENT,

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from rmdp_bench.submission import checker, read_submission
+from rmdp_bench.submission import read_submission
+from rmdp_bench.submission.sandbox import checker
 from tests.hostile_toys import (
     ASSIGNMENT,
     CURVE,

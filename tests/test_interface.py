@@ -404,7 +404,7 @@ def test_wrapper_attributes_are_those_of_the_sync_form(entry: EnvironmentEntry) 
 
 def test_extra_errors_keep_their_message_through_workers() -> None:
     """Gymnasium's workers hand on an error's class and text only."""
-    from rmdp_bench.envs.checks import unknown_keyword
+    from rmdp_bench.envs.core.checks import unknown_keyword
 
     error = unknown_keyword("foo", ["bar"])
     assert str(type(error)(str(error))) == str(error)

@@ -20,7 +20,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from benchmarks.browser import open_browser
 from benchmarks.synthetic_submissions import write_marks, write_submission
 from rmdp_bench.files import write_json
-from rmdp_bench.leaderboard.site import build_site
+from rmdp_bench.leaderboard.page import build_site
 from tests.submission_toys import ROOT
 from tests.test_leaderboard_site import MARKUP, OFFLINE, ONLINE, VELOCITY, read_script
 

@@ -13,9 +13,9 @@ import pytest
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.files import TEMPORARY_PREFIX, write_text
 from rmdp_bench.leaderboard import make_entries
+from rmdp_bench.leaderboard.columns import rounded
+from rmdp_bench.leaderboard.page import build_site
 from rmdp_bench.leaderboard.reading import read_rows
-from rmdp_bench.leaderboard.rounding import rounded
-from rmdp_bench.leaderboard.site import build_site
 from rmdp_bench.leaderboard.snapshot import SNAPSHOT_FILE, read_snapshot, write_snapshot
 from scripts.vendor_charts import COPIED, RECORD, VENDOR, describe
 from tests.checkout import IS_CLONE, tracked_files

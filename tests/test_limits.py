@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 import rmdp_bench
 from rmdp_bench import LinearPopulation, Solution, TargetPopulation, evaluate, get_task
 from rmdp_bench.evaluation import EVALUATION_SEED, evaluate_all, roll_out
-from rmdp_bench.offline import OfflineSolution, evaluate_offline
+from rmdp_bench.evaluation.offline import OfflineSolution, evaluate_offline
 from rmdp_bench.population import DynamicsPopulation
-from rmdp_bench.results import make_request
+from rmdp_bench.runs import make_request
 
 MANY = 10**12
 GRID = get_task("ResourceGathering-n25-k2-v0")

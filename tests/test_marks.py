@@ -13,15 +13,20 @@ from benchmarks.synthetic_submissions import make_mark, write_submission
 from rmdp_bench.cli import main
 from rmdp_bench.files import write_json
 from rmdp_bench.leaderboard import build_tables
+from rmdp_bench.leaderboard.page import build_site
 from rmdp_bench.leaderboard.reading import ranks, read_rows
-from rmdp_bench.leaderboard.site import build_site
 from rmdp_bench.submission import read_marks, read_suite
+from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.full import check_repetition
-from rmdp_bench.submission.marks import FIRST_HELD_OUT_SEED, add_mark, submission_sha256
-from rmdp_bench.submission.names import confusable, shown_name
+from rmdp_bench.submission.marks import (
+    FIRST_HELD_OUT_SEED,
+    add_mark,
+    confusable,
+    shown_name,
+    submission_sha256,
+)
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import check_submission
-from rmdp_bench.submission.structure import write_manifest
 from tests.submission_toys import (
     ABOUT,
     ROOT,

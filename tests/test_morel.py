@@ -33,9 +33,9 @@ from baselines.offline.morel.natural_policy_gradient import (
     natural_gradient,
     unflatten,
 )
-from rmdp_bench.offline import N_FORCED, N_OPEN_LOOP
-from rmdp_bench.results import Interrupted, RunLog
-from rmdp_bench.results.checkpoints import list_checkpoints
+from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
+from rmdp_bench.runs import Interrupted, RunLog
+from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import Policy, load_solution, save_solution
 from rmdp_bench.tasks import get_task
 

@@ -21,7 +21,7 @@ from baselines.online.ppo.outcome_critic import NODES_PER_WIDTH, Nodes, group_ma
 from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench import LinearPopulation, TargetPopulation
 from rmdp_bench.evaluation import evaluate
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.tasks import get_task
 from tests.point_world import point_task
 from tests.test_learner import SMALL, even_rule, small_task

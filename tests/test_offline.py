@@ -19,22 +19,24 @@ from rmdp_bench.cli import main
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
 from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import EVALUATION_SEED
-from rmdp_bench.offline import (
-    DIVERGED,
-    N_FORCED,
+from rmdp_bench.evaluation.offline import (
     OfflineSolution,
     evaluate_offline,
-    factor_correlation,
     heldout_episodes,
     normalise,
     normalise_mean,
+)
+from rmdp_bench.evaluation.prediction import (
+    DIVERGED,
+    N_FORCED,
+    factor_correlation,
     play_test_trajectories,
     score_predictions,
 )
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.references import references
-from rmdp_bench.results import load_solver, make_config, make_request, read_result, run
-from rmdp_bench.results.solvers import check_config
+from rmdp_bench.runs import load_solver, make_config, make_request, read_result, run
+from rmdp_bench.runs.solver_loading import check_config
 from rmdp_bench.solution import Policy
 from rmdp_bench.tasks import get_task
 from tests.toy_offline_solver import serve, stand_still

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rmdp_bench.results import make_request
+from rmdp_bench.runs import make_request
 from scripts.run_online_table import ROWS, list_commands, make_parser
 
 

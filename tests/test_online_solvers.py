@@ -19,9 +19,9 @@ import pytest
 from baselines.online.clustering import cluster_agents
 from baselines.online.oracle import oracle_groups
 from rmdp_bench.evaluation import evaluate
-from rmdp_bench.results import Interrupted, RunLog
-from rmdp_bench.results.checkpoints import list_checkpoints, read_checkpoint
-from rmdp_bench.results.solvers import SOLVERS
+from rmdp_bench.runs import Interrupted, RunLog
+from rmdp_bench.runs.checkpoints import list_checkpoints, read_checkpoint
+from rmdp_bench.runs.solver_loading import SOLVERS
 from rmdp_bench.tasks import Task, get_task
 from tests.point_world import TARGETS, point_task
 

@@ -12,9 +12,9 @@ import pytest
 from baselines.online.universal import solver as universal
 from rmdp_bench.evaluation import evaluate_all
 from rmdp_bench.files import locked, write_json
-from rmdp_bench.results import Request, RunLog, make_request, read_result, run, running
-from rmdp_bench.results.checkpoints import Checkpoint, write_checkpoints
-from rmdp_bench.results.progress import NoDisplay
+from rmdp_bench.runs import Request, RunLog, make_request, read_result, run, running
+from rmdp_bench.runs.checkpoints import Checkpoint, write_checkpoints
+from rmdp_bench.runs.display import NoDisplay
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import get_task
 from tests.toys import ScriptedPolicy, discrete_graph

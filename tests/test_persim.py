@@ -25,9 +25,10 @@ from baselines.offline.persim.training import Training, train
 from baselines.offline.planning.dynamics import Dynamics, Objective, objective_for
 from baselines.offline.planning.planner import PlannerConfig, PlannerPolicy, make_policy
 from rmdp_bench import RunLog
-from rmdp_bench.offline import N_FORCED, factor_correlation, heldout_episodes, score_predictions
-from rmdp_bench.results import Interrupted
-from rmdp_bench.results.checkpoints import list_checkpoints
+from rmdp_bench.evaluation.offline import heldout_episodes
+from rmdp_bench.evaluation.prediction import N_FORCED, factor_correlation, score_predictions
+from rmdp_bench.runs import Interrupted
+from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import Policy
 from rmdp_bench.tasks import get_task
 

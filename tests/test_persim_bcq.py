@@ -18,9 +18,9 @@ from baselines.offline.persim.augmentation import GeneratingPolicy, GenerationCo
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from baselines.offline.persim.simulator import PersonalSimulator
 from baselines.offline.planning.dynamics import Objective, objective_for
-from rmdp_bench.offline import OfflineSolution, heldout_episodes
-from rmdp_bench.results import Interrupted, RunLog
-from rmdp_bench.results.checkpoints import list_checkpoints
+from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
+from rmdp_bench.runs import Interrupted, RunLog
+from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import load_solution, save_solution
 from rmdp_bench.tasks import get_task
 

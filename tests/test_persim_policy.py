@@ -14,8 +14,8 @@ from torch import Tensor
 from baselines.offline.morel.model import World
 from baselines.offline.persim import persim_policy
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
-from rmdp_bench.offline import OfflineSolution, heldout_episodes
-from rmdp_bench.results import Interrupted, RunLog
+from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
+from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import load_solution, save_solution
 from rmdp_bench.tasks import get_task
 from tests.test_persim_bcq import (

@@ -27,9 +27,10 @@ from baselines.offline.planning.planner import (
 from baselines.offline.planning.true_dynamics import CartPoleDynamics, make_true_dynamics
 from rmdp_bench import get_population
 from rmdp_bench.evaluation import EVALUATION_SEED, play
-from rmdp_bench.offline import N_FORCED, N_OPEN_LOOP, heldout_episodes
+from rmdp_bench.evaluation.offline import heldout_episodes
+from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.population import DynamicsPopulation
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.tasks import get_task
 
 pytestmark = pytest.mark.arithmetic

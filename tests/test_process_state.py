@@ -27,11 +27,12 @@ import torch
 
 import rmdp_bench
 from rmdp_bench import RunLog, Task, get_task, load_solution, save_solution
-from rmdp_bench.offline import N_FORCED, N_OPEN_LOOP, heldout_episodes
+from rmdp_bench.evaluation.offline import heldout_episodes
+from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.plotting import plot_learning_curves, plot_paths, plot_preferences
 from rmdp_bench.population import LinearPopulation
-from rmdp_bench.results import make_request, run
-from rmdp_bench.results.solvers import SOLVERS
+from rmdp_bench.runs import make_request, run
+from rmdp_bench.runs.solver_loading import SOLVERS
 from tests.point_world import point_task
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rmdp_bench.leaderboard.columns import SCORES, score_cells
-from rmdp_bench.results.records import Result, make_result
-from rmdp_bench.results.summary import summarise_group
+from rmdp_bench.runs.records import Result, make_result
+from rmdp_bench.runs.summary import summarise_group
 
 SUBMISSION = Path(__file__).parents[1] / "leaderboards/submissions/reference"
 STORED = sorted(SUBMISSION.rglob("clustering/**/result.json"))

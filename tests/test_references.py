@@ -20,15 +20,15 @@ from rmdp_bench.cli import main
 from rmdp_bench.envs import get_population
 from rmdp_bench.envs.classic_het import MountainCarWorld
 from rmdp_bench.evaluation import EVALUATION_SEED
+from rmdp_bench.evaluation.offline import play_agents
 from rmdp_bench.files import read_json, write_json
-from rmdp_bench.offline import play_agents
 from rmdp_bench.references import REFERENCES_FILE, reference_is, references
-from rmdp_bench.results import read_result
-from rmdp_bench.results.records import RESULT_FILE, make_result
+from rmdp_bench.runs import read_result
+from rmdp_bench.runs.records import RESULT_FILE, make_result
 from rmdp_bench.solution import Solution
-from rmdp_bench.submission.format import read_submission, submission_to_toml
+from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.quick import check_submission
-from rmdp_bench.submission.structure import write_manifest
+from rmdp_bench.submission.schema import read_submission, submission_to_toml
 from rmdp_bench.tasks import find_logged_task, list_tasks
 from scripts import carry_over_records, mountain_car_optimum, record_references
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from rmdp_bench.evaluation import evaluate, play
-from rmdp_bench.offline import evaluate_offline, normalise
+from rmdp_bench.evaluation.offline import evaluate_offline, normalise
 from rmdp_bench.solution import Solution
 from rmdp_bench.submission import replay
+from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.replay import BATCH_SIZES, play_shuffled
-from rmdp_bench.submission.structure import write_manifest
 from rmdp_bench.tasks import get_task
 from tests.hostile_toys import graph
 from tests.submission_toys import ROW, copy_of, refused

@@ -19,7 +19,7 @@ import pytest
 
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.files import locked
-from rmdp_bench.results import (
+from rmdp_bench.runs import (
     Interrupted,
     Request,
     Result,
@@ -32,10 +32,10 @@ from rmdp_bench.results import (
     run,
     running,
 )
-from rmdp_bench.results.checkpoints import Checkpoint, group_by_checkpoint, write_checkpoints
-from rmdp_bench.results.progress import NoDisplay
-from rmdp_bench.results.records import write_result
-from rmdp_bench.results.solvers import load_solver, make_config
+from rmdp_bench.runs.checkpoints import Checkpoint, group_by_checkpoint, write_checkpoints
+from rmdp_bench.runs.display import NoDisplay
+from rmdp_bench.runs.records import write_result
+from rmdp_bench.runs.solver_loading import load_solver, make_config
 from rmdp_bench.solution import Solution, load_solution
 from rmdp_bench.system import git_revision, system_record, versions
 from rmdp_bench.tasks import get_task
@@ -54,7 +54,7 @@ def toy_request(**changes: Any) -> Request:
 def finish_in_process(*settings: str) -> subprocess.CompletedProcess[str]:
     """Run the toy solver in a process of its own, in the current folder."""
     code = (
-        "import sys; from rmdp_bench.results import make_request, run; "
+        "import sys; from rmdp_bench.runs import make_request, run; "
         f"run(make_request({TOY!r}, {TASK!r}, seeds=[0, 1], transitions=1000, "
         "settings=sys.argv[1:]))"
     )

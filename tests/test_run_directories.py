@@ -19,8 +19,8 @@ from rmdp_bench.cli import main
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.files import LOCK_FILE, locked
 from rmdp_bench.population import LinearPopulation
-from rmdp_bench.results import Interrupted, RunLog, make_request, run
-from rmdp_bench.results.checkpoints import list_checkpoints
+from rmdp_bench.runs import Interrupted, RunLog, make_request, run
+from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task, get_task
 from tests.point_world import point_task

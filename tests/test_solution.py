@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from rmdp_bench import solution as solution_module
-from rmdp_bench.graphs import check_graph
 from rmdp_bench.solution import Solution, load_policy, load_solution, save_solution
+from rmdp_bench.solution.onnx_rules import check_graph
 from tests.toys import (
     LinearPolicy,
     ScriptedPolicy,

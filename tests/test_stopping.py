@@ -228,7 +228,7 @@ def test_a_terminal_that_is_closed_takes_no_table_from_a_file() -> None:
     Path("walk.py").write_text(WALK)
     Path("hold").touch()
     code = (
-        "import pathlib, time, rmdp_bench.results.running as r\n"
+        "import pathlib, time, rmdp_bench.runs.running as r\n"
         "remove = r._remove_leftovers\n"
         "def wait(directories):\n"
         "    pathlib.Path('recorded').touch()\n"

@@ -14,9 +14,9 @@ import pytest
 
 from rmdp_bench.cli import main
 from rmdp_bench.evaluation import before_each_step, evaluate, evaluate_all
-from rmdp_bench.offline import OfflineSolution, evaluate_offline
-from rmdp_bench.results import Interrupted, make_request, run, running
-from rmdp_bench.results.trained import TRAINED_FILE
+from rmdp_bench.evaluation.offline import OfflineSolution, evaluate_offline
+from rmdp_bench.runs import Interrupted, make_request, run, running
+from rmdp_bench.runs.trained import TRAINED_FILE
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import get_task
 from tests.test_cli import contents
@@ -31,7 +31,7 @@ NOTED = WALK.replace(
 UNASKING = NOTED.replace("log.checkpoint_due()", "False").replace("log.evaluation_due", "bool")
 HOLD = """
 import pathlib, time
-import rmdp_bench.results.running as r
+import rmdp_bench.runs.running as r
 before_each_step = r.before_each_step
 def held(ask):
     def wait():

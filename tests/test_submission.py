@@ -11,16 +11,16 @@ import pytest
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.cli import main
 from rmdp_bench.files import read_json, write_json
-from rmdp_bench.results import make_request, read_result, run
+from rmdp_bench.runs import make_request, read_result, run
 from rmdp_bench.submission import Submission, read_submission, recipes
-from rmdp_bench.submission.budget import Budget
 from rmdp_bench.submission.comparison import compare
-from rmdp_bench.submission.format import submission_to_toml
+from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.full import measure
 from rmdp_bench.submission.held_out import draw_held_out
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import Checked, check_submission
-from rmdp_bench.submission.structure import write_manifest
+from rmdp_bench.submission.sandbox.budget import Budget
+from rmdp_bench.submission.schema import submission_to_toml
 from rmdp_bench.tasks import get_task
 from scripts.write_schemas import FOLDER, make_schemas
 from tests.submission_toys import (

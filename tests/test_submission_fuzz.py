@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from rmdp_bench.submission import Submission, read_submission
 from rmdp_bench.submission.bounded import read_arrays, read_object
-from rmdp_bench.submission.format import submission_to_toml
+from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.quick import check_submission
-from rmdp_bench.submission.structure import write_manifest
-from rmdp_bench.submission.texts import check_text
+from rmdp_bench.submission.schema import check_text, submission_to_toml
 from tests.submission_toys import ROW, copy_of
 
 settings.register_profile(

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rmdp_bench.submission.format import read_submission
 from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.schema import read_submission
 from tests.hostile_toys import RESULT, field, toml
 from tests.submission_toys import copy_of, edit_json
 

@@ -24,7 +24,7 @@ from rmdp_bench.cli import main, output
 from rmdp_bench.cli.output import print_table
 from rmdp_bench.datasets import DATASETS
 from rmdp_bench.leaderboard.columns import NOTES
-from rmdp_bench.results import SOLVERS
+from rmdp_bench.runs import SOLVERS
 from rmdp_bench.tasks import list_tasks
 from scripts.in_terminal import run_in_terminal
 from tests.documents import ALL_COMMANDS

@@ -19,7 +19,7 @@ from baselines.online.universal.conditions import TargetConditions
 from baselines.online.universal.settings import TrainingConfig
 from rmdp_bench import TargetPopulation, get_task
 from rmdp_bench.evaluation import evaluate
-from rmdp_bench.results import RunLog, make_request
+from rmdp_bench.runs import RunLog, make_request
 from tests.point_world import point_task
 from tests.test_learner import SMALL, even_rule, small_task
 from tests.test_online_solvers import SMALL as SOLVER_SMALL

@@ -24,9 +24,9 @@ from baselines.online.universal.policies import make_solution
 from rmdp_bench import LinearPopulation, TargetPopulation, load_solution, save_solution
 from rmdp_bench.ceilings import constant_speed_optimum
 from rmdp_bench.evaluation import evaluate
-from rmdp_bench.results import Interrupted, RunLog
-from rmdp_bench.results.checkpoints import list_checkpoints
-from rmdp_bench.results.progress import NoDisplay
+from rmdp_bench.runs import Interrupted, RunLog
+from rmdp_bench.runs.checkpoints import list_checkpoints
+from rmdp_bench.runs.display import NoDisplay
 from rmdp_bench.tasks import Task, get_task
 from tests.point_world import N_STEPS, TARGETS, point_task
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from rmdp_bench import RunLog, Solution, Task
 from rmdp_bench.datasets import Episode
-from rmdp_bench.offline import N_OPEN_LOOP, OfflineSolution
+from rmdp_bench.evaluation.offline import OfflineSolution
+from rmdp_bench.evaluation.prediction import N_OPEN_LOOP
 from tests.toys import ScriptedPolicy, discrete_graph
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from rmdp_bench import RunLog, Solution, Task
-from rmdp_bench.results import Interrupted
+from rmdp_bench.runs import Interrupted
 from tests.toys import ScriptedPolicy, discrete_graph
 
 

@@ -41,7 +41,7 @@ from baselines.online.ppo.assignments import FixedRule, one_hot
 from baselines.online.ppo.learner import Learner, resume, solve_with_rule, train
 from baselines.online.ppo.outcome_critic import Nodes
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

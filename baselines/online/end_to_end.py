@@ -33,7 +33,7 @@ from torch import Tensor
 from baselines.common.settings import check_range
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

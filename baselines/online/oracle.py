@@ -19,7 +19,7 @@ from baselines.online.ppo.settings import PPOConfig, task_settings
 from baselines.online.ppo.settings import check as check_budget
 from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.population import TargetPopulation
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

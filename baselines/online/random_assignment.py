@@ -10,7 +10,7 @@ import numpy as np
 from baselines.online.ppo.assignments import FixedRule, one_hot, random_even_assignment
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

@@ -22,11 +22,11 @@ from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import roll_out
 from rmdp_bench.files import write_bytes
 from rmdp_bench.population import DynamicsPopulation, TargetPopulation
-from rmdp_bench.results import Result, read_curve
-from rmdp_bench.results.summary import group_results
+from rmdp_bench.runs import Result, read_curve
+from rmdp_bench.runs.summary import group_results
 from rmdp_bench.solution import Solution, load_solution
 from rmdp_bench.submission.bounded import read_arrays
-from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
+from rmdp_bench.submission.files import MAX_ARRAY_BYTES
 from rmdp_bench.tasks import Task, get_task
 
 Groups = Mapping[str, Mapping[Path, Result]]

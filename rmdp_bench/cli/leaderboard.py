@@ -17,7 +17,7 @@ def build_command(
     as_json: JsonOption = False,
 ) -> None:
     """Write TABLES.md and the page, site/index.html, from all submissions."""
-    from rmdp_bench.leaderboard.site import build_site
+    from rmdp_bench.leaderboard.page import build_site
 
     built = build_site(root)
     for name, reason in built.skipped.items():

@@ -75,8 +75,8 @@ def list_command(
 def _list_settings(solver: str, as_json: bool) -> None:
     import json
 
-    from rmdp_bench.results import load_solver
-    from rmdp_bench.results.settings import describe_settings
+    from rmdp_bench.runs import load_solver
+    from rmdp_bench.runs.settings import describe_settings
 
     rows = describe_settings(load_solver(solver))
     if as_json:
@@ -97,8 +97,8 @@ def _list_settings(solver: str, as_json: bool) -> None:
 
 def _settings(solver: str) -> list[dict[str, Any]] | None:
     """None if a package is missing that the solver needs."""
-    from rmdp_bench.results import load_solver
-    from rmdp_bench.results.settings import describe_settings
+    from rmdp_bench.runs import load_solver
+    from rmdp_bench.runs.settings import describe_settings
 
     try:
         return describe_settings(load_solver(solver))
@@ -137,7 +137,7 @@ def doctor_command(as_json: JsonOption = False) -> None:
 
 def _layer_checks() -> list[dict[str, Any]]:
     """Of the process in which `verify` reads and plays the files of strangers."""
-    from rmdp_bench.submission.confinement import describe_layers
+    from rmdp_bench.submission.sandbox.confinement import describe_layers
 
     return [
         {
@@ -184,7 +184,7 @@ def _solvers() -> list[dict[str, Any]]:
     import importlib.util
     from pathlib import Path
 
-    from rmdp_bench.results.solvers import SOLVERS
+    from rmdp_bench.runs.solver_loading import SOLVERS
 
     rows = []
     for name, module in SOLVERS.items():

@@ -63,8 +63,8 @@ def run_command(
     Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop at the next checkpoint, or in scoring at once; a second
     one stops at once wherever it comes.
     """
-    from rmdp_bench.results import Interrupted, SolverError, make_request, run
-    from rmdp_bench.results.progress import make_display
+    from rmdp_bench.runs import Interrupted, SolverError, make_request, run
+    from rmdp_bench.runs.display import make_display
 
     request = make_request(
         solver,
@@ -97,7 +97,7 @@ def run_command(
             )
             raise typer.Exit(asked.exit_code) from None
     from rmdp_bench.cli.scoring import print_summaries
-    from rmdp_bench.results.summary import summarise
+    from rmdp_bench.runs.summary import summarise
 
     summaries = summarise({request.directory(result.seed): result for result in results})
     print_summaries(summaries, more="`rmdp-bench score --explain` says more.")
@@ -121,9 +121,9 @@ def evaluate_command(
 ) -> None:
     """Score the saved policies of a run again; its record stays as it is."""
     from rmdp_bench.evaluation import EVALUATION_SEED, evaluate
-    from rmdp_bench.offline import evaluate_offline
-    from rmdp_bench.results import read_result
-    from rmdp_bench.results.running import score_solution
+    from rmdp_bench.evaluation.offline import evaluate_offline
+    from rmdp_bench.runs import read_result
+    from rmdp_bench.runs.running import score_solution
     from rmdp_bench.solution import load_solution
     from rmdp_bench.tasks import get_task
 

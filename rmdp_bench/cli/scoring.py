@@ -22,7 +22,7 @@ from rmdp_bench.tasks import get_task
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
-    from rmdp_bench.results.summary import Summary
+    from rmdp_bench.runs.summary import Summary
 
 
 class Format(StrEnum):
@@ -47,8 +47,8 @@ _OPTIONAL_COSTS = ("Wh/seed", "peak MiB", "device", "hours/seed", "from", "train
 
 def score_command(runs: Runs, explain: ExplainOption = False, as_json: JsonOption = False) -> None:
     """Print a table over seeds of all results in some folders."""
-    from rmdp_bench.results import find_results
-    from rmdp_bench.results.summary import summarise
+    from rmdp_bench.runs import find_results
+    from rmdp_bench.runs.summary import summarise
 
     summaries = summarise(find_results(runs))
     if as_json:
@@ -71,8 +71,8 @@ def plot_command(
     """Draw the figures of the paper for runs, and what is in datasets."""
     from rmdp_bench.cli.figures import draw_datasets, draw_figures
     from rmdp_bench.datasets import DATASETS
-    from rmdp_bench.results import find_results
-    from rmdp_bench.results.requests import check_writable
+    from rmdp_bench.runs import find_results
+    from rmdp_bench.runs.requests import check_writable
 
     check_writable(out)
     entries = [entry for entry in DATASETS if entry.id in map(str, runs)]

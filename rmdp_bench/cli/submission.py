@@ -105,12 +105,12 @@ def verify_command(
     """Check a submission; with --full, measure its policies on episodes that nobody could know."""
     from rmdp_bench.submission import MARKS_FILE, read_marks
     from rmdp_bench.submission.behaviour import compare_behaviour
-    from rmdp_bench.submission.budget import Budget
-    from rmdp_bench.submission.checker import check_in_sandbox
     from rmdp_bench.submission.full import check_repetition, measure
     from rmdp_bench.submission.held_out import draw_held_out, repeat_held_out
     from rmdp_bench.submission.marks import add_mark, submission_sha256
-    from rmdp_bench.submission.sandbox import Limits
+    from rmdp_bench.submission.sandbox.budget import Budget
+    from rmdp_bench.submission.sandbox.checker import check_in_sandbox
+    from rmdp_bench.submission.sandbox.children import Limits
 
     if not full and (recipes or record or replay):
         raise ValueError("--recipes, --record and --replay go with --full")
@@ -181,8 +181,8 @@ def _print_marks(
     explain: bool,
     as_json: bool,
 ) -> None:
-    from rmdp_bench.submission.confinement import describe_layers
     from rmdp_bench.submission.recipes import is_recipe, recipe_command
+    from rmdp_bench.submission.sandbox.confinement import describe_layers
 
     name, rows = checked.submission.name, checked.submission.rows
     layers = describe_layers()

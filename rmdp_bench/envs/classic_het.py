@@ -56,14 +56,14 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.envs import rules
-from rmdp_bench.envs.checks import Array, Rows, check_keywords, check_n_envs
-from rmdp_bench.envs.heterogeneous import (
+from rmdp_bench.envs.core.checks import Array, Rows, check_keywords, check_n_envs
+from rmdp_bench.envs.core.heterogeneous import (
     HeterogeneousEnv,
     HeterogeneousVectorEnv,
     HeterogeneousWorld,
     choose_population,
 )
-from rmdp_bench.envs.world import State
+from rmdp_bench.envs.core.world import State
 from rmdp_bench.population import DynamicsPopulation
 
 RENDER_MODES = ["human", "rgb_array"]

@@ -61,16 +61,16 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.envs import rules
-from rmdp_bench.envs.checks import Array, Rows, check_keywords
-from rmdp_bench.envs.heterogeneous import (
+from rmdp_bench.envs.core.checks import Array, Rows, check_keywords
+from rmdp_bench.envs.core.heterogeneous import (
     HeterogeneousEnv,
     HeterogeneousVectorEnv,
     HeterogeneousWorld,
     choose_population,
 )
+from rmdp_bench.envs.core.world import State
 from rmdp_bench.envs.robots import Robot, get_robot
 from rmdp_bench.envs.velocity import RENDER_MODES, VelocityWorld
-from rmdp_bench.envs.world import State
 from rmdp_bench.population import DynamicsPopulation, LinearPopulation
 
 ROBOT = "half_cheetah"

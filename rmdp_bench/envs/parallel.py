@@ -25,8 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 from pettingzoo import ParallelEnv
 
 from rmdp_bench.envs import ENVIRONMENTS, get_environment, get_population
-from rmdp_bench.envs.base import WorldVectorEnv, info_of_row
-from rmdp_bench.envs.checks import (
+from rmdp_bench.envs.core.base import WorldVectorEnv, info_of_row
+from rmdp_bench.envs.core.checks import (
     ActionCheck,
     Array,
     Rows,
@@ -37,7 +37,7 @@ from rmdp_bench.envs.checks import (
     check_options,
     unknown_keyword,
 )
-from rmdp_bench.envs.world import Details
+from rmdp_bench.envs.core.world import Details
 from rmdp_bench.population import DynamicsPopulation, Population
 
 SIMPLEX_TOLERANCE = 1e-6

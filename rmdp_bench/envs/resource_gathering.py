@@ -53,7 +53,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rmdp_bench.envs.base import (
+from rmdp_bench.envs.core.base import (
     Array,
     RepresentedEnv,
     RepresentedVectorEnv,
@@ -61,7 +61,7 @@ from rmdp_bench.envs.base import (
     Rows,
     State,
 )
-from rmdp_bench.envs.checks import check_keywords, check_n_envs, check_population_seed
+from rmdp_bench.envs.core.checks import check_keywords, check_n_envs, check_population_seed
 from rmdp_bench.population import LinearPopulation
 
 GRID_SIZE = 5

@@ -67,8 +67,8 @@ from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from rmdp_bench.cores import usable_cores
-from rmdp_bench.envs.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
-from rmdp_bench.envs.checks import (
+from rmdp_bench.envs.core.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
+from rmdp_bench.envs.core.checks import (
     Array,
     Rows,
     check_integer,
@@ -77,7 +77,7 @@ from rmdp_bench.envs.checks import (
     check_population_seed,
     check_range,
 )
-from rmdp_bench.envs.drawing import Renderer, check_fork, make_renderer
+from rmdp_bench.envs.core.drawing import Renderer, check_fork, make_renderer
 from rmdp_bench.envs.robots import VIEW, Robot, get_robot, load_model
 from rmdp_bench.population import Population, TargetPopulation
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmdp_bench.results import find_results
-from rmdp_bench.results.summary import Summary, summarise
+from rmdp_bench.runs import find_results
+from rmdp_bench.runs.summary import Summary, summarise
 from rmdp_bench.tasks import Task, get_task, list_tasks
 
 if TYPE_CHECKING:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from rmdp_bench.leaderboard.rounding import rounded
-from rmdp_bench.results.summary import Summary
+import math
+from collections.abc import Iterable
+
+from rmdp_bench.runs.summary import Summary
 
 SCORES = {
     "online": (
@@ -160,3 +162,23 @@ def measured_cells(
     error = "" if summary.standard_error is None else f" ± {number(summary.standard_error, 2)}"
     interval = "–" if ends is None else f"[{number(ends[0], 2)}, {number(ends[1], 2)}]"
     return [number(score, 2) + error, interval, number(claimed, 2)]
+
+
+NOISE_DIGITS = 10
+"""Significant digits that machines agree on: sums may differ in their last bits."""
+
+
+def rounded(value: float | None, digits: int) -> float | None:
+    """A number with at most `digits` decimals; None for None, NaN and infinity.
+
+    Rounded twice: what two machines compute as just below and just above a half is first made the
+    same, and then falls to the same side.
+    """
+    if value is None or not math.isfinite(value):
+        return None
+    return round(float(f"{value:.{NOISE_DIGITS}g}"), digits) + 0.0  # no negative zero
+
+
+def rounded_all(values: Iterable[float | None], digits: int) -> list[float | None]:
+    """`rounded` for each."""
+    return [rounded(value, digits) for value in values]

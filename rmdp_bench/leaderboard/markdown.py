@@ -17,8 +17,8 @@ from rmdp_bench.leaderboard.columns import (
     row_name,
     score_cells,
 )
+from rmdp_bench.leaderboard.page import MAX_DEVICE_NAME
 from rmdp_bench.leaderboard.reading import SubmittedRow, ranks
-from rmdp_bench.leaderboard.rows import MAX_DEVICE_NAME
 from rmdp_bench.tasks import Task, get_task
 
 MAX_NAME = 200

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from rmdp_bench.files import parse_array
 from rmdp_bench.leaderboard import DEVICE_CLASSES
-from rmdp_bench.leaderboard.rounding import rounded
-from rmdp_bench.results.records import RESULT_FILE, Result, make_result
-from rmdp_bench.results.run_log import read_curve
-from rmdp_bench.results.summary import Summary, group_results, summarise_group, with_measured
+from rmdp_bench.leaderboard.columns import rounded
+from rmdp_bench.runs.log import read_curve
+from rmdp_bench.runs.records import RESULT_FILE, Result, make_result
+from rmdp_bench.runs.summary import Summary, group_results, summarise_group, with_measured
 from rmdp_bench.submission import (
     MARKS_FILE,
     SUITE_FILE,
@@ -33,13 +33,11 @@ from rmdp_bench.submission import (
     read_suite,
 )
 from rmdp_bench.submission.bounded import read_bytes, read_object
-from rmdp_bench.submission.format import Row
-from rmdp_bench.submission.marks import submission_sha256
-from rmdp_bench.submission.names import shown_name
+from rmdp_bench.submission.files import MAX_ARRAY_BYTES, list_files
+from rmdp_bench.submission.marks import shown_name, submission_sha256
 from rmdp_bench.submission.recipes import is_recipe, recipe_command
-from rmdp_bench.submission.sandbox import printable
-from rmdp_bench.submission.structure import MAX_ARRAY_BYTES, list_files
-from rmdp_bench.submission.texts import check_texts
+from rmdp_bench.submission.sandbox.children import printable
+from rmdp_bench.submission.schema import Row, check_texts
 from rmdp_bench.tasks import Task, get_task
 
 Array = NDArray[np.float64]

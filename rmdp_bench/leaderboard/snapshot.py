@@ -18,7 +18,7 @@ from typing import Any
 
 from rmdp_bench.files import write_bytes
 from rmdp_bench.leaderboard import Entry
-from rmdp_bench.results.summary import Summary
+from rmdp_bench.runs.summary import Summary
 from rmdp_bench.submission import MARKS_FILE, SUITE_FILE
 from rmdp_bench.submission.marks import submission_sha256
 

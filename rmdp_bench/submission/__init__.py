@@ -12,7 +12,7 @@ leaderboards/suite.json                 names of the suite's own submissions
 
 from __future__ import annotations
 
-from rmdp_bench.submission.format import Row, Submission, read_submission
+from rmdp_bench.submission.files import Manifest
 from rmdp_bench.submission.marks import (
     MARKS_FILE,
     SUITE_FILE,
@@ -23,8 +23,7 @@ from rmdp_bench.submission.marks import (
     read_marks,
     read_suite,
 )
-from rmdp_bench.submission.structure import Manifest
-from rmdp_bench.submission.texts import SUBMISSION_NAME
+from rmdp_bench.submission.schema import SUBMISSION_NAME, Row, Submission, read_submission
 
 __all__ = [
     "MARKS_FILE",

@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.solution import Policy, load_solution
-from rmdp_bench.submission.budget import Budget
-from rmdp_bench.submission.confinement import answer_job
-from rmdp_bench.submission.format import SUBMISSION_FILE, read_submission
 from rmdp_bench.submission.quick import Checked
-from rmdp_bench.submission.sandbox import Limits, printable, run_in_sandbox
+from rmdp_bench.submission.sandbox.budget import Budget
+from rmdp_bench.submission.sandbox.children import Limits, printable, run_in_sandbox
+from rmdp_bench.submission.sandbox.confinement import answer_job
+from rmdp_bench.submission.schema import SUBMISSION_FILE, read_submission
 from rmdp_bench.submission.scores import assignment_shape
 from rmdp_bench.tasks import Task, get_task
 

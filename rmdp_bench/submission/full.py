@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rmdp_bench.results.records import Result
+from rmdp_bench.runs.records import Result
 from rmdp_bench.submission.bounded import read_arrays
-from rmdp_bench.submission.budget import Budget
 from rmdp_bench.submission.comparison import (
     N_NUDGES,
     TOLERANCE,
@@ -21,14 +20,15 @@ from rmdp_bench.submission.comparison import (
     is_exact,
     rounding_is_chance,
 )
-from rmdp_bench.submission.format import Row
+from rmdp_bench.submission.files import MAX_ARRAY_BYTES
 from rmdp_bench.submission.held_out import HeldOut, play_in_rounds
 from rmdp_bench.submission.marks import Kind, RowMark, SeedMark
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.recipes import is_recipe, run_again
 from rmdp_bench.submission.replay import EpisodeReturns
-from rmdp_bench.submission.sandbox import Limits, play_in_sandbox
-from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
+from rmdp_bench.submission.sandbox.budget import Budget
+from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
+from rmdp_bench.submission.schema import Row
 from rmdp_bench.system import git_revision, gpu_name, versions
 from rmdp_bench.tasks import Task, get_task
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -29,10 +30,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.files import locked, write_json
+from rmdp_bench.runs.solver_loading import SOLVERS
 from rmdp_bench.submission.bounded import read_object, sha256_of
-from rmdp_bench.submission.format import Seed, validated
-from rmdp_bench.submission.structure import MAX_FILE_BYTES, list_all_files
-from rmdp_bench.submission.texts import Name, SolverName, TaskName
+from rmdp_bench.submission.files import MAX_FILE_BYTES, list_all_files
+from rmdp_bench.submission.schema import Name, Seed, SolverName, TaskName, validated
 
 MARKS_FILE = "marks.json"
 SUITE_FILE = "suite.json"
@@ -172,3 +173,28 @@ def submission_sha256(folder: Path) -> str:
         name: sha256_of(path, MAX_FILE_BYTES) for name, path in list_all_files(folder).items()
     }
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
+
+_SKELETON = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l", "m": "rn", "-": "_"})
+"""After case-folding, in which I is i and therefore l: then i and l are one, too."""
+
+
+def confusable(name: str) -> str:
+    """A text that names have in common if they look alike: UTS #39's skeleton, case-folded."""
+    return name.casefold().translate(_SKELETON)
+
+
+_OF_THE_SUITE = {confusable(name) for name in SOLVERS}
+
+
+def shown_name(solver: str, submission: str, suite: Collection[str]) -> str:
+    """What a row is called: a name of the suite, or what looks like one, stands alone only there.
+
+    Args:
+        solver: of the row.
+        submission: it is in.
+        suite: names of the suite's own submissions.
+    """
+    if submission in suite or confusable(solver) not in _OF_THE_SUITE:
+        return solver
+    return f"{solver} (by {submission})"

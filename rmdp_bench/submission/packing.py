@@ -12,16 +12,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from rmdp_bench.files import TEMPORARY_PREFIX, write_text
-from rmdp_bench.results import Result, find_results
-from rmdp_bench.submission.format import (
+from rmdp_bench.runs import Result, find_results
+from rmdp_bench.submission.files import write_manifest
+from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.schema import (
     SUBMISSION_FILE,
     Submission,
     read_submission,
     submission_to_toml,
     without_nulls,
 )
-from rmdp_bench.submission.quick import check_submission
-from rmdp_bench.submission.structure import write_manifest
 
 _REQUIRED = {
     "authors": "--author",

@@ -10,21 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rmdp_bench.evaluation import EVALUATION_SEED
-from rmdp_bench.results.records import Result, make_result
-from rmdp_bench.results.requests import DEVICES
-from rmdp_bench.results.solvers import SOLVERS
+from rmdp_bench.runs.records import Result, make_result
+from rmdp_bench.runs.requests import DEVICES
+from rmdp_bench.runs.solver_loading import SOLVERS
 from rmdp_bench.submission.bounded import read_object
-from rmdp_bench.submission.format import Row, Submission, read_submission, without_nulls
-from rmdp_bench.submission.names import confusable
-from rmdp_bench.submission.scores import check_seed
-from rmdp_bench.submission.structure import (
+from rmdp_bench.submission.files import (
     MANIFEST_FILE,
     Manifest,
     check_manifest,
     list_files,
     read_manifest,
 )
-from rmdp_bench.submission.texts import check_texts
+from rmdp_bench.submission.marks import confusable
+from rmdp_bench.submission.schema import (
+    Row,
+    Submission,
+    check_texts,
+    read_submission,
+    without_nulls,
+)
+from rmdp_bench.submission.scores import check_seed
 from rmdp_bench.tasks import Task, get_task
 
 MIN_SECONDS, MAX_SECONDS = 1e-6, 366 * 86_400.0

@@ -22,9 +22,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from rmdp_bench.results.records import Result
-from rmdp_bench.results.solvers import SOLVERS
-from rmdp_bench.submission.budget import Budget
+from rmdp_bench.runs.records import Result
+from rmdp_bench.runs.solver_loading import SOLVERS
 from rmdp_bench.submission.comparison import (
     CHANCE,
     TOLERANCE,
@@ -33,10 +32,11 @@ from rmdp_bench.submission.comparison import (
     compare,
     is_exact,
 )
-from rmdp_bench.submission.format import Row
 from rmdp_bench.submission.held_out import HeldOut
 from rmdp_bench.submission.quick import Checked
-from rmdp_bench.submission.sandbox import cpu_of_children
+from rmdp_bench.submission.sandbox.budget import Budget
+from rmdp_bench.submission.sandbox.children import cpu_of_children
+from rmdp_bench.submission.schema import Row
 from rmdp_bench.tasks import Task, get_task
 
 MAX_EPISODES = 200
@@ -144,7 +144,7 @@ def _run(
         "cpu_seconds": cpu_seconds,
     }
     with tempfile.TemporaryDirectory(prefix="rmdp-bench-") as folder:
-        command = [sys.executable, "-m", "rmdp_bench.submission.recipe_player", folder]
+        command = [sys.executable, "-m", "rmdp_bench.submission.sandbox.recipe_player", folder]
         text = json.dumps(job)
         try:
             done = subprocess.run(

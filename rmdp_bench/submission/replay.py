@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.evaluation import check_episodes, play
-from rmdp_bench.offline import check_one_policy_each, normalise
+from rmdp_bench.evaluation import play
+from rmdp_bench.evaluation.offline import check_one_policy_each, normalise
+from rmdp_bench.evaluation.playing import check_episodes
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import Task
 

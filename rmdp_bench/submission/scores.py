@@ -12,19 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import Evaluation
-from rmdp_bench.offline import (
-    N_PREDICTIONS,
-    OfflineEvaluation,
-    Prediction,
-    check_one_policy_each,
-    factor_correlation,
-)
-from rmdp_bench.results.records import TOLERANCE, Result
-from rmdp_bench.results.run_log import parse_curve
-from rmdp_bench.results.running import score_solution
-from rmdp_bench.solution import Solution, check_saved_solution
+from rmdp_bench.evaluation.offline import OfflineEvaluation, check_one_policy_each
+from rmdp_bench.evaluation.prediction import N_PREDICTIONS, Prediction, factor_correlation
+from rmdp_bench.runs.log import parse_curve
+from rmdp_bench.runs.records import TOLERANCE, Result
+from rmdp_bench.runs.running import score_solution
+from rmdp_bench.solution import Solution
+from rmdp_bench.solution.storage import check_saved_solution
 from rmdp_bench.submission.bounded import MAX_HEADER_BYTES, read_arrays, read_text
-from rmdp_bench.submission.structure import MAX_ARRAY_BYTES, STRAY_FILE
+from rmdp_bench.submission.files import MAX_ARRAY_BYTES, STRAY_FILE
 from rmdp_bench.tasks import Task
 
 MAX_FACTORS = 1000

@@ -16,7 +16,7 @@ from torch import Tensor
 from baselines.offline.cadm.model import ContextConfig, ForwardHead
 from baselines.offline.cadm.solutions import ContextDynamics, check, solve_with
 from baselines.offline.planning.planner import planner_settings
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

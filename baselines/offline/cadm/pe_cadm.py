@@ -23,7 +23,7 @@ from baselines.common.settings import check_range
 from baselines.offline.cadm.model import ContextConfig, ContextModel, ForwardHead
 from baselines.offline.cadm.solutions import ContextDynamics, check, solve_with
 from baselines.offline.planning.planner import planner_settings
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

@@ -23,8 +23,8 @@ from baselines.offline.common.spaces import n_discrete_actions
 from baselines.offline.planning.dynamics import Dynamics, predict
 from baselines.offline.planning.planner import check_planner, make_policy
 from rmdp_bench.datasets import Episode
-from rmdp_bench.offline import OfflineSolution
-from rmdp_bench.results import RunLog
+from rmdp_bench.evaluation.offline import OfflineSolution
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import Task
 

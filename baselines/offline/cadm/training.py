@@ -22,7 +22,7 @@ from baselines.common.divergence import check_finite
 from baselines.offline.cadm.model import ContextConfig, ContextModel
 from baselines.offline.common.data import LoggedData
 from baselines.offline.common.networks import make_generators
-from rmdp_bench.results import Interrupted, RunLog
+from rmdp_bench.runs import Interrupted, RunLog
 
 UPDATES_BETWEEN_REPORTS = 20
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 
 Saved = tuple[dict[str, NDArray[Any]], list[dict[str, Any]]]
 """Arrays by name, with the seeds as leading axis, and one state for each seed."""

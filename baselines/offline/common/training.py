@@ -24,10 +24,10 @@ from baselines.offline.common.networks import make_generators
 from baselines.offline.common.replay import MemberKey, Replay
 from baselines.offline.common.stages import TrainingLog
 from rmdp_bench.datasets import Episode
-from rmdp_bench.export import export_module
-from rmdp_bench.offline import OfflineSolution
-from rmdp_bench.results import Interrupted, RunLog
+from rmdp_bench.evaluation.offline import OfflineSolution
+from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import Solution
+from rmdp_bench.solution.onnx_export import export_module
 from rmdp_bench.tasks import Task
 
 N_REPORTS = 200

@@ -9,7 +9,7 @@ from baselines.offline.common.data import check_offline
 from baselines.offline.common.spaces import n_discrete_actions
 from baselines.offline.common.training import solve_with_learner
 from baselines.offline.model_free.batch_constrained import BCQConfig, bcq_settings, make_bcq
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

@@ -28,7 +28,7 @@ from baselines.offline.common.training import (
     member_generators,
     solve_with_learner,
 )
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

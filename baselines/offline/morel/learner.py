@@ -39,7 +39,7 @@ from baselines.offline.morel.natural_policy_gradient import (
     valid_steps,
     whiten,
 )
-from rmdp_bench.results import Interrupted
+from rmdp_bench.runs import Interrupted
 
 _REPORT_EVERY = 50
 """Gradient steps between two reports of progress."""

@@ -38,8 +38,9 @@ from baselines.offline.common.spaces import n_discrete_actions
 from baselines.offline.common.training import scoped_solution
 from baselines.offline.morel.learner import Learner, MorelConfig, train
 from baselines.offline.morel.model import MemberRows, PessimisticModel, make_world
-from rmdp_bench.offline import N_FORCED, OfflineSolution
-from rmdp_bench.results import RunLog
+from rmdp_bench.evaluation.offline import OfflineSolution
+from rmdp_bench.evaluation.prediction import N_FORCED
+from rmdp_bench.runs import RunLog
 from rmdp_bench.tasks import Task
 
 

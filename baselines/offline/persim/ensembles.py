@@ -26,7 +26,7 @@ from baselines.offline.persim.training import Training, train
 from baselines.offline.planning.dynamics import predict
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets import Episode
-from rmdp_bench.offline import OfflineSolution
+from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import Task
 

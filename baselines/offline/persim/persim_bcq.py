@@ -69,8 +69,8 @@ from baselines.offline.planning.planner import (
     planner_settings,
 )
 from rmdp_bench.datasets import Episode
-from rmdp_bench.offline import OfflineSolution
-from rmdp_bench.results import RunLog
+from rmdp_bench.evaluation.offline import OfflineSolution
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

@@ -63,8 +63,8 @@ from baselines.offline.persim.model import model_settings
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
 from baselines.offline.persim.simulator import PersonalSimulator
 from rmdp_bench.datasets import Episode
-from rmdp_bench.offline import OfflineSolution
-from rmdp_bench.results import RunLog
+from rmdp_bench.evaluation.offline import OfflineSolution
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

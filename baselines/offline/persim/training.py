@@ -27,7 +27,7 @@ from baselines.offline.common.stages import TrainingLog
 from baselines.offline.persim import kernels
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from rmdp_bench.cores import usable_cores
-from rmdp_bench.results import Interrupted
+from rmdp_bench.runs import Interrupted
 
 import_module("scipy.linalg.cython_blas")  # numba's BLAS: loaded now, so that its threads are found
 

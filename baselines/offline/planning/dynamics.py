@@ -22,7 +22,7 @@ from torch import Tensor
 from baselines.common.threads import one_thread
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.envs import TransitionFunction, get_environment
-from rmdp_bench.offline import N_FORCED
+from rmdp_bench.evaluation.prediction import N_FORCED
 
 
 @dataclass(frozen=True)

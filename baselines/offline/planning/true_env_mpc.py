@@ -23,9 +23,9 @@ from baselines.offline.planning.planner import (
 from baselines.offline.planning.true_dynamics import make_true_dynamics
 from rmdp_bench import get_population
 from rmdp_bench.datasets import Episode
-from rmdp_bench.offline import OfflineSolution
+from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.population import DynamicsPopulation
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

@@ -57,7 +57,7 @@ from baselines.online.ppo.assignments import e_step, one_hot, random_even_assign
 from baselines.online.ppo.collection import Collector
 from baselines.online.ppo.learner import Learner
 from baselines.online.ppo.settings import check, task_settings
-from rmdp_bench.results import RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

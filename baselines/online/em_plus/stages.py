@@ -21,7 +21,7 @@ from baselines.online.ppo.collection import Collector
 from baselines.online.ppo.learner import Learner
 from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
 from baselines.online.ppo.settings import PPOConfig
-from rmdp_bench.results import Interrupted, RunLog
+from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

@@ -57,7 +57,7 @@ from baselines.online.ppo.policies import make_solution
 from baselines.online.ppo.settings import PPOConfig
 from baselines.online.ppo.updates import Updates
 from baselines.online.ppo.updates_numba import CompiledUpdates
-from rmdp_bench.results import Interrupted, RunLog
+from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 

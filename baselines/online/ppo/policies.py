@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rmdp_bench.export import export_module
 from rmdp_bench.solution import Solution
+from rmdp_bench.solution.onnx_export import export_module
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rmdp_bench import Solution
-from rmdp_bench.export import export_module
+from rmdp_bench.solution.onnx_export import export_module
 
 FloatArray = npt.NDArray[np.float32]
 _BUFFERS = (

@@ -1,0 +1,171 @@
+"""What the models and factors of offline solvers foresee.
+
+- prediction: a model follows test trajectories of the behaviour policies for 10 steps and then
+foresees 50 observations from the actions alone.  The protocol is that of PerSim's code (Agarwal
+et al. 2021, arXiv 2102.06961), with all behaviour policies in turn where it has one test policy;
+- factors: how well hidden parameters follow from what was learned about the agents.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench.datasets.behaviour import load_behaviour_policies
+from rmdp_bench.envs import get_population
+from rmdp_bench.evaluation.playing import EVALUATION_SEED, ask_to_go_on, call, play
+from rmdp_bench.population import DynamicsPopulation
+from rmdp_bench.solution import Policy
+from rmdp_bench.tasks import Task
+
+N_FORCED = 10
+"""Steps of a prediction for which the true observations are given."""
+N_OPEN_LOOP = 50
+"""Steps that are predicted after them, each from the prediction before it."""
+N_PREDICTIONS = 200
+"""Test trajectories of each scored agent."""
+PREDICTION_SEED = EVALUATION_SEED + 2**21
+DIVERGED = 1e6
+"""Bound on predictions, so that one that runs away counts as very bad and not as infinite."""
+N_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Errors of open-loop prediction for A agents, a row of N_PREDICTIONS trajectories each.
+
+    A trajectory that is too short for the comparison has NaN.
+
+    Attributes:
+        rmse: (A, N) root of the mean square over steps and components of the observation.
+        r2: (A, N) 1 - sum of squares / sum of squares around the trajectory's own mean, both over
+            steps and components (the variance-weighted coefficient of determination).
+    """
+
+    rmse: NDArray[np.float64]
+    r2: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TestTrajectories:
+    """The first steps of N episodes of each of A agents.
+
+    Attributes:
+        observations: (A, N, T + 1, d).
+        actions: (A, N, T, ...).
+        lengths: (A, N) steps that were played, at most T = N_FORCED + N_OPEN_LOOP.
+    """
+
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+    lengths: NDArray[np.int64]
+
+
+@functools.lru_cache(maxsize=2)
+def play_test_trajectories(task: Task) -> TestTrajectories:
+    """Let the behaviour policies act for the scored agents, each in as many episodes."""
+    policies: list[Policy] = load_behaviour_policies(task.env_id)
+    agents = task.eval_agents or ()
+    n_each, n_agents = N_PREDICTIONS // len(policies), len(agents)
+    rows = [(agent, episode) for agent in agents for episode in range(n_each)]
+    played = play(
+        task,
+        policies,
+        [len(rows)] * len(policies),
+        [PREDICTION_SEED + p * n_each + e for p in range(len(policies)) for _, e in rows],
+        agents=[agent for _ in policies for agent, _ in rows],
+        record=True,
+        max_steps=N_FORCED + N_OPEN_LOOP,
+    )
+
+    def by_agent(values: NDArray[Any]) -> NDArray[Any]:
+        """(policies x agents x episodes, ...) to (agents, policies x episodes, ...)."""
+        parts = values.reshape(len(policies), n_agents, n_each, *values.shape[1:])
+        return parts.swapaxes(0, 1).reshape(n_agents, -1, *values.shape[1:])
+
+    return TestTrajectories(
+        by_agent(played.observations.swapaxes(0, 1)),
+        by_agent(played.actions.swapaxes(0, 1)),
+        by_agent(played.lengths),
+    )
+
+
+def score_predictions(
+    task: Task, predict: Callable[[int, NDArray[Any], NDArray[Any]], NDArray[Any]]
+) -> Prediction:
+    """Compare what a model foresees with test trajectories.
+
+    Args:
+        task: an offline task.
+        predict: as in `OfflineSolution`.
+
+    Raises:
+        ValueError: predictions of another shape.
+    """
+    agents = task.eval_agents or ()
+    test = play_test_trajectories(task)
+    rmse = np.full(test.lengths.shape, np.nan)
+    r2 = np.full(test.lengths.shape, np.nan)
+    for a in range(len(agents)):
+        ask_to_go_on()
+        long = np.flatnonzero(test.lengths[a] > N_FORCED + 1)
+        observations, actions = test.observations[a, long], test.actions[a, long]
+        horizon = actions.shape[1]
+        known = observations[:, : N_FORCED + 1]
+        given = call("the solution", "predict", predict, a, known, actions)
+        truth = observations[:, N_FORCED + 1 :].astype(np.float64)
+        if np.shape(given) != truth.shape:
+            raise ValueError(f"predict gives shape {np.shape(given)}, expected {truth.shape}")
+        foreseen = np.nan_to_num(given, nan=DIVERGED, posinf=DIVERGED, neginf=-DIVERGED)
+        foreseen = foreseen.astype(np.float64).clip(-DIVERGED, DIVERGED)
+        steps = np.arange(N_FORCED + 1, horizon + 1)
+        seen = (steps <= test.lengths[a, long, np.newaxis])[..., np.newaxis]  # (E, steps, 1)
+        n_seen = seen.sum(axis=1)  # (E, 1)
+        squares = (seen * (foreseen - truth) ** 2).sum(axis=(1, 2))
+        mean = (seen * truth).sum(axis=1) / n_seen
+        spread = (seen * (truth - mean[:, np.newaxis]) ** 2).sum(axis=(1, 2))
+        rmse[a, long] = np.sqrt(squares / (n_seen[:, 0] * truth.shape[-1]))
+        r2[a, long] = 1.0 - squares / np.maximum(spread, 1e-12)
+    return Prediction(rmse, r2)
+
+
+def factor_correlation(task: Task, factors: NDArray[np.floating[Any]]) -> dict[str, float]:
+    """How well the hidden parameters follow from learned factors, -1 to 1 for each parameter.
+
+    Spearman's rank correlation between a parameter and its linear prediction from the factors,
+    where each fifth of the agents is predicted from a fit on the others.
+
+    Args:
+        task: an offline task.
+        factors: (n, r) of agents 0 to n - 1, n from N_FOLDS to the number in the data.
+
+    Raises:
+        ValueError: not a finite matrix of so many rows.
+    """
+    from scipy import stats  # a second to load, and seldom needed
+
+    factors = np.asarray(factors, np.float64)
+    n_agents = len(factors) if factors.ndim == 2 else 0
+    if not N_FOLDS <= n_agents <= task.n_agents or not np.isfinite(factors).all():
+        raise ValueError(
+            f"factors have shape {factors.shape}, expected (n, r) finite numbers, n from {N_FOLDS} "
+            f"to {task.n_agents}"
+        )
+    population = cast(DynamicsPopulation, get_population(task.env_id))
+    parameters = population.parameters[:n_agents]
+    inputs = np.concatenate((factors, np.ones((len(factors), 1))), axis=1)
+    fold = np.arange(len(factors)) % N_FOLDS
+    predicted = np.zeros_like(parameters)
+    for number in range(N_FOLDS):
+        others, own = fold != number, fold == number
+        weights = np.linalg.lstsq(inputs[others], parameters[others], rcond=None)[0]
+        predicted[own] = inputs[own] @ weights
+    return {
+        name: float(np.nan_to_num(stats.spearmanr(predicted[:, p], parameters[:, p]).statistic))
+        for p, name in enumerate(population.names)
+    }

@@ -1,0 +1,463 @@
+"""RunLog: what a solver sees of the run it is part of.
+
+The harness makes one and gives it to `solve(task, config, seeds, device, log)`.  A training loop
+uses it like this:
+
+    resumed = log.load_checkpoint()
+    if resumed is not None:
+        arrays, states = resumed            # continue from there
+    while transitions < task.transitions:
+        ...                                 # collect, update
+        log.progress(transitions, {"train_social_welfare": [...]})     # one value per seed
+        if log.evaluation_due(transitions):
+            log.evaluate(transitions, solutions)                       # one Solution per seed
+        if log.checkpoint_due():
+            log.save_checkpoint(transitions, arrays, states)
+            if log.stop_requested:
+                raise Interrupted
+
+If the training also solves the environment's tasks with other budgets, `log.add_solutions` takes
+their solutions. A solver may use none of it; then there is no curve, and an interrupted run starts
+again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench.envs.core.counting import steps_made
+from rmdp_bench.evaluation import EVALUATION_SEED, evaluate_all
+from rmdp_bench.files import write_text
+from rmdp_bench.runs.checkpoints import (
+    Checkpoint,
+    checkpoint_path,
+    read_checkpoint,
+    split_arrays,
+    stack_arrays,
+    write_checkpoints,
+)
+from rmdp_bench.runs.display import Display, NoDisplay
+from rmdp_bench.runs.tensorboard import ScalarWriter
+from rmdp_bench.scoring import agent_returns, social_welfare
+from rmdp_bench.solution import Solution
+from rmdp_bench.tasks import Task, get_task
+
+CURVE_POINTS = 20
+CURVE_EPISODES = 4
+CURVE_SEED = EVALUATION_SEED + 2**20
+"""The curve has its own episodes, so that watching it says nothing about those that score."""
+CURVE_COLUMNS = ("transitions", "wall_seconds", "social_welfare", "train_social_welfare")
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
+_CURVE_ROW = re.compile(rf"[0-9]{{1,15}},{_NUMBER},(?:{_NUMBER})?,(?:{_NUMBER})?")
+CHECKPOINT_SECONDS = 180.0
+
+
+class Interrupted(Exception):
+    """A solver raises it after it saved a checkpoint because a stop was requested."""
+
+
+@dataclass(frozen=True)
+class OtherTask:
+    """What a run gives for another task than its own.
+
+    Attributes:
+        task: it, with the transitions and evaluation episodes of the run's own.
+        solutions: one for each seed.
+        transitions: per policy, that these policies took.
+    """
+
+    task: Task
+    solutions: Sequence[Solution]
+    transitions: int
+
+
+class RunLog:
+    """Curve, progress and checkpoints of one group of seeds that train together."""
+
+    def __init__(
+        self,
+        task: Task,
+        seeds: Sequence[int],
+        directories: Sequence[Path] | None = None,
+        *,
+        resume_at: int | None = None,
+        display: Display | None = None,
+        tensorboard: bool = False,
+        stop: threading.Event | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        """Begin to log; the clocks start.
+
+        Args:
+            task: its `transitions` are the budget per policy.
+            seeds: R of them.
+            directories: the R seed directories; None: nothing is written.
+            resume_at: number of the checkpoint that all seeds have; None: from the start.
+            display: where progress is shown; None: nowhere.
+            tensorboard: whether scalars are also written for TensorBoard.
+            stop: set from outside to ask the solver to stop.
+            checkpoint_seconds: time between checkpoints.
+        """
+        self.task = task
+        self.seeds = tuple(seeds)
+        self.curves: list[list[dict[str, float | None]]] = [[] for _ in self.seeds]
+        self.transitions = 0
+        """Transitions per policy that the solver has reported."""
+        self._total = task.transitions
+        self._unit = "transitions per policy" if task.track == "online" else "updates"
+        self.restoring: Path | None = None
+        """A checkpoint that was loaded, until training has gone on from it."""
+        self._counted_before: int | None = 0
+        self._count_started = steps_made()
+        self.others: list[OtherTask] = []
+        """Solutions of other tasks that the solver has handed in."""
+        self._directories = None if directories is None else tuple(directories)
+        self._resume_at = resume_at
+        self._n_checkpoints = resume_at or 0
+        self._display = display or NoDisplay()
+        self._stop = stop or threading.Event()
+        self._checkpoint_seconds = checkpoint_seconds
+        self._train_welfare: list[float | None] = [None] * len(self.seeds)
+        self._loss: float | None = None
+        self._wall_before = [0.0] * len(self.seeds)
+        self._train_before = [0.0] * len(self.seeds)
+        self._wall_started = self._train_started = time.perf_counter()
+        self._last_checkpoint = self._wall_started
+        self._paused = 0.0
+        self._writers = [
+            ScalarWriter(directory / "tensorboard")
+            for directory in self._directories or ()
+            if tensorboard
+        ]
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the solver should save a checkpoint and raise `Interrupted`."""
+        return self._stop.is_set()
+
+    @property
+    def reached(self) -> str:
+        """How far training is, in words."""
+        return f"{self.transitions:,} of {self._total:,} {self._unit}"
+
+    @property
+    def steps_counted(self) -> int | None:
+        """Environment steps of all policies and seeds so far, over all sessions of the run.
+
+        Those of the curve's points are left out. None: the checkpoint that the run goes on from
+        does not say how many there were before it.
+        """
+        here = steps_made() - self._count_started
+        return None if self._counted_before is None else self._counted_before + here
+
+    @property
+    def wall_seconds(self) -> list[float]:
+        """Time of each seed's run so far, over all its sessions."""
+        here = time.perf_counter() - self._wall_started
+        return [before + here for before in self._wall_before]
+
+    @property
+    def train_seconds(self) -> list[float]:
+        """The same without evaluation and without the start-up before `load_checkpoint`."""
+        here = time.perf_counter() - self._train_started - self._paused
+        return [before + here for before in self._train_before]
+
+    def evaluation_due(self, transitions: int) -> bool:
+        """Whether another of the curve's about 20 evenly spaced points is reached.
+
+        They are spread over the task's transitions, or those that the solver means to use. An
+        offline task has no curve.
+        """
+        if self.task.track != "online":
+            return False
+        done = max(
+            (int(row["transitions"] or 0) for rows in self.curves for row in rows), default=0
+        )
+        total = self._total
+        return transitions * CURVE_POINTS // total > done * CURVE_POINTS // total
+
+    def evaluate(self, transitions: int, solutions: Sequence[Solution]) -> None:
+        """Add a point to the curve of every seed, from a few deterministic episodes.
+
+        Args:
+            transitions: per policy, so far.
+            solutions: one per seed, with the policies as they are now.
+
+        Raises:
+            ValueError: a solution does not fit the task, a policy fails, or the task is offline:
+                there, whoever watches returns during training has tried them in the environment.
+        """
+        if self.task.track != "online":
+            raise ValueError(f"{self.task.id} is an offline task: it has no learning curve")
+        began = time.perf_counter()
+        wall = self.wall_seconds
+        self._check_one_per_seed(solutions, "solutions")
+        evaluations = evaluate_all(
+            self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED, is_counted=False
+        )
+        for r, (solution, evaluation) in enumerate(zip(solutions, evaluations, strict=True)):
+            returns = agent_returns(evaluation.welfare_matrix, solution.assignment)
+            welfare = float(social_welfare(returns))
+            values = (transitions, wall[r], welfare, self._train_welfare[r])
+            self.curves[r].append(dict(zip(CURVE_COLUMNS, values, strict=True)))
+        self._write_curves()
+        self._write_scalars(
+            transitions,
+            {"eval/social_welfare": [rows[-1]["social_welfare"] for rows in self.curves]},
+        )
+        self._report(transitions)
+        self._paused += time.perf_counter() - began
+
+    def progress(
+        self, transitions: int, scalars: Mapping[str, Sequence[float]], *, total: int | None = None
+    ) -> None:
+        """Tell how far training is.
+
+        Args:
+            transitions: per policy, so far; offline gradient steps.
+            scalars: name -> one value per seed. "train_social_welfare" (percent) is shown and kept
+                in the next row of the curve; "loss" is shown.
+            total: gradient steps in all, offline; online the transitions per policy that the solver
+                means to use. None: the task's transitions.
+
+        Raises:
+            ValueError: not one value per seed.
+        """
+        for name, values in scalars.items():
+            self._check_one_per_seed(values, f"values of {name!r}")
+        self.restoring = None
+        if total is not None:
+            self._set_total(total)
+        if "loss" in scalars:
+            self._loss = float(np.mean(scalars["loss"]))
+        if "train_social_welfare" in scalars:
+            self._train_welfare = [float(value) for value in scalars["train_social_welfare"]]
+        self._write_scalars(transitions, {f"train/{name}": v for name, v in scalars.items()})
+        self._report(transitions)
+
+    def _set_total(self, total: int) -> None:
+        self._total = total
+        self._display.set_total(total, self._unit)
+
+    def checkpoint_due(self) -> bool:
+        """Whether to save a checkpoint: every few minutes, and when a stop is requested."""
+        waited = time.perf_counter() - self._last_checkpoint
+        return self.stop_requested or waited >= self._checkpoint_seconds
+
+    def save_checkpoint(
+        self,
+        transitions: int,
+        arrays: Mapping[str, NDArray[Any]],
+        states: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Save all that training continues from; atomic for each seed.
+
+        Args:
+            transitions: per policy, so far.
+            arrays: name -> array with the seeds as leading axis.
+            states: one per seed, anything that JSON holds (integers of any size).
+
+        Raises:
+            ValueError: arrays or states of another form.
+        """
+        self._check_one_per_seed(states, "states")
+        self.restoring = None
+        parts = split_arrays(arrays, len(self.seeds))
+        reached = self.get_state(transitions)
+        checkpoints = [
+            Checkpoint(part, {"solver": _checked_json(state)} | own)
+            for part, state, own in zip(parts, states, reached, strict=True)
+        ]
+        if self._directories is not None:
+            self._n_checkpoints += 1
+            write_checkpoints(self._directories, self._n_checkpoints, checkpoints)
+        self.transitions = max(self.transitions, transitions)
+        self._last_checkpoint = time.perf_counter()
+
+    def get_state(self, transitions: int) -> list[dict[str, Any]]:
+        """What the log knows of each seed, for `set_state`; `transitions` per policy, so far."""
+        counted, n_seeds = self.steps_counted, len(self.seeds)
+        return [
+            {
+                "transitions": transitions,
+                "total": self._total,
+                "steps_counted": None if counted is None else _share(counted, r, n_seeds),
+                "curve": self.curves[r],
+                "train_social_welfare": self._train_welfare[r],
+                "wall_seconds": self.wall_seconds[r],
+                "train_seconds": self.train_seconds[r],
+            }
+            for r in range(n_seeds)
+        ]
+
+    def set_state(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from `get_state`, one of each seed; curves lose the rows that came after it."""
+        self.transitions = int(states[0]["transitions"])
+        self._set_total(int(states[0].get("total", self._total)))
+        counted: list[Any] = [state.get("steps_counted") for state in states]
+        self._counted_before = None if None in counted else sum(counted)
+        self.curves = [list(state["curve"]) for state in states]
+        self._train_welfare = [state["train_social_welfare"] for state in states]
+        self._wall_before = [state["wall_seconds"] for state in states]
+        self._train_before = [state["train_seconds"] for state in states]
+        for writer in self._writers:
+            writer.restart(self.transitions)
+        self._write_curves()
+        self._report(self.transitions)
+
+    def load_checkpoint(self) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]] | None:
+        """What `save_checkpoint` was given, if there is one for all seeds; else None.
+
+        Call it when all is set up: the clock of training starts here.
+
+        Raises:
+            ValueError: the checkpoint is damaged.
+        """
+        if self.transitions == 0:
+            self._train_started, self._paused = time.perf_counter(), 0.0
+        if self._resume_at is None or self._directories is None:
+            return None
+        saved = [read_checkpoint(directory, self._resume_at) for directory in self._directories]
+        self.restoring = checkpoint_path(self._directories[0], self._resume_at)
+        self.set_state([checkpoint.state for checkpoint in saved])
+        return stack_arrays(saved), [checkpoint.state["solver"] for checkpoint in saved]
+
+    def add_solutions(self, task_id: str, solutions: Sequence[Solution], transitions: int) -> None:
+        """Hand in solutions of another task, which the same training gives.
+
+        They are scored and recorded in that task's run directories, if nothing else is there.
+
+        Args:
+            task_id: another budget of this run's environment.
+            solutions: one per seed, as `solve` returns them.
+            transitions: per policy of that task, of all that these policies took.
+
+        Raises:
+            ValueError: not one per seed, the environment is another, or the task has a solution.
+        """
+        self._check_one_per_seed(solutions, f"solutions of {task_id}")
+        alike = {name: getattr(self.task, name) for name in ("transitions", "n_eval_episodes")}
+        task = replace(get_task(task_id), **alike)
+        if task.env_id != self.task.env_id or task.track != self.task.track:
+            raise ValueError(f"{task_id} is of another environment than {self.task.id}")
+        if task_id in {self.task.id, *(other.task.id for other in self.others)}:
+            raise ValueError(f"{task_id} has a solution from this run already")
+        self.others.append(OtherTask(task, tuple(solutions), transitions))
+
+    def complete_curve(self, solutions: Sequence[Solution]) -> None:
+        """End a curve, if there is one, with the final solutions; the harness calls it."""
+        if 0 < self._evaluated_at < self.transitions:
+            self.evaluate(self.transitions, solutions)
+
+    @property
+    def _evaluated_at(self) -> int:
+        """Transitions of the last point of the curve; 0 without one."""
+        last = (rows[-1]["transitions"] for rows in self.curves if rows)
+        return max((int(transitions or 0) for transitions in last), default=0)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for writer in self._writers:
+            writer.close()
+
+    def _report(self, transitions: int) -> None:
+        self.transitions = max(self.transitions, transitions)
+        evaluated = [rows[-1]["social_welfare"] if rows else None for rows in self.curves]
+        parts = [
+            f"{name} {sum(known) / len(known):.1f} %"
+            for name, values in (("welfare", evaluated), ("training", self._train_welfare))
+            if (known := [value for value in values if value is not None])
+        ]
+        if self._loss is not None:
+            parts.append(f"loss {self._loss:.3g}")
+        self._display.update(transitions, ", ".join(parts))
+
+    def _write_curves(self) -> None:
+        for directory, rows in zip(self._directories or (), self.curves, strict=False):
+            write_curve(directory / "curve.csv", rows)
+
+    def _write_scalars(
+        self, transitions: int, scalars: Mapping[str, Sequence[float | None]]
+    ) -> None:
+        for r, writer in enumerate(self._writers):
+            writer.write(transitions, {name: values[r] for name, values in scalars.items()})
+
+    def _check_one_per_seed(self, values: Sequence[Any], what: str) -> None:
+        if len(values) != len(self.seeds):
+            raise ValueError(f"{len(values)} {what}, expected one for each of {self.seeds}")
+
+
+def _share(total: int, r: int, n_seeds: int) -> int:
+    """The r-th of n_seeds even shares, which add up to the total."""
+    return (r + 1) * total // n_seeds - r * total // n_seeds
+
+
+def write_curve(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:
+    """Write a learning curve, one row per evaluation; an unknown value is left empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CURVE_COLUMNS)
+    for row in rows:
+        writer.writerow(["" if row[name] is None else repr(row[name]) for name in CURVE_COLUMNS])
+    write_text(path, buffer.getvalue())
+
+
+def read_curve(path: Path) -> dict[str, list[float]]:
+    """Read a learning curve as columns; an unknown value is NaN.
+
+    Raises:
+        ValueError: missing, or not a curve; see `parse_curve`.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read the curve {path}: {error}") from error
+    return parse_curve(text, str(path))
+
+
+def parse_curve(text: str, name: str) -> dict[str, list[float]]:
+    """The columns of a learning curve as `write_curve` writes it; an unknown value is NaN.
+
+    Args:
+        text: of the file. Lines end with a line feed, or on Windows with two characters; nothing
+            else that ends lines elsewhere does.
+        name: what messages call it.
+
+    Raises:
+        ValueError: another first line, a row that is not one, or transitions that do not grow.
+    """
+    header, *rows = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    if header != ",".join(CURVE_COLUMNS):
+        raise ValueError(
+            f"{name}: the first line is {ascii(header[:100])}, not {','.join(CURVE_COLUMNS)}"
+        )
+    curve: dict[str, list[float]] = {column: [] for column in CURVE_COLUMNS}
+    for number, row in enumerate(rows, start=2):
+        if not _CURVE_ROW.fullmatch(row):
+            raise ValueError(f"{name}, line {number}: {ascii(row[:100])} is not a row of a curve")
+        values = [float(value or "nan") for value in row.split(",")]
+        if curve["transitions"] and values[0] <= curve["transitions"][-1]:
+            raise ValueError(f"{name}, line {number}: transitions do not grow")
+        for column, value in zip(CURVE_COLUMNS, values, strict=True):
+            curve[column].append(value)
+    return curve
+
+
+def _checked_json(state: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(state))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"a checkpoint state must be JSON: {error}") from error
+    return copy

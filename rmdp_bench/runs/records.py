@@ -1,0 +1,276 @@
+"""Records: result.json, its schema, and how it is found and read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from rmdp_bench.evaluation.offline import normalise
+from rmdp_bench.files import read_json, write_json
+from rmdp_bench.tasks import get_task
+
+SCHEMA_VERSION = 1
+RESULT_FILE = "result.json"
+TOLERANCE = 1e-6
+"""Within which scores agree with those that they follow from."""
+MAX_COUNT = 10**15
+"""No count is larger; all integers up to it are exact as floats and in JavaScript."""
+
+
+def _exact(value: Any) -> Any:
+    """Refuse what Python calls equal to an integer: True and 1.0."""
+    if type(value) is not int:
+        raise ValueError(f"expected an integer, not {value!r:.50}")
+    return value
+
+
+SchemaVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(_exact)]
+
+
+class EvaluationSettings(BaseModel):
+    """How the policies were scored: episodes per policy, and the seed of the first."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    n_episodes: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+
+class PredictionScores(BaseModel):
+    """Errors of open-loop prediction over all test trajectories; see `evaluation.prediction`."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    rmse_mean: float
+    rmse_sd: float
+    r2_mean: float
+    r2_median: float
+
+
+class OfflineScores(BaseModel):
+    """What an offline task has beyond normalised returns; returns in units of the reward."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    returns: list[float]
+    """Mean return of each scored agent."""
+    mean_return: float
+    unseen_returns: list[float] | None
+    """Mean return of the held-out agents with parameters in the range; None: not served."""
+    extrapolating_returns: list[float] | None
+    """The same for those outside the range."""
+    unseen_welfare: float | None
+    """Mean of the former, normalised as a whole, percent."""
+    extrapolating_welfare: float | None
+    """Mean of the latter."""
+    prediction: PredictionScores | None
+    """None: the solver has no model."""
+    factor_correlation: dict[str, float] | None
+    """Hidden parameter -> rank correlation with its prediction from learned factors."""
+    evaluation_seconds: float = Field(ge=0)
+    """That the scoring episodes took, and adapting to held-out agents: of a planner, most of its
+    work."""
+
+
+class Result(BaseModel):
+    """One seed of one solver on one task.  Welfare and returns are in percent.
+
+    Online, of a perfect episode.  Offline, agents are the scored ones, and 0 is the return of
+    uniform actions, 100 the agent's reference, the optimum where it is known.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    schema_version: SchemaVersion
+    task: str
+    solver: str
+    """Name in the suite, or the file name of an outsider's solver without its ending."""
+    solver_sha256: str | None
+    """Of an outsider's file; None for a solver of the suite."""
+    config: dict[str, Any]
+    seed: int = Field(ge=0)
+    device: str
+    agent_returns: list[float]
+    welfare_matrix: Literal["welfare.npz"] | None
+    """File name: (n, k) mean return of each agent under each policy; None offline."""
+    returns: Literal["returns.npz"] | None = None
+    """File name: return of every scoring episode, in units of the reward; None online."""
+    social_welfare: float
+    """As trained: under the solution's own assignment."""
+    reassigned_welfare: float | None = None
+    """The same after a last E-step, each agent at its best representative of welfare_matrix; a
+    record without it has it as social_welfare + assignment_regret. None offline."""
+    worst_agent: float
+    tenth_percentile: float
+    gini: float | None
+    """None if a return is negative, for which it has no meaning."""
+    nash_welfare: float | None
+    """The same."""
+    share_of_ceiling: float | None
+    """social_welfare / ceiling; None where no ceiling is known."""
+    assignment_regret: float | None
+    """None offline, where no agent is scored under another's policy."""
+    offline: OfflineScores | None = None
+    """None online."""
+    curve: Literal["curve.csv"] | None
+    """File name; None if the solver did not evaluate while training."""
+    solution: Literal["solution"] | None
+    """Folder of the saved policies that were scored; None: scored in memory, not exportable."""
+    transitions: int = Field(ge=0, le=MAX_COUNT)
+    """Budget, per policy; 0 offline."""
+    transitions_reported: int = Field(ge=0, le=MAX_COUNT)
+    """Per policy, as the solver counted them; 0 if it did not, and offline."""
+    transitions_counted: int | None = Field(default=None, ge=0, le=MAX_COUNT)
+    """Steps that all copies of the suite's environments made in the solver's process while it ran,
+    also those of a run that it continues, but not those of the points of the curve: per policy and
+    seed, rounded up; offline per seed. Child processes are not counted. None: not known, as in
+    records that are older than this field."""
+    wall_seconds: float = Field(ge=0)
+    train_seconds: float = Field(ge=0)
+    trained_for: str | None = None
+    """Task whose run made this record beside its own, from one training, whose transitions and
+    seconds these are; None: the run was for this task."""
+    seeds_together: int = Field(ge=1, le=MAX_COUNT)
+    """Seeds trained as one batch in these seconds."""
+    peak_memory_mib: float
+    peak_device_memory_mib: float | None
+    energy_joules: float | None = Field(default=None, ge=0)
+    """That the device used in wall_seconds, whatever else ran on it: the processors' packages, or
+    the GPU. None: it has no counter that can be read, or the run was interrupted."""
+    evaluation: EvaluationSettings
+    system: dict[str, Any]
+    versions: dict[str, str]
+    git_revision: str | None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Result:
+        """Fills in the reassigned welfare of a record that was written before there was the field.
+
+        The regret is that difference, from the same matrix.
+        """
+        if self.reassigned_welfare is None and self.assignment_regret is not None:
+            welfare = self.social_welfare + self.assignment_regret
+            object.__setattr__(self, "reassigned_welfare", welfare)
+        return self
+
+    def transitions_per_second(self, n_representatives: int) -> float | None:
+        """Transitions of all policies and of all seeds trained together, per second of training.
+
+        None offline.
+        """
+        if self.transitions == 0:
+            return None
+        total = (self.transitions_reported or self.transitions) * n_representatives
+        return total * self.seeds_together / max(self.train_seconds, 1e-9)
+
+
+def write_result(directory: Path, result: Result) -> None:
+    """Write result.json, which completes a run directory."""
+    write_json(directory / RESULT_FILE, result.model_dump(mode="json"))
+
+
+def read_result(path: Path) -> Result:
+    """Read a result.json.
+
+    Raises:
+        ValueError: missing, damaged, or as in `make_result`.
+    """
+    return make_result(read_json(path), path)
+
+
+def make_result(document: dict[str, Any], path: Path) -> Result:
+    """The content of a result.json as a record.
+
+    Args:
+        document: parsed JSON.
+        path: what messages call it.
+
+    Raises:
+        ValueError: of another schema, or with scores that contradict each other or the task; the
+            message names file and field.
+    """
+    try:
+        result = Result.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{path} is not a valid result: {field}: {first['msg']}") from error
+    try:
+        _check_scores(result)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a valid result: {error}") from error
+    return result
+
+
+def _check_scores(result: Result) -> None:
+    """Refuse scores that do not belong together or to the task."""
+    task = get_task(result.task)
+    returns = result.agent_returns
+    n_scored = task.n_agents if task.eval_agents is None else len(task.eval_agents)
+    if len(returns) != n_scored:
+        raise ValueError(
+            f"agent_returns: {len(returns)} values, expected one for each of the {n_scored} "
+            f"agents of {task.id}"
+        )
+    if (result.offline is None) != (task.track == "online"):
+        raise ValueError(f"offline: expected scores if and only if the task is one; {task.id}")
+    if result.offline is not None:
+        normalised = normalise(task, task.eval_agents or (), np.array(result.offline.returns))
+        if not np.allclose(normalised, returns, rtol=0, atol=TOLERANCE):
+            raise ValueError("agent_returns: they do not agree with offline.returns")
+    ceiling, welfare = task.ceiling, result.social_welfare
+    expected = {"social_welfare": math.fsum(returns) / len(returns), "worst_agent": min(returns)}
+    share = None if ceiling is None else welfare / ceiling
+    for name, value in (expected | {"share_of_ceiling": share}).items():
+        _check_agreement(result, name, value)
+    if share is not None and share > 1.0 + TOLERANCE:
+        raise ValueError(f"social_welfare: {welfare} is more than is possible, {ceiling}")
+    regret = result.assignment_regret
+    _check_agreement(result, "reassigned_welfare", None if regret is None else welfare + regret)
+
+
+def _check_agreement(result: Result, name: str, value: float | None) -> None:
+    """Refuse a score that is not what others give."""
+    given = getattr(result, name)
+    if (given is None) != (value is None) or abs((given or 0.0) - (value or 0.0)) > TOLERANCE:
+        raise ValueError(
+            f"{name}: {given} does not agree with the other scores, which give {value}"
+        )
+
+
+def find_results(folders: Iterable[Path]) -> dict[Path, Result]:
+    """All results below some folders: run directory -> its record, sorted.
+
+    Raises:
+        ValueError: a folder does not exist or has no result below it, or a result is damaged.
+    """
+    found: dict[Path, Result] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"there is no folder {folder}")
+        paths = sorted(folder.rglob(RESULT_FILE))
+        if not paths:
+            raise ValueError(f"no {RESULT_FILE} in or below {folder}; is its run complete?")
+        for path in paths:
+            found[path.parent.resolve()] = read_result(path)
+    return found

@@ -1,0 +1,261 @@
+"""Solvers: by name or from anyone's file, and their settings.
+
+A solver is a module with a frozen dataclass `Config`, a docstring under each field, and
+
+    solve(task, config, seeds, device, log) -> list[Solution], one per seed
+
+It may have `config_for(task) -> Config` for defaults that depend on the task, and
+`check(task, config) -> None`, which raises a ValueError if these settings cannot work on this task
+(its transitions are those asked for), before anything is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import re
+import shlex
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rmdp_bench.tasks import Task
+
+SOLVERS: Mapping[str, str] = {
+    "em": "baselines.online.em",
+    "em_plus": "baselines.online.em_plus",
+    "end_to_end": "baselines.online.end_to_end",
+    "clustering": "baselines.online.clustering",
+    "random_assignment": "baselines.online.random_assignment",
+    "oracle": "baselines.online.oracle",
+    "universal": "baselines.online.universal",
+    "morel": "baselines.offline.morel",
+    "true_env_mpc": "baselines.offline.planning.true_env_mpc",
+    "bcq": "baselines.offline.model_free.bcq",
+    "cql": "baselines.offline.model_free.cql",
+    "behaviour": "baselines.offline.model_free.behaviour",
+    "cadm": "baselines.offline.cadm.cadm",
+    "pe_cadm": "baselines.offline.cadm.pe_cadm",
+    "persim": "baselines.offline.persim",
+    "persim_bcq": "baselines.offline.persim.persim_bcq",
+    "persim_policy": "baselines.offline.persim.persim_policy",
+}
+"""Name -> module."""
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A loaded solver.
+
+    Attributes:
+        name: what its results are filed under.
+        module: has Config and solve.
+        sha256: of an outsider's file; None for a solver of the suite.
+    """
+
+    name: str
+    module: ModuleType
+    sha256: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """What `load_solver` finds it by: its name, or an outsider's file."""
+        return self.name if self.sha256 is None else str(self.module.__file__)
+
+
+def load_solver(name_or_path: str) -> Solver:
+    """Load a solver by its name, or from a file whose name ends in .py.
+
+    Raises:
+        ValueError: no such solver, it cannot be loaded, or it lacks Config or solve.
+    """
+    if name_or_path.endswith(".py"):
+        solver = _load_file(Path(name_or_path))
+    elif name_or_path in SOLVERS:
+        solver = Solver(name_or_path, _load_named(name_or_path))
+    else:
+        close = difflib.get_close_matches(name_or_path, SOLVERS, n=3, cutoff=0.5)
+        hint = f"did you mean {', '.join(close)}?" if close else f"known are {', '.join(SOLVERS)}"
+        raise ValueError(
+            f"unknown solver {name_or_path!r}; {hint} (a file of your own ends in .py)"
+        )
+    _check_solver(solver, name_or_path)
+    return solver
+
+
+def make_config(solver: Solver, task: Task, settings: Sequence[str] = ()) -> Any:
+    """The solver's settings for a task, with overrides.
+
+    Args:
+        solver: gives Config, and defaults per task if it has them.
+        task: to be solved.
+        settings: "key=value" each; JSON, or plain text where the field is a string.
+
+    Raises:
+        ValueError: an unknown or repeated key, a value of the wrong type, or one that Config
+            refuses.
+    """
+    config_type = solver.module.Config
+    config_for = getattr(solver.module, "config_for", None)
+    try:
+        config = config_type() if config_for is None else config_for(task)
+    except (Exception, SystemExit) as error:
+        raise ValueError(
+            f"solver {solver.name} has no settings for {task.id}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(config, config_type):
+        raise ValueError(f"config_for of solver {solver.name} does not give a Config")
+    values = _parse_settings(solver, settings)
+    try:
+        return dataclasses.replace(config, **values)
+    except (Exception, SystemExit) as error:
+        given = ", ".join(settings)
+        raise ValueError(f"solver {solver.name} refuses {given}: {_reason(error)}") from error
+
+
+def check_config(solver: Solver, task: Task, config: Any) -> None:
+    """Ask the solver whether its settings work on a task.
+
+    Args:
+        solver: may have a function `check`.
+        task: with the transitions asked for.
+        config: from `make_config`.
+
+    Raises:
+        ValueError: it refuses them.
+    """
+    check = getattr(solver.module, "check", None)
+    if check is None:
+        return
+    try:
+        check(task, config)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"solver {solver.name} refuses {task.id}: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What an error says; its type as well, unless it is the one for bad values."""
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Settings as JSON holds them (a tuple becomes a list).
+
+    Raises:
+        ValueError: a value that JSON does not hold.
+    """
+    try:
+        text = json.dumps(dataclasses.asdict(config), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the solver's settings are not JSON: {error}") from error
+    values: dict[str, Any] = json.loads(text)
+    return values
+
+
+def _load_named(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(SOLVERS[name])
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"solver {name} needs the module {error.name}, which is not installed: "
+            f"pip install 'rmdp_bench[baselines]'"
+        ) from error
+
+
+def _load_file(path: Path) -> Solver:
+    name = path.stem.replace(" ", "_")  # the name is also that of a folder in a submission
+    if not path.is_file():
+        raise ValueError(f"there is no solver file {path}")
+    if name in SOLVERS or not re.fullmatch(r"\w[\w-]*", name, re.ASCII):
+        raise ValueError(
+            f"the solver file {path.name} needs another name: letters, digits, spaces, _ and - "
+            f"only, and not that of a solver of the suite"
+        )
+    source = path.read_bytes()
+    module_name = f"_rmdp_bench_solver_{name}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and type hints look there
+    sys.path.insert(0, str(path.resolve().parent))  # as `python my_solver.py` would
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{path} cannot be imported: {line}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return Solver(name, module, hashlib.sha256(source).hexdigest())
+
+
+def _check_solver(solver: Solver, where: str) -> None:
+    config_type = getattr(solver.module, "Config", None)
+    if not (isinstance(config_type, type) and dataclasses.is_dataclass(config_type)):
+        raise ValueError(f"{where} has no dataclass Config; see rmdp_bench.runs.solver_loading")
+    solve = getattr(solver.module, "solve", None)
+    if not callable(solve):
+        raise ValueError(f"{where} has no function solve(task, config, seeds, device, log)")
+    check = getattr(solver.module, "check", None)
+    if check is not None and not callable(check):
+        raise ValueError(f"{where}: check is not a function check(task, config)")
+    try:
+        inspect.signature(solve).bind(*("task", "config", "seeds", "device", "log"))
+    except TypeError as error:
+        raise ValueError(
+            f"{where}: solve{inspect.signature(solve)} does not accept "
+            f"(task, config, seeds, device, log): {error}"
+        ) from error
+
+
+def _parse_settings(solver: Solver, settings: Sequence[str]) -> dict[str, Any]:
+    config_type = solver.module.Config
+    names = [field.name for field in dataclasses.fields(config_type) if field.init]
+    if not settings:
+        return {}
+    try:
+        types = typing.get_type_hints(config_type)
+    except Exception as error:  # an annotation is code of the solver
+        raise ValueError(f"the types of Config cannot be read: {error}") from error
+    values: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {setting}: expected key=value")
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=3)
+            known = (
+                f"`rmdp-bench list solvers --settings {shlex.quote(solver.reference)}` lists them"
+            )
+            hint = f"did you mean {', '.join(close)}?" if close else known
+            raise ValueError(f"--set {setting}: no setting {name!r}; {hint}")
+        if name in values:
+            raise ValueError(f"--set {setting}: {name!r} is given twice")
+        values[name] = _parse_value(types[name], text, setting)
+    return values
+
+
+def _parse_value(kind: Any, text: str, setting: str) -> Any:
+    """Read a value as JSON, else as text that pydantic turns into the type."""
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+    adapter: TypeAdapter[Any] = TypeAdapter(kind, config=ConfigDict(allow_inf_nan=False))
+    try:
+        return adapter.validate_json(text)
+    except ValidationError:
+        pass
+    try:
+        return adapter.validate_python(text)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise ValueError(f"--set {setting}: {reason[0].lower()}{reason[1:]}") from error

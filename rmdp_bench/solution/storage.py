@@ -1,0 +1,186 @@
+"""Solutions in files.
+
+A saved solution is a folder:
+
+    policies.onnx                      one graph for all policies, or
+    policy-0.onnx ... policy-<k-1>.onnx    one graph per policy
+    assignment.npy                     (n, k) float64, rows on the simplex
+
+ONNX inputs: "observation" float32 (E, d) and, in policies.onnx, "representative" int64 (E,).
+Output: "action", float32 (E, a) or, for discrete actions, int64 (E,).  A graph gives the action of
+the deterministic policy, already clipped to the action space, and treats every row on its own.
+
+Files may come from strangers, so a graph is parsed and checked before it runs (see `onnx_rules`).
+What was loaded can be saved again, pickled, copied and sent to processes.
+"""
+
+from __future__ import annotations
+
+import io
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rmdp_bench.files import parse_array, write_directory
+from rmdp_bench.solution.onnx_rules import (
+    MAX_GRAPH_BYTES,
+    check_fits,
+    check_graph,
+)
+from rmdp_bench.solution.policies import (
+    OnnxPolicy,
+    OpenGraph,
+    Solution,
+    _checked_assignment,
+    _ExportablePolicy,
+)
+
+MAX_ASSIGNMENT_BYTES = 64 * 2**20
+MAX_REPRESENTATIVES = 100_000
+"""Of a saved solution, each of which becomes an object."""
+Shape: TypeAlias = tuple[int | None, int | None]
+_SHARED_GRAPH = "policies.onnx"
+_ASSIGNMENT = "assignment.npy"
+
+
+def save_solution(solution: Solution, directory: Path | str) -> None:
+    """Write a solution as the folder `directory`, replacing it; atomic.
+
+    Raises:
+        ValueError: the solution cannot be exported, or what it exports is not allowed (see module).
+    """
+    if not solution.exportable:
+        raise ValueError(
+            "the solution cannot be saved: give Solution(export=...) or give every policy a method "
+            "to_onnx() -> bytes (see rmdp_bench.solution)"
+        )
+    graphs: dict[str, bytes] = {}
+    if solution.export is not None:
+        graphs[_SHARED_GRAPH] = solution.export()
+    else:
+        for j, policy in enumerate(solution.policies):
+            if isinstance(policy, _ExportablePolicy):
+                graphs[f"policy-{j}.onnx"] = policy.to_onnx()
+    for name, graph in graphs.items():
+        check_graph(graph, name, shared=name == _SHARED_GRAPH)
+    buffer = io.BytesIO()
+    np.save(buffer, solution.assignment, allow_pickle=False)
+    write_directory(Path(directory), graphs | {_ASSIGNMENT: buffer.getvalue()})
+
+
+def load_solution(directory: Path | str, shape: Shape = (None, None)) -> Solution:
+    """Read a saved solution; its policies run in onnxruntime.
+
+    Args:
+        directory: of the solution.
+        shape: (n, k) that its assignment must have; None: any number.
+
+    Raises:
+        ValueError: files are missing, damaged or not allowed; the message names the file.
+    """
+    assignment, graphs = _read_files(Path(directory), shape)
+    n_representatives = assignment.shape[1]
+    if _SHARED_GRAPH in graphs:
+        shared = OpenGraph(graphs[_SHARED_GRAPH], _SHARED_GRAPH)
+        names = [f"policy {j} of {_SHARED_GRAPH}" for j in range(n_representatives)]
+        policies = [OnnxPolicy(shared, j, name) for j, name in enumerate(names)]
+        return Solution(policies, assignment, partial(bytes, shared.data))
+    policies = [OnnxPolicy(OpenGraph(graph, name), None, name) for name, graph in graphs.items()]
+    return Solution(policies, assignment)
+
+
+def check_saved_solution(
+    directory: Path | str,
+    n_observations: int,
+    n_actions: int | None,
+    shape: Shape = (None, None),
+) -> NDArray[np.float64]:
+    """Check a saved solution without running anything.
+
+    Args:
+        directory: of the solution.
+        n_observations: length d of an observation.
+        n_actions: length a of an action; None: discrete.
+        shape: (n, k) that its assignment must have; None: any number.
+
+    Returns:
+        The assignment (n, k).
+
+    Raises:
+        ValueError: as in `load_solution`, or a graph is for other observations or actions.
+    """
+    assignment, graphs = _read_files(Path(directory), shape)
+    for name, graph in graphs.items():
+        check_fits(graph, f"{directory}/{name}", n_observations, n_actions)
+    return assignment
+
+
+def load_assignment(directory: Path | str, shape: Shape = (None, None)) -> NDArray[np.float64]:
+    """The assignment (n, k) of a saved solution, whose policies are not looked at.
+
+    Args:
+        directory: of the solution.
+        shape: that it must have; None: any number.
+
+    Raises:
+        ValueError: missing, damaged, of another shape, or a row is not on the simplex.
+    """
+    path = Path(directory) / _ASSIGNMENT
+    data = _read_bytes(path, MAX_ASSIGNMENT_BYTES)
+    array = parse_array(data, str(path), shape, max_values=MAX_ASSIGNMENT_BYTES // 8)
+    if array.shape[1] > MAX_REPRESENTATIVES:
+        raise ValueError(
+            f"{path} has shape {array.shape}, at most {MAX_REPRESENTATIVES} columns are allowed"
+        )
+    try:
+        return _checked_assignment(array, array.shape[1])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _read_files(directory: Path, shape: Shape) -> tuple[NDArray[np.float64], dict[str, bytes]]:
+    """The checked assignment, and file name -> checked graph in the order of the policies."""
+    assignment = load_assignment(directory, shape)
+    n_representatives = assignment.shape[1]
+    names = [f"policy-{j}.onnx" for j in range(n_representatives)]
+    single = sorted(path.name for path in directory.glob("policy-*.onnx"))
+    shared = (directory / _SHARED_GRAPH).is_file()
+    if shared and not single:
+        names = [_SHARED_GRAPH]
+    elif shared or sorted(names) != single:
+        found = ", ".join(([_SHARED_GRAPH] * shared + single)[:5]) or "no policies"
+        raise ValueError(
+            f"{directory} holds {found}, expected {_SHARED_GRAPH} or one policy-<j>.onnx for each "
+            f"of the {n_representatives} columns of {_ASSIGNMENT}"
+        )
+    return assignment, {name: _read_graph(directory / name, shared=shared) for name in names}
+
+
+def load_policy(path: Path | str) -> OnnxPolicy:
+    """Read the file of one policy; it runs in onnxruntime.
+
+    Raises:
+        ValueError: the file is missing, damaged or not allowed (see module).
+    """
+    path = Path(path)
+    graph = OpenGraph(_read_graph(path, shared=False), path.name)
+    return OnnxPolicy(graph, None, path.name)
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            raise ValueError(f"{path}: {path.stat().st_size} bytes, at most {limit} are allowed")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+
+
+def _read_graph(path: Path, *, shared: bool) -> bytes:
+    """The bytes of a checked graph."""
+    data = _read_bytes(path, MAX_GRAPH_BYTES)
+    check_graph(data, str(path), shared=shared)
+    return data

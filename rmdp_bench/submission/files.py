@@ -1,0 +1,162 @@
+"""Which files a submission has, and that they are those its manifest lists.
+
+Nothing is read before its place, kind and size are known to be right.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rmdp_bench.files import write_json
+from rmdp_bench.runs.records import SchemaVersion
+from rmdp_bench.solution.onnx_rules import MAX_GRAPH_BYTES
+from rmdp_bench.submission.bounded import MAX_JSON_BYTES, read_object, sha256_of
+from rmdp_bench.submission.schema import MAX_TOML_BYTES, SUBMISSION_FILE, validated
+
+MANIFEST_FILE = "manifest.json"
+MAX_FILES = 20_000
+STRAY_FILE = ".DS_Store"
+"""macOS puts it into every folder that somebody has looked at; it is of no submission."""
+MAX_TOTAL_BYTES = 2**30
+MAX_ARRAY_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 64 * 2**20
+
+_ABOUT = {
+    SUBMISSION_FILE: MAX_TOML_BYTES,
+    MANIFEST_FILE: MAX_JSON_BYTES,
+    "README.md": 2**20,
+}
+"""File beside the rows -> largest size; they are not in the manifest and can be edited."""
+_OF_A_SEED = {
+    r"result\.json": MAX_JSON_BYTES,
+    r"curve\.csv": 2**20,
+    r"(?:welfare|returns)\.npz": MAX_ARRAY_BYTES,
+    r"solution/assignment\.npy": MAX_ARRAY_BYTES,
+    r"solution/(?:policies|policy-(?:0|[1-9][0-9]{0,4}))\.onnx": MAX_GRAPH_BYTES,
+}
+_ROW = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
+_SEED = rf"{_ROW}/seed-(?:0|[1-9][0-9]{{0,9}})"
+_FOLDERS = re.compile(rf"{_ROW.partition('/')[0]}|{_ROW}|{_SEED}|{_SEED}/solution")
+_FILES = {re.compile(f"{_SEED}/{name}"): size for name, size in _OF_A_SEED.items()}
+Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Manifest(BaseModel):
+    """manifest.json."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    schema_version: SchemaVersion
+    files: dict[str, Sha256]
+    """Path of every file of the rows, from the submission's folder -> hash."""
+
+
+def list_files(folder: Path) -> dict[str, Path]:
+    """The files of the rows: path from the folder, with slashes -> path; sorted.
+
+    Raises:
+        ValueError: as in `list_all_files`.
+    """
+    return {name: path for name, path in list_all_files(folder).items() if name not in _ABOUT}
+
+
+def list_all_files(folder: Path) -> dict[str, Path]:
+    """All files of a submission: path from the folder, with slashes -> path; sorted.
+
+    Raises:
+        ValueError: something is not a plain file or folder, has no place in a submission, or is
+            too large; or there are too many.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}")
+    found: dict[str, Path] = {}
+    total = n_seen = 0
+    pending = [folder]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                n_seen += 1
+                if n_seen > MAX_FILES:
+                    raise ValueError(f"{folder} has more than {MAX_FILES} files and folders")
+                if entry.name == STRAY_FILE and entry.is_file(follow_symlinks=False):
+                    continue
+                name = Path(entry.path).relative_to(folder).as_posix()
+                if entry.is_dir(follow_symlinks=False):
+                    _check_folder(folder, name)
+                    pending.append(Path(entry.path))
+                    continue
+                total += _checked_size(folder, entry, name)
+                if total > MAX_TOTAL_BYTES:
+                    raise ValueError(f"{folder} has more than {MAX_TOTAL_BYTES} bytes")
+                found[name] = Path(entry.path)
+    return dict(sorted(found.items()))
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    if not _FOLDERS.fullmatch(name):
+        raise ValueError(
+            f"{folder}: the folder {ascii(name)} has no place in a submission; expected "
+            f"TASK/SOLVER/seed-S"
+        )
+
+
+def _checked_size(folder: Path, entry: os.DirEntry[str], name: str) -> int:
+    """Size of a file that may be there."""
+    if not entry.is_file(follow_symlinks=False):
+        raise ValueError(f"{folder}: {ascii(name)} is not a plain file (a link, pipe or device)")
+    limits = [size for pattern, size in _FILES.items() if pattern.fullmatch(name)]
+    limit = _ABOUT.get(name, limits[0] if limits else None)
+    if limit is None:
+        raise ValueError(f"{folder}: the file {ascii(name)} has no place in a submission")
+    size = entry.stat(follow_symlinks=False).st_size
+    if size > limit:
+        raise ValueError(f"{folder}: {name} has {size} bytes, at most {limit} are allowed")
+    return size
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest.
+
+    Raises:
+        ValueError: missing or damaged.
+    """
+    path = folder / MANIFEST_FILE
+    return validated(Manifest, read_object(path), path)
+
+
+def check_manifest(folder: Path, files: dict[str, Path]) -> Manifest:
+    """Compare the files with the manifest.
+
+    Args:
+        folder: the submission.
+        files: from `list_files`.
+
+    Raises:
+        ValueError: names a file that is missing, is not listed, or has another hash.
+    """
+    manifest = read_manifest(folder)
+    for name in sorted(manifest.files.keys() ^ files.keys()):
+        where = f"listed in {MANIFEST_FILE} but not there"
+        where = where if name in manifest.files else f"not listed in {MANIFEST_FILE}"
+        raise ValueError(f"{folder}: {ascii(name)} is {where}; pack the submission again")
+    for name, path in files.items():
+        if sha256_of(path, MAX_GRAPH_BYTES) != manifest.files[name]:
+            raise ValueError(
+                f"{folder}: {name} is not the file that was packed: its hash is not that of "
+                f"{MANIFEST_FILE}"
+            )
+    return manifest
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the manifest of the files that are in a folder."""
+    hashes = {name: sha256_of(path, MAX_GRAPH_BYTES) for name, path in list_files(folder).items()}
+    manifest = Manifest(schema_version=1, files=hashes)
+    write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
