@@ -1,7 +1,7 @@
 """Graphs of policies: what is allowed in an ONNX file, checked before anything of it runs.
 
 Files may come from strangers: no external data, no operators or functions of its own, nothing
-random or in training mode, at most 64 MiB, and not more parts than `graph_bounds` allows, which
+random or in training mode, at most 64 MiB, and not more parts than `onnx_bounds` allows, which
 are counted before the file is parsed.
 """
 
