@@ -140,7 +140,8 @@ def _draw_dataset(entry: DatasetEntry, figures: _Figures) -> Iterator[Path]:
     else:
         outcomes = np.concatenate([episode.infos["outcome"][1:] for episode in episodes])
         returns = population.rewards(outcomes).sum(axis=0) / len(episodes)
-        parameters = {_TARGET: population.preferences[:, 0]}
+        assert isinstance(population, TargetPopulation), entry.id
+        parameters = {_TARGET: population.targets}
         policies = np.full(population.n_agents, UNIFORM)
     return figures.draw(
         plotting.plot_dataset,
