@@ -170,16 +170,16 @@ class TargetPopulation(Population):
         return cls(targets, width=bound / 20.0, peak=0.1)
 
     @classmethod
-    def in_disc(
-        cls, n_agents: int, bound: float, *, seed: int, width: float | None = None
-    ) -> TargetPopulation:
-        """Targets (n, 2) drawn evenly from a disc around 0, peak 0.1; of `uniform`'s kind.
+    def in_disc(cls, n_agents: int, bound: float, *, seed: int) -> TargetPopulation:
+        """Targets (n, 2) drawn evenly from a disc around 0, width bound / 2, peak 0.1.
+
+        The width makes a hundred agents a question of where to compromise: with `uniform`'s, a
+        twentieth of the radius, k policies would serve k agents.
 
         Args:
             n_agents: n from 1 to `MAX_NUMBERS` / 2.
             bound: radius of the disc, in the unit of the outcome.
             seed: 0 to 2**32 - 1.
-            width: None: bound / 20.
 
         Raises:
             ValueError: an argument is out of range.
@@ -190,7 +190,7 @@ class TargetPopulation(Population):
         radius, angle = np.random.RandomState(seed).uniform(size=(n_agents, 2)).T
         distance, turned = bound * np.sqrt(radius), 2.0 * np.pi * angle
         targets = np.stack((distance * np.cos(turned), distance * np.sin(turned)), axis=1)
-        return cls(targets, width=bound / 20.0 if width is None else width, peak=0.1)
+        return cls(targets, width=bound / 2.0, peak=0.1)
 
     @property
     def preferences(self) -> FloatArray:
