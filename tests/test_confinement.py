@@ -121,7 +121,7 @@ print(json.dumps({{
 
 @pytest.mark.usefixtures("bubblewrap")
 def test_sources_beside_the_package_are_out_of_reach() -> None:
-    root = Path(confinement.__file__).resolve().parents[2]
+    root = Path(confinement.__file__).resolve().parents[3]
     if root.name == "site-packages":
         pytest.skip("the package is installed, with nothing of its project beside it")
     code = f"import json, os; print(json.dumps({{'there': sorted(os.listdir({str(root)!r}))}}))"
