@@ -175,7 +175,7 @@ def _write_offline(rng: np.random.Generator, task: Task, skill: float) -> dict[s
         low, high = np.array([known[agent] for agent in agents]).T[:, :, None]
         return low + (high - low) * share * rng.uniform(0.8, 1.1, (len(agents), n_episodes))
 
-    agents, n_episodes = task.eval_agents or (), task.n_eval_episodes
+    agents, n_episodes = task.eval_agents, task.n_eval_episodes
     returns = play(agents, skill, n_episodes)
     errors = rng.gamma(2.0, 0.1 / skill, (len(agents), N_PREDICTIONS))
     evaluation = OfflineEvaluation(

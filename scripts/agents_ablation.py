@@ -51,7 +51,7 @@ def summarise(results: Sequence[Result]) -> dict[str, Any]:
 
 def format_row(task: Task, n_agents: str, row: Mapping[str, Any]) -> str:
     """One line of the table in Markdown."""
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     normalised = [normalise(task, agents, np.array(own)).mean() for own in row["returns"]]
     mean = f"{np.mean(normalised):.1f}"
     if len(normalised) > 1:

@@ -87,7 +87,7 @@ class WeightsPolicy:
 
 def mean_return(task: Task, policy: Policy) -> float:
     """Over the test agents, some episodes each."""
-    agents = [agent for agent in task.eval_agents or () for _ in range(N_EPISODES)]
+    agents = [agent for agent in task.eval_agents for _ in range(N_EPISODES)]
     seeds = [EVALUATION_SEED + episode % N_EPISODES for episode in range(len(agents))]
     return float(play(task, [policy], [len(agents)], seeds, agents=agents).returns.mean())
 

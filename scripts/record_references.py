@@ -237,7 +237,7 @@ def record(task: Task, again: bool, specialists: Path) -> None:
         bound = known.bound
         measures["bound"] = lambda agent: bound(task, agent)
     for name, measure in measures.items():
-        for agent in (*(task.eval_agents or ()), *task.heldout_agents):
+        for agent in (*task.eval_agents, *task.heldout_agents):
             values = row["agents"].setdefault(str(agent), {})
             if name in values:
                 continue

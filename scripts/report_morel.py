@@ -84,7 +84,7 @@ def judge(task: Task, learner: Learner) -> dict[str, Any]:
     _, naive = rolled_out(torch.full_like(model.threshold, torch.inf))
     (solution,) = morel.solutions(task, learner)
     returns, _ = play_agents(
-        task, solution, task.eval_agents or (), task.n_eval_episodes, EVALUATION_SEED
+        task, solution, task.eval_agents, task.n_eval_episodes, EVALUATION_SEED
     )
     return {
         "halted": halted,

@@ -111,7 +111,7 @@ def read_pool(submission: str, task_id: str, solver: str, n_seeds: int) -> Pool:
     for seed in range(n_seeds):
         with np.load(base / f"seed-{seed}" / "returns.npz") as arrays:
             returns = arrays["episode_returns"]
-        agents = task.eval_agents or ()
+        agents = task.eval_agents
         welfare.append([normalise(task, agents, episode).mean() for episode in returns.T])
     known = np.array(welfare)
     return Pool(f"{solver}, {task_id} (recipe)", known, known, known, MAX_RECIPE_EPISODES)

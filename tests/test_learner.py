@@ -22,7 +22,7 @@ from baselines.online.ppo.networks import HeadedNetwork
 from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
 from baselines.online.ppo.settings import PPOConfig, check
 from baselines.online.ppo.updates import slope_through_normalization
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import Task, get_online_task, get_task
 
 pytestmark = pytest.mark.arithmetic
 
@@ -281,7 +281,7 @@ def test_e_step_never_lowers_welfare_and_keeps_ties() -> None:
 
 
 def test_representatives_without_agents_are_lent_one_for_a_while() -> None:
-    task = get_task("ResourceGathering-n25-k3-v0")
+    task = get_online_task("ResourceGathering-n25-k3-v0")
     rule = EMRule(task, Config(patience=3), [0], "cpu")
     table = np.zeros((1, 25, 3))
     table[0, :, 1] = 1.0  # everybody prefers representative 1
@@ -309,7 +309,7 @@ def test_representatives_without_agents_are_lent_one_for_a_while() -> None:
 @pytest.mark.parametrize("signal", ["advantage", "return"])
 def test_assignment_gradient_is_that_of_the_objective(signal: Any) -> None:
     """Against autograd on equation 12, or on objective 2, through the softmax."""
-    task = get_task("ResourceGathering-n25-k3-v0")
+    task = get_online_task("ResourceGathering-n25-k3-v0")
     config = SoftConfig(signal=signal, n_epochs=1, batch_size=64)
     rule = SoftRule(task, config, [0, 1], "cpu")
     psi = rule.psi.clone().requires_grad_()

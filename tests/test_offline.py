@@ -38,12 +38,12 @@ from rmdp_bench.references import references
 from rmdp_bench.runs import load_solver, make_config, make_request, read_result, run
 from rmdp_bench.runs.solver_loading import check_config
 from rmdp_bench.solution import Policy
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 from tests.toy_offline_solver import serve, stand_still
 from tests.toys import ScriptedPolicy
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
-CAR = get_task("MountainCarHet-n500-random-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
+CAR = get_offline_task("MountainCarHet-n500-random-v1")
 TOY = str(Path(__file__).with_name("toy_offline_solver.py"))
 SWING = [0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 0]
 
@@ -339,7 +339,7 @@ def test_solvers_refuse_tasks_without_their_data(
 ) -> None:
     config = OfflineConfig()
     with pytest.raises(ValueError, match="is an online task, expected an offline one"):
-        check_offline(get_task("HopperVel-n100-k1-v0"), config)
+        check_offline(get_online_task("HopperVel-n100-k1-v0"), config)
     elsewhere = dataclasses.replace(TASK, env_id="rmdp/CartPoleHet-n500-v1")
     with pytest.raises(ValueError, match="was collected in rmdp/CartPoleHet-n500-v0, expected"):
         check_offline(elsewhere, config)

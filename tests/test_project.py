@@ -340,7 +340,7 @@ def test_stored_results_follow_from_the_raw_numbers(record: Path) -> None:
             played = archive["episode_returns"].mean(axis=1)
         assert result.offline is not None
         np.testing.assert_allclose(played, result.offline.returns, rtol=1e-6)
-        returns = normalise(task, task.eval_agents or (), played)
+        returns = normalise(task, task.eval_agents, played)
     else:
         assignment = np.load(record.parent / "solution" / "assignment.npy", allow_pickle=False)
         with np.load(record.parent / "welfare.npz", allow_pickle=False) as archive:

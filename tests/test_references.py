@@ -49,7 +49,7 @@ def test_every_ranked_offline_task_has_the_references_of_its_agents() -> None:
     ranked = 0
     for task in list_tasks():
         if task.track == "offline":
-            agents = {*(task.eval_agents or ()), *task.heldout_agents}
+            agents = {*task.eval_agents, *task.heldout_agents}
             assert (set(references(task.env_id)) == agents) == (task.unranked is None)
             ranked += task.unranked is None
     assert ranked >= 8
@@ -57,7 +57,7 @@ def test_every_ranked_offline_task_has_the_references_of_its_agents() -> None:
 
 def test_poles_are_balanced_to_the_end() -> None:
     task = find_logged_task("CartPoleHet-n500", "pure")
-    agents = [*(task.eval_agents or ()), *task.heldout_agents]
+    agents = [*task.eval_agents, *task.heldout_agents]
     policies = [record_references.BalancingPolicy(w) for w in record_references.BALANCING_WEIGHTS]
     reached = []
     for policy in policies:

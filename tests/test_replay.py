@@ -17,14 +17,14 @@ from rmdp_bench.solution import Solution
 from rmdp_bench.submission import replay
 from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.replay import BATCH_SIZES, play_shuffled
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 from tests.hostile_toys import graph
 from tests.submission_toys import ROW, copy_of, refused
 from tests.toys import ScriptedPolicy, constant
 
-GRID = get_task("ResourceGathering-n25-k3-v0")
-CART_POLE = get_task("CartPoleHet-n500-pure-v1")
-HOPPER = get_task("HopperVel-n100-k1-v0")
+GRID = get_online_task("ResourceGathering-n25-k3-v0")
+CART_POLE = get_offline_task("CartPoleHet-n500-pure-v1")
+HOPPER = get_online_task("HopperVel-n100-k1-v0")
 KNOWN, HELD_OUT = 2**31, 2**40
 EPISODES = {"known": (KNOWN, 20), "held_out": (HELD_OUT, 45)}
 WEIGHTS = np.random.default_rng(0).normal(size=(27, 4))

@@ -38,7 +38,7 @@ from rmdp_bench.runs.records import write_result
 from rmdp_bench.runs.solver_loading import load_solver, make_config
 from rmdp_bench.solution import Solution, load_solution
 from rmdp_bench.system import git_revision, system_record, versions
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task, get_task
 from tests.checkout import IS_CLONE, ROOT
 from tests.toys import ScriptedPolicy, discrete_graph
 
@@ -315,7 +315,7 @@ def test_clocks_add_up(tmp_path: Path) -> None:
 def test_evaluation_is_not_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    task = dataclasses.replace(get_task("ResourceGathering-n25-k1-v0"), transitions=100)
+    task = dataclasses.replace(get_online_task("ResourceGathering-n25-k1-v0"), transitions=100)
     log = RunLog(task, [0])
 
     class Slow(ScriptedPolicy):
@@ -332,7 +332,9 @@ def test_evaluation_is_not_training_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_evaluation_due_about_twenty_times() -> None:
-    task = dataclasses.replace(get_task("ResourceGathering-n25-k1-v0"), transitions=1_000_000)
+    task = dataclasses.replace(
+        get_online_task("ResourceGathering-n25-k1-v0"), transitions=1_000_000
+    )
     log = RunLog(task, [0])
     due = []
     for transitions in range(2048, 1_000_000 + 2048, 2048):
@@ -351,7 +353,9 @@ def test_a_total_of_its_own_outlives_a_checkpoint(tmp_path: Path) -> None:
         def set_total(self, total: int, unit: str) -> None:
             self.total = total
 
-    task = dataclasses.replace(get_task("ResourceGathering-n25-k1-v0"), transitions=1_000_000)
+    task = dataclasses.replace(
+        get_online_task("ResourceGathering-n25-k1-v0"), transitions=1_000_000
+    )
     log = RunLog(task, [0], [tmp_path])
     assert not log.evaluation_due(1_000)
     log.progress(1_000, {}, total=2_000)

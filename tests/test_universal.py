@@ -27,7 +27,7 @@ from rmdp_bench.evaluation import evaluate
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.display import NoDisplay
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import Task, get_online_task
 from tests.point_world import N_STEPS, TARGETS, point_task
 
 pytestmark = pytest.mark.arithmetic
@@ -112,7 +112,7 @@ def test_selection_too_large_for_a_proof_has_a_valid_bound(case: int) -> None:
 
 
 def test_selection_of_perfect_policies_is_the_ceiling() -> None:
-    task = get_task("HalfCheetahVel-n100-k5-v0")
+    task = get_online_task("HalfCheetahVel-n100-k5-v0")
     population: Any = task.population
     speeds = np.sort(population.targets)
     welfare = 1000 * population.rewards(speeds[:, None]).T
@@ -149,7 +149,9 @@ def test_gradients_are_those_of_autograd() -> None:
         torch.testing.assert_close(network.gradients[name], value.grad)
 
 
-@pytest.mark.parametrize("task", [point_task(2_048), get_task("ResourceGathering-n25-k5-v0")])
+@pytest.mark.parametrize(
+    "task", [point_task(2_048), get_online_task("ResourceGathering-n25-k5-v0")]
+)
 def test_compiled_updates_are_those_of_torch(task: Task) -> None:
     # Sizes that no power of two divides, and steps that leave the clipping range.
     odd: dict[str, Any] = {"hidden_size": 13, "n_envs": 3, "batch_size": 210, "minibatch_size": 35}
@@ -346,7 +348,7 @@ def test_weight_conditions_are_mean_weights_of_groups() -> None:
 
 def test_it_solves_a_small_part_of_resource_gathering() -> None:
     """Enough to be far better than nothing; the optimum takes longer."""
-    task = get_task("ResourceGathering-n25-k5-v0")
+    task = get_online_task("ResourceGathering-n25-k5-v0")
     task = Task(**{**vars(task), "transitions": 9_000})
     config = universal.config_for(task)
     log = RunLog(task, [0])

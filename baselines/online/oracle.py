@@ -21,7 +21,7 @@ from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optim
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Config(PPOConfig):
     """The groups of the exact optimum, or equal intervals of the targets' range."""
 
 
-def config_for(task: Task) -> Config:
+def config_for(task: OnlineTask) -> Config:
     """Settings for a task."""
     return Config(**task_settings(task))
 
 
-def check(task: Task, config: Config) -> None:
+def check(task: OnlineTask, config: Config) -> None:
     """Refuses what this solver cannot train.
 
     Raises:
@@ -47,7 +47,7 @@ def check(task: Task, config: Config) -> None:
     oracle_groups(task, config.groups)
 
 
-def oracle_groups(task: Task, groups: str) -> npt.NDArray[np.intp]:
+def oracle_groups(task: OnlineTask, groups: str) -> npt.NDArray[np.intp]:
     """Representatives (n,) of the agents.
 
     Raises:
@@ -68,7 +68,7 @@ def oracle_groups(task: Task, groups: str) -> npt.NDArray[np.intp]:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains k representatives for the given groups.
 

@@ -12,7 +12,7 @@ from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -22,13 +22,13 @@ class Config(PPOConfig):
     """The learner's settings."""
 
 
-def config_for(task: Task) -> Config:
+def config_for(task: OnlineTask) -> Config:
     """Settings for a task."""
     return Config(**task_settings(task))
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains k representatives for every seed's random groups.
 

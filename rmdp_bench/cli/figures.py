@@ -191,7 +191,7 @@ def _label_parameters(
 def _draw_offline(task: Task, groups: Groups, figures: _Figures) -> Iterator[Path]:
     """Returns of the scored agents, and the factors of the solvers that have them."""
     population = cast(DynamicsPopulation, get_population(task.env_id))
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     labels = [
         f"{agent}: {', '.join(f'{value:g}' for value in population.parameters[agent])}"
         for agent in agents

@@ -109,7 +109,7 @@ def evaluate_offline(
     if isinstance(solution, OfflineSolution) and solution.adapt is not None:
         heldout_episodes(task)  # collected once for all solutions: not the time of the first
     began = time.perf_counter()
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     returns, lengths = play_agents(task, solution, agents, n_episodes, seed)
     heldout = prediction = correlation = None
     if isinstance(solution, OfflineSolution):

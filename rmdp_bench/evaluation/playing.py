@@ -255,9 +255,7 @@ def check_episodes(
         ValueError: names the value, and how many episodes can be.
     """
     if n_policies is None:
-        n_policies = (
-            task.n_representatives if task.track == "online" else len(task.eval_agents or ())
-        )
+        n_policies = task.n_representatives if task.track == "online" else len(task.eval_agents)
     most = max(1, _most_episodes(task) // n_policies)
     if not 1 <= n_episodes <= most:
         raise ValueError(

@@ -70,7 +70,7 @@ class TestTrajectories:
 def play_test_trajectories(task: Task) -> TestTrajectories:
     """Let the behaviour policies act for the scored agents, each in as many episodes."""
     policies: list[Policy] = load_behaviour_policies(task.env_id)
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     n_each, n_agents = N_PREDICTIONS // len(policies), len(agents)
     rows = [(agent, episode) for agent in agents for episode in range(n_each)]
     played = play(
@@ -107,7 +107,7 @@ def score_predictions(
     Raises:
         ValueError: predictions of another shape.
     """
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     test = play_test_trajectories(task)
     rmse = np.full(test.lengths.shape, np.nan)
     r2 = np.full(test.lengths.shape, np.nan)

@@ -235,7 +235,7 @@ def _check_scores(result: Result) -> None:
     if (result.offline is None) != (task.track == "online"):
         raise ValueError(f"offline: expected scores if and only if the task is one; {task.id}")
     if result.offline is not None:
-        normalised = normalise(task, task.eval_agents or (), np.array(result.offline.returns))
+        normalised = normalise(task, task.eval_agents, np.array(result.offline.returns))
         if not np.allclose(normalised, returns, rtol=0, atol=TOLERANCE):
             raise ValueError("agent_returns: they do not agree with offline.returns")
     ceiling, welfare = task.ceiling, result.social_welfare

@@ -109,7 +109,7 @@ def make_request(
     """
     checked_task = get_task(task)
     if checked_task.track == "offline":  # else the scores would be missing after hours of training
-        agents = (*(checked_task.eval_agents or ()), *checked_task.heldout_agents)
+        agents = (*checked_task.eval_agents, *checked_task.heldout_agents)
         check_references(checked_task.env_id, agents)
     if n_episodes is not None:
         check_episodes(checked_task, n_episodes, EVALUATION_SEED)

@@ -412,7 +412,7 @@ def _checked_solutions(request: Request, solutions: Any, n_seeds: int) -> list[S
         if not isinstance(solution, Solution):
             raise ValueError(f"solve returned a {type(solution).__name__}, expected Solutions")
         if task.track == "offline":
-            check_one_policy_each(solution, task.eval_agents or ())
+            check_one_policy_each(solution, task.eval_agents)
         elif solution.assignment.shape != (task.n_agents, task.n_representatives):
             raise ValueError(
                 f"solve returned an assignment of shape {solution.assignment.shape}, expected "
@@ -444,7 +444,7 @@ def score_solution(
     """All scores of a solution, named as in `Result`."""
     if isinstance(evaluation, OfflineEvaluation):
         own = evaluation.returns.mean(axis=1)
-        returns = normalise(task, task.eval_agents or (), own)
+        returns = normalise(task, task.eval_agents, own)
         regret, reassigned, offline = None, None, _offline_scores(task, evaluation)
     else:
         matrix, assignment = evaluation.welfare_matrix, solution.assignment

@@ -124,7 +124,7 @@ def _cells(task: Task, solution: Solution) -> tuple[list[_Cell], FloatArray]:
             )
         cells = [_Cell(j, None) for j in range(task.n_representatives)]
         return cells, solution.assignment.ravel() / task.n_agents
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     check_one_policy_each(solution, agents)
     policies = solution.assignment.argmax(axis=1).tolist()
     cells = [_Cell(j, agent) for j, agent in zip(policies, agents, strict=True)]
@@ -178,7 +178,7 @@ def _play_batch(
         returns[e, c] = values
     if task.track == "online":
         return returns.swapaxes(1, 2).reshape(len(episodes), -1)  # agent by agent, as a matrix
-    scored = task.eval_agents or ()
+    scored = task.eval_agents
     return np.array([normalise(task, scored, episode) for episode in returns[:, :, 0]])
 
 

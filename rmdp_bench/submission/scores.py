@@ -115,7 +115,7 @@ def _check_solution(task: Task, result: Result, directory: Path) -> Solution | N
     )
     solution = Solution([_Unused() for _ in assignment.T], assignment)
     if task.track == "offline":
-        check_one_policy_each(solution, task.eval_agents or ())
+        check_one_policy_each(solution, task.eval_agents)
     return solution
 
 
@@ -123,7 +123,7 @@ def assignment_shape(task: Task) -> tuple[int, int | None]:
     """That saved assignments of a task have; offline, there may be any number of policies."""
     if task.track == "online":
         return task.n_agents, task.n_representatives
-    return len(task.eval_agents or ()), None
+    return len(task.eval_agents), None
 
 
 @functools.cache
@@ -141,7 +141,7 @@ def _sizes(task: Task) -> tuple[int, int | None]:
 
 def any_solution(task: Task) -> Solution:
     """For an offline task, whose scores do not depend on the assignment."""
-    return Solution([_Unused()], np.ones((len(task.eval_agents or ()), 1)))
+    return Solution([_Unused()], np.ones((len(task.eval_agents), 1)))
 
 
 def _read_welfare(task: Task, result: Result, directory: Path) -> Evaluation:
@@ -156,7 +156,7 @@ def _read_welfare(task: Task, result: Result, directory: Path) -> Evaluation:
 
 def _read_returns(task: Task, result: Result, directory: Path) -> OfflineEvaluation:
     path = directory / "returns.npz"
-    n_agents, n_episodes = len(task.eval_agents or ()), result.evaluation.n_episodes
+    n_agents, n_episodes = len(task.eval_agents), result.evaluation.n_episodes
     own = (n_agents, n_episodes)
     predictions = (n_agents, N_PREDICTIONS)
     optional: dict[str, tuple[int | None, ...]] = {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines.common.settings import check_range
 from rmdp_bench import load_dataset
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class OfflineConfig:
         check_range(self, 5, 500, "n_agents")
 
 
-def check_offline(task: Task, config: OfflineConfig) -> None:
+def check_offline(task: OfflineTask, config: OfflineConfig) -> None:
     """Refuses tasks without logged data, and data that are missing, damaged or not the task's.
 
     Raises:
@@ -100,7 +100,7 @@ def check_offline(task: Task, config: OfflineConfig) -> None:
         )
 
 
-def load_data(task: Task, n_agents: int) -> LoggedData:
+def load_data(task: OfflineTask, n_agents: int) -> LoggedData:
     """Loads the trajectories of agents 0 to n_agents - 1.
 
     Raises:

@@ -59,7 +59,7 @@ from baselines.online.ppo.learner import Learner
 from baselines.online.ppo.settings import check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -69,7 +69,7 @@ MAX_CANDIDATES = 4096
 """Of all representatives together, in one review; it bounds its memory."""
 
 
-def config_for(task: Task) -> Config:
+def config_for(task: OnlineTask) -> Config:
     """Settings for a task."""
     return Config(**task_settings(task) | TASK_SETTINGS.get(task.env_id, {}))
 
@@ -97,7 +97,12 @@ class PlusRule:
     )
 
     def __init__(
-        self, task: Task, config: Config, collector: Collector, seeds: Sequence[int], device: str
+        self,
+        task: OnlineTask,
+        config: Config,
+        collector: Collector,
+        seeds: Sequence[int],
+        device: str,
     ) -> None:
         """Starts every seed from its own random even assignment.
 
@@ -285,7 +290,7 @@ class PlusRule:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains the k representatives of every seed, as one batch.
 

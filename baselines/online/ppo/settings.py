@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from baselines.common.settings import check_range
 from rmdp_bench.population import TargetPopulation
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class PPOConfig:
                 )
 
 
-def check_online(task: Task) -> None:
+def check_online(task: OnlineTask) -> None:
     """Refuses tasks of logged data.
 
     Raises:
@@ -139,7 +139,7 @@ def check_online(task: Task) -> None:
         )
 
 
-def check(task: Task, config: PPOConfig) -> None:
+def check(task: OnlineTask, config: PPOConfig) -> None:
     """Refuses a budget that is too small for a single update, and rewards that there are not.
 
     Raises:
@@ -187,7 +187,7 @@ returns (measured: welfare 0).
 """
 
 
-def task_settings(task: Task) -> dict[str, Any]:
+def task_settings(task: OnlineTask) -> dict[str, Any]:
     """Settings that a task replaces, by name of the field."""
     if task.env_id == "rmdp/ResourceGathering-n25-v0":
         return RESOURCE_GATHERING_SETTINGS

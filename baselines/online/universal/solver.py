@@ -40,7 +40,7 @@ from baselines.online.universal.learner import Learner
 from baselines.online.universal.policies import make_solution
 from baselines.online.universal.settings import TASK_SETTINGS, TrainingConfig
 from baselines.online.universal.trials import try_conditions
-from rmdp_bench import Interrupted, RunLog, Solution, Task, list_tasks
+from rmdp_bench import Interrupted, OnlineTask, RunLog, Solution, list_tasks
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -74,12 +74,12 @@ class Config(TrainingConfig):
         check_range(self, 0, math.inf, "n_rounds", "n_proposals")
 
 
-def config_for(task: Task) -> Config:
+def config_for(task: OnlineTask) -> Config:
     """Settings for a task."""
     return Config(**TASK_SETTINGS.get(task.env_id, {}))
 
 
-def total_transitions(task: Task, config: Config) -> int:
+def total_transitions(task: OnlineTask, config: Config) -> int:
     """Transitions of everything, all policies together."""
     return min(config.total_transitions, task.transitions * task.n_representatives)
 
@@ -93,7 +93,7 @@ class Budget(NamedTuple):
     n_proposals: int
 
 
-def budget(task: Task, config: Config) -> Budget:
+def budget(task: OnlineTask, config: Config) -> Budget:
     """Shares out the transitions; the trials are counted as if no episode ended early."""
     total = total_transitions(task, config)
     per_condition = config.n_episodes * task.max_episode_steps
@@ -106,7 +106,7 @@ def budget(task: Task, config: Config) -> Budget:
     return Budget(left // config.batch_size * config.batch_size, n_candidates, n_proposals)
 
 
-def family(task: Task, config: Config) -> list[Task]:
+def family(task: OnlineTask, config: Config) -> list[OnlineTask]:
     """The task, and the others that the same training serves; ascending in k.
 
     They are those of the same environment that would train and try conditions alike.
@@ -122,7 +122,7 @@ def family(task: Task, config: Config) -> list[Task]:
     return sorted([task, *alike], key=lambda member: member.n_representatives)
 
 
-def check(task: Task, config: Config) -> None:
+def check(task: OnlineTask, config: Config) -> None:
     """Refuses a budget that is too small.
 
     Raises:
@@ -143,7 +143,7 @@ def check(task: Task, config: Config) -> None:
 class Run:
     """One seed: the policy in training, and the choice of its conditions."""
 
-    def __init__(self, task: Task, config: Config, seed: int, device: str) -> None:
+    def __init__(self, task: OnlineTask, config: Config, seed: int, device: str) -> None:
         """Makes the worlds and the networks."""
         self.task, self.config, self.seed = task, config, seed
         self.training, self.n_candidates, _ = budget(task, config)
@@ -221,7 +221,7 @@ class Run:
 
 @one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains one policy for every seed and chooses k of its conditions.
 

@@ -86,7 +86,7 @@ def play_in_sandbox(
         ValueError: the policies fail, crash, act by more than their observation, or need more than
             they may.
     """
-    rows = task.n_representatives if task.track == "online" else len(task.eval_agents or ())
+    rows = task.n_representatives if task.track == "online" else len(task.eval_agents)
     n_steps = rows * task.max_episode_steps * sum(number for _, number in episodes.values())
     job = {
         "directory": str(directory.resolve()),

@@ -75,7 +75,7 @@ def _welfare(task: Task, solution: Solution, seed: int, number: int) -> NDArray[
         returns = evaluate(task, solution, n_episodes=number, seed=seed).episode_returns
         welfare: NDArray[np.float64] = np.einsum("nke,nk->e", returns, solution.assignment)
         return welfare / task.n_agents
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     returns, _ = play_agents(task, solution, agents, number, seed)
     return np.array([normalise(task, agents, episode).mean() for episode in returns.T])
 
