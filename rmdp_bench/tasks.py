@@ -22,8 +22,8 @@ from rmdp_bench.references import references
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """One problem: serve agents with policies; an `OnlineTask` or an `OfflineTask`.
+class _CommonTask:
+    """What tasks of both tracks have.
 
     Attributes:
         id: opaque, versioned name.
@@ -67,17 +67,26 @@ class Task:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """What describes a task of either track, and the ceiling, ready for JSON."""
-        own = dataclasses.asdict(self)
-        agents: dict[str, Any] = {"dataset_id": None, "eval_agents": None, "heldout_agents": []}
-        for name in agents.keys() & own.keys():
-            value = own.pop(name)
-            agents[name] = list(value) if isinstance(value, tuple) else value
-        return {"id": own.pop("id"), "track": self.track} | own | agents | {"ceiling": self.ceiling}
+        """What describes a task of either track, ready for JSON; of the same keys for both."""
+        own = _OFFLINE_ONLY | dataclasses.asdict(self)
+        own |= {"track": self.track, "ceiling": self.ceiling}
+        return {
+            name: list(own[name]) if isinstance(own[name], tuple) else own[name]
+            for name in _DOCUMENT_ORDER
+        }
+
+
+_OFFLINE_ONLY: dict[str, Any] = {"dataset_id": None, "eval_agents": None, "heldout_agents": ()}
+"""What documents say of an online task where an offline one has something."""
+_DOCUMENT_ORDER = (
+    *("id", "track", "env_id", "dataset_id", "n_agents", "n_representatives", "transitions"),
+    *("n_eval_episodes", "eval_agents", "gamma", "max_episode_steps", "heldout_agents"),
+    *("unranked", "common_optimum", "ceiling"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineTask(Task):
+class OnlineTask(_CommonTask):
     """n agents who want different things from one world, and k policies for them."""
 
     track: ClassVar[str] = "online"
@@ -120,7 +129,7 @@ class OnlineTask(Task):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfflineTask(Task):
+class OfflineTask(_CommonTask):
     """n agents who differ in hidden dynamics, and one logged trajectory of each.
 
     Attributes:
@@ -134,6 +143,15 @@ class OfflineTask(Task):
     dataset_id: str
     eval_agents: tuple[int, ...]
     heldout_agents: tuple[int, ...] = ()
+
+    @property
+    def hidden_population(self) -> DynamicsPopulation:
+        """The agents with their hidden parameters: for scoring, and not for solvers that learn."""
+        return cast(DynamicsPopulation, get_population(self.env_id))
+
+
+Task = OnlineTask | OfflineTask
+"""One problem: serve agents with policies."""
 
 
 def list_tasks() -> list[Task]:

@@ -28,7 +28,7 @@ from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.files import write_json
 from rmdp_bench.runs import Result, load_solver, make_config, make_request, run
 from rmdp_bench.scoring import standard_error
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OfflineTask, get_task
 
 AGENTS = (25, 50, 100, 250, 500)
 _IN_PASSES = ("n_epochs", "halving_epochs")
@@ -49,7 +49,7 @@ def summarise(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def format_row(task: Task, n_agents: str, row: Mapping[str, Any]) -> str:
+def format_row(task: OfflineTask, n_agents: str, row: Mapping[str, Any]) -> str:
     """One line of the table in Markdown."""
     agents = task.eval_agents
     normalised = [normalise(task, agents, np.array(own)).mean() for own in row["returns"]]

@@ -22,7 +22,7 @@ from baselines.online.ppo.networks import HeadedNetwork
 from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
 from baselines.online.ppo.settings import PPOConfig, check
 from baselines.online.ppo.updates import slope_through_normalization
-from rmdp_bench.tasks import Task, get_online_task, get_task
+from rmdp_bench.tasks import OnlineTask, get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
@@ -30,11 +30,11 @@ SMALL: dict[str, Any] = {"n_envs": 2, "batch_size": 64, "minibatch_size": 16, "n
 TASKS = ["ResourceGathering-n25-k3-v0", "HopperVel-n100-k2-v0"]
 
 
-def small_task(task_id: str, updates: int = 4) -> Task:
-    return dataclasses.replace(get_task(task_id), transitions=updates * SMALL["batch_size"])
+def small_task(task_id: str, updates: int = 4) -> OnlineTask:
+    return dataclasses.replace(get_online_task(task_id), transitions=updates * SMALL["batch_size"])
 
 
-def even_rule(task: Task, seeds: Sequence[int]) -> FixedRule:
+def even_rule(task: OnlineTask, seeds: Sequence[int]) -> FixedRule:
     groups = [
         random_even_assignment(task.n_agents, task.n_representatives, np.random.default_rng(s))
         for s in seeds
@@ -360,7 +360,7 @@ def test_bad_settings_are_refused_by_name() -> None:
 
 
 def test_a_budget_below_a_batch_is_refused() -> None:
-    task = dataclasses.replace(get_task(TASKS[0]), transitions=2047)
+    task = dataclasses.replace(get_online_task(TASKS[0]), transitions=2047)
     with pytest.raises(ValueError, match="2048"):
         check(task, PPOConfig())
 

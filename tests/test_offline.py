@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +17,6 @@ from baselines.offline.common.data import OfflineConfig, check_offline, load_dat
 from rmdp_bench import RunLog, Solution, load_dataset
 from rmdp_bench.cli import main
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
-from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.offline import (
     OfflineSolution,
@@ -33,7 +32,6 @@ from rmdp_bench.evaluation.prediction import (
     play_test_trajectories,
     score_predictions,
 )
-from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.references import references
 from rmdp_bench.runs import load_solver, make_config, make_request, read_result, run
 from rmdp_bench.runs.solver_loading import check_config
@@ -206,7 +204,7 @@ def test_predictions_that_run_away_count_as_bad() -> None:
 
 
 def test_factor_correlation() -> None:
-    population = cast(DynamicsPopulation, get_population(TASK.env_id))
+    population = TASK.hidden_population
     parameters = population.parameters[:500]
     rotated = parameters @ np.array([[0.3, -1.0], [2.0, 0.5]]) + 7.0
     assert min(factor_correlation(TASK, rotated).values()) > 0.9999
@@ -220,7 +218,7 @@ def test_factor_correlation() -> None:
 
 def test_returns_are_normalised_for_each_agent() -> None:
     rows = references(TASK.env_id)
-    assert set(rows) == {*(TASK.eval_agents or ()), *TASK.heldout_agents}
+    assert set(rows) == {*TASK.eval_agents, *TASK.heldout_agents}
     random, best = np.array([rows[agent] for agent in (3, 1)]).T
     np.testing.assert_allclose(normalise(TASK, (3, 1), random), 0.0, atol=1e-12)
     np.testing.assert_allclose(normalise(TASK, (3, 1), best), 100.0)

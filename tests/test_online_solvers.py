@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -66,7 +67,7 @@ def test_oracle_beats_random_assignment() -> None:
     assert len(np.unique(groups)) == 5
     solver = importlib.import_module("baselines.online.oracle")
     control = importlib.import_module("baselines.online.random_assignment")
-    small = Task(**{**vars(task), "transitions": 40_000})
+    small = dataclasses.replace(task, transitions=40_000)
     welfare = {}
     for module in (solver, control):
         (solution,) = module.solve(small, module.config_for(small), [0], "cpu", RunLog(small, [0]))

@@ -519,7 +519,7 @@ def test_a_model_that_has_diverged_is_scored_as_such(trained: Any) -> None:
     assert ensemble.factors(data) is not None and broken.factors(data) is None
     assert score_predictions(TASK, predictor(broken.simulators())).r2.max() < -1.0
     planners = dataclasses.replace(solution.adapt.__self__, ensemble=broken)
-    agents = TASK.eval_agents or ()
+    agents = TASK.eval_agents
     adapted = planners.adapt(heldout_episodes(TASK))
     for policy in (*planners.policies(broken.simulators(), agents), *adapted.policies):
         policy.reset(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import locale
 import logging
@@ -188,6 +189,7 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
     """
     solver = importlib.import_module(SOLVERS[name])
     offline = ".offline." in SOLVERS[name]
+    task: Task
     if offline:
         task = get_offline_task("CartPoleHet-n500-pure-v1")
     elif name == "oracle":  # the point world has no optimum that it knows
@@ -195,7 +197,7 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
     else:
         task = point_task(2_560)
     if name == "oracle":
-        task = Task(**{**vars(task), "transitions": 512})
+        task = dataclasses.replace(task, transitions=512)
     config = solver.Config(**SETTINGS[name])
     torch_threads = []
 

@@ -116,7 +116,7 @@ def test_honest_policies_get_what_scoring_gives_them() -> None:
 def test_offline_every_agent_has_its_policy() -> None:
     solution = Solution([ScriptedPolicy([0]), ScriptedPolicy([1])], np.eye(2)[[0, 1, 1, 0, 1]])
     played = play_shuffled(CART_POLE, solution, EPISODES, np.random.default_rng(0))
-    agents = CART_POLE.eval_agents or ()
+    agents = CART_POLE.eval_agents
     for name, (seed, number) in EPISODES.items():
         returns = evaluate_offline(CART_POLE, solution, n_episodes=number, seed=seed).returns
         percent = np.array([normalise(CART_POLE, agents, episode) for episode in returns.T])

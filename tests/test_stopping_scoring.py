@@ -186,7 +186,7 @@ def test_evaluations_ask_before_each_step() -> None:
     assert len(asked) == 3  # nobody is asked afterwards
 
     offline = get_offline_task("CartPoleHet-n500-pure-v1")
-    n_agents = len(offline.eval_agents or ())
+    n_agents = len(offline.eval_agents)
 
     def predict(agent: int, observations: Any, actions: Any) -> Any:
         return np.zeros((len(actions), 50, 4))

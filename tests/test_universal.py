@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 from pathlib import Path
@@ -27,7 +28,7 @@ from rmdp_bench.evaluation import evaluate
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.display import NoDisplay
-from rmdp_bench.tasks import Task, get_online_task
+from rmdp_bench.tasks import OnlineTask, get_online_task
 from tests.point_world import N_STEPS, TARGETS, point_task
 
 pytestmark = pytest.mark.arithmetic
@@ -152,7 +153,7 @@ def test_gradients_are_those_of_autograd() -> None:
 @pytest.mark.parametrize(
     "task", [point_task(2_048), get_online_task("ResourceGathering-n25-k5-v0")]
 )
-def test_compiled_updates_are_those_of_torch(task: Task) -> None:
+def test_compiled_updates_are_those_of_torch(task: OnlineTask) -> None:
     # Sizes that no power of two divides, and steps that leave the clipping range.
     odd: dict[str, Any] = {"hidden_size": 13, "n_envs": 3, "batch_size": 210, "minibatch_size": 35}
     config = universal.Config(**odd, learning_rate=5e-3, entropy_coefficient=0.1)
@@ -192,14 +193,14 @@ def test_frozen_policies_act_as_the_conditioned_one(tmp_path: Path) -> None:
     learner.worlds.envs.close()
 
 
-def solve(task: Task, seeds: list[int], **settings: Any) -> tuple[list[Any], RunLog]:
+def solve(task: OnlineTask, seeds: list[int], **settings: Any) -> tuple[list[Any], RunLog]:
     log = RunLog(task, seeds)
     config = universal.Config(**SMALL | settings)
     universal.check(task, config)
     return universal.solve(task, config, seeds, "cpu", log), log
 
 
-def welfare_of(task: Task, solution: Any) -> float:
+def welfare_of(task: OnlineTask, solution: Any) -> float:
     matrix = evaluate(task, solution, n_episodes=5).welfare_matrix
     return float((solution.assignment * matrix).sum(1).mean())
 
@@ -271,7 +272,7 @@ def test_the_bar_is_as_long_as_what_it_means_to_use() -> None:
 class StopAt(RunLog):
     """Asks the solver to stop at the given number of reported updates."""
 
-    def __init__(self, task: Task, folders: list[Path], update: int) -> None:
+    def __init__(self, task: OnlineTask, folders: list[Path], update: int) -> None:
         stop = threading.Event()
         last = max(list_checkpoints(folders[0]), default=None)
         super().__init__(task, [0, 1], folders, stop=stop, resume_at=last)
@@ -349,7 +350,7 @@ def test_weight_conditions_are_mean_weights_of_groups() -> None:
 def test_it_solves_a_small_part_of_resource_gathering() -> None:
     """Enough to be far better than nothing; the optimum takes longer."""
     task = get_online_task("ResourceGathering-n25-k5-v0")
-    task = Task(**{**vars(task), "transitions": 9_000})
+    task = dataclasses.replace(task, transitions=9_000)
     config = universal.config_for(task)
     log = RunLog(task, [0])
     (solution,) = universal.solve(task, config, [0], "cpu", log)

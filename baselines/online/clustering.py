@@ -43,7 +43,7 @@ from baselines.online.ppo.outcome_critic import Nodes
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OnlineTask
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -70,7 +70,7 @@ class Config(PPOConfig):
         check_range(self, 0.0, 100.0, "tolerance")
 
 
-def config_for(task: OnlineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**task_settings(task))
 

@@ -12,7 +12,7 @@ from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OnlineTask
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -22,7 +22,7 @@ class Config(PPOConfig):
     """The learner's settings."""
 
 
-def config_for(task: OnlineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**task_settings(task))
 

@@ -18,7 +18,7 @@ from baselines.offline.cadm.solutions import ContextDynamics, check, solve_with
 from baselines.offline.planning.planner import planner_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 __all__ = ["Config", "SquaredError", "check", "config_for", "solve"]
 
@@ -44,7 +44,7 @@ class SquaredError(ForwardHead):
         return outputs
 
 
-def config_for(task: OfflineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**planner_settings(task))
 

@@ -25,7 +25,7 @@ from baselines.offline.cadm.solutions import ContextDynamics, check, solve_with
 from baselines.offline.planning.planner import planner_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 __all__ = ["Config", "GaussianLikelihood", "ParticleDynamics", "check", "config_for", "solve"]
 
@@ -131,7 +131,7 @@ class ParticleDynamics(ContextDynamics):
         return next_states.view(shape).flatten(0, 1)
 
 
-def config_for(task: OfflineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**planner_settings(task))
 

@@ -26,7 +26,7 @@ from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 class ContextDynamics(Dynamics):
@@ -128,7 +128,7 @@ def make_solution(
     )
 
 
-def check(task: OfflineTask, config: ContextConfig) -> None:
+def check(task: Task, config: ContextConfig) -> None:
     """Refuses tasks without data to learn from, and sizes with which one cannot plan.
 
     Raises:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines.common.settings import check_range
 from rmdp_bench import load_dataset
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class OfflineConfig:
         check_range(self, 5, 500, "n_agents")
 
 
-def check_offline(task: OfflineTask, config: OfflineConfig) -> None:
+def check_offline(task: Task, config: OfflineConfig) -> None:
     """Refuses tasks without logged data, and data that are missing, damaged or not the task's.
 
     Raises:
         ValueError: says what is wrong and what to do.
     """
-    if task.track != "offline":
+    if not isinstance(task, OfflineTask):
         raise ValueError(
             f"{task.id} is an online task, expected an offline one, such as "
             "CartPoleHet-n500-pure-v1: this solver learns from logged data"

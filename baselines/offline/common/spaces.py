@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import Task
 
 
 @functools.cache
@@ -23,7 +23,7 @@ def is_discrete(env_id: str) -> bool:
     return isinstance(action_space(env_id), gym.spaces.Discrete)
 
 
-def n_discrete_actions(task: OfflineTask) -> int | None:
+def n_discrete_actions(task: Task) -> int | None:
     """Number of the task's actions; None where they are continuous."""
     space = action_space(task.env_id)
     return int(space.n) if isinstance(space, gym.spaces.Discrete) else None

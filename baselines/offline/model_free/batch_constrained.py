@@ -38,7 +38,7 @@ from baselines.offline.common.training import (
     ScopedConfig,
     member_generators,
 )
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import Task
 
 _INITIAL, _TARGET_NOISE, _LATENT_NOISE, _ACTOR_NOISE, _POLICY_NOISE = 0, 2, 3, 4, 5
 """Purposes of random numbers."""
@@ -98,7 +98,7 @@ The paper makes 1,000,000 updates, hours on a GPU and many on a CPU: `--set n_up
 """
 
 
-def bcq_settings(task: OfflineTask) -> dict[str, Any]:
+def bcq_settings(task: Task) -> dict[str, Any]:
     """Settings that a task replaces, by name of the field."""
     return CONTINUOUS_SETTINGS if n_discrete_actions(task) is None else {}
 

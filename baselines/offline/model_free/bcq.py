@@ -11,7 +11,7 @@ from baselines.offline.common.training import solve_with_learner
 from baselines.offline.model_free.batch_constrained import BCQConfig, bcq_settings, make_bcq
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Config(BCQConfig):
     """The learner's settings."""
 
 
-def config_for(task: OfflineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**bcq_settings(task))
 
 
-def check(task: OfflineTask, config: Config) -> None:
+def check(task: Task, config: Config) -> None:
     """Refuses online tasks and data that are not there.
 
     Raises:

@@ -30,7 +30,7 @@ from baselines.offline.common.training import (
 )
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 _INITIAL = 0
 """Purpose of random numbers."""
@@ -57,7 +57,7 @@ class Config(ScopedConfig):
         check_range(self, 1e-12, 1, "learning_rate")
 
 
-def check(task: OfflineTask, config: Config) -> None:
+def check(task: Task, config: Config) -> None:
     """Refuses online tasks and data that are not there.
 
     Raises:

@@ -42,7 +42,7 @@ from baselines.offline.common.training import (
 )
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 _INITIAL, _POLICY_NOISE, _UNIFORM_NOISE = 0, 2, 3
 """Purposes of random numbers."""
@@ -91,12 +91,12 @@ The paper makes 1,000,000 updates, hours on a GPU and days on a CPU: `--set n_up
 """
 
 
-def config_for(task: OfflineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**(CONTINUOUS_SETTINGS if n_discrete_actions(task) is None else {}))
 
 
-def check(task: OfflineTask, config: Config) -> None:
+def check(task: Task, config: Config) -> None:
     """Refuses online tasks and data that are not there.
 
     Raises:

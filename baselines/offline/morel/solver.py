@@ -41,7 +41,7 @@ from baselines.offline.morel.model import MemberRows, PessimisticModel, make_wor
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.evaluation.prediction import N_FORCED
 from rmdp_bench.runs import RunLog
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 """What an environment replaces."""
 
 
-def config_for(task: OfflineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**SETTINGS.get(task.env_id, {}))
 
 
-def check(task: OfflineTask, config: Config) -> None:
+def check(task: Task, config: Config) -> None:
     """Refuses a task that is not offline or whose data does not fit.
 
     Raises:

@@ -28,7 +28,7 @@ from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class EnsembleConfig(FactoredConfig):
     or (an oracle) their hidden parameters."""
 
 
-def check_factored(task: OfflineTask, config: FactoredConfig) -> None:
+def check_factored(task: Task, config: FactoredConfig) -> None:
     """Refuses tasks, data and layers that the model cannot learn with.
 
     Raises:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from baselines.common.settings import check_range
 from baselines.offline.common.data import LoggedData, OfflineConfig
 from baselines.offline.common.networks import MemberMLP
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ _TASK_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def model_settings(task: OfflineTask) -> dict[str, Any]:
+def model_settings(task: Task) -> dict[str, Any]:
     """Settings of the model that a task replaces, by name of the field."""
     return _TASK_SETTINGS.get(task.env_id, {})
 

@@ -72,7 +72,7 @@ from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 _NAMES = {
     "n_updates": "policy_updates",
@@ -138,7 +138,7 @@ class Config(EnsembleConfig, GenerationConfig, PlannerConfig):
         return BCQConfig(**{name: getattr(self, own) for name, own in _NAMES.items()})
 
 
-def config_for(task: OfflineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     own = {_NAMES[name]: value for name, value in bcq_settings(task).items()}
     if n_discrete_actions(task) is None:
@@ -146,7 +146,7 @@ def config_for(task: OfflineTask) -> Config:
     return Config(**model_settings(task) | own | _TASK_SETTINGS.get(task.env_id, {}))
 
 
-def check(task: OfflineTask, config: Config) -> None:
+def check(task: Task, config: Config) -> None:
     """Refuses tasks and data that this solver cannot learn from.
 
     Raises:

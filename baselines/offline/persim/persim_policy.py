@@ -66,7 +66,7 @@ from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 _ACTOR, _BASELINE, _ROLL_OUTS = 5, 6, 7
 """Purposes of random numbers; those of `training` are 1 and 2."""
@@ -135,13 +135,13 @@ class Config(EnsembleConfig):
 _CONTINUOUS: dict[str, Any] = {"path_length": 50}
 
 
-def config_for(task: OfflineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     own = _CONTINUOUS if n_discrete_actions(task) is None else {}
     return Config(**model_settings(task) | own)
 
 
-def check(task: OfflineTask, config: Config) -> None:
+def check(task: Task, config: Config) -> None:
     """Refuses tasks and data that this solver cannot learn from.
 
     Raises:

@@ -49,7 +49,7 @@ from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class Config(EnsembleConfig, PlannerConfig):
         PlannerConfig.__post_init__(self)
 
 
-def config_for(task: OfflineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**model_settings(task) | planner_settings(task))
 
 
-def check(task: OfflineTask, config: Config) -> None:
+def check(task: Task, config: Config) -> None:
     """Refuses tasks and data that this solver cannot learn from.
 
     Raises:

@@ -26,7 +26,7 @@ from baselines.common.threads import one_thread
 from baselines.offline.common.spaces import action_space, is_discrete
 from baselines.offline.planning.dynamics import Dynamics, Objective, make_generator, objective_for
 from rmdp_bench.solution import Policy
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import Task
 
 Evaluate = Callable[[Tensor], Tensor]
 """Of plans (A, S, H, ...) of A environments: returns (A, S)."""
@@ -67,7 +67,7 @@ class PlannerConfig:
         check_range(self, self.least_deviation, math.inf, "greatest_deviation")
 
 
-def planner_settings(task: OfflineTask) -> dict[str, Any]:
+def planner_settings(task: Task) -> dict[str, Any]:
     """Settings of the planner that a task replaces, by name of the field."""
     if is_discrete(task.env_id):
         return {}

@@ -27,7 +27,7 @@ from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OfflineTask
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Config(PlannerConfig):
     """The planner's settings."""
 
 
-def config_for(task: OfflineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**planner_settings(task))
 
 
-def check(task: OfflineTask, config: Config) -> None:
+def check(task: Task, config: Config) -> None:
     """Refuses tasks that are not planned in, and sizes that do not fit.
 
     Raises:

@@ -59,7 +59,7 @@ from baselines.online.ppo.learner import Learner
 from baselines.online.ppo.settings import check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OnlineTask
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -69,7 +69,7 @@ MAX_CANDIDATES = 4096
 """Of all representatives together, in one review; it bounds its memory."""
 
 
-def config_for(task: OnlineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**task_settings(task) | TASK_SETTINGS.get(task.env_id, {}))
 

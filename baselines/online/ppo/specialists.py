@@ -248,16 +248,13 @@ def config_for(specialist: Specialist) -> PPOConfig:
 
 def _task_for(specialist: Specialist, transitions: int) -> OnlineTask:
     entry = get_environment(specialist.env_id)
-    return Task(
+    return OnlineTask(
         id=_register(specialist),
-        track="online",
         env_id=_register(specialist),
-        dataset_id=None,
         n_agents=1,
         n_representatives=1,
         transitions=transitions,
         n_eval_episodes=N_EPISODES,
-        eval_agents=None,
         gamma=0.99,
         max_episode_steps=entry.max_episode_steps,
     )

@@ -40,7 +40,7 @@ from baselines.online.universal.learner import Learner
 from baselines.online.universal.policies import make_solution
 from baselines.online.universal.settings import TASK_SETTINGS, TrainingConfig
 from baselines.online.universal.trials import try_conditions
-from rmdp_bench import Interrupted, OnlineTask, RunLog, Solution, list_tasks
+from rmdp_bench import Interrupted, OnlineTask, RunLog, Solution, Task, list_tasks
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -74,12 +74,12 @@ class Config(TrainingConfig):
         check_range(self, 0, math.inf, "n_rounds", "n_proposals")
 
 
-def config_for(task: OnlineTask) -> Config:
+def config_for(task: Task) -> Config:
     """Settings for a task."""
     return Config(**TASK_SETTINGS.get(task.env_id, {}))
 
 
-def total_transitions(task: OnlineTask, config: Config) -> int:
+def total_transitions(task: Task, config: Config) -> int:
     """Transitions of everything, all policies together."""
     return min(config.total_transitions, task.transitions * task.n_representatives)
 
@@ -93,7 +93,7 @@ class Budget(NamedTuple):
     n_proposals: int
 
 
-def budget(task: OnlineTask, config: Config) -> Budget:
+def budget(task: Task, config: Config) -> Budget:
     """Shares out the transitions; the trials are counted as if no episode ended early."""
     total = total_transitions(task, config)
     per_condition = config.n_episodes * task.max_episode_steps
@@ -116,13 +116,13 @@ def family(task: OnlineTask, config: Config) -> list[OnlineTask]:
             other, transitions=task.transitions, n_eval_episodes=task.n_eval_episodes
         )
         for other in list_tasks()
-        if (other.env_id, other.track) == (task.env_id, task.track) and other.id != task.id
+        if isinstance(other, OnlineTask) and other.env_id == task.env_id and other.id != task.id
     ]
     alike = [other for other in others if budget(other, config) == budget(task, config)]
     return sorted([task, *alike], key=lambda member: member.n_representatives)
 
 
-def check(task: OnlineTask, config: Config) -> None:
+def check(task: Task, config: Config) -> None:
     """Refuses a budget that is too small.
 
     Raises:
