@@ -43,7 +43,7 @@ from baselines.online.em import EMRule, config_for
 from baselines.online.ppo.learner import Learner
 from benchmarks.common import describe_machine, write_results
 from rmdp_bench.evaluation import evaluate, roll_out
-from rmdp_bench.runs.log import CURVE_EPISODES, CURVE_SEED
+from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED
 from rmdp_bench.scoring import agent_returns, social_welfare, standard_error
 from rmdp_bench.system import peak_memory_mib
 from rmdp_bench.tasks import get_online_task

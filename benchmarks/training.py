@@ -36,7 +36,7 @@ from baselines.online.ppo.collection import Batch
 from baselines.online.ppo.learner import Learner
 from benchmarks.common import describe_machine, make_bare_loop, write_results
 from rmdp_bench.evaluation import evaluate_all
-from rmdp_bench.runs.log import CURVE_EPISODES, CURVE_SEED
+from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED
 from rmdp_bench.system import peak_memory_mib
 from rmdp_bench.tasks import get_online_task
 

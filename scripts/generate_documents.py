@@ -35,7 +35,7 @@ from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main as command_line
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.leaderboard import Entry, Table, build_tables
-from rmdp_bench.runs.log import read_curve
+from rmdp_bench.runs.curve import read_curve
 from rmdp_bench.runs.records import read_result
 from rmdp_bench.scoring import standard_error
 from rmdp_bench.tasks import OnlineTask, get_offline_task, get_online_task, get_task, list_tasks

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rmdp_bench.runs.solver_loading import SOLVERS, load_solver, make_config
-from rmdp_bench.tasks import Task, find_logged_task, get_offline_task
+from rmdp_bench.tasks import OfflineTask, find_logged_task, get_offline_task
 from scripts import equal_training as plan
 from scripts.run_offline_table import WORLDS
 
@@ -19,7 +19,7 @@ def settings_of(command: list[str]) -> list[str]:
     return [text for key, text in zip(command, command[1:], strict=False) if key == "--set"]
 
 
-def config_of(command: list[str]) -> tuple[Any, Task]:
+def config_of(command: list[str]) -> tuple[Any, OfflineTask]:
     """The solver's settings, as `rmdp-bench run` makes them, and the task."""
     task = get_offline_task(command[2])
     return make_config(load_solver(command[1]), task, settings_of(command)), task

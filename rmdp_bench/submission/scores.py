@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rmdp_bench.evaluation import Evaluation
 from rmdp_bench.evaluation.offline import OfflineEvaluation, check_one_policy_each
 from rmdp_bench.evaluation.prediction import N_PREDICTIONS, Prediction, factor_correlation
-from rmdp_bench.runs.log import parse_curve
+from rmdp_bench.runs.curve import parse_curve
 from rmdp_bench.runs.records import TOLERANCE, Result
 from rmdp_bench.runs.running import score_solution
 from rmdp_bench.solution import Solution
