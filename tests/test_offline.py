@@ -126,7 +126,7 @@ def test_heldout_agents_have_an_episode_as_those_in_the_data() -> None:
     episodes = heldout_episodes(TASK)
     assert [episode.metadata["agent"] for episode in episodes] == list(TASK.heldout_agents)
     assert all(HIDDEN_PARAMETERS not in episode.metadata for episode in episodes)
-    entry = get_dataset(TASK.dataset_id or "")
+    entry = get_dataset(TASK.dataset_id)
     logged = list(load_dataset(TASK).iterate_episodes([7, 3]))
     for again, before in zip(collect(entry, agents=[7, 3]), logged, strict=True):
         np.testing.assert_array_equal(again.observations, before.observations)
