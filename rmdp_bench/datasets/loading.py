@@ -24,7 +24,7 @@ from rmdp_bench.datasets.storage import (
     write_dataset,
 )
 from rmdp_bench.datasets.table import DatasetEntry, get_dataset
-from rmdp_bench.tasks import OnlineTask, Task, list_tasks
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, list_tasks
 
 
 def load_dataset(dataset: str | Task) -> MinariDataset:
@@ -46,7 +46,7 @@ def load_dataset(dataset: str | Task) -> MinariDataset:
         dataset = tasks.get(dataset, dataset)
     if isinstance(dataset, OnlineTask):
         raise ValueError(f"the task {dataset.id} is an online one: it has no dataset")
-    entry = get_dataset(dataset if isinstance(dataset, str) else dataset.dataset_id)
+    entry = get_dataset(dataset.dataset_id if isinstance(dataset, OfflineTask) else dataset)
     dataset_id = entry.id
     if entry.shipped:
         try:
