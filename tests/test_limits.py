@@ -120,7 +120,8 @@ def test_solutions_that_do_not_fit_together_are_played_in_turn(
 ) -> None:
     solutions = [solution(Constant(a), Constant(b)) for a, b in ((0, 1), (2, 3), (1, 2))]
     together = evaluate_all(GRID, solutions, n_episodes=3)
-    monkeypatch.setattr("rmdp_bench.evaluation.MAX_ENVS", 13)  # two solutions of 2 x 3 episodes
+    # two solutions of 2 x 3 episodes
+    monkeypatch.setattr("rmdp_bench.evaluation.playing.MAX_ENVS", 13)
     for one, other in zip(together, evaluate_all(GRID, solutions, n_episodes=3), strict=True):
         np.testing.assert_array_equal(one.episode_returns, other.episode_returns)
         np.testing.assert_array_equal(one.episode_lengths, other.episode_lengths)
