@@ -43,10 +43,10 @@ from baselines.online.em import EMRule, config_for
 from baselines.online.ppo.learner import Learner
 from benchmarks.common import describe_machine, write_results
 from rmdp_bench.evaluation import evaluate, roll_out
-from rmdp_bench.runs.log import CURVE_EPISODES, CURVE_SEED
+from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED
 from rmdp_bench.scoring import agent_returns, social_welfare, standard_error
 from rmdp_bench.system import peak_memory_mib
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 
 MANY = 1_000_000
 Critic = Literal["outcome", "agents"]
@@ -65,7 +65,7 @@ _worker: dict[str, Any] = {}
 
 def start(task_id: str, n_agents: int, critic: Critic, transitions: int, n_seeds: int) -> None:
     """Makes the learner, and one iteration for everything that happens once."""
-    task = get_task(task_id)
+    task = get_online_task(task_id)
     if n_agents != task.n_agents:
         task = task.with_agents(n_agents)
     task = dataclasses.replace(task, transitions=transitions)
@@ -140,7 +140,7 @@ def node_errors(**how: Any) -> dict[str, float]:
 
 def memory_needed(task_id: str, n_agents: int) -> float:
     """GiB of a batch of the agents' critic, of its targets, and of its networks and Adam's."""
-    task = get_task(task_id)
+    task = get_online_task(task_id)
     config = config_for(task)
     of_batch = config.batch_size * n_agents
     of_networks = (config.hidden_size + 1) * n_agents * 5  # with gradient, moments and a copy

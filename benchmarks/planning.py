@@ -41,7 +41,7 @@ from baselines.offline.planning.dynamics import Objective, objective_for
 from baselines.offline.planning.planner import PlannerConfig, decide, make_policy
 from benchmarks.common import describe_machine, measure_arithmetic, write_results
 from rmdp_bench.cores import usable_cores
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_task
 
 N_MEMBERS = 5
 CHANGE = 1e-4
@@ -74,7 +74,7 @@ class World:
     @property
     def n_actions(self) -> int | None:
         """A; None: actions are continuous."""
-        return n_discrete_actions(get_task(self.task))
+        return n_discrete_actions(get_offline_task(self.task))
 
 
 SMALL = PlannerConfig(n_sequences=20, horizon=10, n_elites=5, n_iterations=1)

@@ -36,9 +36,9 @@ from baselines.online.ppo.collection import Batch
 from baselines.online.ppo.learner import Learner
 from benchmarks.common import describe_machine, make_bare_loop, write_results
 from rmdp_bench.evaluation import evaluate_all
-from rmdp_bench.runs.log import CURVE_EPISODES, CURVE_SEED
+from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED
 from rmdp_bench.system import peak_memory_mib
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 
 TASKS = ("HalfCheetahVel-n100-k5-v0", "HalfCheetahVel-n1000-k50-v0", "ResourceGathering-n25-k5-v0")
 PHASES = ("collection", "update", "floor")
@@ -89,7 +89,7 @@ def measure(
 
     Repetitions go on until there are enough of them and they took `least_seconds` together.
     """
-    task, seeds = get_task(task_id), range(n_seeds)
+    task, seeds = get_online_task(task_id), range(n_seeds)
     config = dataclasses.replace(config_for(task), compiled=path == "compiled")
     learner = Learner(task, config, seeds, "cpu")
     rule = EMRule(task, config, seeds, "cpu")

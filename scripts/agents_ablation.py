@@ -28,7 +28,7 @@ from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.files import write_json
 from rmdp_bench.runs import Result, load_solver, make_config, make_request, run
 from rmdp_bench.scoring import standard_error
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OfflineTask, get_offline_task, get_task
 
 AGENTS = (25, 50, 100, 250, 500)
 _IN_PASSES = ("n_epochs", "halving_epochs")
@@ -49,9 +49,9 @@ def summarise(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def format_row(task: Task, n_agents: str, row: Mapping[str, Any]) -> str:
+def format_row(task: OfflineTask, n_agents: str, row: Mapping[str, Any]) -> str:
     """One line of the table in Markdown."""
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     normalised = [normalise(task, agents, np.array(own)).mean() for own in row["returns"]]
     mean = f"{np.mean(normalised):.1f}"
     if len(normalised) > 1:
@@ -103,6 +103,7 @@ def main() -> None:
             "runs/agents-equal-updates" if arguments.equal_updates else "runs/agents"
         )
     try:
+        task = get_offline_task(arguments.task)
         requests = {
             n_agents: make_request(
                 arguments.solver,
@@ -124,7 +125,7 @@ def main() -> None:
     for n_agents, request in requests.items():
         results = run(request)
         rows[str(n_agents)] = summarise(results)
-        print(format_row(requests[n_agents].task, str(n_agents), rows[str(n_agents)]), flush=True)
+        print(format_row(task, str(n_agents), rows[str(n_agents)]), flush=True)
         machine = {"system": results[0].system, "versions": results[0].versions}
         write_json(arguments.out / "agents_ablation.json", record | machine | {"agents": rows})
 

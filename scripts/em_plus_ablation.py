@@ -20,7 +20,7 @@ from baselines.online.em_plus.solver import config_for
 from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.runs import Result, make_request, run
 from rmdp_bench.scoring import standard_error
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OnlineTask, get_online_task
 
 PARTS: Mapping[str, tuple[str, str, str]] = {
     "seeding": ("seeding", "true", "false"),
@@ -46,7 +46,7 @@ def make_variants() -> dict[str, list[str]]:
     return variants
 
 
-def changes_something(settings: Sequence[str], task: Task) -> bool:
+def changes_something(settings: Sequence[str], task: OnlineTask) -> bool:
     """Whether settings differ from the task's defaults, so that the variant is worth a run."""
     defaults = config_for(task)
     return any(
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/em_plus_ablation"))
     arguments = parser.parse_args()
     try:
-        task = get_task(arguments.task)
+        task = get_online_task(arguments.task)
         chosen = arguments.variants or ["em", "default", "none"] + [
             name
             for name, settings in variants.items()

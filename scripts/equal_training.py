@@ -34,7 +34,7 @@ from rmdp_bench.datasets.records import find_record
 from rmdp_bench.files import write_json
 from rmdp_bench.runs import read_result
 from rmdp_bench.runs.solver_loading import load_solver, make_config
-from rmdp_bench.tasks import Task, find_logged_task, get_task
+from rmdp_bench.tasks import OfflineTask, find_logged_task, get_offline_task
 from scripts.run_offline_table import PLANNER, PLANNER_EPISODES, WORLDS, run
 
 KINDS = ("pure", "random")
@@ -100,16 +100,15 @@ _MOREL_EPOCHS = 25
 """Of the models in MOReL's code."""
 
 
-def count_transitions(task: Task) -> int:
+def count_transitions(task: OfflineTask) -> int:
     """Transitions in a task's log, which need not be there."""
-    assert task.dataset_id is not None
     record = find_record(task.dataset_id)
     assert record is not None
     return record.n_steps
 
 
 def training_settings(
-    solver: str, task: Task, passes: float, n_updates: int | None = None
+    solver: str, task: OfflineTask, passes: float, n_updates: int | None = None
 ) -> dict[str, int]:
     """Settings for passes over a task's log, or for gradient steps where they are given.
 
@@ -134,7 +133,7 @@ def training_settings(
     return {"n_updates": n_updates}
 
 
-def inner_settings(solver: str, task: Task, share: int) -> dict[str, int]:
+def inner_settings(solver: str, task: OfflineTask, share: int) -> dict[str, int]:
     """A share, 1 / `share`, of the training inside a model; none where that is all of it."""
     config = make_config(load_solver(solver), task)
     names = RIVALS[solver].inner if share > 1 else ()
@@ -146,7 +145,7 @@ def as_point(settings: Mapping[str, Any]) -> Point:
     return tuple(f"{name}={json.dumps(value)}" for name, value in settings.items())
 
 
-def training_minutes(solver: str, task: Task, settings: Point) -> float | None:
+def training_minutes(solver: str, task: OfflineTask, settings: Point) -> float | None:
     """CPU minutes of the training on a CartPole log, three seeds; None: not measured."""
     seconds = _UPDATE_SECONDS.get(solver)
     if seconds is None or not task.id.startswith("CartPole"):
@@ -168,7 +167,12 @@ def grid_of(solver: str) -> list[Point]:
 
 
 def make_command(
-    solver: str, task: Task, seeds: str, out: Path, settings: Point, n_episodes: int | None = None
+    solver: str,
+    task: OfflineTask,
+    seeds: str,
+    out: Path,
+    settings: Point,
+    n_episodes: int | None = None,
 ) -> list[str]:
     """Arguments of `rmdp-bench`."""
     command = ["run", solver, task.id, "--seeds", seeds, "--out", str(out)]
@@ -275,7 +279,7 @@ def main() -> None:
     if arguments.print:
         for solver, command in commands:
             settings = [text for key, text in itertools.pairwise(command) if key == "--set"]
-            minutes = training_minutes(solver, get_task(command[2]), tuple(settings))
+            minutes = training_minutes(solver, get_offline_task(command[2]), tuple(settings))
             seeds = 1 if arguments.tune else 3
             cost = "not measured" if minutes is None else f"{minutes * seeds / 3:.1f} CPU minutes"
             print(f"{shlex.join(['rmdp-bench', *command])}  # training: {cost}")

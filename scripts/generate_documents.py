@@ -35,10 +35,10 @@ from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main as command_line
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.leaderboard import Entry, Table, build_tables
-from rmdp_bench.runs.log import read_curve
+from rmdp_bench.runs.curve import read_curve
 from rmdp_bench.runs.records import read_result
 from rmdp_bench.scoring import standard_error
-from rmdp_bench.tasks import Task, get_task, list_tasks
+from rmdp_bench.tasks import OnlineTask, get_offline_task, get_online_task, get_task, list_tasks
 from scripts import agents_ablation, learner_ablation, show_offline_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,7 +194,7 @@ def recommended() -> str:
         if percent_of_top(one) >= SATURATED:
             continue
         top = one.entries[0]
-        share = f"{percent_of_top(one):.1f} %" if one.task.track == "online" else ""
+        share = f"{percent_of_top(one):.1f} %" if isinstance(one.task, OnlineTask) else ""
         rows.append(
             [f"`{one.task.id}`", f"`{top.summary.solver}`", welfare_of(top), share, str(top.mark)]
         )
@@ -228,7 +228,7 @@ def results() -> str:
         ]
         for one in board()
         for entry in one.entries
-        if one.task.track == "online" and entry.source.startswith("reference")
+        if isinstance(one.task, OnlineTask) and entry.source.startswith("reference")
     ]
     header = ["task", "solver", "social welfare", "reassigned", "of the ceiling", "from", "mark"]
     return table(header, rows)
@@ -248,9 +248,9 @@ def datasets() -> str:
 # Online solvers
 
 
-def main_task() -> tuple[Task, TargetPopulation]:
+def main_task() -> tuple[OnlineTask, TargetPopulation]:
     """The task that the pages look at, and its population."""
-    task = get_task(MAIN_TASK)
+    task = get_online_task(MAIN_TASK)
     population = task.population
     if not isinstance(population, TargetPopulation):
         raise TypeError(f"the population of {MAIN_TASK} has no targets")
@@ -446,7 +446,7 @@ def mountain_car() -> str:
 
 def _fewer_agents(name: str, first: str) -> str:
     record = read_json(RESULTS / f"{name}.json")
-    task, rows = get_task(record["task"]), dict(record["agents"])
+    task, rows = get_offline_task(record["task"]), dict(record["agents"])
     if name == "agents_ablation":
         runs = run_folders("reference-planning", task.id, "persim")
         rows["500"] = agents_ablation.summarise([read_result(run / "result.json") for run in runs])

@@ -30,7 +30,7 @@ from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.offline import play_agents
 from rmdp_bench.runs import load_solver, make_config
 from rmdp_bench.runs.solver_loading import config_to_dict
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OfflineTask, get_offline_task
 
 N_ROLLOUTS = 20
 """In the model, of each member."""
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     arguments = parser.parse_args()
-    task = get_task(arguments.task)
+    task = get_offline_task(arguments.task)
     config = make_config(load_solver("morel"), task, arguments.settings)
     morel.check(task, config)
     began = time.perf_counter()
@@ -65,7 +65,7 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def judge(task: Task, learner: Learner) -> dict[str, Any]:
+def judge(task: OfflineTask, learner: Learner) -> dict[str, Any]:
     """What the model believes of the policies as they are, and what they reach."""
     model, device = learner.model, learner.model.threshold.device
     first = learner.rows.initial
@@ -84,7 +84,7 @@ def judge(task: Task, learner: Learner) -> dict[str, Any]:
     _, naive = rolled_out(torch.full_like(model.threshold, torch.inf))
     (solution,) = morel.solutions(task, learner)
     returns, _ = play_agents(
-        task, solution, task.eval_agents or (), task.n_eval_episodes, EVALUATION_SEED
+        task, solution, task.eval_agents, task.n_eval_episodes, EVALUATION_SEED
     )
     return {
         "halted": halted,

@@ -31,11 +31,11 @@ from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import load_solution, save_solution
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
 GAMMA = 0.5
 SMALL: dict[str, Any] = {"hidden_dims": (32, 32), "learning_rate": 1e-2}
 LEARNERS = ["discrete bcq", "continuous bcq", "discrete cql", "continuous cql"]
@@ -386,16 +386,16 @@ def test_scopes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_tasks_are_refused(name: str) -> None:
     solver = importlib.import_module(f"baselines.offline.model_free.{name}")
     with pytest.raises(ValueError, match="online task"):
-        solver.check(get_task("HopperVel-n100-k2-v0"), solver.Config())
+        solver.check(get_online_task("HopperVel-n100-k2-v0"), solver.Config())
     with pytest.raises(ValueError, match="datasets build"):
-        solver.check(get_task("MountainCarHet-n500-pure-v1"), solver.Config())
+        solver.check(get_offline_task("MountainCarHet-n500-pure-v1"), solver.Config())
     solver.check(TASK, solver.Config())  # its data are in the package
     with pytest.raises(ValueError, match="n_updates is 0"):
         solver.Config(n_updates=0)
 
 
 def test_settings_follow_the_actions() -> None:
-    cheetah = get_task("HalfCheetahHet-n500-pure-v1")
+    cheetah = get_offline_task("HalfCheetahHet-n500-pure-v1")
     bcq = importlib.import_module("baselines.offline.model_free.bcq")
     assert bcq.config_for(cheetah).hidden_dims == (400, 300)
     assert bcq.config_for(TASK) == bcq.Config()

@@ -24,12 +24,12 @@ from baselines.offline.common.data import LoggedData, load_data
 from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
 from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.runs import Interrupted, RunLog
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
-CHEETAH_TASK = get_task("HalfCheetahHet-n500-pure-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
+CHEETAH_TASK = get_offline_task("HalfCheetahHet-n500-pure-v1")
 SMALL: dict[str, Any] = {
     "n_updates": 800,
     "batch_size": 64,
@@ -393,5 +393,5 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="horizon is 0"):
         cadm.Config(horizon=0)
     with pytest.raises(ValueError, match="is an online task"):
-        cadm.check(get_task("HalfCheetahVel-n100-k5-v0"), cadm.Config())
+        cadm.check(get_online_task("HalfCheetahVel-n100-k5-v0"), cadm.Config())
     assert cadm.config_for(CHEETAH_TASK).horizon == 30

@@ -20,13 +20,13 @@ from baselines.offline.morel.learner import Learner as MorelLearner
 from baselines.offline.persim import training as factored_training
 from baselines.offline.persim.model import FactoredConfig
 from rmdp_bench.runs import RunLog, SolverError, make_request, run
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task
 from tests import test_bcq_cql, test_cadm, test_morel, test_persim
 from tests.point_world import point_task
 from tests.test_online_solvers import SETTINGS, SMALL
 from tests.test_universal import SMALL as SMALL_UNIVERSAL
 
-OFFLINE = get_task("CartPoleHet-n500-pure-v1")
+OFFLINE = get_offline_task("CartPoleHet-n500-pure-v1")
 ONLINE = "ResourceGathering-n25-k3-v0"
 DIVERGED = "training has diverged: after .* a parameter is NaN or infinite"
 

@@ -20,7 +20,7 @@ from baselines.online.ppo.learner import Learner
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.solver_loading import load_solver, make_config
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 from scripts.em_plus_ablation import changes_something, make_variants
 from tests.point_world import point_task
 
@@ -83,7 +83,7 @@ def test_a_representative_that_is_worth_little_moves_where_agents_have_nothing()
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_a_copy_is_the_same_policy_with_the_same_values_and_momentum(compiled: bool) -> None:
-    task = dataclasses.replace(get_task("HopperVel-n100-k2-v0"), n_representatives=3)
+    task = dataclasses.replace(get_online_task("HopperVel-n100-k2-v0"), n_representatives=3)
     config = Config(**SMALL, compiled=compiled)
     learner = Learner(task, config, [0, 1], "cpu")
     rule = PlusRule(task, config, learner.collector, [0, 1], "cpu")
@@ -103,7 +103,7 @@ def test_a_copy_is_the_same_policy_with_the_same_values_and_momentum(compiled: b
 
 @pytest.mark.parametrize("task_id", ["ResourceGathering-n25-k3-v0", "HopperVel-n100-k2-v0"])
 def test_narrowed_learner_goes_on_with_the_same_policies(task_id: str) -> None:
-    task = get_task(task_id)
+    task = get_online_task(task_id)
     config, k = Config(**SMALL), task.n_representatives
     wide = Learner(dataclasses.replace(task, n_representatives=k + 1), config, [0, 1, 2], "cpu")
     rule = PlusRule(task, config, wide.collector, [0, 1, 2], "cpu")
@@ -207,7 +207,7 @@ def test_assignments_harden_as_the_temperature_falls() -> None:
 
 @pytest.mark.parametrize("task_id", ["ResourceGathering-n25-k3-v0", "HopperVel-n100-k2-v0"])
 def test_ablation_switches_every_part_once(task_id: str) -> None:
-    task, variants = get_task(task_id), make_variants()
+    task, variants = get_online_task(task_id), make_variants()
     parts = ("seeding", "split_merge", "scout", "annealing", "starts")
     for part in parts:
         without, on = (changes_something(variants[f"{word}-{part}"], task) for word in WORDS)

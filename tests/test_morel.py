@@ -37,7 +37,7 @@ from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import Policy, load_solution, save_solution
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
@@ -345,7 +345,7 @@ def small_config(scope: Any) -> morel.Config:
 
 @pytest.mark.parametrize("scope", ["population", "agent"])
 def test_solutions_serve_the_test_agents(logged: None, scope: str, tmp_path: Path) -> None:
-    task = get_task("CartPoleHet-n500-random-v1")
+    task = get_offline_task("CartPoleHet-n500-random-v1")
     log = RunLog(task, [0, 1])
     solutions = morel.solve(task, small_config(scope), [0, 1], "cpu", log)
     solution = solutions[1]
@@ -381,7 +381,7 @@ def network_of(policy: Policy) -> torch.nn.Module:
 
 
 def test_an_interrupted_run_ends_as_a_whole_one(logged: None, tmp_path: Path) -> None:
-    task = get_task("CartPoleHet-n500-random-v1")
+    task = get_offline_task("CartPoleHet-n500-random-v1")
     config = small_config("agent")
     (whole,) = morel.solve(task, config, [0], "cpu", RunLog(task, [0]))
     directories, stop = [tmp_path / "seed-0"], threading.Event()
@@ -407,6 +407,6 @@ def test_settings_out_of_range_are_refused(name: str, value: Any) -> None:
 
 
 def test_online_tasks_are_refused() -> None:
-    task = get_task("ResourceGathering-n25-k3-v0")
+    task = get_online_task("ResourceGathering-n25-k3-v0")
     with pytest.raises(ValueError, match="online task"):
         morel.check(task, morel.config_for(task))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -22,7 +23,7 @@ from rmdp_bench.evaluation import evaluate
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints, read_checkpoint
 from rmdp_bench.runs.solver_loading import SOLVERS
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import Task, get_online_task
 from tests.point_world import TARGETS, point_task
 
 pytestmark = pytest.mark.arithmetic
@@ -61,12 +62,12 @@ def test_solver_beats_random_assignment(name: str, random_welfare: float) -> Non
 
 
 def test_oracle_beats_random_assignment() -> None:
-    task = get_task("ResourceGathering-n25-k5-v0")
+    task = get_online_task("ResourceGathering-n25-k5-v0")
     groups = oracle_groups(task, "optimal")
     assert len(np.unique(groups)) == 5
     solver = importlib.import_module("baselines.online.oracle")
     control = importlib.import_module("baselines.online.random_assignment")
-    small = Task(**{**vars(task), "transitions": 40_000})
+    small = dataclasses.replace(task, transitions=40_000)
     welfare = {}
     for module in (solver, control):
         (solution,) = module.solve(small, module.config_for(small), [0], "cpu", RunLog(small, [0]))
@@ -76,7 +77,7 @@ def test_oracle_beats_random_assignment() -> None:
 
 
 def test_oracle_intervals_are_those_of_the_targets() -> None:
-    task = get_task("HalfCheetahVel-n100-k5-v0")
+    task = get_online_task("HalfCheetahVel-n100-k5-v0")
     groups = oracle_groups(task, "intervals")
     targets = task.population.preferences[:, 0]
     width = (targets.max() - targets.min()) / 5
@@ -84,7 +85,7 @@ def test_oracle_intervals_are_those_of_the_targets() -> None:
         own = targets[groups == j]
         assert own.max() - own.min() <= width + 1e-9
     with pytest.raises(ValueError, match="no targets"):
-        oracle_groups(get_task("ResourceGathering-n25-k5-v0"), "intervals")
+        oracle_groups(get_online_task("ResourceGathering-n25-k5-v0"), "intervals")
 
 
 def test_clusters_follow_rewards() -> None:

@@ -30,12 +30,12 @@ from rmdp_bench.evaluation.prediction import N_FORCED, factor_correlation, score
 from rmdp_bench.runs import Interrupted
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import Policy
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
-CAR = get_task("MountainCarHet-n500-pure-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
+CAR = get_offline_task("MountainCarHet-n500-pure-v1")
 ODD: dict[str, Any] = {"state_layers": (13,), "rank": 3, "batch_size": 35, "n_models": 2}
 
 
@@ -503,7 +503,7 @@ def test_fewer_plans_than_elites_are_refused_before_any_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(persim, "check_factored", lambda task, config: None)  # needs the data
-    task = get_task("HalfCheetahHet-n500-pure-v1")
+    task = get_offline_task("HalfCheetahHet-n500-pure-v1")
     with pytest.raises(ValueError, match="n_elites is 50; expected at most n_sequences, 20"):
         persim.check(task, dataclasses.replace(persim.config_for(task), n_sequences=20))
 
@@ -519,7 +519,7 @@ def test_a_model_that_has_diverged_is_scored_as_such(trained: Any) -> None:
     assert ensemble.factors(data) is not None and broken.factors(data) is None
     assert score_predictions(TASK, predictor(broken.simulators())).r2.max() < -1.0
     planners = dataclasses.replace(solution.adapt.__self__, ensemble=broken)
-    agents = TASK.eval_agents or ()
+    agents = TASK.eval_agents
     adapted = planners.adapt(heldout_episodes(TASK))
     for policy in (*planners.policies(broken.simulators(), agents), *adapted.policies):
         policy.reset(1)

@@ -22,11 +22,11 @@ from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import load_solution, save_solution
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
 GENERATION = GenerationConfig(
     n_trajectories=40, trajectory_length=8, first_share=0.5, exploration=0.5, longest_hold=4.0
 )
@@ -294,7 +294,7 @@ def half_cheetah_log() -> LoggedData:
 
 def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """On logged noise of HalfCheetah's size."""
-    cheetah = get_task("HalfCheetahHet-n500-random-v1")
+    cheetah = get_offline_task("HalfCheetahHet-n500-random-v1")
     log = half_cheetah_log()
     monkeypatch.setattr(persim_bcq, "load_data", lambda task, n_agents: log)
     config = persim_bcq.config_for(cheetah)
@@ -337,9 +337,9 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> N
 
 def test_wrong_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="online task"):
-        persim_bcq.check(get_task("HopperVel-n100-k2-v0"), persim_bcq.Config())
+        persim_bcq.check(get_online_task("HopperVel-n100-k2-v0"), persim_bcq.Config())
     with pytest.raises(ValueError, match="datasets build"):
-        persim_bcq.check(get_task("MountainCarHet-n500-pure-v1"), persim_bcq.Config())
+        persim_bcq.check(get_offline_task("MountainCarHet-n500-pure-v1"), persim_bcq.Config())
     with pytest.raises(ValueError, match=r"action_layers is \[5\]; expected \[\]"):
         persim_bcq.check(TASK, persim_bcq.Config(action_layers=(5,)))
     persim_bcq.check(TASK, persim_bcq.Config())

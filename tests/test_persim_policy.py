@@ -17,7 +17,7 @@ from baselines.offline.persim.simulated_worlds import SimulatedWorlds
 from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import load_solution, save_solution
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 from tests.test_persim_bcq import (
     StopAfter,
     assert_same,
@@ -29,7 +29,7 @@ from tests.test_persim_bcq import (
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
 SMALL: dict[str, Any] = {
     "n_agents": 6,
     "n_models": 2,
@@ -160,7 +160,7 @@ def test_iterations_raise_the_return_in_the_simulators() -> None:
 
 def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """On logged noise of HalfCheetah's size."""
-    cheetah = get_task("HalfCheetahHet-n500-random-v1")
+    cheetah = get_offline_task("HalfCheetahHet-n500-random-v1")
     log = half_cheetah_log()
     monkeypatch.setattr(persim_policy, "load_data", lambda task, n_agents: log)
     config = persim_policy.config_for(cheetah)
@@ -195,7 +195,7 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> N
 
 def test_wrong_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="online task"):
-        persim_policy.check(get_task("HopperVel-n100-k2-v0"), persim_policy.Config())
+        persim_policy.check(get_online_task("HopperVel-n100-k2-v0"), persim_policy.Config())
     with pytest.raises(ValueError, match=r"action_layers is \[5\]; expected \[\]"):
         persim_policy.check(TASK, persim_policy.Config(action_layers=(5,)))
     persim_policy.check(TASK, persim_policy.Config())

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.runs.records import read_result
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import OfflineTask, get_task
 from tests.checkout import ROOT, tracked_files
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -335,12 +335,12 @@ def test_policies_do_not_name_the_source_files_that_made_them() -> None:
 def test_stored_results_follow_from_the_raw_numbers(record: Path) -> None:
     result = read_result(record)
     task = get_task(result.task)
-    if task.track == "offline":
+    if isinstance(task, OfflineTask):
         with np.load(record.parent / "returns.npz", allow_pickle=False) as archive:
             played = archive["episode_returns"].mean(axis=1)
         assert result.offline is not None
         np.testing.assert_allclose(played, result.offline.returns, rtol=1e-6)
-        returns = normalise(task, task.eval_agents or (), played)
+        returns = normalise(task, task.eval_agents, played)
     else:
         assignment = np.load(record.parent / "solution" / "assignment.npy", allow_pickle=False)
         with np.load(record.parent / "welfare.npz", allow_pickle=False) as archive:

@@ -17,14 +17,14 @@ from rmdp_bench.solution import Solution
 from rmdp_bench.submission import replay
 from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.replay import BATCH_SIZES, play_shuffled
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 from tests.hostile_toys import graph
 from tests.submission_toys import ROW, copy_of, refused
 from tests.toys import ScriptedPolicy, constant
 
-GRID = get_task("ResourceGathering-n25-k3-v0")
-CART_POLE = get_task("CartPoleHet-n500-pure-v1")
-HOPPER = get_task("HopperVel-n100-k1-v0")
+GRID = get_online_task("ResourceGathering-n25-k3-v0")
+CART_POLE = get_offline_task("CartPoleHet-n500-pure-v1")
+HOPPER = get_online_task("HopperVel-n100-k1-v0")
 KNOWN, HELD_OUT = 2**31, 2**40
 EPISODES = {"known": (KNOWN, 20), "held_out": (HELD_OUT, 45)}
 WEIGHTS = np.random.default_rng(0).normal(size=(27, 4))
@@ -116,7 +116,7 @@ def test_honest_policies_get_what_scoring_gives_them() -> None:
 def test_offline_every_agent_has_its_policy() -> None:
     solution = Solution([ScriptedPolicy([0]), ScriptedPolicy([1])], np.eye(2)[[0, 1, 1, 0, 1]])
     played = play_shuffled(CART_POLE, solution, EPISODES, np.random.default_rng(0))
-    agents = CART_POLE.eval_agents or ()
+    agents = CART_POLE.eval_agents
     for name, (seed, number) in EPISODES.items():
         returns = evaluate_offline(CART_POLE, solution, n_episodes=number, seed=seed).returns
         percent = np.array([normalise(CART_POLE, agents, episode) for episode in returns.T])

@@ -36,7 +36,7 @@ from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -69,7 +69,7 @@ class EMRule:
     moves_within_update = False
     normalizes_minibatches = False
 
-    def __init__(self, task: Task, config: Config, seeds: Sequence[int], device: str) -> None:
+    def __init__(self, task: OnlineTask, config: Config, seeds: Sequence[int], device: str) -> None:
         """Starts every seed from its own random even assignment."""
         self.seeds, self.n_representatives, self.device = seeds, task.n_representatives, device
         self.patience = config.patience
@@ -146,7 +146,7 @@ class EMRule:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains the k representatives of every seed, as one batch.
 

@@ -35,7 +35,7 @@ from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -79,7 +79,7 @@ def config_for(task: Task) -> Config:
 class SoftRule:
     """psi (R, n, k) and its Adam."""
 
-    def __init__(self, task: Task, config: Config, seeds: Sequence[int], device: str) -> None:
+    def __init__(self, task: OnlineTask, config: Config, seeds: Sequence[int], device: str) -> None:
         """Draws every seed's psi."""
         self.config, self.n_agents = config, task.n_agents
         self.moves_within_update = config.signal == "advantage"
@@ -140,7 +140,7 @@ class SoftRule:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains representatives and assignment of every seed, as one batch.
 

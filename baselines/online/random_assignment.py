@@ -12,7 +12,7 @@ from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -28,7 +28,7 @@ def config_for(task: Task) -> Config:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains k representatives for every seed's random groups.
 

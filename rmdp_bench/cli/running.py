@@ -120,12 +120,12 @@ def evaluate_command(
     as_json: JsonOption = False,
 ) -> None:
     """Score the saved policies of a run again; its record stays as it is."""
-    from rmdp_bench.evaluation import EVALUATION_SEED, evaluate
-    from rmdp_bench.evaluation.offline import evaluate_offline
+    from rmdp_bench.evaluation import EVALUATION_SEED, Evaluation, evaluate
+    from rmdp_bench.evaluation.offline import OfflineEvaluation, evaluate_offline
     from rmdp_bench.runs import read_result
     from rmdp_bench.runs.running import score_solution
     from rmdp_bench.solution import load_solution
-    from rmdp_bench.tasks import get_task
+    from rmdp_bench.tasks import OnlineTask, get_task
 
     if not run_directory.is_dir():
         raise ValueError(f"there is no run directory {run_directory}")
@@ -138,8 +138,12 @@ def evaluate_command(
         raise ValueError(f"{run_directory} has no saved policies: they were scored in memory")
     task = get_task(record.task)
     solution = load_solution(run_directory / record.solution)
-    score = evaluate if task.track == "online" else evaluate_offline
-    evaluation = score(task, solution, n_episodes=episodes, seed=EVALUATION_SEED + seed)
+    first = EVALUATION_SEED + seed
+    evaluation: Evaluation | OfflineEvaluation
+    if isinstance(task, OnlineTask):
+        evaluation = evaluate(task, solution, n_episodes=episodes, seed=first)
+    else:
+        evaluation = evaluate_offline(task, solution, n_episodes=episodes, seed=first)
     scores = score_solution(task, solution, evaluation)
     n_episodes = episodes or task.n_eval_episodes
     if as_json:

@@ -28,7 +28,7 @@ from rmdp_bench.evaluation import play
 from rmdp_bench.evaluation.offline import check_one_policy_each, normalise
 from rmdp_bench.evaluation.playing import check_episodes
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 FloatArray = NDArray[np.float64]
 
@@ -116,7 +116,7 @@ def play_shuffled(
 
 def _cells(task: Task, solution: Solution) -> tuple[list[_Cell], FloatArray]:
     """What is played in every episode, and the weight (m,) of every entry in the welfare."""
-    if task.track == "online":
+    if isinstance(task, OnlineTask):
         shape = (task.n_agents, task.n_representatives)
         if solution.assignment.shape != shape:
             raise ValueError(
@@ -124,7 +124,7 @@ def _cells(task: Task, solution: Solution) -> tuple[list[_Cell], FloatArray]:
             )
         cells = [_Cell(j, None) for j in range(task.n_representatives)]
         return cells, solution.assignment.ravel() / task.n_agents
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     check_one_policy_each(solution, agents)
     policies = solution.assignment.argmax(axis=1).tolist()
     cells = [_Cell(j, agent) for j, agent in zip(policies, agents, strict=True)]
@@ -162,13 +162,13 @@ def _play_batch(
         asked.append(_Asked(solution.policies[j], f"policy {j}", mask, rng))
         rows.append(own)
     flat = [row for own in rows for row in own]
-    agents = [cells[c].agent for c, _ in flat]
+    agents = [agent for c, _ in flat if (agent := cells[c].agent) is not None]
     played = play(
         task,
         asked,
         [len(own) for own in rows],
         [episodes[e][1] for _, e in flat],
-        agents=None if task.track == "online" else [agent for agent in agents if agent is not None],
+        agents=None if isinstance(task, OnlineTask) else agents,
         names=[policy.name for policy in asked],
     )
     for policy in asked:
@@ -176,10 +176,9 @@ def _play_batch(
     returns = np.empty((len(episodes), len(cells), played.returns.shape[1]))
     for (c, e), values in zip(flat, played.returns, strict=True):
         returns[e, c] = values
-    if task.track == "online":
+    if isinstance(task, OnlineTask):
         return returns.swapaxes(1, 2).reshape(len(episodes), -1)  # agent by agent, as a matrix
-    scored = task.eval_agents or ()
-    return np.array([normalise(task, scored, episode) for episode in returns[:, :, 0]])
+    return np.array([normalise(task, task.eval_agents, episode) for episode in returns[:, :, 0]])
 
 
 class _Asked:

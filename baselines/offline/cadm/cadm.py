@@ -18,7 +18,7 @@ from baselines.offline.cadm.solutions import ContextDynamics, check, solve_with
 from baselines.offline.planning.planner import planner_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 __all__ = ["Config", "SquaredError", "check", "config_for", "solve"]
 
@@ -50,7 +50,7 @@ def config_for(task: Task) -> Config:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains one model for each seed, all as one batch.
 

@@ -26,7 +26,7 @@ from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 class ContextDynamics(Dynamics):
@@ -140,7 +140,7 @@ def check(task: Task, config: ContextConfig) -> None:
 
 @one_thread()
 def solve_with(
-    task: Task,
+    task: OfflineTask,
     config: ContextConfig,
     seeds: Sequence[int],
     device: str,
@@ -175,5 +175,5 @@ def solve_with(
     solutions: list[Solution] = []
     for seed, own in zip(seeds, member_models(model, len(seeds)), strict=True):
         policy = make_policy(task.env_id, make_dynamics(own), config, seed=seed, agent=0)
-        solutions.append(make_solution(own, data, policy, len(task.eval_agents or ())))
+        solutions.append(make_solution(own, data, policy, len(task.eval_agents)))
     return solutions

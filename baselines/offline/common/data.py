@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines.common.settings import check_range
 from rmdp_bench import load_dataset
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def check_offline(task: Task, config: OfflineConfig) -> None:
     Raises:
         ValueError: says what is wrong and what to do.
     """
-    if task.track != "offline":
+    if not isinstance(task, OfflineTask):
         raise ValueError(
             f"{task.id} is an online task, expected an offline one, such as "
             "CartPoleHet-n500-pure-v1: this solver learns from logged data"
@@ -100,7 +100,7 @@ def check_offline(task: Task, config: OfflineConfig) -> None:
         )
 
 
-def load_data(task: Task, n_agents: int) -> LoggedData:
+def load_data(task: OfflineTask, n_agents: int) -> LoggedData:
     """Loads the trajectories of agents 0 to n_agents - 1.
 
     Raises:

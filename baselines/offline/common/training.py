@@ -28,7 +28,7 @@ from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.solution.onnx_export import export_module
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask
 
 N_REPORTS = 200
 """Times that training reports its losses."""
@@ -180,7 +180,7 @@ def train(learner: Learner, n_updates: int, log: TrainingLog) -> None:
 
 @one_thread()
 def solve_with_learner(
-    task: Task,
+    task: OfflineTask,
     config: ScopedConfig,
     seeds: Sequence[int],
     device: str,
@@ -193,7 +193,7 @@ def solve_with_learner(
         An `OfflineSolution` for each seed.
     """
     data = load_data(task, config.n_agents)
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     per_seed: list[LoggedData] = [data]
     if config.scope == "agent":
         per_seed = [data.trajectory(agent) for agent in agents]

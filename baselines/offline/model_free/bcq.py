@@ -11,7 +11,7 @@ from baselines.offline.common.training import solve_with_learner
 from baselines.offline.model_free.batch_constrained import BCQConfig, bcq_settings, make_bcq
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def check(task: Task, config: Config) -> None:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains the policies of every seed, as one batch.
 

@@ -30,7 +30,7 @@ from baselines.offline.common.training import (
 )
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 _INITIAL = 0
 """Purpose of random numbers."""
@@ -116,7 +116,7 @@ class _Clone(nn.Module):
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains the policies of every seed, as one batch.
 
@@ -125,7 +125,7 @@ def solve(
     """
     n_actions = n_discrete_actions(task)
     returns = data_returns(load_data(task, config.n_agents))
-    mean_return = float(returns[list(task.eval_agents or ())].mean())
+    mean_return = float(returns[list(task.eval_agents)].mean())
     solutions = solve_with_learner(
         task, config, seeds, device, log, lambda replay: Cloning(replay, config, n_actions)
     )

@@ -42,7 +42,7 @@ from baselines.offline.common.training import (
 )
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 _INITIAL, _POLICY_NOISE, _UNIFORM_NOISE = 0, 2, 3
 """Purposes of random numbers."""
@@ -280,7 +280,7 @@ class _ContinuousNetwork(nn.Module):
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains the policies of every seed, as one batch.
 

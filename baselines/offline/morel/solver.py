@@ -41,7 +41,7 @@ from baselines.offline.morel.model import MemberRows, PessimisticModel, make_wor
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.evaluation.prediction import N_FORCED
 from rmdp_bench.runs import RunLog
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def check(task: Task, config: Config) -> None:
     check_offline(task, config)
 
 
-def make_learner(task: Task, config: Config, seeds: Sequence[int], device: str) -> Learner:
+def make_learner(task: OfflineTask, config: Config, seeds: Sequence[int], device: str) -> Learner:
     """Loads the data and sets all members up, seed after seed.
 
     Returns:
         A learner of len(seeds) members, or len(seeds) * len(task.eval_agents) for scope=agent.
     """
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     horizon = min(config.horizon, task.max_episode_steps)
     world = make_world(task.env_id, n_discrete_actions(task), horizon)
     if config.scope == "population":
@@ -99,7 +99,7 @@ def make_learner(task: Task, config: Config, seeds: Sequence[int], device: str) 
 
 @one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
     """Learns models and policies of every seed, as one batch.
 
@@ -112,9 +112,9 @@ def solve(
     return solutions(task, learner)
 
 
-def solutions(task: Task, learner: Learner) -> list[OfflineSolution]:
+def solutions(task: OfflineTask, learner: Learner) -> list[OfflineSolution]:
     """The policies as they are, one solution for each seed."""
-    n_agents, n_members = len(task.eval_agents or ()), len(learner.rows.first) // learner.n_seeds
+    n_agents, n_members = len(task.eval_agents), len(learner.rows.first) // learner.n_seeds
     made = []
     for r in range(learner.n_seeds):
         members = range(r * n_members, (r + 1) * n_members)

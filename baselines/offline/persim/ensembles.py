@@ -28,7 +28,7 @@ from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def check_factored(task: Task, config: FactoredConfig) -> None:
 
 
 def fit_ensembles(
-    task: Task,
+    task: OfflineTask,
     config: EnsembleConfig,
     data: LoggedData,
     seeds: Sequence[int],
@@ -92,7 +92,7 @@ class Ensemble:
 
     def __init__(
         self,
-        task: Task,
+        task: OfflineTask,
         config: EnsembleConfig,
         model: FactoredModel,
         losses: NDArray[np.float64],
@@ -102,7 +102,7 @@ class Ensemble:
 
     def simulators(self) -> list[PersonalSimulator]:
         """One for each scored agent."""
-        agents = list(self.task.eval_agents or ())
+        agents = list(self.task.eval_agents)
         return self._simulators(self.model.agent_factors()[:, agents])
 
     def heldout_simulators(self, episodes: Sequence[Episode]) -> list[PersonalSimulator]:

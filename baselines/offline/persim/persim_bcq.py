@@ -72,7 +72,7 @@ from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 _NAMES = {
     "n_updates": "policy_updates",
@@ -159,7 +159,7 @@ def check(task: Task, config: Config) -> None:
 
 @one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
     """Trains the ensembles of all seeds as one batch, then the policies of all of them.
 
@@ -167,7 +167,7 @@ def solve(
         One solution for each seed: a policy for each test agent.
     """
     data = load_data(task, config.n_agents).to(device)
-    stages, agents = Stages(log), task.eval_agents or ()
+    stages, agents = Stages(log), task.eval_agents
     ensembles = fit_ensembles(task, config, data, seeds, device, stages.stage("model"))
     simulators = [ensemble.simulators() for ensemble in ensembles]
     own = [data.trajectory(agent) for agent in agents]
@@ -184,7 +184,7 @@ def solve(
 
 
 def augment(
-    task: Task,
+    task: OfflineTask,
     config: Config,
     data: LoggedData,
     own: Sequence[LoggedData],
@@ -215,7 +215,7 @@ def augment(
 
 
 def make_learner(
-    task: Task,
+    task: OfflineTask,
     config: Config,
     datasets: Sequence[LoggedData],
     keys: Sequence[MemberKey],
@@ -228,7 +228,7 @@ def make_learner(
 
 @one_thread()
 def adapt(
-    task: Task,
+    task: OfflineTask,
     config: Config,
     data: LoggedData,
     seed: int,

@@ -66,7 +66,7 @@ from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 _ACTOR, _BASELINE, _ROLL_OUTS = 5, 6, 7
 """Purposes of random numbers; those of `training` are 1 and 2."""
@@ -155,7 +155,7 @@ class SimulatorLearner(Learner):
 
     def __init__(
         self,
-        task: Task,
+        task: OfflineTask,
         config: Config,
         data: LoggedData,
         simulators: Sequence[PersonalSimulator],
@@ -223,7 +223,7 @@ class SimulatorLearner(Learner):
 
 @one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
     """Trains the ensembles of all seeds as one batch, then the policies of all of them.
 
@@ -231,7 +231,7 @@ def solve(
         One solution for each seed: a policy for each test agent.
     """
     data = load_data(task, config.n_agents).to(device)
-    stages, agents = Stages(log), task.eval_agents or ()
+    stages, agents = Stages(log), task.eval_agents
     ensembles = fit_ensembles(task, config, data, seeds, device, stages.stage("model"))
     simulators = [ensemble.simulators() for ensemble in ensembles]
     keys = [(seed, agent) for seed in seeds for agent in agents]
@@ -246,7 +246,7 @@ def solve(
 
 @one_thread()
 def adapt(
-    task: Task,
+    task: OfflineTask,
     config: Config,
     data: LoggedData,
     seed: int,

@@ -49,7 +49,7 @@ from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def check(task: Task, config: Config) -> None:
 
 @one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
     """Trains the ensembles of all seeds as one batch.
 
@@ -96,7 +96,7 @@ def solve(
     for seed, ensemble in zip(seeds, ensembles, strict=True):
         simulators = ensemble.simulators()
         planners = Planners(task, config, seed, ensemble)
-        agents = task.eval_agents or ()
+        agents = task.eval_agents
         solutions.append(
             OfflineSolution(
                 policies=planners.policies(simulators, agents),
@@ -113,7 +113,7 @@ def solve(
 class Planners:
     """The policies of one seed, which plan in the simulators of its ensemble."""
 
-    task: Task
+    task: OfflineTask
     config: Config
     seed: int
     ensemble: Ensemble

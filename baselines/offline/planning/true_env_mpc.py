@@ -27,7 +27,7 @@ from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def check(task: Task, config: Config) -> None:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
     """Gives every scored agent a planner with its own dynamics; nothing is trained.
 
@@ -74,7 +74,7 @@ def solve(
             agents = [int(episode.metadata["agent"]) for episode in episodes]
             return Solution(policies(agents, seed), np.eye(len(agents)))
 
-        agents = task.eval_agents or ()
+        agents = task.eval_agents
         models = [dynamics_of(agent) for agent in agents]
         return OfflineSolution(
             policies=policies(agents, seed),

@@ -59,7 +59,7 @@ from baselines.online.ppo.learner import Learner
 from baselines.online.ppo.settings import check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -97,7 +97,12 @@ class PlusRule:
     )
 
     def __init__(
-        self, task: Task, config: Config, collector: Collector, seeds: Sequence[int], device: str
+        self,
+        task: OnlineTask,
+        config: Config,
+        collector: Collector,
+        seeds: Sequence[int],
+        device: str,
     ) -> None:
         """Starts every seed from its own random even assignment.
 
@@ -285,7 +290,7 @@ class PlusRule:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains the k representatives of every seed, as one batch.
 

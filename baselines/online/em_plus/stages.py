@@ -23,7 +23,7 @@ from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
 from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -67,7 +67,7 @@ class Stage:
 
 
 def make_stages(
-    task: Task, batch_size: int, n_extra: int, n_starts: int, share: float
+    task: OnlineTask, batch_size: int, n_extra: int, n_starts: int, share: float
 ) -> list[Stage]:
     """A first stage for a share of all transitions, if it differs from the rest, and the rest.
 
@@ -106,7 +106,7 @@ class StagedTraining:
 
     def __init__(
         self,
-        task: Task,
+        task: OnlineTask,
         config: PPOConfig,
         seeds: Sequence[int],
         device: str,
@@ -214,7 +214,7 @@ def first_representatives(solution: Solution, k: int) -> Solution:
 
 @one_thread()
 def solve_in_stages(
-    task: Task,
+    task: OnlineTask,
     config: PPOConfig,
     seeds: Sequence[int],
     device: str,

@@ -21,7 +21,7 @@ from baselines.online.ppo.outcome_critic import make_nodes
 from baselines.online.ppo.settings import PPOConfig
 from baselines.online.ppo.shaping import DenseReward
 from rmdp_bench.population import TargetPopulation
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -94,7 +94,9 @@ class Collector:
             (F,), and all nodes' returns (F, B) in percent.
     """
 
-    def __init__(self, task: Task, config: PPOConfig, seeds: Sequence[int], device: str) -> None:
+    def __init__(
+        self, task: OnlineTask, config: PPOConfig, seeds: Sequence[int], device: str
+    ) -> None:
         """Starts every world."""
         self.config, self.device = config, device
         self.n_seeds, self.n_representatives = len(seeds), task.n_representatives

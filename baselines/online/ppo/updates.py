@@ -20,7 +20,7 @@ from baselines.online.ppo.collection import Batch
 from baselines.online.ppo.networks import HeadedNetwork
 from baselines.online.ppo.outcome_critic import Nodes, group_masses
 from baselines.online.ppo.settings import PPOConfig
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 
 class Updates:
@@ -32,7 +32,7 @@ class Updates:
 
     def __init__(
         self,
-        task: Task,
+        task: OnlineTask,
         config: PPOConfig,
         seeds: Sequence[int],
         device: str,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from baselines.common.statistics import RunningStatistics
 from baselines.online.universal.conditions import make_conditions
 from baselines.online.universal.settings import TrainingConfig
-from rmdp_bench import Task
+from rmdp_bench import OnlineTask
 
 FloatArray = npt.NDArray[np.floating[Any]]
 _ROWS = ("observations", "current", "left", "smoothed")
@@ -48,7 +48,7 @@ class ConditionedWorlds:
     """
 
     def __init__(
-        self, task: Task, config: TrainingConfig, seed: int, budgets: Sequence[int]
+        self, task: OnlineTask, config: TrainingConfig, seed: int, budgets: Sequence[int]
     ) -> None:
         """Starts every copy, from seeds below those that are kept for evaluation.
 

@@ -34,7 +34,7 @@ from rmdp_bench.submission.sandbox.confinement import (
     home_of_confined,
     variables,
 )
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 _WALL_PER_CPU = 4.0
 """Wall time that is allowed for a second of processor time; other work may slow it down."""
@@ -86,7 +86,7 @@ def play_in_sandbox(
         ValueError: the policies fail, crash, act by more than their observation, or need more than
             they may.
     """
-    rows = task.n_representatives if task.track == "online" else len(task.eval_agents or ())
+    rows = task.n_representatives if isinstance(task, OnlineTask) else len(task.eval_agents)
     n_steps = rows * task.max_episode_steps * sum(number for _, number in episodes.values())
     job = {
         "directory": str(directory.resolve()),
@@ -95,7 +95,7 @@ def play_in_sandbox(
         "nudged": list(nudged),
         "entropy": secrets.randbits(128),
     }
-    n_entries = task.n_agents * rows if task.track == "online" else rows
+    n_entries = task.n_agents * rows if isinstance(task, OnlineTask) else rows
     shapes = {f"{name}_welfare": (number,) for name, (_, number) in episodes.items()}
     shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
     max_bytes = 8 * sum(size for (size,) in shapes.values()) + _OVERHEAD_BYTES
