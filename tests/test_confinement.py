@@ -292,7 +292,7 @@ print(json.dumps(describe_layers()[0].missing))
     done = subprocess.run(
         [str(tmp_path / "linked" / "bin" / "python"), "-c", code],
         capture_output=True,
-        env=os.environ | {"PYTHONPATH": str(Path(confinement.__file__).resolve().parents[2])},
+        env=os.environ | {"PYTHONPATH": str(Path(confinement.__file__).resolve().parents[3])},
         check=True,
     )
     assert json.loads(done.stdout) is None

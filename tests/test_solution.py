@@ -11,8 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from rmdp_bench import solution as solution_module
-from rmdp_bench.solution import Solution, load_policy, load_solution, save_solution
+from rmdp_bench.solution import Solution, load_policy, load_solution, save_solution, storage
 from rmdp_bench.solution.onnx_rules import check_graph
 from tests.toys import (
     LinearPolicy,
@@ -246,7 +245,7 @@ def test_refused_graph(case: str, tmp_path: Path) -> None:
 
 def test_too_large_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_solution(Solution([LinearPolicy(WEIGHTS[0])], np.ones((3, 1))), tmp_path / "solution")
-    monkeypatch.setattr(solution_module, "MAX_GRAPH_BYTES", 100)
+    monkeypatch.setattr(storage, "MAX_GRAPH_BYTES", 100)
     with pytest.raises(ValueError, match="at most 100"):
         load_solution(tmp_path / "solution")
 

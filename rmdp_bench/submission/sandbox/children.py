@@ -100,7 +100,7 @@ def play_in_sandbox(
     shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
     max_bytes = 8 * sum(size for (size,) in shapes.values()) + _OVERHEAD_BYTES
     answer = run_in_sandbox(
-        "player",
+        "sandbox.player",
         job,
         readable=[directory],
         budget=budget,
@@ -135,10 +135,10 @@ def run_in_sandbox(
     cpu_seconds: float,
     max_bytes: int,
 ) -> bytes:
-    """Give a job to a module of this package in a confined process.
+    """Give a job to a module in a confined process.
 
     Args:
-        module: its name.
+        module: its name within `rmdp_bench.submission`.
         job: see the module; JSON. What the process may use is added.
         readable: files and folders that it may read; the first names it in messages.
         budget: of the submission, which it is charged to.
@@ -157,7 +157,7 @@ def run_in_sandbox(
         "cpu_seconds": cpu_seconds,
         "n_tasks": allowed_tasks(),
     }
-    command = confined_command(["-m", f"rmdp_bench.submission.sandbox.{module}"], readable)
+    command = confined_command(["-m", f"rmdp_bench.submission.{module}"], readable)
     before = cpu_of_children()
     answer, code, in_time = _run(command, json.dumps(job), wall_seconds, max_bytes)
     budget.charge(cpu_of_children() - before)
