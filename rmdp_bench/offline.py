@@ -237,7 +237,9 @@ def heldout_episodes(task: Task) -> list[Episode]:
             episode,
             metadata={k: v for k, v in episode.metadata.items() if k != HIDDEN_PARAMETERS},
         )
-        for episode in collect(entry, agents=task.heldout_agents)
+        for episode in collect(
+            entry, agents=task.heldout_agents, report=lambda share: ask_to_go_on()
+        )
     ]
 
 

@@ -64,8 +64,11 @@ _CURVE_ROW = re.compile(rf"[0-9]{{1,15}},{_NUMBER},(?:{_NUMBER})?,(?:{_NUMBER})?
 CHECKPOINT_SECONDS = 180.0
 
 
-class Interrupted(Exception):
-    """A solver raises it after it saved a checkpoint because a stop was requested."""
+class Interrupted(BaseException):
+    """A solver raises it after it saved a checkpoint because a stop was requested.
+
+    Not an Exception: what takes those for failures, of a policy or a model, lets it pass.
+    """
 
 
 @dataclass(frozen=True)
