@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -150,9 +151,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What the run leaves that nobody stops."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "walk.py").write_text(WALK)
-    process = start(["run", "walk.py", TASK, "--seeds", "0:2"], cwd=folder)
-    _, error = process.communicate(timeout=600)
-    assert process.returncode == 0, error
+    with contextlib.chdir(folder):
+        assert main(["run", "walk.py", TASK, "--seeds", "0:2"]) == 0
     return outcome(str(folder / "runs"))
 
 
@@ -271,25 +271,30 @@ def test_ctrl_c_while_starting_up_says_so_in_one_line(module: str) -> None:
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_evaluate_stops_in_one_line(number: signal.Signals) -> None:
+def test_evaluate_stops_in_one_line() -> None:
+    """By each of the signals, one after the other."""
     Path("walk.py").write_text(WALK)
     assert main(["run", "walk.py", TASK]) == 0
     before = contents(Path("runs"))
     code = (
-        "import pathlib, time, rmdp_bench.evaluation as e\n"
+        "import pathlib, sys, time, rmdp_bench.evaluation as e\n"
+        "from rmdp_bench_command import main\n"
         "def wait(*a, **k):\n"
-        "    pathlib.Path('ready').touch()\n"
-        "    time.sleep(100)\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(1000)\n"
         "e.evaluate = wait\n"
+        f"for _ in range({len(SIGNALS)}):\n"
+        "    print(main(), flush=True)\n"
     )
-    process = start(["evaluate", f"runs/{TASK}/walk/seed-0"], code + COMMAND)
-    wait_for(Path("ready").exists, process)
-    process.send_signal(number)
-    output, error = process.communicate(timeout=600)
-    assert process.returncode == 128 + number
-    assert output == ""
-    assert error == f"rmdp-bench: stopped by {number.name}; nothing is half written\n"
+    process = start(["evaluate", f"runs/{TASK}/walk/seed-0"], code)
+    assert process.stdout is not None and process.stderr is not None
+    for number in SIGNALS:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == f"{128 + number}\n"
+        said = process.stderr.readline()
+        assert said == f"rmdp-bench: stopped by {number.name}; nothing is half written\n"
+    assert process.communicate(timeout=600) == ("", "")
     assert contents(Path("runs")) == before
 
 
