@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rmdp_bench.cli import main
-from tests.test_stopping import COMMAND, TASK, outcome, start_walk, undisturbed, wait_for
+from tests.test_stopping import (
+    COMMAND,
+    TASK,
+    outcome,
+    said_of_signal,
+    start_walk,
+    undisturbed,
+    wait_for,
+)
 
 __all__ = ["undisturbed"]
 
@@ -42,14 +49,6 @@ def files(seed: int) -> set[str]:
     return {path.name.split("-")[0] for path in folder.iterdir()}
 
 
-def say(process: subprocess.Popen[str]) -> str:
-    """The next line of what a command says about signals."""
-    assert process.stderr is not None
-    while not (line := process.stderr.readline().strip()):
-        assert process.poll() is None
-    return line
-
-
 @pytest.mark.parametrize("end", ["it is written", "Ctrl-C", "SIGKILL"])
 def test_a_warning_and_the_end_of_the_job_leave_the_checkpoint(
     end: str, undisturbed: list[Any]
@@ -58,11 +57,14 @@ def test_a_warning_and_the_end_of_the_job_leave_the_checkpoint(
     Path("keep-writing").touch()
     process = start_walk(code=HALF_WRITTEN + COMMAND)
     process.send_signal(signal.SIGUSR1)
-    assert say(process).startswith("SIGUSR1: stopping when the solver saves")
+    assert said_of_signal(process).startswith("SIGUSR1: stopping when the solver saves")
     wait_for(Path("writing").exists, process)
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         process.send_signal(number)
-        assert say(process) == f"{number.name}: stopping already; Ctrl-C (SIGINT) stops at once"
+        assert (
+            said_of_signal(process)
+            == f"{number.name}: stopping already; Ctrl-C (SIGINT) stops at once"
+        )
     assert files(0) == {"4.npz", "5.npz"} and files(1) == {"4.npz", ".writing"}
     if end == "it is written":
         Path("keep-writing").unlink()
