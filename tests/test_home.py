@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from rmdp_bench.results import make_request, run
+from rmdp_bench.submission.confinement import variables
 from tests.test_stopping import COMMAND, ROOT
 
 TASK = "ResourceGathering-n25-k1-v0"
@@ -34,3 +37,8 @@ def test_scoring_policies_writes_nothing_to_home(tmp_path: Path) -> None:
     assert "social welfare" in done.stdout
     assert done.stderr == ""
     assert list(home.rglob("*")) == []
+
+
+def test_confined_processes_keep_the_telemetry_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "1")
+    assert variables("/tmp")["ORT_DISABLE_TELEMETRY"] == "1"
