@@ -25,6 +25,7 @@ from baselines.offline.persim.training import Training, train
 from baselines.offline.planning.dynamics import Dynamics, Objective, objective_for
 from baselines.offline.planning.planner import PlannerConfig, PlannerPolicy, make_policy
 from rmdp_bench import RunLog
+from rmdp_bench.evaluation import before_each_step
 from rmdp_bench.evaluation.offline import heldout_episodes
 from rmdp_bench.evaluation.prediction import N_FORCED, factor_correlation, score_predictions
 from rmdp_bench.runs import Interrupted
@@ -285,6 +286,33 @@ def test_agents_plan_together_as_each_does_alone(n_selected: int) -> None:
         alone.append(np.stack([policy.act(observations[rows]) for observations in seen]))
     np.testing.assert_allclose(together, np.concatenate(alone, axis=1), atol=1e-4)
     assert (together[1:, [1, 2]] == 0.0).all() and (together[:, [0, 3, 4, 5]] != 0.0).all()
+
+
+@pytest.mark.parametrize("n_policies", [1, 2])
+def test_a_plan_asks_whether_to_go_on(n_policies: int) -> None:
+    """In each of its turns: one may take minutes."""
+    data = make_data(d=18, n_actions=None)
+    model, _ = make_model(dataclasses.replace(data, actions=data.actions.repeat(1, 3)), None)
+    simulator = PersonalSimulator(model, model.agent_factors()[:, 0])
+    config = PlannerConfig(n_sequences=20, horizon=4, n_elites=5, n_iterations=2)
+    one = make_policy("rmdp/HalfCheetahHet-n500-v0", simulator, config, seed=0, agent=0)
+    asked: list[None] = []
+
+    def ask() -> None:
+        asked.append(None)
+        if len(asked) == 5:
+            raise Interrupted
+
+    joined = PlannerPolicy.join_policies([one] * n_policies, [1] * n_policies)
+    policy: Any = one if n_policies == 1 else joined
+    policy.reset(n_policies)
+    observations = np.zeros((n_policies, 18))
+    with before_each_step(ask):
+        policy.act(observations)
+        assert len(asked) == 3  # plans, and twice refined ones
+        with pytest.raises(Interrupted):
+            policy.act(observations)
+    assert len(asked) == 5
 
 
 def test_only_simulators_of_one_model_plan_together() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from baselines.offline.morel.learner import MorelConfig
 from baselines.offline.morel.model import World
 from baselines.offline.persim import persim_policy
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
@@ -42,6 +45,15 @@ SMALL: dict[str, Any] = {
     "n_paths": 8,
     "path_length": 10,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_inner_steps() -> Iterator[None]:
+    """What MOReL's learner does in each iteration, and is tested there, is nearly all the time."""
+    few = partial(MorelConfig, conjugate_gradient_iterations=5, baseline_updates=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(persim_policy, "MorelConfig", few)
+        yield
 
 
 def sum_of_actions(before: Tensor, actions: Tensor, after: Tensor) -> Tensor:
@@ -95,9 +107,14 @@ def solve(seeds: list[int], log: RunLog | None = None, **settings: Any) -> list[
     return persim_policy.solve(TASK, config, seeds, "cpu", log or RunLog(TASK, seeds))
 
 
-def test_seeds_are_trained_together_and_for_themselves() -> None:
-    together = solve([3, 4])
-    assert_same(solve([4])[0], together[1])
+@pytest.fixture(scope="module")
+def together() -> list[OfflineSolution]:
+    """Two seeds; not to be changed."""
+    return solve([0, 1])
+
+
+def test_seeds_are_trained_together_and_for_themselves(together: list[OfflineSolution]) -> None:
+    assert_same(solve([1])[0], together[1])
     assert (weights(together[0])[0] != weights(together[1])[0]).any()
     for solution in together:
         assert len(solution.policies) == 5 and solution.assignment.tolist() == np.eye(5).tolist()
@@ -106,8 +123,8 @@ def test_seeds_are_trained_together_and_for_themselves() -> None:
         assert (first[0] != first[len(first) // 5]).any()  # agents differ
 
 
-def test_all_that_a_solution_offers(tmp_path: Path) -> None:
-    (solution,) = solve([0])
+def test_all_that_a_solution_offers(together: list[OfflineSolution], tmp_path: Path) -> None:
+    solution = together[0]
     observations = np.random.default_rng(0).normal(0.0, 0.5, (40, 4)).astype(np.float32)
     save_solution(solution, tmp_path / "solution")
     loaded = load_solution(tmp_path / "solution")
@@ -125,9 +142,10 @@ def test_all_that_a_solution_offers(tmp_path: Path) -> None:
     assert moves[0] == moves[1]
 
 
-def test_a_stopped_run_continues_bit_for_bit(tmp_path: Path) -> None:
+def test_a_stopped_run_continues_bit_for_bit(
+    together: list[OfflineSolution], tmp_path: Path
+) -> None:
     """Stopped in the model's training, at its end, and between the policies' iterations."""
-    expected = solve([0, 1])
     folders = [tmp_path / "0", tmp_path / "1"]
     for n_reports in (1, 1, 2):
         with pytest.raises(Interrupted):
@@ -136,15 +154,18 @@ def test_a_stopped_run_continues_bit_for_bit(tmp_path: Path) -> None:
     continued = solve([0, 1], last)
     assert "policy_model_return" in last.reports and "model_loss" not in last.reports
     assert 1000 - last.left == 6 - 2  # no iteration was made again
-    for first, second in zip(expected, continued, strict=True):
+    for first, second in zip(together, continued, strict=True):
         assert_same(first, second)
     finished = StopAfter(folders, 1)
-    assert_same(expected[0], solve([0, 1], finished)[0])
+    assert_same(together[0], solve([0, 1], finished)[0])
     assert not finished.reports
 
 
 def test_iterations_raise_the_return_in_the_simulators() -> None:
-    """From a policy that acts at random, in worlds whose members agree to within reason."""
+    """From a policy that acts at random, in worlds whose members agree to within reason.
+
+    Of four seeds the last returns were 1.9 to 2.2 times the first.
+    """
     reports: list[float] = []
 
     class Returns(RunLog):
@@ -153,7 +174,7 @@ def test_iterations_raise_the_return_in_the_simulators() -> None:
             if "policy_model_return" in scalars:
                 reports.extend(scalars["policy_model_return"])
 
-    more = {"iterations": 25, "n_paths": 20, "path_length": 60, "cloning_updates": 0}
+    more = {"iterations": 12, "n_paths": 20, "path_length": 60, "cloning_updates": 0}
     solve([0], Returns(TASK, [0]), **more, n_epochs=60)
     assert np.mean(reports[-5:]) > 1.3 * np.mean(reports[:2])
 

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
-from rmdp_bench.evaluation.playing import EVALUATION_SEED, call, check_episodes, play
+from rmdp_bench.evaluation.playing import EVALUATION_SEED, ask_to_go_on, call, check_episodes, play
 from rmdp_bench.evaluation.prediction import (
     Prediction,
     factor_correlation,
@@ -209,7 +209,9 @@ def heldout_episodes(task: OfflineTask) -> list[Episode]:
             episode,
             metadata={k: v for k, v in episode.metadata.items() if k != HIDDEN_PARAMETERS},
         )
-        for episode in collect(entry, agents=task.heldout_agents)
+        for episode in collect(
+            entry, agents=task.heldout_agents, report=lambda share: ask_to_go_on()
+        )
     ]
 
 

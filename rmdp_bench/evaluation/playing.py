@@ -41,7 +41,8 @@ def before_each_step(ask: Callable[[], None]) -> Iterator[None]:
     """Call `ask` before each step of all episodes that are played here; what it raises ends them.
 
     Args:
-        ask: asks whoever waits for the scores whether to go on.
+        ask: asks whoever waits for the scores whether to go on. What it raises is no Exception:
+            those become failures of the policy or solver in whose code the episodes are played.
     """
     token = _before_each_step.set(ask)
     try:

@@ -45,8 +45,11 @@ from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OfflineTask, Task, get_task
 
 
-class Interrupted(Exception):
-    """A solver raises it after it saved a checkpoint because a stop was requested."""
+class Interrupted(BaseException):
+    """A solver raises it after it saved a checkpoint because a stop was requested.
+
+    Not an Exception: what takes those for failures, of a policy or a model, lets it pass.
+    """
 
 
 @dataclass(frozen=True)

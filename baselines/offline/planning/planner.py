@@ -25,6 +25,7 @@ from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.offline.common.spaces import action_space, is_discrete
 from baselines.offline.planning.dynamics import Dynamics, Objective, make_generator, objective_for
+from rmdp_bench.evaluation.playing import ask_to_go_on
 from rmdp_bench.solution import Policy
 from rmdp_bench.tasks import Task
 
@@ -92,9 +93,10 @@ class Planner(Protocol):
 
 
 def decide(proposals: Proposals, evaluate: Evaluate) -> Tensor:
-    """The actions (A, ...) that proposals end with."""
+    """The actions (A, ...) that proposals end with; who waits for them is asked at each turn."""
     plans = next(proposals)
     while True:
+        ask_to_go_on()
         try:
             plans = proposals.send(evaluate(plans))
         except StopIteration as end:
@@ -325,6 +327,7 @@ class JointPolicy:
         planned: dict[int, Tensor] = {}
         waiting = {g: next(own) for g, (_, _, own) in enumerate(asked) if own is not None}
         while waiting:
+            ask_to_go_on()
             returns = self._evaluate(asked, waiting)
             plans, waiting = waiting, {}
             for g, own in zip(plans, returns, strict=True):
