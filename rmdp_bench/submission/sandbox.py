@@ -160,17 +160,23 @@ def run_in_sandbox(
     command = confined_command(["-m", f"rmdp_bench.submission.{module}"], readable)
     before = cpu_of_children()
     answer, code, in_time = _run(command, json.dumps(job), wall_seconds, max_bytes)
-    budget.charge(cpu_of_children() - before)
+    used = cpu_of_children() - before
+    budget.charge(used)
     if answer.startswith(REFUSED) and code == 0:
         raise ValueError(printable(answer.removeprefix(REFUSED).decode(errors="replace")))
     if len(answer) > max_bytes:
         raise ValueError(f"{name}: what is to be read of it has more than {max_bytes} bytes")
     if not in_time:
         raise ValueError(f"{name}: stopped, it takes more than {wall_seconds:.0f} s of wall time")
-    if code in (signal.SIGXCPU, signal.SIGKILL):
+    if code in (signal.SIGXCPU, signal.SIGKILL) and used >= cpu_seconds:
         raise ValueError(
-            f"{name}: stopped, it takes more than {cpu_seconds} s of processor time (or the "
-            f"machine's memory)"
+            f"{name}: stopped, it takes more than {cpu_seconds} s of processor time (see "
+            f"--start-seconds and --cpu-seconds)"
+        )
+    if code == signal.SIGKILL:
+        raise ValueError(
+            f"{name}: killed from outside after {used:.0f} of the {cpu_seconds} s of processor "
+            f"time that it may take, as where a machine has no memory left; verify it again"
         )
     if code != 0:
         raise ValueError(
