@@ -209,6 +209,7 @@ def test_names_that_look_alike() -> None:
     assert confusable("ES") == confusable("es")
     assert confusable("rn0del-1") == confusable("model_l")
     assert confusable("es") != confusable("ess")
+    assert confusable("\uff25\uff33") == confusable("es")
 
 
 def test_submissions_and_solvers_that_look_alike_are_refused(

@@ -297,4 +297,5 @@ def test_a_graph_that_sees_the_batch_is_refused(
     path.write_bytes(batch_graph(40, 28))
     write_manifest(folder)
     message = refused(capsys, "verify", str(folder), "--full")
-    assert "policy 1 acts by more than the observation" in message
+    where = f"{ROW}/seed-0/solution: policy 1"
+    assert f"{where} acts by more than the observation" in message

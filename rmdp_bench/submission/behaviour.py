@@ -27,6 +27,7 @@ from rmdp_bench.solution import Policy, load_solution
 from rmdp_bench.submission.budget import Budget
 from rmdp_bench.submission.confinement import answer_job
 from rmdp_bench.submission.format import SUBMISSION_FILE, read_submission
+from rmdp_bench.submission.names import confusable
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.sandbox import Limits, printable, run_in_sandbox
 from rmdp_bench.submission.scores import assignment_shape
@@ -162,7 +163,7 @@ def compare_job(job: Mapping[str, Any]) -> bytes:
         for folder in folders:
             try:
                 submission = read_submission(folder)
-                authors[folder.name] = frozenset(author.casefold() for author in submission.authors)
+                authors[folder.name] = frozenset(map(confusable, submission.authors))
                 seeds |= _ask_all(folder, task, observations)
             except Exception as error:
                 if folder == own:

@@ -18,8 +18,8 @@ A claim is compared in two steps, for the row and for each of its seeds:
      TOLERANCE.  Where rounding differs, an episode may take another course.  What that does is
      measured by playing the known episodes once more with observations and weights that are
      changed in their last bits ("nudged"): if most of them change, they are other draws of the same
-     chance.  If not, they are played N_NUDGES times in all: if nothing follows, nothing is allowed; if some episodes
-     change, as far as they do.
+     chance.  If not, they are played N_NUDGES times in all: if nothing follows, nothing is allowed;
+     if some episodes change, as far as they do.
   2. replay and measured score: E known and H held-out episodes of honest policies are exchangeable.
      They are divided at random into E and H again; what a share CHANCE of these partitions exceeds
      is allowed.  It tells policies that are good on the known episodes only.

@@ -18,6 +18,7 @@ from rmdp_bench.results.records import MAX_COUNT, SchemaVersion
 from rmdp_bench.submission.bounded import read_text
 from rmdp_bench.submission.texts import (
     MAX_DEPTH,
+    Author,
     Line,
     Link,
     Name,
@@ -61,7 +62,7 @@ class Submission(BaseModel):
     schema_version: SchemaVersion
     name: Name
     """That of the folder."""
-    authors: list[Line] = Field(min_length=1, max_length=50)
+    authors: list[Author] = Field(min_length=1, max_length=50)
     method: Line
     """The method in a few words; the page shows it with the records of the row."""
     description: Text = ""

@@ -1,11 +1,12 @@
-"""Names of solvers and submissions: which look alike, and which are the suite's.
+"""Names of solvers, submissions and authors: which look alike, and which are the suite's.
 
-Names are ASCII (see `texts`), so of Unicode's list of confusable characters (UTS #39,
+The first two are ASCII (see `texts`), so of Unicode's list of confusable characters (UTS #39,
 confusables.txt) five entries matter: 0 looks like O, 1, I and | like l, and m like rn.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection
 
 from rmdp_bench.results.solvers import SOLVERS
@@ -15,8 +16,11 @@ _SKELETON = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l", "m": "rn", "-
 
 
 def confusable(name: str) -> str:
-    """A text that names have in common if they look alike: UTS #39's skeleton, case-folded."""
-    return name.casefold().translate(_SKELETON)
+    """A text that names have in common if they look alike: UTS #39's skeleton, case-folded.
+
+    Letters in another style, wide ones for example, are the same letters.
+    """
+    return unicodedata.normalize("NFKC", name).casefold().translate(_SKELETON)
 
 
 _OF_THE_SUITE = {confusable(name) for name in SOLVERS}

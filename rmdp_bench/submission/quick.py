@@ -19,6 +19,8 @@ from rmdp_bench.submission.names import confusable
 from rmdp_bench.submission.scores import check_seed
 from rmdp_bench.submission.structure import (
     MANIFEST_FILE,
+    MAX_NUMBER_BYTES,
+    MAX_RECORD_BYTES,
     Manifest,
     check_manifest,
     list_files,
@@ -115,7 +117,9 @@ def _check_record(
 ) -> Result:
     """The record of a seed, checked with all that is beside it."""
     path = directory / "result.json"
-    document = read_object(path)
+    n_numbers = 2 * (task.n_agents if task.eval_agents is None else len(task.eval_agents))
+    n_numbers += len(task.heldout_agents)
+    document = read_object(path, MAX_RECORD_BYTES + MAX_NUMBER_BYTES * n_numbers)
     check_texts(document, str(path))
     result = make_result(document, path)
     place = {"task": row.task, "solver": row.solver, "seed": seed}

@@ -84,7 +84,7 @@ def play_in_sandbox(
 
     Raises:
         ValueError: the policies fail, crash, act by more than their observation, or need more than
-            they may.
+            they may; names the folder.
     """
     rows = task.n_representatives if task.track == "online" else len(task.eval_agents or ())
     n_steps = rows * task.max_episode_steps * sum(number for _, number in episodes.values())
@@ -99,14 +99,18 @@ def play_in_sandbox(
     shapes = {f"{name}_welfare": (number,) for name, (_, number) in episodes.items()}
     shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
     max_bytes = 8 * sum(size for (size,) in shapes.values()) + _OVERHEAD_BYTES
-    answer = run_in_sandbox(
-        "player",
-        job,
-        readable=[directory],
-        budget=budget,
-        cpu_seconds=limits.cpu_seconds(n_steps),
-        max_bytes=max_bytes,
-    )
+    try:
+        answer = run_in_sandbox(
+            "player",
+            job,
+            readable=[directory],
+            budget=budget,
+            cpu_seconds=limits.cpu_seconds(n_steps),
+            max_bytes=max_bytes,
+        )
+    except ValueError as error:
+        known = str(error).startswith(str(directory))
+        raise ValueError(str(error) if known else f"{directory}: {error}") from error
     try:
         played = parse_arrays(answer, max_bytes, "the answer", shapes)
         return {
