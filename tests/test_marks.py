@@ -242,6 +242,12 @@ def test_the_suite_lists_submissions_that_are_there() -> None:
     assert {mark.name for mark in read_marks(LEADERBOARDS / "marks.json").marks.values()} <= names
 
 
+def test_every_row_with_policies_is_measured() -> None:
+    rows = read_rows(LEADERBOARDS)
+    without = {f"{row.submission.name}/{row.key}": row.status for row in rows if row.mark is None}
+    assert set(without.values()) <= {"recipe, not run"}, without
+
+
 def test_fewer_episodes_are_refused_in_both_divisions(
     honest_submission: Path, tmp_path: Path
 ) -> None:
