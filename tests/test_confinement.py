@@ -382,6 +382,16 @@ def test_times_are_the_callers(honest_submission: Path, tmp_path: Path) -> None:
         play_in_sandbox(folder / SEED / "solution", get_task(TASK), episodes, limits, budget)
 
 
+def test_a_process_that_somebody_kills_is_not_said_to_be_slow(
+    honest_submission: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    monkeypatch.setattr(sandbox, "confined_command", lambda *_: killed)
+    with pytest.raises(ValueError, match=r"killed from outside after 0 of the \d+ s") as refusal:
+        check_in_sandbox(honest_submission, Budget())
+    assert "stopped" not in str(refusal.value)
+
+
 def test_wall_time_is_the_callers(honest_submission: Path, capsys: Capture) -> None:
     message = refused(capsys, "verify", str(honest_submission), "--wall-seconds", "0.001")
     assert "wall time" in message

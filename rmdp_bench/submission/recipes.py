@@ -156,8 +156,9 @@ def _run(
                 f"--wall-seconds: {recipe_command(records)}"
             ) from error
         finally:
-            budget.charge(cpu_of_children() - before)
-        if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
+            used = cpu_of_children() - before
+            budget.charge(used)
+        if -done.returncode in (signal.SIGXCPU, signal.SIGKILL) and used >= cpu_left:
             raise ValueError(
                 f"the command of the recipe takes more than the {cpu_seconds} s that are left of "
                 f"--cpu-seconds: {recipe_command(records)}"

@@ -84,7 +84,7 @@ def play_in_sandbox(
 
     Raises:
         ValueError: the policies fail, crash, act by more than their observation, or need more than
-            they may.
+            they may; names the folder.
     """
     rows = task.n_representatives if isinstance(task, OnlineTask) else len(task.eval_agents)
     n_steps = rows * task.max_episode_steps * sum(number for _, number in episodes.values())
@@ -99,14 +99,18 @@ def play_in_sandbox(
     shapes = {f"{name}_welfare": (number,) for name, (_, number) in episodes.items()}
     shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
     max_bytes = 8 * sum(size for (size,) in shapes.values()) + _OVERHEAD_BYTES
-    answer = run_in_sandbox(
-        "sandbox.player",
-        job,
-        readable=[directory],
-        budget=budget,
-        cpu_seconds=limits.cpu_seconds(n_steps),
-        max_bytes=max_bytes,
-    )
+    try:
+        answer = run_in_sandbox(
+            "sandbox.player",
+            job,
+            readable=[directory],
+            budget=budget,
+            cpu_seconds=limits.cpu_seconds(n_steps),
+            max_bytes=max_bytes,
+        )
+    except ValueError as error:
+        known = str(error).startswith(str(directory))
+        raise ValueError(str(error) if known else f"{directory}: {error}") from error
     try:
         played = parse_arrays(answer, max_bytes, "the answer", shapes)
         return {
@@ -160,17 +164,23 @@ def run_in_sandbox(
     command = confined_command(["-m", f"rmdp_bench.submission.{module}"], readable)
     before = cpu_of_children()
     answer, code, in_time = _run(command, json.dumps(job), wall_seconds, max_bytes)
-    budget.charge(cpu_of_children() - before)
+    used = cpu_of_children() - before
+    budget.charge(used)
     if answer.startswith(REFUSED) and code == 0:
         raise ValueError(printable(answer.removeprefix(REFUSED).decode(errors="replace")))
     if len(answer) > max_bytes:
         raise ValueError(f"{name}: what is to be read of it has more than {max_bytes} bytes")
     if not in_time:
         raise ValueError(f"{name}: stopped, it takes more than {wall_seconds:.0f} s of wall time")
-    if code in (signal.SIGXCPU, signal.SIGKILL):
+    if code in (signal.SIGXCPU, signal.SIGKILL) and used >= cpu_seconds:
         raise ValueError(
-            f"{name}: stopped, it takes more than {cpu_seconds} s of processor time (or the "
-            f"machine's memory)"
+            f"{name}: stopped, it takes more than {cpu_seconds} s of processor time (see "
+            f"--start-seconds and --cpu-seconds)"
+        )
+    if code == signal.SIGKILL:
+        raise ValueError(
+            f"{name}: killed from outside after {used:.0f} of the {cpu_seconds} s of processor "
+            f"time that it may take, as where a machine has no memory left; verify it again"
         )
     if code != 0:
         raise ValueError(

@@ -1,0 +1,88 @@
+"""How long the full check of a row takes: `rmdp-bench verify --full` of ten seeds.
+
+em is trained for a moment, packed, and checked as anybody's submission is, each seed in a process
+of its own: the quick check, the comparison of what policies do, known and held-out episodes.
+
+    python -m benchmarks.full_check [--quick] [--task ID] [--seeds 10] [--out DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import describe_machine, write_results
+from rmdp_bench.runs import make_request, run
+from rmdp_bench.submission.packing import pack
+
+TASK, QUICK_TASK = "HalfCheetahVel-n100-k5-v0", "ResourceGathering-n25-k1-v0"
+TRANSITIONS = 20_000
+"""Of each policy: the check takes as long whatever the policies have learned."""
+HEADER = ("task", "seeds", "held-out episodes", "minutes", "minutes of processor time")
+
+
+def measure(task: str, n_seeds: int) -> dict[str, Any]:
+    """Seconds of the check of one row, its processes' processor seconds among them."""
+    with tempfile.TemporaryDirectory() as folder:
+        runs, code = Path(folder) / "runs", "import sys; from rmdp_bench.cli import main; "
+        run(make_request("em", task, seeds=range(n_seeds), out=runs, transitions=TRANSITIONS))
+        about = {
+            "authors": ["nobody"],
+            "method": "em",
+            "differences": [f"{TRANSITIONS} transitions"],
+            "licence": "MIT",
+            "n_online_evaluations": 0,
+        }
+        submission = pack([runs], "timed", Path(folder) / "submissions", about)
+        command = [sys.executable, "-c", f"{code}sys.exit(main())", "verify", str(submission)]
+        before, start = _processor_seconds(), time.perf_counter()
+        done = subprocess.run(
+            [*command, "--full", "--json"], stdout=subprocess.PIPE, check=True, cwd=folder
+        )
+        seconds, processor_seconds = time.perf_counter() - start, _processor_seconds() - before
+    (row,) = json.loads(done.stdout)["rows"]
+    return {
+        "task": task,
+        "seeds": n_seeds,
+        "episodes": row["mark"]["n_episodes"],
+        "seconds": seconds,
+        "processor_seconds": processor_seconds,
+    }
+
+
+def _processor_seconds() -> float:
+    """Of all processes that were started here and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    """Measure, print, and write the files."""
+    parser = argparse.ArgumentParser(description="Time of a full check.")
+    parser.add_argument("--task", default=TASK)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--quick", action="store_true", help=f"two seeds of {QUICK_TASK}")
+    parser.add_argument("--out", type=Path, help="also write full_check.json and .md there")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error("--seeds is an integer >= 1")
+    machine = describe_machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    row = (QUICK_TASK, 2) if arguments.quick else (arguments.task, arguments.seeds)
+    result = measure(*row)
+    minutes = [f"{result[name] / 60:.2f}" for name in ("seconds", "processor_seconds")]
+    cells = [result["task"], str(result["seeds"]), str(result["episodes"]), *minutes]
+    print("\n".join(" | ".join(line) for line in (HEADER, cells)))
+    if arguments.out:
+        write_results(arguments.out, "full_check", machine, [result], HEADER, [cells])
+
+
+if __name__ == "__main__":
+    main()
