@@ -31,6 +31,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.data import LoggedData, OfflineConfig
 from baselines.offline.common.networks import MemberMLP, make_generators
@@ -184,9 +185,13 @@ class ContextModel(nn.Module):
 
         inputs = [d + a + config.context_size, *config.hidden_sizes]
         history = config.history_length * (d + a)
-        self.encoder = network(0, [history, *config.encoder_sizes, config.context_size], torch.relu)
-        self.forward_model = network(1, [*inputs, head.n_outputs(d)], nn.functional.silu)
-        self.backward_model = network(2, [*inputs, d], nn.functional.silu)
+        self.encoder = network(
+            streams.CaDM.ENCODER, [history, *config.encoder_sizes, config.context_size], torch.relu
+        )
+        self.forward_model = network(
+            streams.CaDM.FORWARD_MODEL, [*inputs, head.n_outputs(d)], nn.functional.silu
+        )
+        self.backward_model = network(streams.CaDM.BACKWARD_MODEL, [*inputs, d], nn.functional.silu)
 
     @property
     def n_members(self) -> int:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.divergence import check_finite
 from baselines.offline.cadm.model import ContextConfig, ContextModel
 from baselines.offline.common.data import LoggedData
@@ -76,11 +77,11 @@ class Trainer:
         n, self.n_updates = len(data.observations), 0
         self._samples = torch.arange(n, dtype=torch.int32).expand(len(seeds) * ensemble_size, n)
         if ensemble_size > 1:
-            generators = _generators(seeds, 3, ensemble_size)
+            generators = _generators(seeds, streams.CaDM.BOOTSTRAP, ensemble_size)
             drawn = [torch.randint(n, (n,), generator=g, dtype=torch.int32) for g in generators]
             self._samples = torch.stack(drawn)
         self._samples = self._samples.to(data.observations.device)
-        self._generators = _generators(seeds, 4, ensemble_size)
+        self._generators = _generators(seeds, streams.CaDM.MINIBATCHES, ensemble_size)
         self._adam = _make_adam(model, config)
 
     def _draw(self, n_batches: int) -> tuple[Tensor, Tensor]:

@@ -87,7 +87,7 @@ def make_generators(seed: int, purpose: int, n_members: int) -> list[torch.Gener
 
     Args:
         seed: of the run, 0 to 2**31 - 1.
-        purpose: 0 to 63: what they are for, numbered by the solver.
+        purpose: 0 to 63: what they are for, of `streams`.
         n_members: 1 to 2**16.
     """
     numbers = [(seed * 64 + purpose) * 65536 + m for m in range(n_members)]

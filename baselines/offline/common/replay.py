@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.offline.common.data import LoggedData
 
 MemberKey = tuple[int, int]
 """Seed of the run, and the member's index among that seed's."""
 
-_ROWS = 1
-"""Purpose of the random numbers that choose transitions; see `RandomBlocks`."""
 _SCALE_OFFSET = 1e-3
 """Added to the standard deviation of observations, which may be zero (TD3+BC's value)."""
 
@@ -40,7 +39,7 @@ class RandomBlocks:
 
         Args:
             keys: of the M members.
-            purpose: what the numbers are for; a solver numbers its own, from 2.
+            purpose: what the numbers are for, of `streams`.
             block_length: updates for which is drawn at once.
             draw: (member, generator) -> numbers (block_length, ...) on the device.
             device: of the generators; the numbers differ from device to device.
@@ -150,7 +149,7 @@ class Replay:
             shape = (block_length, batch_size)
             return torch.randint(*self._ranges[member], shape, generator=generator, device=device)
 
-        self._rows = RandomBlocks(keys, _ROWS, block_length, draw, device)
+        self._rows = RandomBlocks(keys, streams.Replay.MINIBATCHES, block_length, draw, device)
 
     def batch(self, update: int) -> Batch:
         """The mini-batch of an update, numbered from 0."""

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.networks import MemberMLP, two_values
 from baselines.offline.common.optimization import MemberAdam, TargetNetwork, minimize
@@ -40,8 +41,6 @@ from baselines.offline.common.training import (
 )
 from rmdp_bench.tasks import Task
 
-_INITIAL, _TARGET_NOISE, _LATENT_NOISE, _ACTOR_NOISE, _POLICY_NOISE = 0, 2, 3, 4, 5
-"""Purposes of random numbers."""
 _LATENT_BOUND = 0.5
 """Bound on latents from the prior, so that proposals are likely ones."""
 _LOG_STD_BOUNDS = (-4.0, 15.0)
@@ -117,7 +116,7 @@ class DiscreteBCQ:
         """Draws the networks, first Q, then G, from each member's generator."""
         self.replay, self.config, self.gamma = replay, config, gamma
         sizes = (replay.observation_size, *config.hidden_dims, n_actions)
-        generators = member_generators(replay.keys, _INITIAL)
+        generators = member_generators(replay.keys, streams.Replay.INITIAL_PARAMETERS)
         self.q = MemberMLP(sizes, generators).to(replay.device)
         self.imitation = MemberMLP(sizes, generators).to(replay.device)
         self._q_adam = MemberAdam(self.q, config.learning_rate)
@@ -191,7 +190,7 @@ class ContinuousBCQ:
         self.replay, self.config, self.gamma = replay, config, gamma
         d, a = replay.observation_size, replay.action_size
         self.latent_size = 2 * a
-        generators = member_generators(replay.keys, _INITIAL)
+        generators = member_generators(replay.keys, streams.Replay.INITIAL_PARAMETERS)
         twice = [generator for generator in generators for _ in range(2)]
         hidden, wide = config.hidden_dims, config.autoencoder_hidden_dims
         self.encoder = MemberMLP((d + a, *wide, 2 * self.latent_size), generators)
@@ -213,10 +212,12 @@ class ContinuousBCQ:
             "target_critics": self._target_critics,
         }
         n, latent, device = config.batch_size, self.latent_size, replay.device
-        self._latent_noise = normal_blocks(replay.keys, _LATENT_NOISE, (n, latent), device)
-        self._actor_noise = normal_blocks(replay.keys, _ACTOR_NOISE, (n, latent), device)
+        self._latent_noise = normal_blocks(
+            replay.keys, streams.BCQ.LATENT_NOISE, (n, latent), device
+        )
+        self._actor_noise = normal_blocks(replay.keys, streams.BCQ.ACTOR_NOISE, (n, latent), device)
         self._target_noise = normal_blocks(
-            replay.keys, _TARGET_NOISE, (n * config.n_target_samples, latent), device
+            replay.keys, streams.BCQ.TARGET_NOISE, (n * config.n_target_samples, latent), device
         )
 
     def update(self, n_done: int) -> dict[str, Tensor]:
@@ -269,7 +270,7 @@ class ContinuousBCQ:
 
     def policy(self, member: int) -> NetworkPolicy:
         """The proposal, perturbed, that the first critic likes best."""
-        (generator,) = member_generators([self.replay.keys[member]], _POLICY_NOISE)
+        (generator,) = member_generators([self.replay.keys[member]], streams.BCQ.POLICY_NOISE)
         shape = (self.config.n_action_samples, self.latent_size)
         network = _ContinuousNetwork(
             Normalizer(self.replay, member),

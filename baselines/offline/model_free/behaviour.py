@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.data import LoggedData, check_offline, load_data
 from baselines.offline.common.networks import MemberMLP
@@ -32,7 +33,6 @@ from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
-_INITIAL = 0
 """Purpose of random numbers."""
 
 
@@ -81,7 +81,9 @@ class Cloning:
         n_outputs = n_actions or replay.action_size
         assert n_outputs is not None
         sizes = (replay.observation_size, *config.hidden_dims, n_outputs)
-        self.network = MemberMLP(sizes, member_generators(replay.keys, _INITIAL))
+        self.network = MemberMLP(
+            sizes, member_generators(replay.keys, streams.Replay.INITIAL_PARAMETERS)
+        )
         self._adam = MemberAdam(self.network.to(replay.device), config.learning_rate)
         self.parts: Mapping[str, Part] = {"policy": self._adam}
 

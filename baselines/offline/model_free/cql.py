@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.data import check_offline
 from baselines.offline.common.networks import MemberMLP, two_values
@@ -44,8 +45,6 @@ from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
-_INITIAL, _POLICY_NOISE, _UNIFORM_NOISE = 0, 2, 3
-"""Purposes of random numbers."""
 _LOG_STD_BOUNDS = (-20.0, 2.0)
 """Of the policy's standard deviation before the hyperbolic tangent."""
 
@@ -112,7 +111,9 @@ class DiscreteCQL:
         """Draws the networks from each member's generator."""
         self.replay, self.config, self.gamma = replay, config, gamma
         sizes = (replay.observation_size, *config.hidden_dims, n_actions)
-        self.q = MemberMLP(sizes, member_generators(replay.keys, _INITIAL)).to(replay.device)
+        self.q = MemberMLP(
+            sizes, member_generators(replay.keys, streams.Replay.INITIAL_PARAMETERS)
+        ).to(replay.device)
         self._adam = MemberAdam(self.q, config.learning_rate)
         self._target = TargetNetwork(self._adam)
         self.parts: Mapping[str, Part] = {"q": self._adam, "target": self._target}
@@ -170,7 +171,7 @@ class ContinuousCQL:
         assert replay.action_size is not None
         self.replay, self.config, self.gamma = replay, config, gamma
         d, self.action_size = replay.observation_size, replay.action_size
-        generators = member_generators(replay.keys, _INITIAL)
+        generators = member_generators(replay.keys, streams.Replay.INITIAL_PARAMETERS)
         twice = [generator for generator in generators for _ in range(2)]
         self.actor = MemberMLP((d, *config.hidden_dims, 2 * self.action_size), generators)
         self.critics = MemberMLP((d + self.action_size, *config.hidden_dims, 1), twice)
@@ -188,13 +189,13 @@ class ContinuousCQL:
         }
         # For the policy's own loss, the target, and both kinds of actions in the logsumexp.
         shape = (2 + 2 * config.n_samples, config.batch_size, self.action_size)
-        self._noise = normal_blocks(replay.keys, _POLICY_NOISE, shape, device)
+        self._noise = normal_blocks(replay.keys, streams.CQL.POLICY_NOISE, shape, device)
         uniform_shape = (16, config.n_samples, config.batch_size, self.action_size)
 
         def draw(member: int, generator: torch.Generator) -> Tensor:
             return 2 * torch.rand(uniform_shape, generator=generator, device=device) - 1
 
-        self._uniform = RandomBlocks(replay.keys, _UNIFORM_NOISE, 16, draw, device)
+        self._uniform = RandomBlocks(replay.keys, streams.CQL.UNIFORM_ACTIONS, 16, draw, device)
 
     def update(self, n_done: int) -> dict[str, Tensor]:
         """One step of the entropy's weight, the policy and the critics."""

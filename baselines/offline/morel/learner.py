@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.divergence import check_finite
 from baselines.common.settings import check_range
 from baselines.offline.common.data import OfflineConfig
@@ -159,19 +160,24 @@ class Learner:
             config.n_models,
             hidden,
             config.halt_penalty,
-            generators(0, config.n_models),
+            generators(streams.MOReL.MODEL, config.n_models),
         )
         self.actor = Actor(
             self.model.mean,
             self.model.scale,
             world.n_actions or rows.data.actions.shape[-1],
             (config.policy_hidden_size,) * 2,
-            generators(1),
+            generators(streams.MOReL.ACTOR),
             log_std=None if world.n_actions else config.log_std,
             min_log_std=config.min_log_std,
         )
-        self.baseline = Baseline(self.actor, world.horizon, config.gamma, generators(2))
-        self.generators = {"model": generators(3, config.n_models), "policy": generators(4)}
+        self.baseline = Baseline(
+            self.actor, world.horizon, config.gamma, generators(streams.MOReL.BASELINE)
+        )
+        self.generators = {
+            "model": generators(streams.MOReL.MODEL_MINIBATCHES, config.n_models),
+            "policy": generators(streams.MOReL.POLICY),
+        }
         self.parts = {
             "model": MemberAdam(self.model.networks, config.model_learning_rate),
             "actor": MemberAdam(self.actor, 1e-3),

@@ -17,13 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.data import LoggedData
 from baselines.offline.persim.simulator import PersonalSimulator, simulate
 from baselines.offline.planning.dynamics import Objective
-
-_ROWS, _FIRST = 3, 4
-"""Purposes of random numbers; those of `training` are 1 and 2."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def generate(
     Returns:
         E = n_trajectories of them, as if of agents 0 to E - 1.
     """
-    rng = np.random.default_rng([key[0], _ROWS, key[1]])
+    rng = np.random.default_rng([key[0], streams.PerSim.SIMULATED_EPISODES, key[1]])
     rows = rng.integers(len(data.rewards), size=config.n_trajectories)
     firsts = rng.integers(data.n_agents, size=config.n_trajectories)
     is_first = rng.random(config.n_trajectories) < config.first_share
@@ -157,7 +155,7 @@ def keep_near(made: LoggedData, data: LoggedData) -> LoggedData:
 
 def first_observations(data: LoggedData, n: int, key: tuple[int, int]) -> Tensor:
     """First observations (n, d) of trajectories in the log, drawn with replacement."""
-    rng = np.random.default_rng([key[0], _FIRST, key[1]])
+    rng = np.random.default_rng([key[0], streams.PerSim.FIRST_OBSERVATIONS, key[1]])
     rows = torch.from_numpy(rng.integers(data.n_agents, size=n)).to(data.starts.device)
     return data.observations[data.starts[rows]]
 

@@ -40,6 +40,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.offline.common.data import LoggedData, load_data
@@ -67,9 +68,6 @@ from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
-
-_ACTOR, _BASELINE, _ROLL_OUTS = 5, 6, 7
-"""Purposes of random numbers; those of `training` are 1 and 2."""
 
 _NAMES = {
     "pessimism": "pessimism",
@@ -198,12 +196,14 @@ class SimulatorLearner(Learner):
             scale.repeat(m, 1, 1),
             n_actions or data.actions.shape[-1],
             (own.policy_hidden_size,) * 2,
-            member_generators(keys, _ACTOR),
+            member_generators(keys, streams.PerSim.ACTOR),
             log_std=None if n_actions else own.log_std,
             min_log_std=own.min_log_std,
         )
-        self.baseline = Baseline(self.actor, horizon, own.gamma, member_generators(keys, _BASELINE))
-        self.generators = {"policy": member_generators(keys, _ROLL_OUTS)}
+        self.baseline = Baseline(
+            self.actor, horizon, own.gamma, member_generators(keys, streams.PerSim.BASELINE)
+        )
+        self.generators = {"policy": member_generators(keys, streams.PerSim.POLICY)}
         self.parts = {
             "actor": MemberAdam(self.actor, 1e-3),
             "baseline": MemberAdam(self.baseline.network, own.baseline_learning_rate),

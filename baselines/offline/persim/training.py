@@ -20,6 +20,7 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.divergence import check_finite
 from baselines.offline.common.data import LoggedData
 from baselines.offline.common.networks import make_generators
@@ -31,7 +32,6 @@ from rmdp_bench.results import Interrupted
 
 import_module("scipy.linalg.cython_blas")  # numba's BLAS: loaded now, so that its threads are found
 
-_INITIAL, _ORDER = 1, 2  # purposes of random numbers
 EPOCHS_PER_REPORT = 5
 
 
@@ -57,7 +57,9 @@ class Training:
         generators = [
             generator
             for seed in seeds
-            for generator in make_generators(seed, _INITIAL, config.n_models)
+            for generator in make_generators(
+                seed, streams.PerSim.INITIAL_PARAMETERS, config.n_models
+            )
         ]
         self.model = FactoredModel(config, data, n_actions, generators).place(device)
         data = data.to(device)
@@ -119,7 +121,9 @@ class Training:
     def _order(self, member: int, epoch: int) -> npt.NDArray[np.int64]:
         """A pass of one member: its own order of all rows, drawn anew, so that none is stored."""
         seed, own = self.seeds[member // self.config.n_models], member % self.config.n_models
-        return np.random.default_rng([seed, _ORDER, own, epoch]).permutation(len(self._inputs))
+        return np.random.default_rng([seed, streams.PerSim.MINIBATCHES, own, epoch]).permutation(
+            len(self._inputs)
+        )
 
     def _run_epoch(self) -> None:
         n_members = self.model.n_members
