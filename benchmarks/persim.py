@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from baselines.offline.common.data import LoggedData
 from baselines.offline.persim.model import FactoredConfig, model_settings
-from baselines.offline.persim.training import Training
+from baselines.offline.persim.training import FactoredLearner
 from benchmarks.common import describe_machine, measure_arithmetic, write_results
 from rmdp_bench.tasks import get_task
 
@@ -127,7 +127,7 @@ def measure(name: str, n_steps: int, repetitions: int) -> dict[str, Any]:
     world = WORLDS[name]
     config = replace(FactoredConfig(), **model_settings(get_task(world.task)))
     data = make_data(world, n_steps * config.batch_size)
-    training = Training(config, data, world.n_actions, [0], "cpu")
+    training = FactoredLearner(config, data, world.n_actions, [0], "cpu")
     seconds: dict[str, list[float]] = {"plain": [], "batched": []}
     torch.set_num_threads(1)
     for _ in range(repetitions + 1):

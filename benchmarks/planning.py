@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from baselines.offline.common.data import LoggedData
-from baselines.offline.common.networks import MemberMLP, make_generators
+from baselines.offline.common.networks import MemberMLP, member_generators, member_keys
 from baselines.offline.common.spaces import action_space, n_discrete_actions
 from baselines.offline.persim.model import FactoredConfig, FactoredModel, model_settings
 from baselines.offline.persim.simulator import PersonalSimulator
@@ -94,7 +94,9 @@ def make_model(world: World, n_agents: int) -> FactoredModel:
     bounds = torch.arange(n_agents + 1)
     data = LoggedData(rows, actions, rows[:, 0], rows, agents < 0, agents, bounds)
     config = replace(FactoredConfig(**model_settings(get_task(world.task))), normalize=False)
-    model = FactoredModel(config, data, world.n_actions, make_generators(0, 0, N_MEMBERS))
+    model = FactoredModel(
+        config, data, world.n_actions, member_generators(member_keys([0], N_MEMBERS), 0)
+    )
     model.agent_network.weights[0].data.mul_(CHANGE)
     model.agent_network.biases[0].data.mul_(CHANGE)
     return model.requires_grad_(False)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.offline.morel.model import World
 from baselines.offline.persim import persim_policy
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
+from baselines.offline.planning.dynamics import Objective
 from rmdp_bench.offline import OfflineSolution, heldout_episodes
 from rmdp_bench.results import Interrupted, RunLog
 from rmdp_bench.solution import load_solution, save_solution
@@ -54,8 +54,8 @@ def never(before: Tensor, actions: Tensor, after: Tensor) -> Tensor:
 
 def make_worlds(n_actions: int | None, pessimism: float = 1.0) -> SimulatedWorlds:
     log, simulator = make_log(n_actions), make_simulator(make_log(n_actions), n_actions)
-    world = World(sum_of_actions, never, n_actions, 10)
-    return SimulatedWorlds([simulator] * 2, log, world, pessimism=pessimism, halt_penalty=0.5)
+    objective = Objective(sum_of_actions, never)
+    return SimulatedWorlds([simulator] * 2, log, objective, pessimism=pessimism, halt_penalty=0.5)
 
 
 @pytest.mark.parametrize("n_actions", [2, None])

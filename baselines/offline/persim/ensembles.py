@@ -18,15 +18,16 @@ from torch import Tensor
 from baselines.offline.common.data import LoggedData, check_offline, to_tensors
 from baselines.offline.common.networks import take_members
 from baselines.offline.common.spaces import n_discrete_actions
-from baselines.offline.common.stages import TrainingLog
+from baselines.offline.common.training import TrainingStage, train
 from baselines.offline.persim.agent_factors import embed_agents, fit_factors, regress_factors
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from baselines.offline.persim.simulator import PersonalSimulator
-from baselines.offline.persim.training import Training, train
+from baselines.offline.persim.training import FactoredLearner
 from baselines.offline.planning.dynamics import predict
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
+from rmdp_bench.results import RunLog
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import Task
 
@@ -41,7 +42,7 @@ class EnsembleConfig(FactoredConfig):
 
 
 def check_factored(task: Task, config: FactoredConfig) -> None:
-    """Refuses tasks, data and layers that the model cannot learn with.
+    """Refuse tasks, data and layers that the model cannot learn with.
 
     Raises:
         ValueError: says what is wrong and what to do.
@@ -60,9 +61,9 @@ def fit_ensembles(
     data: LoggedData,
     seeds: Sequence[int],
     device: str,
-    log: TrainingLog,
+    log: RunLog | TrainingStage,
 ) -> list[Ensemble]:
-    """Trains the ensembles of all seeds as one batch, from a checkpoint if there is one.
+    """Train the ensembles of all seeds as one batch, from a checkpoint if there is one.
 
     Args:
         task: whose data they are.
@@ -78,12 +79,14 @@ def fit_ensembles(
     Raises:
         Interrupted: after a checkpoint, when the log asks to stop.
     """
-    training = Training(config, data, n_discrete_actions(task), seeds, device)
-    model = train(training, log).requires_grad_(False)
+    learner = FactoredLearner(config, data, n_discrete_actions(task), seeds, device)
+    train(learner, log)
+    model, k = learner.model.requires_grad_(False), config.n_models
     ensembles = []
-    for members in map(training.members, seeds):
+    for r in range(len(seeds)):
+        members = slice(r * k, (r + 1) * k)
         own = take_members(model, members)
-        ensembles.append(Ensemble(task, config, own, training.losses[members]))
+        ensembles.append(Ensemble(task, config, own, learner.losses[members].cpu().numpy()))
     return ensembles
 
 
@@ -97,7 +100,7 @@ class Ensemble:
         model: FactoredModel,
         losses: NDArray[np.float64],
     ) -> None:
-        """Takes a trained model, and the losses of its members with which it ended."""
+        """Take a trained model, and the losses of its members with which it ended."""
         self.task, self.config, self.model, self.losses = task, config, model, losses
 
     def simulators(self) -> list[PersonalSimulator]:

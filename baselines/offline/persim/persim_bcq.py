@@ -3,7 +3,7 @@
 Agarwal et al. 2021 (arXiv 2102.06961) use their simulators in this second way. The model of all
 agents is trained as in `persim` (`ensembles`). Then every scored agent's own logged
 trajectory, all of which stays, is joined by trajectories generated in its simulator
-(`augmentation`), and BCQ (`batch_constrained`) learns one policy for each agent from the two; all
+(`augmentation`), and BCQ (`model_free.bcq`) learns one policy for each agent from the two; all
 agents of all seeds are one batch.
 
 The paper's code does not have this part, so these are choices of ours:
@@ -39,17 +39,17 @@ import numpy as np
 
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
-from baselines.offline.common.data import LoggedData, load_data, to_tensors
-from baselines.offline.common.replay import MemberKey, Replay
+from baselines.offline.common.data import LoggedData, join, load_data, to_tensors
+from baselines.offline.common.networks import MemberKey
+from baselines.offline.common.policies import ReplayLearner
+from baselines.offline.common.replay import MemberRows, Replay
 from baselines.offline.common.spaces import n_discrete_actions
-from baselines.offline.common.stages import Stages
-from baselines.offline.common.training import Learner, train
-from baselines.offline.model_free.batch_constrained import BCQConfig, bcq_settings, make_bcq
+from baselines.offline.common.training import Stages, train
+from baselines.offline.model_free import bcq
 from baselines.offline.persim.augmentation import (
     GenerationConfig,
     first_observations,
     generate,
-    join,
     keep_near,
 )
 from baselines.offline.persim.ensembles import (
@@ -116,11 +116,7 @@ class Config(EnsembleConfig, GenerationConfig, PlannerConfig):
     """BCQ, discrete: actions less likely than this share of the likeliest one's are left out."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         EnsembleConfig.__post_init__(self)
         GenerationConfig.__post_init__(self)
         PlannerConfig.__post_init__(self)
@@ -133,21 +129,21 @@ class Config(EnsembleConfig, GenerationConfig, PlannerConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected widths of at least 1")
 
     @property
-    def bcq(self) -> BCQConfig:
+    def learner(self) -> bcq.Config:
         """The learner's settings."""
-        return BCQConfig(**{name: getattr(self, own) for name, own in _NAMES.items()})
+        return bcq.Config(**{name: getattr(self, own) for name, own in _NAMES.items()})
 
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    own = {_NAMES[name]: value for name, value in bcq_settings(task).items()}
+    own = {_NAMES[name]: value for name, value in bcq.bcq_settings(task).items()}
     if n_discrete_actions(task) is None:
         own |= {"n_planned": 0, **planner_settings(task)}
     return Config(**model_settings(task) | own | _TASK_SETTINGS.get(task.env_id, {}))
 
 
 def check(task: Task, config: Config) -> None:
-    """Refuses tasks and data that this solver cannot learn from.
+    """Refuse tasks and data that this solver cannot learn from.
 
     Raises:
         ValueError: says what is wrong and what to do.
@@ -161,7 +157,7 @@ def check(task: Task, config: Config) -> None:
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Trains the ensembles of all seeds as one batch, then the policies of all of them.
+    """Train the ensembles of all seeds as one batch, then the policies of all of them.
 
     Returns:
         One solution for each seed: a policy for each test agent.
@@ -172,11 +168,10 @@ def solve(
     simulators = [ensemble.simulators() for ensemble in ensembles]
     own = [data.trajectory(agent) for agent in agents]
     keys = [(seed, agent) for seed in seeds for agent in agents]
-    datasets = augment(
-        task, config, data, own * len(seeds), [one for worlds in simulators for one in worlds], keys
-    )
-    learner = make_learner(task, config, datasets, keys, device)
-    train(learner, config.policy_updates, stages.stage("policy"))
+    together = [one for worlds in simulators for one in worlds]
+    augmented = augment(task, config, data, own * len(seeds), together, keys)
+    learner = make_learner(task, config, augmented, keys, device)
+    train(learner, stages.stage("policy"))
     policies = [learner.policy(m) for m in range(len(keys))]
     return personal_solutions(
         seeds, ensembles, simulators, policies, data, partial(adapt, task, config, data)
@@ -190,7 +185,7 @@ def augment(
     own: Sequence[LoggedData],
     simulators: Sequence[PersonalSimulator],
     keys: Sequence[MemberKey],
-) -> list[LoggedData]:
+) -> LoggedData:
     """What each of M policies learns from: an agent's own transitions first, then generated ones.
 
     Args:
@@ -210,20 +205,21 @@ def augment(
             starts = first_observations(data, config.n_planned, key)
             planned = simulate(simulator, objective, policy, starts, task.max_episode_steps)
             parts.append(keep_near(planned, data))
-        augmented.append(join(*parts))
-    return augmented
+        augmented.append(parts)
+    return join(augmented)
 
 
 def make_learner(
     task: Task,
     config: Config,
-    datasets: Sequence[LoggedData],
+    augmented: LoggedData,
     keys: Sequence[MemberKey],
     device: str,
-) -> Learner:
-    """BCQ for the M members with these data."""
-    replay = Replay(datasets, keys, config.policy_batch_size, device)
-    return make_bcq(replay, config.bcq, task.gamma, n_discrete_actions(task))
+) -> ReplayLearner:
+    """BCQ for M members, the data of each of whom are those of an agent."""
+    rows = MemberRows.of_agents(augmented, range(len(keys)))
+    replay = Replay(rows, keys, config.policy_batch_size, device)
+    return bcq.make_learner(replay, config.learner, task.gamma, n_discrete_actions(task))
 
 
 @one_thread()
@@ -239,9 +235,8 @@ def adapt(
     simulators, logged = ensemble.heldout_simulators(episodes), to_tensors(episodes)
     own = [logged.trajectory(index) for index in range(len(episodes))]
     keys = [(seed, task.n_agents + index) for index in range(len(episodes))]
-    datasets = augment(task, config, data, own, simulators, keys)
-    learner = make_learner(task, config, datasets, keys, str(data.rewards.device))
-    for n_done in range(config.policy_updates):
-        learner.update(n_done)
+    augmented = augment(task, config, data, own, simulators, keys)
+    learner = make_learner(task, config, augmented, keys, str(data.rewards.device))
+    train(learner, RunLog(task, [seed]))
     policies = [learner.policy(member) for member in range(len(episodes))]
     return Solution(policies, np.eye(len(episodes)))

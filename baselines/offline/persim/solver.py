@@ -57,11 +57,7 @@ class Config(EnsembleConfig, PlannerConfig):
     """Settings of the model and of the planner."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         EnsembleConfig.__post_init__(self)
         PlannerConfig.__post_init__(self)
 
@@ -72,7 +68,7 @@ def config_for(task: Task) -> Config:
 
 
 def check(task: Task, config: Config) -> None:
-    """Refuses tasks and data that this solver cannot learn from.
+    """Refuse tasks and data that this solver cannot learn from.
 
     Raises:
         ValueError: says what is wrong and what to do.
@@ -85,7 +81,7 @@ def check(task: Task, config: Config) -> None:
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Trains the ensembles of all seeds as one batch.
+    """Train the ensembles of all seeds as one batch.
 
     Returns:
         One solution for each seed: a planner for each test agent.
