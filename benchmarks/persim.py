@@ -15,10 +15,8 @@ ones, and "training minutes" is what all steps of a run of one seed take.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +26,7 @@ from torch import Tensor, nn
 from baselines.offline.common.data import LoggedData
 from baselines.offline.persim.model import FactoredConfig, model_settings
 from baselines.offline.persim.training import FactoredLearner
-from benchmarks.common import describe_machine, measure_arithmetic, write_results
+from benchmarks.common import make_parser, measure_arithmetic, positive, report
 from rmdp_bench.tasks import get_task
 
 HEADER = (
@@ -170,35 +168,17 @@ def format_row(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Speed of PerSim's training.")
+def main() -> None:
+    """Measure what is asked for."""
+    parser = make_parser("Speed of PerSim's training.", "one repetition of few steps")
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
-    parser.add_argument("--steps", type=int, default=1500, help="of each repetition")
-    parser.add_argument("--repetitions", type=int, default=5, help="of each row, after a first")
-    parser.add_argument("--quick", action="store_true", help="one repetition of few steps")
-    parser.add_argument("--out", type=Path, help="also write persim.json and persim.md there")
+    parser.add_argument("--steps", type=positive, default=1500, help="of each repetition")
+    parser.add_argument("--repetitions", type=positive, default=5, help="of each row")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.steps, arguments.repetitions = 20, 1
-    if min(arguments.repetitions, arguments.steps) < 1:
-        parser.error("--repetitions and --steps are integers >= 1")
-    return arguments
-
-
-def main() -> None:
-    """Measure, print a row as soon as it is known, and write the files."""
-    arguments = parse_arguments()
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(" | ".join(HEADER))
-    results, rows = [], []
-    for name in arguments.worlds:
-        results.append(measure(name, arguments.steps, arguments.repetitions))
-        rows.append(format_row(results[-1]))
-        print(" | ".join(rows[-1]), flush=True)
-    if arguments.out:
-        write_results(arguments.out, "persim", machine, results, HEADER, rows)
+    results = (measure(name, arguments.steps, arguments.repetitions) for name in arguments.worlds)
+    report("persim", arguments.out, HEADER, ((result, format_row(result)) for result in results))
 
 
 if __name__ == "__main__":
