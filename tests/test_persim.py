@@ -473,9 +473,9 @@ def test_factors_tell_the_agents_apart(trained: Any) -> None:
 def test_planners_act_for_everybody(trained: Any, heldout: str) -> None:
     config, solution = trained
     episodes = heldout_episodes(TASK)
-    ensemble = solution.adapt.__self__.ensemble
-    ensemble.config = dataclasses.replace(config, heldout=heldout)
-    adapted = solution.adapt(episodes)
+    _, ensemble = solution.adapt.args
+    wanted = dataclasses.replace(ensemble, config=dataclasses.replace(config, heldout=heldout))
+    adapted = solution.adapt.func(0, wanted, episodes)
     assert adapted.assignment.shape == (len(episodes), len(episodes))
     observations = np.random.default_rng(0).normal(0.0, 0.02, (6, 4)).astype(np.float32)
     for policies in (solution.policies, adapted.policies):
@@ -513,24 +513,27 @@ def test_fewer_plans_than_elites_are_refused_before_any_training(
 def test_a_model_that_has_diverged_is_scored_as_such(trained: Any) -> None:
     """It must not take the other seeds of the run with it."""
     config, solution = trained
-    ensemble = solution.adapt.__self__.ensemble
+    _, ensemble = solution.adapt.args
     model = copy.deepcopy(ensemble.model)
     model.state_network.weights[0][0, 0, 0] = torch.nan
     broken = Ensemble(TASK, config, model, ensemble.losses)
     data = load_data(TASK, config.n_agents)
-    assert ensemble.factors(data) is not None and broken.factors(data) is None
+    assert embed_agents(ensemble.model, data) is not None
+    assert embed_agents(broken.model, data) is None
     assert score_predictions(TASK, predictor(broken.simulators())).r2.max() < -1.0
-    planners = dataclasses.replace(solution.adapt.__self__, ensemble=broken)
-    agents = TASK.eval_agents or ()
-    adapted = planners.adapt(heldout_episodes(TASK))
-    for policy in (*planners.policies(broken.simulators(), agents), *adapted.policies):
+    adapted = solution.adapt.func(0, broken, heldout_episodes(TASK))
+    planners = [
+        make_policy(TASK.env_id, simulator, config, seed=0, agent=agent)
+        for agent, simulator in enumerate(broken.simulators())
+    ]
+    for policy in (*planners, *adapted.policies):
         policy.reset(1)
         assert policy.act(np.zeros((1, 4), np.float32))[0] in (0, 1)
 
 
 def test_compiled_loops_can_be_left_out(trained: Any) -> None:
     config, solution = trained
-    ensemble = solution.adapt.__self__.ensemble
+    _, ensemble = solution.adapt.args
     for compiled in (True, False):
         settings = dataclasses.replace(config, compiled=compiled)
         own = Ensemble(TASK, settings, ensemble.model, ensemble.losses)

@@ -13,7 +13,7 @@ import torch
 
 from baselines.offline.common.data import LoggedData
 from baselines.offline.common.networks import member_generators, member_keys
-from baselines.offline.persim import persim_bcq
+from baselines.offline.persim import ensembles, persim_bcq
 from baselines.offline.persim.augmentation import GeneratingPolicy, GenerationConfig, generate
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from baselines.offline.persim.simulator import PersonalSimulator
@@ -179,7 +179,8 @@ def test_own_transitions_are_kept_and_others_follow() -> None:
 
     def augment(n_planned: int) -> LoggedData:
         config = persim_bcq.Config(**SMALL | {"n_planned": n_planned})
-        return persim_bcq.augment(TASK, config, log, own, simulators, keys)
+        agents = ensembles.SimulatedAgents(log, own, simulators, keys)
+        return persim_bcq.augment(TASK, config, agents)
 
     generated, planned_too = augment(0), augment(2)
     for index, logged in enumerate(own):
@@ -300,7 +301,7 @@ def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """On logged noise of HalfCheetah's size."""
     cheetah = get_task("HalfCheetahHet-n500-random-v1")
     log = half_cheetah_log()
-    monkeypatch.setattr(persim_bcq, "load_data", lambda task, n_agents: log)
+    monkeypatch.setattr(ensembles, "load_data", lambda task, n_agents: log)
     config = persim_bcq.config_for(cheetah)
     assert config.policy_hidden_dims == (400, 300) and config.batch_size == 1024
     assert config.n_planned == 0

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.offline.persim import persim_policy
+from baselines.offline.persim import ensembles, persim_policy
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
 from baselines.offline.planning.dynamics import Objective
 from rmdp_bench.offline import OfflineSolution, heldout_episodes
@@ -162,7 +162,7 @@ def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """On logged noise of HalfCheetah's size."""
     cheetah = get_task("HalfCheetahHet-n500-random-v1")
     log = half_cheetah_log()
-    monkeypatch.setattr(persim_policy, "load_data", lambda task, n_agents: log)
+    monkeypatch.setattr(ensembles, "load_data", lambda task, n_agents: log)
     config = persim_policy.config_for(cheetah)
     assert config.path_length == 50 and config.batch_size == 1024
     small = SMALL | {"iterations": 1, "action_layers": (8,), "rank": 3}

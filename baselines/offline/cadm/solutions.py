@@ -130,11 +130,7 @@ def make_solution(
 
 
 def check(task: Task, config: ContextConfig) -> None:
-    """Refuse tasks without data to learn from, and sizes with which one cannot plan.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
+    """Refuse tasks without data, and sizes with which one cannot plan, by a ValueError."""
     check_offline(task, config)
     check_planner(task.env_id, config)
 

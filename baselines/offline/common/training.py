@@ -10,6 +10,7 @@ themselves train as if each had a log of its own:
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,16 +87,7 @@ class MemberLearner(ABC):
     def set_state(
         self, arrays: Mapping[str, NDArray[Any]], states: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Restore what `get_state` returned.
-
-        Raises:
-            ValueError: it is of an earlier revision of this suite.
-        """
-        if "done" not in states[0]:
-            raise ValueError(
-                "the checkpoint was written by an earlier revision, which alone can continue from "
-                "it; --overwrite, or another folder, starts anew"
-            )
+        """Restore what `get_state` returned."""
         self.done = int(states[0]["done"])
         self.set_steps()
         for name, tensor in self.tensors().items():
@@ -133,18 +125,27 @@ def train(learner: MemberLearner, log: RunLog | TrainingStage) -> None:
 
 
 class Stages:
-    """The stages of one run, and the latest state of each that has begun, by name."""
+    """The stages of one run."""
 
     def __init__(self, log: RunLog) -> None:
-        """Read the run's checkpoint, if there is one."""
-        self.log, self.saved = log, dict[str, Saved]()
-        checkpoint = log.load_checkpoint()
-        if checkpoint is not None:
-            arrays, states = checkpoint
-            for name in states[0]:
-                prefix = f"{name}/"
-                own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-                self.saved[name] = own, [state[name] for state in states]
+        """Take the run's log; its checkpoint is read when the first stage is set up."""
+        self.log = log
+
+    @functools.cached_property
+    def saved(self) -> dict[str, Saved]:
+        """The latest state of every stage that has begun, by name."""
+        arrays, states = self.log.load_checkpoint() or ({}, [{}])
+        return {
+            name: (
+                {
+                    n.removeprefix(f"{name}/"): a
+                    for n, a in arrays.items()
+                    if n.startswith(f"{name}/")
+                },
+                [state[name] for state in states],
+            )
+            for name in states[0]
+        }
 
     def stage(self, name: str) -> TrainingStage:
         """The log of a stage, whose name has no slash."""

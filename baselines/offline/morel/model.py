@@ -26,7 +26,6 @@ Where we depart from the official code, and why:
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,7 +35,7 @@ from torch import Tensor
 
 from baselines.offline.common.networks import MemberMLP, action_features, take_members
 from baselines.offline.common.replay import MemberRows
-from baselines.offline.planning.dynamics import Objective
+from baselines.offline.planning.dynamics import Dynamics, Objective
 
 _SMALLEST_SCALE = 1e-6
 """Floor of a standard deviation: a constant feature stays finite."""
@@ -126,17 +125,6 @@ class PessimisticModel:
         )
         return following
 
-    def alone(self, member: int) -> PessimisticModel:
-        """A copy with one member's ensemble, for `predict`: thresholds stay those of all."""
-        one = slice(member, member + 1)
-        own = copy.copy(self)
-        own.mean, own.scale = self.mean[one], self.scale[one]
-        own.difference_mean = self.difference_mean[one]
-        own.difference_scale = self.difference_scale[one]
-        networks = slice(member * self.n_models, (member + 1) * self.n_models)
-        own.networks = take_members(self.networks, networks)
-        return own
-
     def disagreement(self, predictions: Tensor) -> Tensor:
         """(M, B) largest distance between two of the predictions (M, K, B, d)."""
         first, second = self._pairs
@@ -171,6 +159,32 @@ class PessimisticModel:
     def _each(self, values: Tensor) -> Tensor:
         """(M * K, ...) of what every member has once."""
         return values.repeat_interleave(self.n_models, 0)
+
+
+class MemberDynamics(Dynamics):
+    """One member's ensemble, each of whose models goes its own way."""
+
+    def __init__(self, model: PessimisticModel, member: int) -> None:
+        """Copy the networks of a member of a trained model."""
+        k, one = model.n_models, slice(member, member + 1)
+        self.n_members, self.device, self._n_actions = k, model.threshold.device, model.n_actions
+        self._networks = take_members(model.networks, slice(member * k, (member + 1) * k))
+        self._mean, self._scale = model.mean[one], model.scale[one]
+        self._difference = model.difference_mean[one], model.difference_scale[one]
+
+    def step(
+        self,
+        states: Tensor,
+        actions: Tensor,
+        envs: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Roll every model one step on."""
+        features = action_features(actions, self._n_actions).expand(len(states), -1, -1)
+        rows = torch.cat(((states - self._mean) / self._scale, features), -1)
+        mean, scale = self._difference
+        following: Tensor = states + (self._networks(rows) * scale + mean)
+        return following
 
 
 class Model(Protocol):

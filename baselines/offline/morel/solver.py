@@ -28,9 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import torch
 
 from baselines.common.threads import one_thread
 from baselines.offline.common.data import check_offline
@@ -38,9 +36,9 @@ from baselines.offline.common.policies import Scope, load_scoped, scoped_solutio
 from baselines.offline.common.spaces import n_discrete_actions
 from baselines.offline.common.training import train
 from baselines.offline.morel.learner import MorelConfig, MorelLearner
-from baselines.offline.morel.model import PessimisticModel
-from baselines.offline.planning.dynamics import objective_for
-from rmdp_bench.offline import N_FORCED, OfflineSolution
+from baselines.offline.morel.model import MemberDynamics, PessimisticModel
+from baselines.offline.planning.dynamics import objective_for, predict
+from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
 from rmdp_bench.tasks import Task
 
@@ -113,22 +111,7 @@ def solutions(task: Task, learner: MorelLearner) -> list[OfflineSolution]:
 def _predictor(
     model: PessimisticModel, members: range
 ) -> Callable[[int, npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]:
-    """What the ensembles' means foresee, each step from the prediction before it."""
-
-    @torch.no_grad()
-    @one_thread()
-    def predict(
-        agent: int, observations: npt.NDArray[Any], actions: npt.NDArray[Any]
-    ) -> npt.NDArray[Any]:
-        member = members[min(agent, len(members) - 1)]  # scope=population has one for all
-        alone, device = model.alone(member), model.threshold.device
-        state = torch.from_numpy(observations[:, N_FORCED].astype(np.float32)).to(device)
-        moves = torch.from_numpy(actions[:, N_FORCED:]).to(device)
-        foreseen = []
-        for t in range(moves.shape[1]):
-            state = alone.predict(state[None], moves[None, :, t])[0].mean(0)
-            foreseen.append(state)
-        predictions: npt.NDArray[Any] = torch.stack(foreseen, 1).cpu().numpy()
-        return predictions
-
-    return predict
+    """`OfflineSolution.predict` by the ensembles of a seed; scope=population has one for all."""
+    return lambda agent, observations, actions: predict(
+        MemberDynamics(model, members[min(agent, len(members) - 1)]), observations, actions
+    )

@@ -32,19 +32,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
-
 from baselines.common.settings import check_range
-from baselines.common.threads import one_thread
-from baselines.offline.common.data import LoggedData, join, load_data, to_tensors
-from baselines.offline.common.networks import MemberKey
-from baselines.offline.common.policies import ReplayLearner
+from baselines.offline.common.data import LoggedData, join
+from baselines.offline.common.policies import NetworkPolicy
 from baselines.offline.common.replay import MemberRows, Replay
 from baselines.offline.common.spaces import n_discrete_actions
-from baselines.offline.common.training import Stages, train
+from baselines.offline.common.training import Stages, TrainingStage, train
 from baselines.offline.model_free import bcq
 from baselines.offline.persim.augmentation import (
     GenerationConfig,
@@ -53,14 +48,13 @@ from baselines.offline.persim.augmentation import (
     keep_near,
 )
 from baselines.offline.persim.ensembles import (
-    Ensemble,
     EnsembleConfig,
+    SimulatedAgents,
     check_factored,
-    fit_ensembles,
-    personal_solutions,
+    solve_in_simulators,
 )
 from baselines.offline.persim.model import model_settings
-from baselines.offline.persim.simulator import PersonalSimulator, simulate
+from baselines.offline.persim.simulator import simulate
 from baselines.offline.planning.dynamics import objective_for
 from baselines.offline.planning.planner import (
     PlannerConfig,
@@ -68,10 +62,8 @@ from baselines.offline.planning.planner import (
     make_policy,
     planner_settings,
 )
-from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
-from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
 _NAMES = {
@@ -143,62 +135,36 @@ def config_for(task: Task) -> Config:
 
 
 def check(task: Task, config: Config) -> None:
-    """Refuse tasks and data that this solver cannot learn from.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
+    """Refuse tasks, data and sizes that this solver cannot use, by a ValueError."""
     check_factored(task, config)
     if config.n_planned:
         check_planner(task.env_id, config)
 
 
-@one_thread()
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Train the ensembles of all seeds as one batch, then the policies of all of them.
+    """Train the ensembles of all seeds as one batch, then the policies of all of them."""
+    stages = Stages(log)
 
-    Returns:
-        One solution for each seed: a policy for each test agent.
-    """
-    data = load_data(task, config.n_agents).to(device)
-    stages, agents = Stages(log), task.eval_agents or ()
-    ensembles = fit_ensembles(task, config, data, seeds, device, stages.stage("model"))
-    simulators = [ensemble.simulators() for ensemble in ensembles]
-    own = [data.trajectory(agent) for agent in agents]
-    keys = [(seed, agent) for seed in seeds for agent in agents]
-    together = [one for worlds in simulators for one in worlds]
-    augmented = augment(task, config, data, own * len(seeds), together, keys)
-    learner = make_learner(task, config, augmented, keys, device)
-    train(learner, stages.stage("policy"))
-    policies = [learner.policy(m) for m in range(len(keys))]
-    return personal_solutions(
-        seeds, ensembles, simulators, policies, data, partial(adapt, task, config, data)
-    )
+    def make_policies(agents: SimulatedAgents, log: RunLog | TrainingStage) -> list[NetworkPolicy]:
+        augmented = augment(task, config, agents)
+        rows = MemberRows.of_agents(augmented, range(len(agents.keys)))
+        replay = Replay(rows, agents.keys, config.policy_batch_size, device)
+        n_actions = n_discrete_actions(task)
+        learner = bcq.make_learner(replay, config.learner, task.gamma, n_actions)
+        train(learner, log)
+        return [learner.policy(member) for member in range(len(agents.keys))]
+
+    model_log, policy_log = stages.stage("model"), stages.stage("policy")
+    return solve_in_simulators(task, config, seeds, device, model_log, policy_log, make_policies)
 
 
-def augment(
-    task: Task,
-    config: Config,
-    data: LoggedData,
-    own: Sequence[LoggedData],
-    simulators: Sequence[PersonalSimulator],
-    keys: Sequence[MemberKey],
-) -> LoggedData:
-    """What each of M policies learns from: an agent's own transitions first, then generated ones.
-
-    Args:
-        task: gives actions, rewards and ends.
-        config: how much is generated, and how.
-        data: the log of all agents, in which generated trajectories start.
-        own: logged trajectory of each agent.
-        simulators: of each agent.
-        keys: (seed, number of the agent), from which the random numbers follow.
-    """
+def augment(task: Task, config: Config, agents: SimulatedAgents) -> LoggedData:
+    """What M policies learn from: each agent's own transitions first, then generated ones."""
     objective, n_actions = objective_for(task.env_id), n_discrete_actions(task)
-    augmented = []
-    for logged, simulator, key in zip(own, simulators, keys, strict=True):
+    augmented, data = [], agents.data
+    for logged, simulator, key in zip(agents.own, agents.simulators, agents.keys, strict=True):
         parts = [logged, generate(simulator, objective, data, n_actions, config, key)]
         if config.n_planned:
             policy = make_policy(task.env_id, simulator, config, seed=key[0], agent=key[1])
@@ -207,36 +173,3 @@ def augment(
             parts.append(keep_near(planned, data))
         augmented.append(parts)
     return join(augmented)
-
-
-def make_learner(
-    task: Task,
-    config: Config,
-    augmented: LoggedData,
-    keys: Sequence[MemberKey],
-    device: str,
-) -> ReplayLearner:
-    """BCQ for M members, the data of each of whom are those of an agent."""
-    rows = MemberRows.of_agents(augmented, range(len(keys)))
-    replay = Replay(rows, keys, config.policy_batch_size, device)
-    return bcq.make_learner(replay, config.learner, task.gamma, n_discrete_actions(task))
-
-
-@one_thread()
-def adapt(
-    task: Task,
-    config: Config,
-    data: LoggedData,
-    seed: int,
-    ensemble: Ensemble,
-    episodes: Sequence[Episode],
-) -> Solution:
-    """Policies of agents who are not in the data, from one episode of each."""
-    simulators, logged = ensemble.heldout_simulators(episodes), to_tensors(episodes)
-    own = [logged.trajectory(index) for index in range(len(episodes))]
-    keys = [(seed, task.n_agents + index) for index in range(len(episodes))]
-    augmented = augment(task, config, data, own, simulators, keys)
-    learner = make_learner(task, config, augmented, keys, str(data.rewards.device))
-    train(learner, RunLog(task, [seed]))
-    policies = [learner.policy(member) for member in range(len(episodes))]
-    return Solution(policies, np.eye(len(episodes)))

@@ -33,40 +33,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
-
-import numpy as np
 
 from baselines.common import streams
 from baselines.common.settings import check_range
-from baselines.common.threads import one_thread
-from baselines.offline.common.data import LoggedData, load_data
-from baselines.offline.common.networks import MemberKey
+from baselines.offline.common.policies import NetworkPolicy
 from baselines.offline.common.replay import MemberRows
 from baselines.offline.common.spaces import n_discrete_actions
-from baselines.offline.common.training import Stages, train
+from baselines.offline.common.training import Stages, TrainingStage, train
 from baselines.offline.morel.learner import MorelConfig, NaturalGradientLearner
 from baselines.offline.persim.ensembles import (
-    Ensemble,
     EnsembleConfig,
+    SimulatedAgents,
     check_factored,
-    fit_ensembles,
-    personal_solutions,
+    solve_in_simulators,
 )
 from baselines.offline.persim.model import model_settings
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
-from baselines.offline.persim.simulator import PersonalSimulator
 from baselines.offline.planning.dynamics import objective_for
-from rmdp_bench.datasets import Episode
 from rmdp_bench.offline import OfflineSolution
 from rmdp_bench.results import RunLog
-from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import Task
 
 _NAMES = {
-    "pessimism": "pessimism",
-    "halt_penalty": "halt_penalty",
     "cloning_updates": "cloning_updates",
     "policy_hidden_size": "policy_hidden_size",
     "iterations": "iterations",
@@ -133,76 +122,31 @@ def config_for(task: Task) -> Config:
 check = check_factored
 
 
-def make_learner(
-    task: Task,
-    config: Config,
-    data: LoggedData,
-    simulators: Sequence[PersonalSimulator],
-    keys: Sequence[MemberKey],
-) -> NaturalGradientLearner:
-    """M policies, each in a simulator that stays as it is.
-
-    Args:
-        task: gives actions, rewards and ends.
-        config: the settings.
-        data: the log of all agents, in which paths begin.
-        simulators: M, the first seed's first.
-        keys: (seed, number of the agent) of each, from which the random numbers follow.
-    """
-    own = config.learner
-    return NaturalGradientLearner(
-        SimulatedWorlds(
-            simulators,
-            data,
-            objective_for(task.env_id),
-            pessimism=own.pessimism,
-            halt_penalty=own.halt_penalty,
-        ),
-        MemberRows.of_all(data, len(simulators)),
-        own,
-        n_discrete_actions(task),
-        min(own.horizon, task.max_episode_steps),
-        keys,
-        streams.PerSim,
-    )
-
-
-@one_thread()
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Train the ensembles of all seeds as one batch, then the policies of all of them.
+    """Train the ensembles of all seeds as one batch, then the policies of all of them."""
+    stages, settings = Stages(log), config.learner
 
-    Returns:
-        One solution for each seed: a policy for each test agent.
-    """
-    data = load_data(task, config.n_agents).to(device)
-    stages, agents = Stages(log), task.eval_agents or ()
-    ensembles = fit_ensembles(task, config, data, seeds, device, stages.stage("model"))
-    simulators = [ensemble.simulators() for ensemble in ensembles]
-    keys = [(seed, agent) for seed in seeds for agent in agents]
-    together = [one for own in simulators for one in own]
-    learner = make_learner(task, config, data, together, keys)
-    train(learner, stages.stage("policy"))
-    policies = [learner.actor.policy(m) for m in range(len(keys))]
-    return personal_solutions(
-        seeds, ensembles, simulators, policies, data, partial(adapt, task, config, data)
-    )
+    def make_policies(agents: SimulatedAgents, log: RunLog | TrainingStage) -> list[NetworkPolicy]:
+        worlds = SimulatedWorlds(
+            agents.simulators,
+            agents.data,
+            objective_for(task.env_id),
+            pessimism=config.pessimism,
+            halt_penalty=config.halt_penalty,
+        )
+        learner = NaturalGradientLearner(
+            worlds,
+            MemberRows.of_all(agents.data, len(agents.keys)),
+            settings,
+            n_discrete_actions(task),
+            min(settings.horizon, task.max_episode_steps),
+            agents.keys,
+            streams.PerSim,
+        )
+        train(learner, log)
+        return [learner.actor.policy(member) for member in range(len(agents.keys))]
 
-
-@one_thread()
-def adapt(
-    task: Task,
-    config: Config,
-    data: LoggedData,
-    seed: int,
-    ensemble: Ensemble,
-    episodes: Sequence[Episode],
-) -> Solution:
-    """Policies of agents who are not in the data, from one episode of each."""
-    simulators = ensemble.heldout_simulators(episodes)
-    keys = [(seed, task.n_agents + index) for index in range(len(episodes))]
-    learner = make_learner(task, config, data, simulators, keys)
-    train(learner, RunLog(task, [seed]))
-    policies = [learner.actor.policy(member) for member in range(len(episodes))]
-    return Solution(policies, np.eye(len(episodes)))
+    model_log, policy_log = stages.stage("model"), stages.stage("policy")
+    return solve_in_simulators(task, config, seeds, device, model_log, policy_log, make_policies)

@@ -37,11 +37,7 @@ def config_for(task: Task) -> Config:
 
 
 def check(task: Task, config: Config) -> None:
-    """Refuse tasks that are not planned in, and sizes that do not fit.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
+    """Refuse tasks that are not planned in, and sizes that do not fit, by a ValueError."""
     objective_for(task.env_id)
     check_planner(task.env_id, config)
 
@@ -49,11 +45,7 @@ def check(task: Task, config: Config) -> None:
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Give every scored agent a planner with its own dynamics; nothing is trained.
-
-    Returns:
-        One solution for each seed; they differ in the planners' random numbers.
-    """
+    """Give every scored agent a planner; seeds differ in the planners' random numbers."""
     population = cast(DynamicsPopulation, get_population(task.env_id))
 
     def dynamics_of(agent: int) -> Dynamics:
