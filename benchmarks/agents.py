@@ -63,7 +63,7 @@ _worker: dict[str, Any] = {}
 
 
 def start(task_id: str, n_agents: int, critic: Critic, transitions: int, n_seeds: int) -> None:
-    """Makes the learner, and one iteration for everything that happens once."""
+    """Make the learner, and one iteration for everything that happens once."""
     task = get_task(task_id)
     if n_agents != task.n_agents:
         task = task.with_agents(n_agents)
@@ -90,7 +90,7 @@ def iterate() -> list[float]:
 
 
 def finish(is_trained: bool) -> dict[str, Any]:
-    """Trains to the end and scores; without training only the memory."""
+    """Train to the end and score; without training only the memory."""
     task, learner, rule = _worker["task"], _worker["learner"], _worker["rule"]
     scores: dict[str, Any] = {}
     if is_trained:

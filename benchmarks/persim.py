@@ -36,7 +36,7 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class World:
+class LogSize:
     """A task, and the size of its data.
 
     Attributes:
@@ -53,8 +53,8 @@ class World:
 
 
 WORLDS = {
-    "cart_pole": World("CartPoleHet-n500-pure-v1", 4, 2, 92_929),
-    "mountain_car": World("MountainCarHet-n500-pure-v1", 2, 3, 67_140),
+    "cart_pole": LogSize("CartPoleHet-n500-pure-v1", 4, 2, 92_929),
+    "mountain_car": LogSize("MountainCarHet-n500-pure-v1", 2, 3, 67_140),
 }
 N_AGENTS = 500
 
@@ -62,8 +62,8 @@ N_AGENTS = 500
 class PlainModel(nn.Module):
     """One member, as it would be written down."""
 
-    def __init__(self, world: World, config: FactoredConfig) -> None:
-        """Draws the parameters."""
+    def __init__(self, world: LogSize, config: FactoredConfig) -> None:
+        """Draw the parameters."""
         super().__init__()
         self.size, self.rank = world.observation_size, config.rank
         self.agent = nn.Linear(N_AGENTS, config.rank)
@@ -80,7 +80,7 @@ class PlainModel(nn.Module):
         return changes
 
 
-def make_data(world: World, n_transitions: int) -> LoggedData:
+def make_data(world: LogSize, n_transitions: int) -> LoggedData:
     """Noise: the first transitions of a task's data, agents in turn."""
     generator = torch.Generator().manual_seed(0)
     observations = torch.randn(n_transitions, world.observation_size, generator=generator)
@@ -96,7 +96,7 @@ def make_data(world: World, n_transitions: int) -> LoggedData:
     )
 
 
-def run_plainly(world: World, config: FactoredConfig, data: LoggedData) -> None:
+def run_plainly(world: LogSize, config: FactoredConfig, data: LoggedData) -> None:
     """One pass of each member."""
     agents = nn.functional.one_hot(data.agents, N_AGENTS).float()
     actions = nn.functional.one_hot(data.actions, world.n_actions).float()
@@ -111,7 +111,7 @@ def run_plainly(world: World, config: FactoredConfig, data: LoggedData) -> None:
             adam.step()
 
 
-def count_operations(world: World, config: FactoredConfig) -> float:
+def count_operations(world: LogSize, config: FactoredConfig) -> float:
     """Multiplications and additions of the products of one step of all members."""
     (width,) = config.state_layers
     d, outputs = world.observation_size, world.observation_size * config.rank

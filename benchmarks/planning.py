@@ -51,7 +51,7 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class World:
+class PlannedWorld:
     """An environment, and its planner.
 
     Attributes:
@@ -77,13 +77,13 @@ class World:
 
 SMALL = PlannerConfig(n_sequences=20, horizon=10, n_elites=5, n_iterations=1)
 WORLDS = {
-    "cart_pole": World("CartPoleHet-n500-pure-v1", (0.0,) * 4),
-    "mountain_car": World("MountainCarHet-n500-pure-v1", (-0.5, 0.0)),
-    "half_cheetah": World("HalfCheetahHet-n500-pure-v1", (0.0,) * 18, SMALL),
+    "cart_pole": PlannedWorld("CartPoleHet-n500-pure-v1", (0.0,) * 4),
+    "mountain_car": PlannedWorld("MountainCarHet-n500-pure-v1", (-0.5, 0.0)),
+    "half_cheetah": PlannedWorld("HalfCheetahHet-n500-pure-v1", (0.0,) * 18, SMALL),
 }
 
 
-def make_model(world: World, n_agents: int) -> FactoredModel:
+def make_model(world: PlannedWorld, n_agents: int) -> FactoredModel:
     """Random parameters of PerSim's model."""
     rows = torch.zeros(n_agents, len(world.start))
     agents = torch.arange(n_agents)
