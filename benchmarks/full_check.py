@@ -8,17 +8,17 @@ of its own: the quick check, the comparison of what policies do, known and held-
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import describe_machine, write_results
+from benchmarks.common import make_parser, positive, report
 from rmdp_bench.runs import make_request, run
 from rmdp_bench.submission.packing import pack
 
@@ -65,23 +65,19 @@ def _processor_seconds() -> float:
 
 def main() -> None:
     """Measure, print, and write the files."""
-    parser = argparse.ArgumentParser(description="Time of a full check.")
+    parser = make_parser("Time of a full check.", f"two seeds of {QUICK_TASK}")
     parser.add_argument("--task", default=TASK)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--quick", action="store_true", help=f"two seeds of {QUICK_TASK}")
-    parser.add_argument("--out", type=Path, help="also write full_check.json and .md there")
+    parser.add_argument("--seeds", type=positive, default=10)
     arguments = parser.parse_args()
-    if arguments.seeds < 1:
-        parser.error("--seeds is an integer >= 1")
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
     row = (QUICK_TASK, 2) if arguments.quick else (arguments.task, arguments.seeds)
-    result = measure(*row)
+    report("full_check", arguments.out, HEADER, measure_all(*row))
+
+
+def measure_all(task_id: str, n_seeds: int) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """The result and its row."""
+    result = measure(task_id, n_seeds)
     minutes = [f"{result[name] / 60:.2f}" for name in ("seconds", "processor_seconds")]
-    cells = [result["task"], str(result["seeds"]), str(result["episodes"]), *minutes]
-    print("\n".join(" | ".join(line) for line in (HEADER, cells)))
-    if arguments.out:
-        write_results(arguments.out, "full_check", machine, [result], HEADER, [cells])
+    yield result, [result["task"], str(result["seeds"]), str(result["episodes"]), *minutes]
 
 
 if __name__ == "__main__":

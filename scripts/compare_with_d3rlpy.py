@@ -58,11 +58,11 @@ class WeightsPolicy:
     """The greedy policy of networks that are given as weights and biases of linear layers."""
 
     def __init__(self, saved: Mapping[str, NDArray[Any]], threshold: float) -> None:
-        """Takes what the worker saved; a threshold matters only with an imitation network."""
+        """Take what the worker saved; a threshold matters only with an imitation network."""
         self.saved, self.threshold = saved, threshold
 
     def reset(self, n_envs: int) -> None:
-        """Does nothing: the policy has no memory."""
+        """Begin episodes; the policy has no memory."""
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Actions (E,) at observations (E, d)."""
@@ -202,7 +202,7 @@ def read_versions(python: str) -> list[str]:
 def write_report(
     rows: Sequence[dict[str, Any]], arguments: argparse.Namespace, theirs: Sequence[str]
 ) -> None:
-    """Writes d3rlpy.json and d3rlpy.md into the folder `arguments.out`."""
+    """Write d3rlpy.json and d3rlpy.md into the folder `arguments.out`."""
     command = (
         "python -m scripts.compare_with_d3rlpy --d3rlpy-python D3/bin/python "
         f"--n-agents {arguments.n_agents} --n-updates {arguments.n_updates} "
@@ -232,7 +232,7 @@ def write_report(
 
 
 def main() -> None:
-    """Trains all, and writes JSON and table."""
+    """Train all, and write JSON and table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--d3rlpy-python", required=True, help="Python with d3rlpy")
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks"))

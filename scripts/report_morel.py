@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from baselines.offline.morel import solver as morel
-from baselines.offline.morel.learner import Learner
+from baselines.offline.morel.learner import MorelLearner
 from baselines.offline.morel.model import roll_out
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.offline import play_agents
@@ -65,14 +65,14 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def judge(task: OfflineTask, learner: Learner) -> dict[str, Any]:
+def judge(task: OfflineTask, learner: MorelLearner) -> dict[str, Any]:
     """What the model believes of the policies as they are, and what they reach."""
     model, device = learner.model, learner.model.threshold.device
     first = learner.rows.initial
     chosen = torch.arange(N_ROLLOUTS, device=device).repeat(len(first), 1) % first.shape[1]
     starts = learner.rows.data.observations[first.gather(1, chosen)]
     n_outputs = learner.actor.network.sizes[-1]
-    silence = torch.zeros(learner.world.horizon, len(first), N_ROLLOUTS, n_outputs, device=device)
+    silence = torch.zeros(learner.horizon, len(first), N_ROLLOUTS, n_outputs, device=device)
 
     def rolled_out(threshold: Tensor) -> tuple[list[float], list[float]]:
         kept, model.threshold = model.threshold, threshold

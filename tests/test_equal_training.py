@@ -79,7 +79,7 @@ def test_a_choice_is_made_once_and_read_by_the_plan(
     welfare = {"0": -300.0, "1": -120.0, "2": -100.0, "3": -500.0}
     broken = {"2"}
 
-    def run(log: Path, command: list[str], to_log: bool) -> str | None:
+    def run(command: list[str]) -> str | None:
         number = out_of(command).name
         ran.append(number)
         if number in broken:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from baselines.offline.common.data import LoggedData
-from baselines.offline.common.networks import make_generators
-from baselines.offline.persim import persim_bcq
+from baselines.offline.common.networks import member_generators, member_keys
+from baselines.offline.persim import ensembles, persim_bcq
 from baselines.offline.persim.augmentation import GeneratingPolicy, GenerationConfig, generate
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from baselines.offline.persim.simulator import PersonalSimulator
@@ -69,7 +69,9 @@ def make_simulator(log: LoggedData, n_actions: int | None) -> PersonalSimulator:
     """Of agent 1, with changes that are small."""
     layers = (7,) if n_actions is None else ()
     config = FactoredConfig(n_models=2, rank=3, state_layers=(9,), action_layers=layers)
-    model = FactoredModel(config, log, n_actions, make_generators(0, 0, 2)).requires_grad_(False)
+    model = FactoredModel(
+        config, log, n_actions, member_generators(member_keys([0], 2), 0)
+    ).requires_grad_(False)
     for part in (model.state_network.weights[-1], model.state_network.biases[-1]):
         part.mul_(0.3)
     return PersonalSimulator(model, model.agent_factors()[:, 1])
@@ -175,11 +177,14 @@ def test_own_transitions_are_kept_and_others_follow() -> None:
     simulators, keys = [make_simulator(log, 2)] * 2, [(0, 0), (0, 2)]
     own = [log.trajectory(agent) for agent in (0, 2)]
 
-    def augment(n_planned: int) -> list[LoggedData]:
+    def augment(n_planned: int) -> LoggedData:
         config = persim_bcq.Config(**SMALL | {"n_planned": n_planned})
-        return persim_bcq.augment(TASK, config, log, own, simulators, keys)
+        agents = ensembles.SimulatedAgents(log, own, simulators, keys)
+        return persim_bcq.augment(TASK, config, agents)
 
-    for logged, rows, more in zip(own, augment(0), augment(2), strict=True):
+    generated, planned_too = augment(0), augment(2)
+    for index, logged in enumerate(own):
+        rows, more = generated.trajectory(index), planned_too.trajectory(index)
         n = len(logged.rewards)
         assert n < len(rows.rewards) <= n + 50
         for name in ("observations", "actions", "rewards", "next_observations", "terminated"):
@@ -302,7 +307,7 @@ def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """On logged noise of HalfCheetah's size."""
     cheetah = get_offline_task("HalfCheetahHet-n500-random-v1")
     log = half_cheetah_log()
-    monkeypatch.setattr(persim_bcq, "load_data", lambda task, n_agents: log)
+    monkeypatch.setattr(ensembles, "load_data", lambda task, n_agents: log)
     config = persim_bcq.config_for(cheetah)
     assert config.policy_hidden_dims == (400, 300) and config.batch_size == 1024
     assert config.n_planned == 0

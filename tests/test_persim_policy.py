@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from baselines.offline.morel.learner import MorelConfig
-from baselines.offline.morel.model import World
-from baselines.offline.persim import persim_policy
+from baselines.offline.persim import ensembles, persim_policy
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
+from baselines.offline.planning.dynamics import Objective
 from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import load_solution, save_solution
@@ -66,8 +66,8 @@ def never(before: Tensor, actions: Tensor, after: Tensor) -> Tensor:
 
 def make_worlds(n_actions: int | None, pessimism: float = 1.0) -> SimulatedWorlds:
     log, simulator = make_log(n_actions), make_simulator(make_log(n_actions), n_actions)
-    world = World(sum_of_actions, never, n_actions, 10)
-    return SimulatedWorlds([simulator] * 2, log, world, pessimism=pessimism, halt_penalty=0.5)
+    objective = Objective(sum_of_actions, never)
+    return SimulatedWorlds([simulator] * 2, log, objective, pessimism=pessimism, halt_penalty=0.5)
 
 
 @pytest.mark.parametrize("n_actions", [2, None])
@@ -183,7 +183,7 @@ def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """On logged noise of HalfCheetah's size."""
     cheetah = get_offline_task("HalfCheetahHet-n500-random-v1")
     log = half_cheetah_log()
-    monkeypatch.setattr(persim_policy, "load_data", lambda task, n_agents: log)
+    monkeypatch.setattr(ensembles, "load_data", lambda task, n_agents: log)
     config = persim_policy.config_for(cheetah)
     assert config.path_length == 50 and config.batch_size == 1024
     small = SMALL | {"iterations": 1, "action_layers": (8,), "rank": 3}

@@ -16,6 +16,7 @@ from baselines.offline.planning import true_env_mpc
 from baselines.offline.planning.dynamics import Dynamics, Objective, objective_for, predict
 from baselines.offline.planning.planner import (
     CrossEntropy,
+    Planner,
     PlannerConfig,
     PlannerPolicy,
     Proposals,
@@ -155,10 +156,11 @@ def test_random_shooting_begins_with_what_is_left_of_the_best() -> None:
     assert (seen[2] == seen[0][:1]).all()
 
 
-class Always:
+class Always(Planner):
     """A planner that always takes action 1, and notes for which environments."""
 
     def __init__(self) -> None:
+        super().__init__(PlannerConfig(), CPU, ())
         self.asked: list[list[int]] = []
 
     def reset(self, n_envs: int) -> None:

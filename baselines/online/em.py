@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.online.ppo.assignments import e_step, one_hot, random_even_assignment
 from baselines.online.ppo.learner import solve_with_rule
@@ -77,7 +78,9 @@ class EMRule:
         self.representatives = np.stack(
             [
                 random_even_assignment(
-                    task.n_agents, task.n_representatives, np.random.default_rng([seed, 4])
+                    task.n_agents,
+                    task.n_representatives,
+                    np.random.default_rng([seed, streams.PPO.ASSIGNMENT]),
                 )
                 for seed in seeds
             ]
@@ -119,7 +122,9 @@ class EMRule:
                 can_leave = staying[chosen] > 1
                 can_leave[on_loan] = False
                 # A new generator for each draw, so that there is none to store.
-                generator = np.random.default_rng([self.seeds[r], 4, self.n_steps, int(j)])
+                generator = np.random.default_rng(
+                    [self.seeds[r], streams.PPO.ASSIGNMENT, self.n_steps, int(j)]
+                )
                 self.lent_agent[r, j] = generator.choice(np.flatnonzero(can_leave))
                 self.lent_until[r, j] = self.n_steps + self.patience
                 lender = chosen[self.lent_agent[r, j]]

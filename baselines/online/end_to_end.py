@@ -30,6 +30,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
@@ -85,7 +86,10 @@ class SoftRule:
         self.moves_within_update = config.signal == "advantage"
         self.normalizes_minibatches = config.normalization == "minibatch"
         shape = (task.n_agents, task.n_representatives)
-        draws = [np.random.default_rng([seed, 4]).standard_normal(shape) for seed in seeds]
+        draws = [
+            np.random.default_rng([seed, streams.PPO.ASSIGNMENT]).standard_normal(shape)
+            for seed in seeds
+        ]
         self.psi = torch.from_numpy(np.stack(draws).astype(np.float32)).to(device)
         self.psi.grad = torch.zeros_like(self.psi)
         self.optimizer = torch.optim.Adam([self.psi], lr=config.assignment_learning_rate)

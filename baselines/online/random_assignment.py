@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from baselines.common import streams
 from baselines.online.ppo.assignments import FixedRule, one_hot, random_even_assignment
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
@@ -36,6 +37,9 @@ def solve(
         One solution for each seed.
     """
     n, k = task.n_agents, task.n_representatives
-    groups = [random_even_assignment(n, k, np.random.default_rng([seed, 4])) for seed in seeds]
+    groups = [
+        random_even_assignment(n, k, np.random.default_rng([seed, streams.PPO.ASSIGNMENT]))
+        for seed in seeds
+    ]
     rule = FixedRule(one_hot(np.stack(groups), k, device))
     return solve_with_rule(task, config, seeds, device, log, rule)

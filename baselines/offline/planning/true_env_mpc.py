@@ -7,7 +7,6 @@ planners are those of the model-based solvers, with the same sizes; see `planner
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -29,10 +28,7 @@ from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OfflineTask, Task
 
-
-@dataclass(frozen=True)
-class Config(PlannerConfig):
-    """The planner's settings."""
+Config = PlannerConfig
 
 
 def config_for(task: Task) -> Config:
@@ -41,11 +37,7 @@ def config_for(task: Task) -> Config:
 
 
 def check(task: Task, config: Config) -> None:
-    """Refuses tasks that are not planned in, and sizes that do not fit.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
+    """Refuse tasks that are not planned in, and sizes that do not fit, by a ValueError."""
     objective_for(task.env_id)
     check_planner(task.env_id, config)
 
@@ -53,11 +45,7 @@ def check(task: Task, config: Config) -> None:
 def solve(
     task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Gives every scored agent a planner with its own dynamics; nothing is trained.
-
-    Returns:
-        One solution for each seed; they differ in the planners' random numbers.
-    """
+    """Give every scored agent a planner; seeds differ in the planners' random numbers."""
     population = cast(DynamicsPopulation, get_population(task.env_id))
 
     def dynamics_of(agent: int) -> Dynamics:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from baselines.common import streams
 from baselines.common.threads import one_thread
 from baselines.online.ppo.assignments import AssignmentRule
 from baselines.online.ppo.collection import Collector
@@ -90,7 +91,9 @@ def make_stages(
 def start_seeds(seeds: Sequence[int], n_starts: int) -> list[int]:
     """The seeds of all starts, those of one seed side by side; the first is the seed itself."""
     return [
-        int(np.random.SeedSequence([seed, 7, start]).generate_state(1)[0]) if start else seed
+        int(np.random.SeedSequence([seed, streams.PPO.STARTS, start]).generate_state(1)[0])
+        if start
+        else seed
         for seed in seeds
         for start in range(n_starts)
     ]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.statistics import RunningStatistics
 from baselines.online.ppo import kernels
 from baselines.online.ppo.actions import make_actions
@@ -113,10 +114,11 @@ class Collector:
         self.nodes, self.envs = make_nodes(envs.population, config.critic), envs
         self.actions = make_actions(envs.single_action_space)
         self.observation_size = int(envs.single_observation_space.shape[0])
-        self.noise = [np.random.default_rng([seed, 1]) for seed in seeds]
+        self.noise = [np.random.default_rng([seed, streams.PPO.ACTION_NOISE]) for seed in seeds]
         # Below 2^31: the seeds above are kept for evaluation.
         env_seeds = [
-            np.random.SeedSequence([seed, 3]).generate_state(n_rows) >> 1 for seed in seeds
+            np.random.SeedSequence([seed, streams.PPO.WORLDS]).generate_state(n_rows) >> 1
+            for seed in seeds
         ]
         observations, _ = envs.reset(seed=[int(s) for s in np.concatenate(env_seeds)])
         self.observations = np.asarray(observations)

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.online.facility_location import select
@@ -161,7 +162,7 @@ class Run:
             self.task,
             self.learner.freeze(candidates),
             self.config.n_episodes,
-            np.random.SeedSequence([self.seed, 5]),
+            np.random.SeedSequence([self.seed, streams.Universal.TRIALS]),
         )
         self.tried += trial.transitions
         return trial.welfare
@@ -172,7 +173,7 @@ class Run:
         Conditions that the chosen ones suggest are tried as well, until there are none that are
         new or the transitions are used up.
         """
-        generator = np.random.default_rng([self.seed, 6])
+        generator = np.random.default_rng([self.seed, streams.Universal.CANDIDATES])
         candidates = self.conditions.candidates(self.n_candidates, generator)
         welfare = self.welfare(candidates)
         chosen = {k: self.select(welfare, k) for k in self.budgets}
