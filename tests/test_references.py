@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.online.ppo.specialists import Specialist
 from rmdp_bench import references as known_references
 from rmdp_bench import tasks
 from rmdp_bench.cli import main
@@ -31,6 +30,7 @@ from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.structure import write_manifest
 from rmdp_bench.tasks import find_logged_task, list_tasks
 from scripts import carry_over_records, mountain_car_optimum, record_references
+from scripts.specialists import Specialist
 
 SUBMISSION = Path(__file__).parents[1] / "leaderboards/submissions/reference-offline"
 STORED: dict[str, Any] = read_json(REFERENCES_FILE)
