@@ -19,6 +19,8 @@ from baselines.offline.morel import learner as morel_learner
 from baselines.offline.morel.learner import Learner as MorelLearner
 from baselines.offline.persim import training as factored_training
 from baselines.offline.persim.model import FactoredConfig
+from baselines.online.ppo.learner import PPOLearner
+from baselines.online.universal.learner import ConditionedLearner
 from rmdp_bench.results import RunLog, SolverError, make_request, run
 from rmdp_bench.tasks import get_task
 from tests import test_bcq_cql, test_cadm, test_morel, test_persim
@@ -59,9 +61,8 @@ def break_after(
 def test_online(name: str, network: str, monkeypatch: pytest.MonkeyPatch) -> None:
     solver = importlib.import_module(f"baselines.online.{name}")
     settings = SMALL_UNIVERSAL if name == "universal" else SMALL | SETTINGS[name]
-    module = "universal" if name == "universal" else "ppo"
-    learner = importlib.import_module(f"baselines.online.{module}.learner").Learner
-    break_after(monkeypatch, learner, "collect", lambda self: getattr(self, network).flat)
+    kind = ConditionedLearner if name == "universal" else PPOLearner
+    break_after(monkeypatch, kind, "collect", lambda self: getattr(self, network).flat)
     task = point_task(2_560)
     with pytest.raises(FloatingPointError, match=DIVERGED):
         solver.solve(task, solver.Config(**settings), [0], "cpu", RunLog(task, [0]))
@@ -133,8 +134,7 @@ def test_factored_models(compiled: bool, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_the_run_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above all no welfare of 0."""
-    learner = importlib.import_module("baselines.online.ppo.learner").Learner
-    break_after(monkeypatch, learner, "collect", lambda self: self.actor.flat)
+    break_after(monkeypatch, PPOLearner, "collect", lambda self: self.actor.flat)
     with pytest.raises(SolverError, match=f"FloatingPointError: {DIVERGED}"):
         run(make_request("em", ONLINE, transitions=4096))
     assert not list(Path("runs").rglob("result.json"))
