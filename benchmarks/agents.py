@@ -39,7 +39,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from baselines.online.em import EMRule, config_for
-from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.learner import PPOLearner
 from benchmarks.common import make_parser, positive, report
 from rmdp_bench.evaluation import evaluate, roll_out
 from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED
@@ -59,7 +59,7 @@ HEADER = (
 SCORES = ("training", "welfare", "ceiling", "of a million", "error_rms", "error_max")
 
 _worker: dict[str, Any] = {}
-"""Learner and rule of this process."""
+"""PPOLearner and rule of this process."""
 
 
 def start(task_id: str, n_agents: int, critic: Critic, transitions: int, n_seeds: int) -> None:
@@ -70,7 +70,7 @@ def start(task_id: str, n_agents: int, critic: Critic, transitions: int, n_seeds
     task = dataclasses.replace(task, transitions=transitions)
     config = dataclasses.replace(config_for(task), critic=critic)
     seeds = range(n_seeds)
-    learner = Learner(task, config, seeds, "cpu")
+    learner = PPOLearner(task, config, seeds, "cpu")
     _worker.update(task=task, learner=learner, rule=EMRule(task, config, seeds, "cpu"))
     iterate()
 

@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.online.em import EMRule, config_for
-from baselines.online.ppo.collection import Batch
-from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.collection import CollectedBatch
+from baselines.online.ppo.learner import PPOLearner
 from benchmarks.common import make_bare_loop, make_parser, positive, report
 from rmdp_bench.evaluation import evaluate_all
 from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED
@@ -47,7 +47,7 @@ HEADER = (
 )
 
 
-def make_floor(learner: Learner) -> Callable[[dict[str, Any], Batch], float]:
+def make_floor(learner: PPOLearner) -> Callable[[dict[str, Any], CollectedBatch], float]:
     """A function that steps the bare simulator as a batch was, and says how long it took."""
     envs = learner.collector.envs
     kind, n_rows = learner.collector.actions, envs.num_envs
@@ -70,7 +70,7 @@ def make_floor(learner: Learner) -> Callable[[dict[str, Any], Batch], float]:
         def restore(state: dict[str, Any]) -> None:
             simulations.state[:] = state["physics"]
 
-    def measure(state: dict[str, Any], batch: Batch) -> float:
+    def measure(state: dict[str, Any], batch: CollectedBatch) -> float:
         by_step = batch.actions.transpose(0, 1).cpu().numpy()  # (T, R k, E, a)
         actions = np.stack([kind.for_envs(step) for step in by_step])
         restore(state)
@@ -90,7 +90,7 @@ def measure(
     """
     task, seeds = get_online_task(task_id), range(n_seeds)
     config = dataclasses.replace(config_for(task), compiled=path == "compiled")
-    learner = Learner(task, config, seeds, "cpu")
+    learner = PPOLearner(task, config, seeds, "cpu")
     rule = EMRule(task, config, seeds, "cpu")
     floor = make_floor(learner)
     seconds: dict[str, list[float]] = {name: [] for name in PHASES}

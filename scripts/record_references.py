@@ -23,7 +23,6 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.online.ppo.specialists import RESULT_FILE, Specialist
 from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.offline import play_agents
@@ -33,6 +32,7 @@ from rmdp_bench.solution import Solution, load_policy
 from rmdp_bench.system import cpu_model, versions
 from rmdp_bench.tasks import OfflineTask, list_tasks
 from scripts import mountain_car_optimum
+from scripts.specialists import RESULT_FILE, Specialist
 from scripts.train_specialists import SEEDS, TRANSITIONS
 
 N_EPISODES = 1000

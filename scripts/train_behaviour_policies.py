@@ -35,7 +35,6 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import Tensor, nn
 
 from baselines.online.ppo.settings import PPOConfig
-from baselines.online.ppo.specialists import Specialist, train_specialist
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets.behaviour import BEHAVIOUR_PARAMETERS
 from rmdp_bench.envs.rules import GOAL_POSITION
@@ -45,6 +44,7 @@ from rmdp_bench.solution import Policy, load_policy
 from rmdp_bench.solution.onnx_export import export_module
 from rmdp_bench.solution.onnx_rules import check_graph
 from rmdp_bench.system import system_record, versions
+from scripts.specialists import Specialist, train_specialist
 
 DATA = Path(__file__).parents[1] / "rmdp_bench" / "data" / "behaviour"
 CHECKPOINTS = Path("runs/specialists/behaviour")
@@ -180,7 +180,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 @dataclass(frozen=True)
 class SpecialistRecipe:
-    """How policies are trained by the suite's own PPO (`baselines/online/ppo/specialists.py`).
+    """How policies are trained by the suite's own PPO (`scripts/specialists.py`).
 
     Attributes:
         transitions: to train on, of all copies together.

@@ -16,6 +16,8 @@ from baselines.offline.cadm.model import ContextConfig
 from baselines.offline.common.training import MemberLearner, train
 from baselines.offline.persim.model import FactoredConfig
 from baselines.offline.persim.training import FactoredLearner
+from baselines.online.ppo.learner import PPOLearner
+from baselines.online.universal.learner import ConditionedLearner
 from rmdp_bench.runs import RunLog, SolverError, make_request, run
 from rmdp_bench.tasks import get_offline_task
 from tests import test_bcq_cql, test_cadm, test_morel, test_persim
@@ -56,9 +58,8 @@ def break_after(
 def test_online(name: str, network: str, monkeypatch: pytest.MonkeyPatch) -> None:
     solver = importlib.import_module(f"baselines.online.{name}")
     settings = SMALL_UNIVERSAL if name == "universal" else SMALL | SETTINGS[name]
-    module = "universal" if name == "universal" else "ppo"
-    learner = importlib.import_module(f"baselines.online.{module}.learner").Learner
-    break_after(monkeypatch, learner, "collect", lambda self: getattr(self, network).flat)
+    kind = ConditionedLearner if name == "universal" else PPOLearner
+    break_after(monkeypatch, kind, "collect", lambda self: getattr(self, network).flat)
     task = point_task(2_560)
     with pytest.raises(FloatingPointError, match=DIVERGED):
         solver.solve(task, solver.Config(**settings), [0], "cpu", RunLog(task, [0]))
@@ -96,8 +97,7 @@ def test_offline(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 def test_the_run_records_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above all no welfare of 0."""
-    learner = importlib.import_module("baselines.online.ppo.learner").Learner
-    break_after(monkeypatch, learner, "collect", lambda self: self.actor.flat)
+    break_after(monkeypatch, PPOLearner, "collect", lambda self: self.actor.flat)
     with pytest.raises(SolverError, match=f"FloatingPointError: {DIVERGED}"):
         run(make_request("em", ONLINE, transitions=4096))
     assert not list(Path("runs").rglob("result.json"))

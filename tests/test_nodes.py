@@ -16,7 +16,8 @@ import rmdp_bench
 from baselines.online.em import Config, EMRule
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.ppo.assignments import e_step, random_even_assignment
-from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.learner import PPOLearner
+from baselines.online.ppo.losses import marginal_advantages
 from baselines.online.ppo.outcome_critic import NODES_PER_WIDTH, Nodes, group_masses, make_nodes
 from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench import LinearPopulation, TargetPopulation
@@ -36,10 +37,10 @@ HOPPER, RESOURCES = "HopperVel-n100-k2-v0", "ResourceGathering-n25-k3-v0"
 
 def agents_and_outcome(
     task_id: str, *, compiled: bool, seeds: tuple[int, ...] = (0,)
-) -> list[Learner]:
+) -> list[PPOLearner]:
     task = small_task(task_id)
     return [
-        Learner(task, PPOConfig(**SMALL, compiled=compiled, critic=critic), seeds, "cpu")
+        PPOLearner(task, PPOConfig(**SMALL, compiled=compiled, critic=critic), seeds, "cpu")
         for critic in ("agents", "outcome")
     ]
 
@@ -143,8 +144,9 @@ def test_advantages_and_targets_of_nodes_are_those_of_agents() -> None:
     for first, second in zip(expected, found, strict=True):
         torch.testing.assert_close(agents_of(nodes, second), first, rtol=1e-4, atol=1e-4)
     marginal = [
-        learner.updates.marginal_advantages(
-            advantages[0].flatten(1, 2), assignment, group_masses(assignment)
+        marginal_advantages(
+            advantages[0].flatten(1, 2),
+            learner.collector.nodes.of_groups(assignment, group_masses(assignment)),
         )
         for learner, advantages in ((agents, expected), (outcome, found))
     ]
@@ -170,7 +172,7 @@ def test_estimates_of_the_e_step_follow_from_those_of_the_nodes() -> None:
     tables = []
     for critic in ("agents", "outcome"):
         config = PPOConfig(n_envs=4, batch_size=160, minibatch_size=32, critic=critic)
-        learner = Learner(point_task(1000), config, (0, 1), "cpu")
+        learner = PPOLearner(point_task(1000), config, (0, 1), "cpu")
         for _ in range(3):
             learner.collect()
         tables.append(learner.collector.average_returns)
@@ -206,7 +208,7 @@ def test_state_restores_the_run_bit_for_bit() -> None:
     learners = [agents_and_outcome(HOPPER, compiled=True, seeds=(0, 1))[1] for _ in range(2)]
     rules = [EMRule(learners[0].task, Config(**SMALL), (0, 1), "cpu") for _ in range(2)]
 
-    def advance(learner: Learner, rule: EMRule) -> None:
+    def advance(learner: PPOLearner, rule: EMRule) -> None:
         batch = learner.collect()
         rule.after_collection(learner.collector.average_returns)
         learner.update(batch, rule)

@@ -204,7 +204,7 @@ def may_import(module: str, imported: str) -> bool:
 @pytest.mark.parametrize(
     ("module", "imported", "allowed"),
     [
-        ("online.em", "online.ppo.learner.Learner", True),
+        ("online.em", "online.ppo.learner.PPOLearner", True),
         ("online.em", "online.end_to_end.Config", False),
         ("online.em", "online.universal.settings", False),
         ("online.ppo.settings", "online.universal.settings.TASK_SETTINGS", False),

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.online.ppo.specialists import Specialist
 from rmdp_bench import references as known_references
 from rmdp_bench import tasks
 from rmdp_bench.cli import main
@@ -31,6 +30,7 @@ from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.schema import read_submission, submission_to_toml
 from rmdp_bench.tasks import OfflineTask, find_logged_task, list_tasks
 from scripts import carry_over_records, mountain_car_optimum, record_references
+from scripts.specialists import Specialist
 
 SUBMISSION = Path(__file__).parents[1] / "leaderboards/submissions/reference-offline"
 STORED: dict[str, Any] = read_json(REFERENCES_FILE)

@@ -38,7 +38,7 @@ def config_for(task: Task) -> Config:
 
 
 def check(task: Task, config: Config) -> None:
-    """Refuses what this solver cannot train.
+    """Refuse what this solver cannot train.
 
     Raises:
         ValueError: if the budget is less than a batch, or the population has no intervals.
@@ -70,7 +70,7 @@ def oracle_groups(task: OnlineTask, groups: str) -> npt.NDArray[np.intp]:
 def solve(
     task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Trains k representatives for the given groups.
+    """Train k representatives for the given groups.
 
     Returns:
         One solution for each seed.

@@ -31,7 +31,7 @@ def config_for(task: Task) -> Config:
 def solve(
     task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Trains k representatives for every seed's random groups.
+    """Train k representatives for every seed's random groups.
 
     Returns:
         One solution for each seed.

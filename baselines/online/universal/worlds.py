@@ -12,8 +12,8 @@ import numpy.typing as npt
 from baselines.common import streams
 from baselines.common.statistics import RunningStatistics
 from baselines.online.universal.conditions import make_conditions
-from baselines.online.universal.settings import TrainingConfig
-from rmdp_bench import OnlineTask
+from baselines.online.universal.settings import ConditionedConfig
+from rmdp_bench import Task
 
 FloatArray = npt.NDArray[np.floating[Any]]
 _ROWS = ("observations", "current", "left", "smoothed")
@@ -49,9 +49,9 @@ class ConditionedWorlds:
     """
 
     def __init__(
-        self, task: OnlineTask, config: TrainingConfig, seed: int, budgets: Sequence[int]
+        self, task: Task, config: ConditionedConfig, seed: int, budgets: Sequence[int]
     ) -> None:
-        """Starts every copy, from seeds below those that are kept for evaluation.
+        """Start every copy, from seeds below those that are kept for evaluation.
 
         Args:
             task: names the world.
@@ -96,7 +96,7 @@ class ConditionedWorlds:
         return np.concatenate(parts, axis=1)
 
     def step(self, actions: npt.NDArray[Any], shaping: float) -> Step:
-        """Steps all copies; those whose episode or segment is over get a new condition."""
+        """Step all copies; those whose episode or segment is over get a new condition."""
         self.observations, _, terminated, truncated, info = self.envs.step(actions)
         over = terminated | truncated
         outcome, last = info["outcome"], self.observations
@@ -126,7 +126,7 @@ class ConditionedWorlds:
         return arrays | {name: getattr(self, name).copy() for name in _ROWS}
 
     def set_state(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Restores what `get_state` returned."""
+        """Restore what `get_state` returned."""
         self.envs.set_state({name: arrays[f"env.{name}"] for name in self.envs.get_state()})
         for name in _STATISTICS:
             setattr(self.statistics, name, arrays[name][None].copy())
