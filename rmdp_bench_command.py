@@ -15,6 +15,8 @@ from importlib.util import find_spec
 def main() -> int:
     """Limit the threads of libraries, load the command line and run it; gives the exit code."""
     try:
+        # That of ONNX Runtime keeps a database in the user's home, and complains where it cannot.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         package = find_spec("rmdp_bench")
         assert package is not None and package.submodule_search_locations
         folder = package.submodule_search_locations[0]

@@ -44,7 +44,8 @@ def carry_over(directory: Path, out: Path) -> Path:
             raise ValueError(f"{path}: {document['task']} is retired: {retired.reason}")
         document["task"] = retired.successor
         task, result = get_task(retired.successor), Result.model_validate(document)
-        scores = score_solution(task, any_solution(task), read_evaluation(task, result, directory))
+        solution = any_solution(len(result.agent_returns))
+        scores = score_solution(task, solution, read_evaluation(task, result, directory))
         kept = {name: document["offline"][name] for name in _NOT_SCORES}
         document |= scores | {"offline": scores["offline"] | kept}
     result = make_result(document, path)

@@ -48,7 +48,7 @@ from rmdp_bench.submission.marks import FIRST_HELD_OUT_SEED
 from rmdp_bench.submission.recipes import MAX_EPISODES as MAX_RECIPE_EPISODES
 from rmdp_bench.submission.replay import play_shuffled
 from rmdp_bench.system import cpu_model
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_task
 
 SUBMISSIONS = Path(__file__).resolve().parent.parent / "leaderboards" / "submissions"
 KNOWN_SEED = 2**31
@@ -106,12 +106,12 @@ def play_pool(submission: str, task_id: str, solver: str, n_others: int, n_seeds
 
 def read_pool(submission: str, task_id: str, solver: str, n_seeds: int) -> Pool:
     """The episodes in the records of a recipe; known ones are as good as any."""
-    task, base = get_task(task_id), SUBMISSIONS / submission / task_id / solver
+    task, base = get_offline_task(task_id), SUBMISSIONS / submission / task_id / solver
     welfare = []
     for seed in range(n_seeds):
         with np.load(base / f"seed-{seed}" / "returns.npz") as arrays:
             returns = arrays["episode_returns"]
-        agents = task.eval_agents or ()
+        agents = task.eval_agents
         welfare.append([normalise(task, agents, episode).mean() for episode in returns.T])
     known = np.array(welfare)
     return Pool(f"{solver}, {task_id} (recipe)", known, known, known, MAX_RECIPE_EPISODES)

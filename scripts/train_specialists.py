@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.online.facility_location import select
-from baselines.online.ppo.specialists import RESULT_FILE, Specialist, train_specialist
 from rmdp_bench import evaluate, get_population
 from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.files import read_json, write_json
 from rmdp_bench.population import DynamicsPopulation, TargetPopulation
 from rmdp_bench.solution import Solution, load_policy
 from rmdp_bench.tasks import choose_heldout, list_tasks
+from scripts.specialists import RESULT_FILE, Specialist, train_specialist
 
 TRANSITIONS = {"agents": 2_000_000, "targets": 1_000_000}
 SEEDS = {"agents": "0:3", "targets": "0:2"}

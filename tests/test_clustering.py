@@ -9,7 +9,7 @@ import pytest
 
 from baselines.online import clustering
 from baselines.online.clustering import Config, UniversalRule, is_level
-from baselines.online.ppo.learner import Learner, train
+from baselines.online.ppo.learner import PPOLearner, train
 from rmdp_bench.runs import RunLog
 from tests.point_world import point_task
 from tests.test_online_solvers import SMALL as SIZES
@@ -28,11 +28,11 @@ def test_a_level_curve_has_converged() -> None:
     assert not is_level(level[-9:], 5, 0.01), "too short to tell"
 
 
-def prepare(seeds: list[int], **settings: Any) -> tuple[UniversalRule, Learner]:
+def prepare(seeds: list[int], **settings: Any) -> tuple[UniversalRule, PPOLearner]:
     """The pre-training alone, of at most 40 iterations."""
     task = point_task(40 * SMALL["batch_size"], n_representatives=1)
     config = Config(**SMALL, pretraining=1.0, **settings)
-    learner = Learner(task, config, seeds, "cpu")
+    learner = PPOLearner(task, config, seeds, "cpu")
     rule = UniversalRule(learner, config, 2, seeds)
     train(learner, rule, RunLog(task, seeds), prepared=rule.has_clusters)
     return rule, learner

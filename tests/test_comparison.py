@@ -25,10 +25,10 @@ from rmdp_bench.submission.held_out import MAX_EPISODES, draw_held_out, play_in_
 from rmdp_bench.submission.marks import FIRST_HELD_OUT_SEED
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 from tests.toys import LinearPolicy
 
-HOPPER = get_task("HopperVel-n100-k2-v0")
+HOPPER = get_online_task("HopperVel-n100-k2-v0")
 N_KNOWN = 20
 
 

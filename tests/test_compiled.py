@@ -15,8 +15,8 @@ from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
 from baselines.online.ppo import kernels
 from baselines.online.ppo.assignments import AssignmentRule
-from baselines.online.ppo.collection import Batch
-from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.collection import CollectedBatch
+from baselines.online.ppo.learner import PPOLearner
 from baselines.online.ppo.settings import PPOConfig
 from tests.test_learner import TASKS, even_rule, small_task
 
@@ -36,22 +36,22 @@ ODD: dict[str, Any] = {
 
 def make_pair(
     task_id: str, seeds: tuple[int, ...] = (0, 1), **settings: Any
-) -> tuple[Learner, Learner]:
+) -> tuple[PPOLearner, PPOLearner]:
     """The plain learner and the compiled one."""
     task = dataclasses.replace(small_task(task_id), transitions=10 * ODD["batch_size"])
     plain, compiled = (
-        Learner(task, PPOConfig(**(ODD | settings), compiled=is_compiled), seeds, "cpu")
+        PPOLearner(task, PPOConfig(**(ODD | settings), compiled=is_compiled), seeds, "cpu")
         for is_compiled in (False, True)
     )
     return plain, compiled
 
 
-def copy_batch(batch: Batch) -> Batch:
+def copy_batch(batch: CollectedBatch) -> CollectedBatch:
     """A batch of which rewards can be used up without touching the first."""
     return dataclasses.replace(batch, rewards=batch.rewards.clone())
 
 
-def random_batch(learner: Learner) -> Batch:
+def random_batch(learner: PPOLearner) -> CollectedBatch:
     """A batch with rewards of all sizes and every way for an episode to end."""
     batch = learner.collect()
     generator = torch.Generator().manual_seed(1)
@@ -66,7 +66,7 @@ def random_batch(learner: Learner) -> Batch:
     return batch
 
 
-def assert_same_state(first: Learner, second: Learner, tolerance: float) -> None:
+def assert_same_state(first: PPOLearner, second: PPOLearner, tolerance: float) -> None:
     arrays, others = (learner.updates.get_state()[0] for learner in (first, second))
     assert set(arrays) == set(others)
     for name, array in arrays.items():
@@ -111,9 +111,9 @@ def test_an_update_is_that_of_torch(task_id: str, bootstrap: bool) -> None:
     assert (plain.actor.flat - initial).abs().max() > 1e-2
     with torch.no_grad():
         inputs = batch.observations.flatten(1, 2)
-        outputs, _ = plain.actor.forward(inputs.reshape(2, -1, inputs.shape[-1]))
+        log_std = plain.actor.parameters.get("log_std")
         actions = batch.actions.flatten(1, 2)
-        now, _ = plain.updates.actions.log_probs(plain.actor, outputs, actions)
+        now, _ = plain.updates.actions.log_probs(plain.actor.evaluate(inputs), log_std, actions)
         ratio = (now - batch.log_probs.flatten(1)).exp()
     assert ((ratio < 0.8) | (ratio > 1.2)).any(), "no ratio was clipped: nothing tests the clipping"
 
@@ -124,7 +124,7 @@ def test_a_short_run_learns_the_same() -> None:
     runs = []
     for is_compiled in (False, True):
         config = Config(n_envs=4, batch_size=512, compiled=is_compiled)
-        learner = Learner(task, config, (0, 1), "cpu")
+        learner = PPOLearner(task, config, (0, 1), "cpu")
         rule = EMRule(task, config, (0, 1), "cpu")
         for _ in range(8):
             batch = learner.collect()
@@ -171,7 +171,7 @@ def test_a_rule_that_moves_within_an_update_is_served() -> None:
     psi = []
     for is_compiled in (False, True):
         config = SoftConfig(**ODD, signal="advantage", compiled=is_compiled)
-        learner, rule = Learner(task, config, (0,), "cpu"), SoftRule(task, config, (0,), "cpu")
+        learner, rule = PPOLearner(task, config, (0,), "cpu"), SoftRule(task, config, (0,), "cpu")
         before = rule.psi.clone()
         learner.update(random_batch(learner), rule)
         assert not torch.equal(rule.psi, before)

@@ -11,12 +11,12 @@ import torch
 
 from baselines.offline.persim.model import FactoredConfig
 from baselines.offline.persim.simulator import PersonalSimulator
-from baselines.offline.persim.training import Training
+from baselines.offline.persim.training import FactoredLearner
 from baselines.offline.planning.dynamics import objective_for
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
 from baselines.online.ppo.assignments import AssignmentRule, FixedRule
-from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.learner import PPOLearner
 from baselines.online.ppo.settings import PPOConfig
 from tests.test_learner import SMALL, TASKS, even_rule, small_task
 from tests.test_persim import ODD, assert_close, make_data, make_model
@@ -25,23 +25,23 @@ SEEDS = (0, 1)
 RULES = ["fixed", "soft"]
 
 
-def make_learner(task_id: str, rule_name: str, device: str) -> tuple[Learner, AssignmentRule]:
+def make_learner(task_id: str, rule_name: str, device: str) -> tuple[PPOLearner, AssignmentRule]:
     task = small_task(task_id)
     if rule_name == "soft":
         config = SoftConfig(**SMALL, signal="advantage")
-        return Learner(task, config, SEEDS, device), SoftRule(task, config, SEEDS, device)
+        return PPOLearner(task, config, SEEDS, device), SoftRule(task, config, SEEDS, device)
     rule = FixedRule(even_rule(task, SEEDS).assignment.to(device))
-    return Learner(task, PPOConfig(**SMALL), SEEDS, device), rule
+    return PPOLearner(task, PPOConfig(**SMALL), SEEDS, device), rule
 
 
-def update(learner: Learner, rule: AssignmentRule) -> None:
+def update(learner: PPOLearner, rule: AssignmentRule) -> None:
     """One iteration of training."""
     batch = learner.collect()
     rule.after_collection(learner.collector.average_returns)
     learner.update(batch, rule)
 
 
-def copy_of_state(learner: Learner) -> dict[str, npt.NDArray[np.generic]]:
+def copy_of_state(learner: PPOLearner) -> dict[str, npt.NDArray[np.generic]]:
     return {name: array.copy() for name, array in learner.get_state()[0].items()}
 
 
@@ -90,15 +90,16 @@ def assert_same_models(device: str) -> None:
     """PerSim: five passes, whose last mini-batches are smaller and whose step size is halved."""
     settings = FactoredConfig(**ODD, halving_epochs=1, compiled=False)
     expected, training, resumed = (
-        Training(settings, make_data(), 2, [0, 1], where) for where in ("cpu", device, device)
+        FactoredLearner(settings, make_data(), 2, [0, 1], where)
+        for where in ("cpu", device, device)
     )
     expected.run(5)
     training.run(2)
-    resumed.epoch = training.epoch
+    resumed.done = training.done
     resumed.set_rows(training.get_rows())
     for own in (training, resumed):
         own.run(3)
-        np.testing.assert_allclose(own.losses, expected.losses, rtol=1e-4)
+        np.testing.assert_allclose(own.losses.cpu(), expected.losses, rtol=1e-4)
         assert_close(expected.get_rows(), own.get_rows(), 1e-3)
 
 

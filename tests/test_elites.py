@@ -10,13 +10,13 @@ import pytest
 from baselines.online.universal import solver as universal
 from baselines.online.universal.conditions import WeightConditions
 from baselines.online.universal.elites import Elites
-from baselines.online.universal.learner import Learner
+from baselines.online.universal.learner import ConditionedLearner
 from rmdp_bench import LinearPopulation
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("ResourceGathering-n25-k2-v0")
+TASK = get_online_task("ResourceGathering-n25-k2-v0")
 SMALL: dict[str, Any] = {"n_envs": 4, "batch_size": 1024, "minibatch_size": 256}
 
 
@@ -100,39 +100,39 @@ def test_returns_to_go_are_discounted() -> None:
 
 def test_imitated_rows_are_steps_of_the_best_episodes() -> None:
     config = universal.Config(**SMALL, imitation=0.5, focus=0.5, normalize_observations=False)
-    learner = Learner(TASK, config, 100_000, 0, "cpu", (1, 2, 5))
+    learner = ConditionedLearner(TASK, config, 100_000, 0, "cpu", (1, 2, 5))
     batch = learner.collect()
-    while len(batch.targets) == config.batch_size:
+    while batch.targets.shape[1] == config.batch_size:
         batch = learner.collect()
     elites = learner.worlds.conditions.elites
     assert elites is not None
-    assert len(batch.targets) == 1024 + 512
+    assert batch.targets.shape == (1, 1024 + 512, 1)
     known = {
         (*map(float, observation), float(action[0]))
         for episode in elites.episodes
         for observation, action in zip(episode.observations, episode.actions, strict=True)
     }
-    imitated = zip(batch.inputs[1024:, :27].numpy(), batch.actions[1024:].numpy(), strict=True)
+    added = (batch.observations[0, 1024:, :27].numpy(), batch.actions[0, 1024:].numpy())
+    imitated = zip(*added, strict=True)
     assert {(*map(float, inputs), float(action[0])) for inputs, action in imitated} <= known
-    assert (batch.advantages[1024:] >= 0).all() and batch.advantages[1024:].any()
+    assert (batch.advantages[0, 1024:] >= 0).all() and batch.advantages[0, 1024:].any()
     learner.worlds.envs.close()
 
 
 def likelihood_after_updates(imitating: bool) -> float:
     """Of the steps that are imitated, after four updates with or without them in the batch."""
     config = universal.Config(**SMALL, imitation=0.5, normalize_observations=False)
-    learner = Learner(TASK, config, 100_000, 0, "cpu", (1,))
+    learner = ConditionedLearner(TASK, config, 100_000, 0, "cpu", (1,))
     batch = learner.collect()
-    while len(batch.targets) == config.batch_size:
+    while batch.targets.shape[1] == config.batch_size:
         batch = learner.collect()
-    inputs, actions = (part[config.batch_size :] for part in (batch.inputs, batch.actions))
+    inputs, actions = (p[:, config.batch_size :] for p in (batch.observations, batch.actions))
     if not imitating:
-        batch = batch._replace(**{n: p[: config.batch_size] for n, p in batch._asdict().items()})
+        batch = batch._replace(**{n: p[:, : config.batch_size] for n, p in batch._asdict().items()})
     for _ in range(4):
         learner.update(batch)
     learner.worlds.envs.close()
-    outputs = learner.actor.forward(inputs)[0]
-    log_probs = learner.actions.log_probs(learner.actor, outputs[None], actions[None])[0]
+    log_probs = learner.actions.log_probs(learner.actor.evaluate(inputs), None, actions)[0]
     return float(log_probs.mean().exp())
 
 
@@ -144,7 +144,7 @@ def test_imitated_steps_become_likely() -> None:
 @pytest.mark.parametrize("empty", [True, False])
 def test_a_restored_learner_goes_on_alike(empty: bool) -> None:
     config = universal.Config(**SMALL, imitation=0.5, focus=0.5, normalize_observations=False)
-    learners = [Learner(TASK, config, 100_000, seed, "cpu", (1, 2)) for seed in (0, 1)]
+    learners = [ConditionedLearner(TASK, config, 100_000, seed, "cpu", (1, 2)) for seed in (0, 1)]
     if not empty:
         for learner in learners:
             for _ in range(2):
@@ -156,7 +156,7 @@ def test_a_restored_learner_goes_on_alike(empty: bool) -> None:
     padded = {
         name: universal.stack([arrays[name] for arrays, _ in states])[0] for name in states[0][0]
     }
-    restored = Learner(TASK, config, 100_000, 7, "cpu", (1, 2))
+    restored = ConditionedLearner(TASK, config, 100_000, 7, "cpu", (1, 2))
     restored.set_state(padded, states[0][1])
     for _ in range(2):
         for learner in (learners[0], restored):

@@ -12,13 +12,12 @@ import torch
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
 from baselines.online.ppo.assignments import FixedRule
-from baselines.online.ppo.collection import Batch
-from baselines.online.ppo.learner import Learner
-from baselines.online.ppo.networks import HeadedNetwork
+from baselines.online.ppo.collection import CollectedBatch
+from baselines.online.ppo.learner import PPOLearner
+from baselines.online.ppo.networks import HeadedNetwork, forward
 from baselines.online.ppo.outcome_critic import Nodes, group_masses, make_nodes
 from baselines.online.ppo.settings import PPOConfig
 from baselines.online.ppo.updates import Updates
-from baselines.online.ppo.updates_numba import CompiledUpdates
 from rmdp_bench import LinearPopulation, TargetPopulation
 from tests.test_compiled import ODD, assert_same_state, copy_batch, make_pair, random_batch
 from tests.test_learner import TASKS, even_rule, small_task
@@ -33,19 +32,19 @@ SETTINGS: dict[str, Any] = {
     "n_epochs": 1,
     "advantage_offset": 0.3,  # about the advantages' deviation: it matters what they are divided by
 }
-BOTH = pytest.mark.parametrize("kind", [Updates, CompiledUpdates])
+BOTH = pytest.mark.parametrize("compiled", [False, True])
 
 
-def make_updates(kind: type[Updates], n_agents: int, **settings: Any) -> Updates:
+def make_updates(n_agents: int, **settings: Any) -> Updates:
     """Networks and Adam for one seed, discrete actions."""
     task = dataclasses.replace(small_task(TASKS[0]), n_representatives=K, n_agents=n_agents)
     population = LinearPopulation(np.eye(n_agents))
-    actions = Learner(small_task(TASKS[0]), PPOConfig(**SETTINGS), (0,), "cpu").collector.actions
+    actions = PPOLearner(small_task(TASKS[0]), PPOConfig(**SETTINGS), (0,), "cpu").collector.actions
     config = PPOConfig(**(SETTINGS | settings))
-    return kind(task, config, (0,), "cpu", actions, SIZE, Nodes(population))
+    return Updates(task, config, (0,), "cpu", actions, SIZE, Nodes(population))
 
 
-def make_batch(n_agents: int) -> Batch:
+def make_batch(n_agents: int) -> CollectedBatch:
     """Random transitions; those of the first agents are the same for any number of them."""
     generator, shape = torch.Generator().manual_seed(1), (K, 12, 2)
     observations = torch.randn(*shape, SIZE, generator=generator)
@@ -56,7 +55,7 @@ def make_batch(n_agents: int) -> Batch:
     rewards = torch.stack([torch.rand(shape, generator=generator) for _ in range(n_agents)], -1)
     where = tuple(np.empty((3, 0), np.intp))
     finals = torch.empty(0, SIZE)
-    return Batch(observations, last, actions, log_probs, rewards, ended, where, finals)
+    return CollectedBatch(observations, last, actions, log_probs, rewards, ended, where, finals)
 
 
 def copy_critic(source: Updates, target: Updates, agents: list[int]) -> None:
@@ -67,7 +66,7 @@ def copy_critic(source: Updates, target: Updates, agents: list[int]) -> None:
         )
 
 
-def actor_after(updates: Updates, batch: Batch, assignment: torch.Tensor) -> Updates:
+def actor_after(updates: Updates, batch: CollectedBatch, assignment: torch.Tensor) -> Updates:
     """After one gradient step."""
     updates.apply(batch, FixedRule(assignment), 1e-2, 0.0)
     return updates
@@ -85,8 +84,8 @@ def soft_assignment(n_agents: int) -> torch.Tensor:
 
 
 @BOTH
-def test_everybody_twice_changes_nothing(kind: type[Updates]) -> None:
-    once, twice = make_updates(kind, N), make_updates(kind, 2 * N)
+def test_everybody_twice_changes_nothing(compiled: bool) -> None:
+    once, twice = make_updates(N, compiled=compiled), make_updates(2 * N, compiled=compiled)
     copy_critic(once, twice, [*range(N), *range(N)])
     batch, own = make_batch(N), make_batch(N)
     own.rewards = torch.cat([own.rewards, own.rewards], -1)
@@ -102,10 +101,10 @@ def test_everybody_twice_changes_nothing(kind: type[Updates]) -> None:
 
 @BOTH
 @pytest.mark.parametrize("max_norm", [1e-3, 1e3])
-def test_agents_of_other_groups_change_nothing(kind: type[Updates], max_norm: float) -> None:
+def test_agents_of_other_groups_change_nothing(compiled: bool, max_norm: float) -> None:
     """Three more agents for representative 1: the head of 0 gets the same gradient."""
-    few = make_updates(kind, N, max_gradient_norm=max_norm)
-    many = make_updates(kind, N + 3, max_gradient_norm=max_norm)
+    few = make_updates(N, compiled=compiled, max_gradient_norm=max_norm)
+    many = make_updates(N + 3, compiled=compiled, max_gradient_norm=max_norm)
     copy_critic(few, many, [*range(N), 0, 1, 2])
     assignment = torch.zeros(1, N + 3, K)
     assignment[0, :4, 0] = 1.0
@@ -119,11 +118,11 @@ def test_agents_of_other_groups_change_nothing(kind: type[Updates], max_norm: fl
 
 
 @BOTH
-def test_a_group_without_agents_has_no_advantages(kind: type[Updates]) -> None:
+def test_a_group_without_agents_has_no_advantages(compiled: bool) -> None:
     assignment = torch.zeros(1, N, K)
     assignment[..., 1] = 1.0
     for empty in (assignment, assignment.log().softmax(-1)):
-        updates = actor_after(make_updates(kind, N), make_batch(N), empty)
+        updates = actor_after(make_updates(N, compiled=compiled), make_batch(N), empty)
         assert torch.isfinite(updates.actor.flat).all()
         moments = first_moments(updates)
         assert not moments["head_weight"][0].any() and moments["head_weight"][1].any()
@@ -158,14 +157,17 @@ def test_gradients_are_bounded_for_each_representative(n_hidden_layers: int) -> 
         device="cpu",
         n_hidden_layers=n_hidden_layers,
     )
-    inputs, slope = torch.randn(2, 3 * 8, 4), torch.randn(6, 8, 2)
+    inputs, slope = torch.randn(6, 8, 4), torch.randn(6, 8, 2)
     slope *= torch.tensor([1e-3, 1.0, 2.0]).repeat(2).view(6, 1, 1)  # the first is small enough
-    network.backward(network.forward(inputs)[1], slope, 0.5)
+    own = network.own_parameters()
+    (forward(own, inputs) * slope).sum().backward()
+    parameters_before = {name: values.clone() for name, values in network.parameters.items()}
+    network.descend(own, 1e-3, 0.5, torch.ones(6, 1, 1, dtype=torch.bool))
     expected = {name: torch.zeros_like(values) for name, values in network.parameters.items()}
     norms = []
     for policy in range(6):
-        parameters = {n: v.clone().requires_grad_() for n, v in network.parameters.items()}
-        layer, seed = inputs[policy // 3].view(3, 8, 4)[policy % 3], policy // 3
+        parameters = {n: v.clone().requires_grad_() for n, v in parameters_before.items()}
+        layer, seed = inputs[policy], policy // 3
         for part in ("", "_2")[:n_hidden_layers]:
             weight, bias = (parameters[f"hidden_{kind}{part}"][seed] for kind in ("weight", "bias"))
             layer = torch.tanh(layer @ weight + bias)
@@ -208,20 +210,23 @@ def test_compiled_updates_bound_and_stop_as_torch_does(
         assert bounded[1].actor.parameters["log_std"].min() >= np.float32(least)
 
 
-def test_equation_12_is_that_of_normalised_advantages() -> None:
+@pytest.mark.parametrize("normalization", ["batch", "minibatch"])
+def test_equation_12_is_that_of_normalised_advantages(normalization: Any) -> None:
     """One step of psi, by an update, against autograd: advantages divided by their deviation."""
-    updates = make_updates(Updates, N, advantage_offset=0.0)
+    updates = make_updates(N, advantage_offset=0.0)
     task = dataclasses.replace(small_task(TASKS[0]), n_representatives=K, n_agents=N)
-    config = SoftConfig(**SETTINGS, signal="advantage")
+    config = SoftConfig(**SETTINGS, signal="advantage", normalization=normalization)
     rule = SoftRule(task, config, [0], "cpu")
     psi = rule.psi.clone().requires_grad_()
     batch = make_batch(N)
     batch.log_probs += 0.3 * torch.randn(batch.log_probs.shape)
     by_agent = updates.agent_advantages(copy_batch(batch))[0].view(K, -1, N)
     outputs = updates.actor.evaluate(batch.observations.flatten(1, 2))
-    log_probs, _ = updates.actions.log_probs(updates.actor, outputs, batch.actions.flatten(1, 2))
+    log_probs, _ = updates.actions.log_probs(outputs, None, batch.actions.flatten(1, 2))
     marginal = torch.einsum("jtn,nj->jt", by_agent, psi.softmax(-1)[0])
-    mean, deviation = marginal.detach().mean(1), marginal.detach().std(1)
+    mean, deviation = marginal.mean(1), marginal.std(1)
+    if normalization == "batch":  # they are constants, those of all transitions
+        mean, deviation = mean.detach(), deviation.detach()
     normalised = (marginal - mean[:, None]) / deviation[:, None]
     ratio = (log_probs - batch.log_probs.flatten(1)).exp()
     loss = -torch.min(ratio * normalised, ratio.clamp(0.8, 1.2) * normalised).mean(1).sum()
@@ -235,16 +240,16 @@ def test_two_hidden_layers_train_and_are_saved() -> None:
     """They are torch's, on any device; `ODD` sizes, continuous actions."""
     import onnxruntime
 
-    from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
+    from baselines.online.ppo.policies import ActorPolicy, export_onnx
 
     learner = make_pair(TASKS[1], n_hidden_layers=2)[1]
     rule = even_rule(learner.task, (0, 1))
-    assert type(learner.updates) is Updates
+    assert not learner.config.is_compiled("cpu")
     before = learner.actor.parameters["hidden_weight_2"].clone()
     learner.update(learner.collect(), rule)
     assert not torch.equal(learner.actor.parameters["hidden_weight_2"], before)
     policy = learner.solutions(rule.assignment)[1].policies[1]
-    assert isinstance(policy, RepresentativePolicy)
+    assert isinstance(policy, ActorPolicy)
     observations = np.random.default_rng(0).normal(size=(20, learner.observation_size))
     inputs = learner.collector.normalize(
         np.broadcast_to(observations, (4, 20, observations.shape[1]))

@@ -16,13 +16,13 @@ from baselines.online.em import Config, EMRule
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
 from baselines.online.ppo.assignments import FixedRule, e_step, one_hot, random_even_assignment
-from baselines.online.ppo.collection import Batch
-from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.collection import CollectedBatch
+from baselines.online.ppo.learner import PPOLearner
+from baselines.online.ppo.losses import StepSettings, Transitions, make_step
 from baselines.online.ppo.networks import HeadedNetwork
-from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
+from baselines.online.ppo.policies import ActorPolicy, export_onnx
 from baselines.online.ppo.settings import PPOConfig, check
-from baselines.online.ppo.updates import slope_through_normalization
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OnlineTask, get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
@@ -30,11 +30,11 @@ SMALL: dict[str, Any] = {"n_envs": 2, "batch_size": 64, "minibatch_size": 16, "n
 TASKS = ["ResourceGathering-n25-k3-v0", "HopperVel-n100-k2-v0"]
 
 
-def small_task(task_id: str, updates: int = 4) -> Task:
-    return dataclasses.replace(get_task(task_id), transitions=updates * SMALL["batch_size"])
+def small_task(task_id: str, updates: int = 4) -> OnlineTask:
+    return dataclasses.replace(get_online_task(task_id), transitions=updates * SMALL["batch_size"])
 
 
-def even_rule(task: Task, seeds: Sequence[int]) -> FixedRule:
+def even_rule(task: OnlineTask, seeds: Sequence[int]) -> FixedRule:
     groups = [
         random_even_assignment(task.n_agents, task.n_representatives, np.random.default_rng(s))
         for s in seeds
@@ -42,9 +42,9 @@ def even_rule(task: Task, seeds: Sequence[int]) -> FixedRule:
     return FixedRule(one_hot(np.stack(groups), task.n_representatives, "cpu"))
 
 
-def small_learner(task_id: str, seeds: Sequence[int] = (0, 1)) -> tuple[Learner, FixedRule]:
+def small_learner(task_id: str, seeds: Sequence[int] = (0, 1)) -> tuple[PPOLearner, FixedRule]:
     task = small_task(task_id)
-    return Learner(task, PPOConfig(**SMALL), seeds, "cpu"), even_rule(task, seeds)
+    return PPOLearner(task, PPOConfig(**SMALL), seeds, "cpu"), even_rule(task, seeds)
 
 
 def parameters_for_autograd(network: HeadedNetwork) -> dict[str, torch.Tensor]:
@@ -52,39 +52,40 @@ def parameters_for_autograd(network: HeadedNetwork) -> dict[str, torch.Tensor]:
 
 
 def plain_forward(parameters: dict[str, torch.Tensor], inputs: torch.Tensor, k: int) -> Any:
-    """The network as loops over seeds and representatives."""
+    """The network (R k, B, o) of inputs (R k, B, d) as a loop over seeds and representatives."""
     outputs = []
-    for seed, rows in enumerate(inputs):
-        weight, bias = parameters["hidden_weight"][seed], parameters["hidden_bias"][seed]
-        for j, own in enumerate(rows.chunk(k)):
-            head = seed * k + j
-            hidden = torch.tanh(own @ weight + bias)
-            outputs.append(hidden @ parameters["head_weight"][head] + parameters["head_bias"][head])
+    for head, rows in enumerate(inputs):
+        weight, bias = (parameters[f"hidden_{part}"][head // k] for part in ("weight", "bias"))
+        hidden = torch.tanh(rows @ weight + bias)
+        outputs.append(hidden @ parameters["head_weight"][head] + parameters["head_bias"][head])
     return torch.stack(outputs)
 
 
-def minibatch(learner: Learner) -> tuple[torch.Tensor, ...]:
-    """Random inputs, actions, old log-probabilities and advantages, some ratios out of the clip."""
+def minibatch(learner: PPOLearner) -> Transitions:
+    """Random rows, some of them with ratios out of the clipping range."""
     generator = torch.Generator().manual_seed(0)
     rows, n_actions = (learner.n_policies, 8), learner.collector.actions.n_outputs
-    inputs = torch.randn(
-        learner.n_seeds,
-        learner.n_representatives * 8,
-        learner.observation_size,
-        generator=generator,
-    )
+    inputs = torch.randn(*rows, learner.observation_size, generator=generator)
     if not learner.collector.actions.has_log_std:
         actions = torch.randint(n_actions, (*rows, 1), generator=generator).float()
     else:
         actions = torch.randn(*rows, n_actions, generator=generator)
-    with torch.no_grad():
-        now = log_probs(learner, learner.actor.parameters, inputs, actions)[0]
+    now = log_probs(learner, learner.actor.parameters, inputs, actions)[0]
     old = now + 0.4 * torch.randn(*rows, generator=generator)
-    return inputs, actions, old, torch.randn(*rows, generator=generator)
+    advantages = torch.randn(*rows, generator=generator)
+    targets = torch.randn(*rows, learner.n_agents, generator=generator)
+    return Transitions(inputs, actions, old, advantages, targets)
+
+
+def step(learner: PPOLearner, rows: Transitions) -> None:
+    """A step whose gradients are not bounded."""
+    learns = torch.ones(learner.n_policies, 1, 1, dtype=torch.bool)
+    networks, kind = (learner.actor, learner.critic), learner.collector.actions
+    make_step(*networks, rows, kind, StepSettings(1e-3, 0.1, 0.2, 1e9), learns)
 
 
 def log_probs(
-    learner: Learner, parameters: dict[str, torch.Tensor], inputs: torch.Tensor, actions: Any
+    learner: PPOLearner, parameters: dict[str, torch.Tensor], inputs: torch.Tensor, actions: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probabilities (R k, B) and entropies (R k, B) by torch.distributions."""
     outputs = plain_forward(parameters, inputs, learner.n_representatives)
@@ -97,21 +98,19 @@ def log_probs(
 
 @pytest.mark.parametrize("task_id", TASKS)
 def test_actor_gradient_is_that_of_equation_9(task_id: str) -> None:
+    """The network as loops, and the likelihoods of torch's distributions."""
     learner, _ = small_learner(task_id)
-    with torch.no_grad():
-        learner.actor.flat.add_(0.3 * torch.randn_like(learner.actor.flat))
-    learner.updates.config = dataclasses.replace(learner.config, max_gradient_norm=1e9)
-    inputs, actions, old, advantage = minibatch(learner)
+    learner.actor.flat.add_(0.3 * torch.randn_like(learner.actor.flat))
+    rows = minibatch(learner)
 
     parameters = parameters_for_autograd(learner.actor)
-    new, entropies = log_probs(learner, parameters, inputs, actions)
-    ratio = (new - old).exp()
-    surrogate = torch.min(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+    new, entropies = log_probs(learner, parameters, rows.observations, rows.actions)
+    ratio = (new - rows.log_probs).exp()
+    surrogate = torch.min(ratio * rows.advantages, ratio.clamp(0.8, 1.2) * rows.advantages)
     loss = -(surrogate.mean(1) + 0.1 * entropies.mean(1)).sum()
     loss.backward()
 
-    everybody = torch.ones(learner.n_policies, 1)
-    learner.updates._update_actor(inputs, actions, old, advantage, 0.1, everybody)
+    step(learner, rows)
     assert ((ratio < 0.8) | (ratio > 1.2)).any()
     for name, parameter in parameters.items():
         assert parameter.grad is not None
@@ -123,15 +122,11 @@ def test_actor_gradient_is_that_of_equation_9(task_id: str) -> None:
 
 def test_critic_gradient_is_that_of_equation_8() -> None:
     learner, _ = small_learner(TASKS[0])
-    learner.updates.config = dataclasses.replace(learner.config, max_gradient_norm=1e9)
-    inputs = minibatch(learner)[0]
-    targets = torch.randn(learner.n_policies, 8, learner.n_agents)
-
+    rows = minibatch(learner)
     parameters = parameters_for_autograd(learner.critic)
-    values = plain_forward(parameters, inputs, learner.n_representatives)
-    (values - targets).square().mean((1, 2)).sum().backward()
-
-    learner.updates._update_critic(inputs, targets)
+    values = plain_forward(parameters, rows.observations, learner.n_representatives)
+    (values - rows.targets).square().mean((1, 2)).sum().backward()
+    step(learner, rows)
     for name, parameter in parameters.items():
         torch.testing.assert_close(learner.critic.gradients[name], parameter.grad)
 
@@ -258,7 +253,7 @@ def test_saved_policies_act_as_those_in_memory(task_id: str) -> None:
     learner.update(learner.collect(), rule)
     solution = learner.solutions(rule.assignment)[1]
     policy = solution.policies[1]
-    assert isinstance(policy, RepresentativePolicy)
+    assert isinstance(policy, ActorPolicy)
     graph = export_onnx(policy.actors)
     assert b".py" not in graph, "where the exporter's source lies on this machine"
     session = onnxruntime.InferenceSession(graph)
@@ -281,7 +276,7 @@ def test_e_step_never_lowers_welfare_and_keeps_ties() -> None:
 
 
 def test_representatives_without_agents_are_lent_one_for_a_while() -> None:
-    task = get_task("ResourceGathering-n25-k3-v0")
+    task = get_online_task("ResourceGathering-n25-k3-v0")
     rule = EMRule(task, Config(patience=3), [0], "cpu")
     table = np.zeros((1, 25, 3))
     table[0, :, 1] = 1.0  # everybody prefers representative 1
@@ -308,19 +303,16 @@ def test_representatives_without_agents_are_lent_one_for_a_while() -> None:
 
 @pytest.mark.parametrize("signal", ["advantage", "return"])
 def test_assignment_gradient_is_that_of_the_objective(signal: Any) -> None:
-    """Against autograd on equation 12, or on objective 2, through the softmax."""
-    task = get_task("ResourceGathering-n25-k3-v0")
+    """Against autograd through the softmax, on a given slope or on objective 2."""
+    task = get_online_task("ResourceGathering-n25-k3-v0")
     config = SoftConfig(signal=signal, n_epochs=1, batch_size=64)
     rule = SoftRule(task, config, [0, 1], "cpu")
     psi = rule.psi.clone().requires_grad_()
     generator = torch.Generator().manual_seed(0)
     if signal == "advantage":
-        objective = torch.rand(6, 8, generator=generator)
-        agent_advantages = torch.randn(6, 8, 25, generator=generator)
-        weights = psi.softmax(-1).transpose(1, 2).reshape(6, 1, 25)
-        loss = -(objective * (agent_advantages * weights).sum(-1)).mean(1).sum()
-        loss.backward()
-        rule.minibatch(objective, agent_advantages)
+        slope = torch.randn(2, 25, 3, generator=generator)
+        (psi.softmax(-1) * slope).sum().backward()
+        rule.descend(slope)
     else:
         values = torch.rand(2, 25, 3, generator=generator)
         loss = -(psi.softmax(-1) * values).sum(-1).mean(-1).sum()
@@ -328,17 +320,6 @@ def test_assignment_gradient_is_that_of_the_objective(signal: Any) -> None:
         rule.after_collection(values.numpy())
     torch.testing.assert_close(rule.psi.grad, psi.grad)
     torch.testing.assert_close(rule.assignment.sum(-1), torch.ones(2, 25))
-
-
-def test_gradient_passes_through_the_normalisation_of_a_minibatch() -> None:
-    generator = torch.Generator().manual_seed(0)
-    raw = torch.randn(3, 8, generator=generator).requires_grad_()
-    weights = torch.rand(3, 8, generator=generator)
-    scale = raw.std(1, keepdim=True) + 0.1
-    normalized = (raw - raw.mean(1, keepdim=True)) / scale
-    (weights * normalized).sum().backward()
-    slope = slope_through_normalization(weights, normalized.detach()) / scale.detach()
-    torch.testing.assert_close(slope, raw.grad)
 
 
 def test_bad_settings_are_refused_by_name() -> None:
@@ -360,7 +341,7 @@ def test_bad_settings_are_refused_by_name() -> None:
 
 
 def test_a_budget_below_a_batch_is_refused() -> None:
-    task = dataclasses.replace(get_task(TASKS[0]), transitions=2047)
+    task = dataclasses.replace(get_online_task(TASKS[0]), transitions=2047)
     with pytest.raises(ValueError, match="2048"):
         check(task, PPOConfig())
 
@@ -368,6 +349,6 @@ def test_a_budget_below_a_batch_is_refused() -> None:
 def test_batch_holds_every_agents_reward() -> None:
     learner, _ = small_learner(TASKS[1])
     batch = learner.collect()
-    assert isinstance(batch, Batch)
+    assert isinstance(batch, CollectedBatch)
     assert batch.rewards.shape == (4, 32, 2, 100)
     assert batch.observations.shape == (4, 32, 2, 11)

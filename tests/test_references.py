@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from baselines.online.ppo.specialists import Specialist
 from rmdp_bench import references as known_references
 from rmdp_bench import tasks
 from rmdp_bench.cli import main
@@ -29,8 +28,9 @@ from rmdp_bench.solution import Solution
 from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.schema import read_submission, submission_to_toml
-from rmdp_bench.tasks import find_logged_task, list_tasks
+from rmdp_bench.tasks import OfflineTask, find_logged_task, list_tasks
 from scripts import carry_over_records, mountain_car_optimum, record_references
+from scripts.specialists import Specialist
 
 SUBMISSION = Path(__file__).parents[1] / "leaderboards/submissions/reference-offline"
 STORED: dict[str, Any] = read_json(REFERENCES_FILE)
@@ -48,8 +48,8 @@ def test_references_are_above_uniform_actions_and_within_their_bounds(env_id: st
 def test_every_ranked_offline_task_has_the_references_of_its_agents() -> None:
     ranked = 0
     for task in list_tasks():
-        if task.track == "offline":
-            agents = {*(task.eval_agents or ()), *task.heldout_agents}
+        if isinstance(task, OfflineTask):
+            agents = {*task.eval_agents, *task.heldout_agents}
             assert (set(references(task.env_id)) == agents) == (task.unranked is None)
             ranked += task.unranked is None
     assert ranked >= 8
@@ -57,7 +57,7 @@ def test_every_ranked_offline_task_has_the_references_of_its_agents() -> None:
 
 def test_poles_are_balanced_to_the_end() -> None:
     task = find_logged_task("CartPoleHet-n500", "pure")
-    agents = [*(task.eval_agents or ()), *task.heldout_agents]
+    agents = [*task.eval_agents, *task.heldout_agents]
     policies = [record_references.BalancingPolicy(w) for w in record_references.BALANCING_WEIGHTS]
     reached = []
     for policy in policies:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.online.ppo import specialists
 from baselines.online.ppo.settings import PPOConfig
-from baselines.online.ppo.specialists import Specialist, SpecialistEnv, measure, train_specialist
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.solution import load_policy
+from scripts import specialists
+from scripts.specialists import Specialist, SpecialistEnv, measure, train_specialist
 from scripts.train_specialists import list_specialists
 
 CART_POLE, SPEED = "rmdp/CartPoleHet-n500-v0", "rmdp/HalfCheetahVel-n100-v0"

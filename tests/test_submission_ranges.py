@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rmdp_bench.runs.log import CURVE_COLUMNS, parse_curve, read_curve, write_curve
+from rmdp_bench.runs.curve import CURVE_COLUMNS, parse_curve, read_curve, write_curve
 from rmdp_bench.submission.quick import check_submission
 from tests.hostile_toys import CURVE, RESULT, field, put
 from tests.submission_toys import copy_of, edit_json

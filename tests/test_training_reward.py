@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from baselines.online import em, em_plus, universal
-from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.learner import PPOLearner
 from baselines.online.ppo.settings import PPOConfig
 from baselines.online.ppo.shaping import DenseReward
 from baselines.online.universal.conditions import TargetConditions
-from baselines.online.universal.settings import TrainingConfig
-from rmdp_bench import TargetPopulation, get_task
+from baselines.online.universal.settings import ConditionedConfig
+from rmdp_bench import TargetPopulation
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.runs import RunLog, make_request
+from rmdp_bench.tasks import get_online_task
 from tests.point_world import point_task
 from tests.test_learner import SMALL, even_rule, small_task
 from tests.test_online_solvers import SMALL as SOLVER_SMALL
@@ -37,7 +38,7 @@ def test_it_is_that_of_a_condition() -> None:
     ended[0, 4, 1] = True
     own = torch.from_numpy(POPULATION.rewards(outcomes) * 0.5).float()
     mixed = DenseReward(POPULATION, config, (1, 2)).mix(own, outcomes, ended, 0.7)
-    shared = TrainingConfig(smoothing=4.0, shaping=0.7)
+    shared = ConditionedConfig(smoothing=4.0, shaping=0.7)
     conditions = TargetConditions(POPULATION, shared)
     for copy in range(2):
         smoothed = np.zeros(1)
@@ -54,7 +55,7 @@ def test_it_is_that_of_a_condition() -> None:
 
 @pytest.mark.parametrize("robot", ["HalfCheetah", "Ant", "Hopper", "Walker2d"])
 def test_its_settings_are_those_of_universal(robot: str) -> None:
-    task = get_task(f"{robot}Vel-n100-k5-v0")
+    task = get_online_task(f"{robot}Vel-n100-k5-v0")
     expected = universal.config_for(task)
     for solver in (em, em_plus):
         config: Any = solver.config_for(task)
@@ -69,7 +70,7 @@ def test_only_what_is_learned_from_changes(critic: Any, monkeypatch: pytest.Monk
     task = small_task("HopperVel-n100-k2-v0")
     settings: dict[str, Any] = DENSE | {"final_shaping": 0.1}
     learners = [
-        Learner(task, PPOConfig(**SMALL, critic=critic, **changes), (0, 1), "cpu")
+        PPOLearner(task, PPOConfig(**SMALL, critic=critic, **changes), (0, 1), "cpu")
         for changes in ({}, settings)
     ]
     rule = even_rule(task, (0, 1))
@@ -98,7 +99,7 @@ def test_only_what_is_learned_from_changes(critic: Any, monkeypatch: pytest.Monk
 def test_state_restores_the_averages() -> None:
     task = dataclasses.replace(small_task("HopperVel-n100-k2-v0"), transitions=10_000)
     config = PPOConfig(**SMALL, **DENSE)
-    first, second = (Learner(task, config, (0, 1), "cpu") for _ in range(2))
+    first, second = (PPOLearner(task, config, (0, 1), "cpu") for _ in range(2))
     rule = even_rule(task, (0, 1))
     first.update(first.collect(), rule)
     arrays, states = first.get_state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 from pathlib import Path
@@ -12,22 +13,21 @@ import pytest
 import torch
 
 from baselines.online.facility_location import best_on_a_line, local_search, select
+from baselines.online.ppo.policies import make_solution
 from baselines.online.universal import solver as universal
 from baselines.online.universal.conditions import (
     TargetConditions,
     WeightConditions,
     make_conditions,
 )
-from baselines.online.universal.learner import Learner
-from baselines.online.universal.network import TwoLayerNetwork
-from baselines.online.universal.policies import make_solution
+from baselines.online.universal.learner import ConditionedLearner
 from rmdp_bench import LinearPopulation, TargetPopulation, load_solution, save_solution
 from rmdp_bench.ceilings import constant_speed_optimum
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.display import NoDisplay
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OnlineTask, Task, get_online_task
 from tests.point_world import N_STEPS, TARGETS, point_task
 
 pytestmark = pytest.mark.arithmetic
@@ -112,7 +112,7 @@ def test_selection_too_large_for_a_proof_has_a_valid_bound(case: int) -> None:
 
 
 def test_selection_of_perfect_policies_is_the_ceiling() -> None:
-    task = get_task("HalfCheetahVel-n100-k5-v0")
+    task = get_online_task("HalfCheetahVel-n100-k5-v0")
     population: Any = task.population
     speeds = np.sort(population.targets)
     welfare = 1000 * population.rewards(speeds[:, None]).T
@@ -134,30 +134,17 @@ def test_selection_refuses(welfare: np.ndarray, k: int, words: str) -> None:
         select(welfare, k)
 
 
-def test_gradients_are_those_of_autograd() -> None:
-    generator = torch.Generator().manual_seed(0)
-    network = TwoLayerNetwork((5, 7, 3), head_gain=1.0, generator=generator, device="cpu")
-    inputs = torch.randn(11, 5, generator=generator)
-    slope = torch.randn(11, 3, generator=generator)
-    network.backward(inputs, *network.forward(inputs)[1:], slope)
-    p = {name: value.clone().requires_grad_() for name, value in network.parameters.items()}
-    hidden = torch.tanh(inputs @ p["weight_1"] + p["bias_1"])
-    hidden = torch.tanh(hidden @ p["weight_2"] + p["bias_2"])
-    ((hidden @ p["weight_3"] + p["bias_3"]) * slope).sum().backward()
-    for name, value in p.items():
-        assert value.grad is not None
-        torch.testing.assert_close(network.gradients[name], value.grad)
-
-
-@pytest.mark.parametrize("task", [point_task(2_048), get_task("ResourceGathering-n25-k5-v0")])
+@pytest.mark.parametrize(
+    "task", [point_task(2_048), get_online_task("ResourceGathering-n25-k5-v0")]
+)
 def test_compiled_updates_are_those_of_torch(task: Task) -> None:
     # Sizes that no power of two divides, and steps that leave the clipping range.
     odd: dict[str, Any] = {"hidden_size": 13, "n_envs": 3, "batch_size": 210, "minibatch_size": 35}
     config = universal.Config(**odd, learning_rate=5e-3, entropy_coefficient=0.1)
-    learners = [Learner(task, config, 2_100, 0, "cpu") for _ in range(2)]
+    learners = [ConditionedLearner(task, config, 2_100, 0, "cpu") for _ in range(2)]
     learners[1].compiled = False
     batch = [learner.collect() for learner in learners][0]
-    batch = batch._replace(advantages=torch.linspace(-2, 2, len(batch.targets)))
+    batch = batch._replace(advantages=torch.linspace(-2, 2, batch.targets.shape[1])[None])
     for learner in learners:
         learner.random = np.random.default_rng(1)
         for _ in range(2):
@@ -174,7 +161,7 @@ def test_compiled_updates_are_those_of_torch(task: Task) -> None:
 def test_frozen_policies_act_as_the_conditioned_one(tmp_path: Path) -> None:
     task = point_task(2_048)
     config = universal.Config(**SMALL)
-    learner = Learner(task, config, 2_048, 0, "cpu")
+    learner = ConditionedLearner(task, config, 2_048, 0, "cpu")
     learner.update(learner.collect())
     conditions = np.array([[-0.6], [0.1], [0.5]])
     solution = make_solution(learner.freeze(conditions), np.eye(3)[[0, 1, 2, 0]])
@@ -183,21 +170,21 @@ def test_frozen_policies_act_as_the_conditioned_one(tmp_path: Path) -> None:
     observations = np.linspace(-1, 1, 9)[:, None]
     for j, condition in enumerate(conditions):
         inputs = learner.worlds.inputs(observations, np.repeat(condition[None], 9, axis=0))
-        expected = learner.actor.evaluate(torch.from_numpy(inputs)).clip(-1, 1)
+        expected = learner.actor.evaluate(torch.from_numpy(inputs)[None])[0].clip(-1, 1)
         for policies in (solution.policies, loaded.policies):
             np.testing.assert_allclose(policies[j].act(observations), expected, atol=1e-6)
     assert not np.allclose(solution.policies[0].act(observations), expected, atol=1e-3)
     learner.worlds.envs.close()
 
 
-def solve(task: Task, seeds: list[int], **settings: Any) -> tuple[list[Any], RunLog]:
+def solve(task: OnlineTask, seeds: list[int], **settings: Any) -> tuple[list[Any], RunLog]:
     log = RunLog(task, seeds)
     config = universal.Config(**SMALL | settings)
     universal.check(task, config)
     return universal.solve(task, config, seeds, "cpu", log), log
 
 
-def welfare_of(task: Task, solution: Any) -> float:
+def welfare_of(task: OnlineTask, solution: Any) -> float:
     matrix = evaluate(task, solution, n_episodes=5).welfare_matrix
     return float((solution.assignment * matrix).sum(1).mean())
 
@@ -269,7 +256,7 @@ def test_the_bar_is_as_long_as_what_it_means_to_use() -> None:
 class StopAt(RunLog):
     """Asks the solver to stop at the given number of reported updates."""
 
-    def __init__(self, task: Task, folders: list[Path], update: int) -> None:
+    def __init__(self, task: OnlineTask, folders: list[Path], update: int) -> None:
         stop = threading.Event()
         last = max(list_checkpoints(folders[0]), default=None)
         super().__init__(task, [0, 1], folders, stop=stop, resume_at=last)
@@ -346,8 +333,8 @@ def test_weight_conditions_are_mean_weights_of_groups() -> None:
 
 def test_it_solves_a_small_part_of_resource_gathering() -> None:
     """Enough to be far better than nothing; the optimum takes longer."""
-    task = get_task("ResourceGathering-n25-k5-v0")
-    task = Task(**{**vars(task), "transitions": 9_000})
+    task = get_online_task("ResourceGathering-n25-k5-v0")
+    task = dataclasses.replace(task, transitions=9_000)
     config = universal.config_for(task)
     log = RunLog(task, [0])
     (solution,) = universal.solve(task, config, [0], "cpu", log)

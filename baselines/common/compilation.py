@@ -41,12 +41,12 @@ def _compile(function: FunctionT, signature: str | None = None) -> FunctionT:
 
 
 def inner(function: FunctionT) -> FunctionT:
-    """Compiles what only compiled functions call."""
+    """Compile what only compiled functions call."""
     return _compile(function)
 
 
 def outer(types: str) -> Callable[[FunctionT], FunctionT]:
-    """Compiles what Python calls, for arguments of these types.
+    """Compile what Python calls, for arguments of these types.
 
     So it happens when this module is imported for the first time, not within a run, and arrays of
     other types are refused.
@@ -69,7 +69,7 @@ def adam_step(
     epsilon: float,
     max_norm: float,
 ) -> None:
-    """Clips the gradient (P,) to `max_norm` and makes Adam's step number `n_steps`."""
+    """Clip the gradient (P,) to `max_norm` and make Adam's step number `n_steps`."""
     total = f32(0.0)
     for i in range(gradient.shape[0]):
         total += gradient[i] * gradient[i]

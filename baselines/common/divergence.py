@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def check_finite(tensors: Iterable[Tensor], reached: str) -> None:
-    """Refuses parameters that are not finite: what follows from them would be a score of chance.
+    """Refuse parameters that are not finite: what follows from them would be a score of chance.
 
     Args:
         tensors: parameters, and what else follows from them, such as Adam's moments.

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def check_range(config: Any, low: float, high: float, *names: str) -> None:
-    """Refuses fields of a configuration that are not from `low` to `high`.
+    """Refuse fields of a configuration that are not from `low` to `high`.
 
     Raises:
         ValueError: names the field, its value and the range.

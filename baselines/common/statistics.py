@@ -14,13 +14,13 @@ class RunningStatistics:
     """Mean and variance of each seed's observations so far (Chan et al.'s parallel update)."""
 
     def __init__(self, n_seeds: int, size: int) -> None:
-        """Starts with mean 0 and variance 1, as if nothing were normalised."""
+        """Start with mean 0 and variance 1, as if nothing were normalised."""
         self.mean = np.zeros((n_seeds, size))
         self.variance = np.ones((n_seeds, size))
         self.count = np.zeros((n_seeds, 1))
 
     def update(self, observations: FloatArray) -> None:
-        """Adds raw observations (R, B, d)."""
+        """Add raw observations (R, B, d)."""
         new = observations.shape[1]
         total = self.count + new
         difference = observations.mean(1) - self.mean

@@ -38,12 +38,12 @@ from sklearn.exceptions import ConvergenceWarning
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.online.ppo.assignments import FixedRule, one_hot
-from baselines.online.ppo.learner import Learner, resume, solve_with_rule, train
+from baselines.online.ppo.learner import PPOLearner, resume, solve_with_rule, train
 from baselines.online.ppo.outcome_critic import Nodes
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -60,11 +60,7 @@ class Config(PPOConfig):
     """Gain from one window to the next, as a share of the former, up to which it has converged."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Raise ValueError if a number is out of its range."""
         super().__post_init__()
         check_range(self, 1e-3, 1.0, "pretraining", "window")
         check_range(self, 0.0, 100.0, "tolerance")
@@ -78,7 +74,7 @@ def config_for(task: Task) -> Config:
 def cluster_agents(
     rewards: npt.NDArray[np.floating[Any]], n_representatives: int, seed: int
 ) -> npt.NDArray[np.intp]:
-    """Clusters (n,) of agents by their rewards (steps, n) along the same trajectories."""
+    """Number (n,) of each agent's cluster, by rewards (steps, n) along the same trajectories."""
     means = KMeans(n_clusters=n_representatives, n_init=10, random_state=seed)
     with warnings.catch_warnings():
         # Fewer distinct agents than clusters: see above.
@@ -87,7 +83,7 @@ def cluster_agents(
 
 
 def is_level(curve: npt.NDArray[np.floating[Any]], window: int, tolerance: float) -> bool:
-    """Whether a learning curve (t,) has converged; see the module.
+    """Whether a learning curve (t,) has converged, as the module defines it.
 
     Args:
         curve: welfare after each iteration so far.
@@ -108,8 +104,8 @@ class UniversalRule(FixedRule):
         clusters: (R, n) of the agents, -1 before there are any.
     """
 
-    def __init__(self, learner: Learner, config: Config, n_clusters: int, seeds: Sequence[int]):
-        """Starts without clusters."""
+    def __init__(self, learner: PPOLearner, config: Config, n_clusters: int, seeds: Sequence[int]):
+        """Start without clusters."""
         task, n_seeds = learner.task, len(seeds)
         super().__init__(torch.ones(n_seeds, task.n_agents, 1, device=learner.device))
         self.learner, self.config, self.n_clusters, self.seeds = learner, config, n_clusters, seeds
@@ -124,7 +120,7 @@ class UniversalRule(FixedRule):
         return bool((self.clusters >= 0).all())
 
     def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
-        """Adds to the curves, and clusters the seeds that have converged by their last batch."""
+        """Add to the curves, and cluster the seeds that have converged by their last batch."""
         last = self.learner.iteration
         self.curve[:, last] = np.nan_to_num(average_returns).mean((1, 2))
         nodes = self.learner.collector.nodes
@@ -143,16 +139,21 @@ class UniversalRule(FixedRule):
         return super().get_state() | {"curve": self.curve, "clusters": self.clusters}
 
     def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Restores what `get_state` returned."""
+        """Restore what `get_state` returned."""
         super().set_state(state)
         self.curve, self.clusters = state["curve"].copy(), state["clusters"].copy()
 
 
 def clusters(
-    universal: Task, n_clusters: int, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    universal: OnlineTask,
+    n_clusters: int,
+    config: Config,
+    seeds: Sequence[int],
+    device: str,
+    log: RunLog,
 ) -> torch.Tensor:
-    """Trains the universal policies and returns the clusters as assignments (R, n, k)."""
-    learner = Learner(universal, config, seeds, device)
+    """Train the universal policies and return the clusters as assignments (R, n, k)."""
+    learner = PPOLearner(universal, config, seeds, device)
     rule = UniversalRule(learner, config, n_clusters, seeds)
     resume(learner, rule, log, preparation=True)
     train(learner, rule, log, prepared=rule.has_clusters)
@@ -176,9 +177,9 @@ def agent_rewards(
 
 @one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Pre-trains, clusters and trains, for every seed.
+    """Pre-train, cluster and train, for every seed.
 
     Returns:
         One solution for each seed.
@@ -190,7 +191,7 @@ def solve(
         return solve_with_rule(task, config, seeds, device, log, rule)
     most = max(config.batch_size, int(config.pretraining * task.transitions))
     universal = dataclasses.replace(task, n_representatives=1, transitions=most)
-    learner = Learner(task, config, seeds, device, spent=-(-most // k))
+    learner = PPOLearner(task, config, seeds, device, spent=-(-most // k))
     if not resume(learner, rule, log):
         rule.assignment = clusters(universal, k, config, seeds, device, log)
     train(learner, rule, log)

@@ -28,15 +28,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.online.ppo.assignments import e_step, one_hot, random_even_assignment
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -49,11 +50,7 @@ class Config(PPOConfig):
     """Updates for which a representative without agents keeps the one that it is lent."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Raise ValueError if a number is out of its range."""
         super().__post_init__()
         check_range(self, 1, math.inf, "patience")
 
@@ -70,14 +67,16 @@ class EMRule:
     normalizes_minibatches = False
 
     def __init__(self, task: Task, config: Config, seeds: Sequence[int], device: str) -> None:
-        """Starts every seed from its own random even assignment."""
+        """Start every seed from its own random even assignment."""
         self.seeds, self.n_representatives, self.device = seeds, task.n_representatives, device
         self.patience = config.patience
         self.n_steps = 0
         self.representatives = np.stack(
             [
                 random_even_assignment(
-                    task.n_agents, task.n_representatives, np.random.default_rng([seed, 4])
+                    task.n_agents,
+                    task.n_representatives,
+                    np.random.default_rng([seed, streams.PPO.ASSIGNMENT]),
                 )
                 for seed in seeds
             ]
@@ -87,7 +86,7 @@ class EMRule:
         self._set_assignments()
 
     def _set_assignments(self) -> None:
-        """Derives the assignment for training, with loans, and the one of a solution."""
+        """Derive the assignment for training, with loans, and the one of a solution."""
         self.served = one_hot(self.representatives, self.n_representatives, self.device)
         self.assignment = self.served
         loans = np.argwhere(self.lent_until > self.n_steps)
@@ -98,7 +97,7 @@ class EMRule:
             self.assignment[r, self.lent_agent[r, j], j] = 1.0
 
     def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
-        """The E-step for each seed whose representatives have all finished an episode."""
+        """Make the E-step for each seed whose representatives have all finished an episode."""
         self.n_steps += 1
         for r, table in enumerate(average_returns):
             if not np.isnan(table).any():
@@ -107,7 +106,7 @@ class EMRule:
         self._set_assignments()
 
     def _lend_agents(self, r: int) -> None:
-        """Lends each representative of seed r that has no agents one, for some time."""
+        """Lend each representative of seed r that has no agents one, for some time."""
         chosen = self.representatives[r]
         staying = np.bincount(chosen, minlength=self.n_representatives)
         self.lent_until[r, staying > 0] = 0
@@ -119,14 +118,16 @@ class EMRule:
                 can_leave = staying[chosen] > 1
                 can_leave[on_loan] = False
                 # A new generator for each draw, so that there is none to store.
-                generator = np.random.default_rng([self.seeds[r], 4, self.n_steps, int(j)])
+                generator = np.random.default_rng(
+                    [self.seeds[r], streams.PPO.ASSIGNMENT, self.n_steps, int(j)]
+                )
                 self.lent_agent[r, j] = generator.choice(np.flatnonzero(can_leave))
                 self.lent_until[r, j] = self.n_steps + self.patience
                 lender = chosen[self.lent_agent[r, j]]
             staying[lender] -= 1
 
-    def minibatch(self, objective: torch.Tensor, agent_advantages: torch.Tensor) -> None:
-        """Does nothing: the assignment is fixed during the M-step."""
+    def descend(self, slope: Tensor) -> None:
+        """Leave the assignment as it is during the M-step."""
 
     def get_state(self) -> dict[str, npt.NDArray[Any]]:
         """Representatives (R, n), agents lent and until when (R, k), number of iterations (R,)."""
@@ -138,7 +139,7 @@ class EMRule:
         }
 
     def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Restores what `get_state` returned."""
+        """Restore what `get_state` returned."""
         for name in ("representatives", "lent_agent", "lent_until"):
             setattr(self, name, state[name].copy())
         self.n_steps = int(state["n_steps"][0])
@@ -146,9 +147,9 @@ class EMRule:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Trains the k representatives of every seed, as one batch.
+    """Train the k representatives of every seed, as one batch.
 
     Returns:
         One solution for each seed.

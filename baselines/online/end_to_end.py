@@ -30,12 +30,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -52,11 +53,7 @@ class Config(PPOConfig):
     """Over what `signal="advantage"` normalises marginal advantages."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: as the learner's, or if a setting would have no effect.
-        """
+        """Raise ValueError if a number is out of its range, or a setting would have no effect."""
         super().__post_init__()
         check_range(self, 1e-12, 10.0, "assignment_learning_rate")
         if self.normalization == "minibatch" and self.signal == "return":
@@ -80,12 +77,15 @@ class SoftRule:
     """psi (R, n, k) and its Adam."""
 
     def __init__(self, task: Task, config: Config, seeds: Sequence[int], device: str) -> None:
-        """Draws every seed's psi."""
+        """Draw every seed's psi."""
         self.config, self.n_agents = config, task.n_agents
         self.moves_within_update = config.signal == "advantage"
         self.normalizes_minibatches = config.normalization == "minibatch"
         shape = (task.n_agents, task.n_representatives)
-        draws = [np.random.default_rng([seed, 4]).standard_normal(shape) for seed in seeds]
+        draws = [
+            np.random.default_rng([seed, streams.PPO.ASSIGNMENT]).standard_normal(shape)
+            for seed in seeds
+        ]
         self.psi = torch.from_numpy(np.stack(draws).astype(np.float32)).to(device)
         self.psi.grad = torch.zeros_like(self.psi)
         self.optimizer = torch.optim.Adam([self.psi], lr=config.assignment_learning_rate)
@@ -106,17 +106,10 @@ class SoftRule:
         table = torch.from_numpy(np.nan_to_num(average_returns).astype(np.float32))
         table = table.to(self.psi.device) / self.n_agents
         for _ in range(self.config.gradient_steps):
-            self._step(-table)
+            self.descend(-table)
 
-    def minibatch(self, objective: Tensor, agent_advantages: Tensor) -> None:
-        """A step on equation 12."""
-        n_rows = objective.shape[1]
-        slope = torch.bmm(objective.unsqueeze(1), agent_advantages) / -n_rows  # (R k, 1, n)
-        n_seeds, n_agents, _ = self.psi.shape
-        self._step(slope.view(n_seeds, -1, n_agents).transpose(1, 2))
-
-    def _step(self, slope: Tensor) -> None:
-        """Moves psi against the derivative (R, n, k) of the loss by the assignment."""
+    def descend(self, slope: Tensor) -> None:
+        """Move psi against the derivative (R, n, k) of a loss by the assignment: equation 12."""
         assert self.psi.grad is not None
         mean = (self.assignment * slope).sum(-1, keepdim=True)
         torch.mul(self.assignment, slope - mean, out=self.psi.grad)
@@ -131,7 +124,7 @@ class SoftRule:
         return arrays | {"psi": self.psi.cpu().numpy(), "step": steps}
 
     def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Restores what `get_state` returned."""
+        """Restore what `get_state` returned."""
         own = self.optimizer.state[self.psi]
         for name, tensor in (("psi", self.psi), *((n, own[n]) for n in ("exp_avg", "exp_avg_sq"))):
             tensor.copy_(torch.from_numpy(state[name]))
@@ -140,9 +133,9 @@ class SoftRule:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Trains representatives and assignment of every seed, as one batch.
+    """Train representatives and assignment of every seed, as one batch.
 
     Returns:
         One solution for each seed.

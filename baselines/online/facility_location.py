@@ -49,7 +49,7 @@ def select(
     max_variables: int = 200_000,
     seconds: float = 60.0,
 ) -> Selection:
-    """Chooses candidates (columns) for agents (rows), exactly where the problem is small enough.
+    """Choose candidates (columns) for agents (rows), exactly where the problem is small enough.
 
     Args:
         welfare: (n, m) finite entries, none negative.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rmdp_bench.files import parse_array
 from rmdp_bench.leaderboard import DEVICE_CLASSES
 from rmdp_bench.leaderboard.columns import rounded
-from rmdp_bench.runs.log import read_curve
+from rmdp_bench.runs.curve import read_curve
 from rmdp_bench.runs.records import RESULT_FILE, Result, make_result
 from rmdp_bench.runs.summary import Summary, group_results, summarise_group, with_measured
 from rmdp_bench.submission import (

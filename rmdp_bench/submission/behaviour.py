@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.solution import Policy, load_solution
+from rmdp_bench.submission.marks import confusable
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, printable, run_in_sandbox
@@ -162,7 +163,7 @@ def compare_job(job: Mapping[str, Any]) -> bytes:
         for folder in folders:
             try:
                 submission = read_submission(folder)
-                authors[folder.name] = frozenset(author.casefold() for author in submission.authors)
+                authors[folder.name] = frozenset(map(confusable, submission.authors))
                 seeds |= _ask_all(folder, task, observations)
             except Exception as error:
                 if folder == own:

@@ -25,6 +25,12 @@ STRAY_FILE = ".DS_Store"
 MAX_TOTAL_BYTES = 2**30
 MAX_ARRAY_BYTES = 64 * 2**20
 MAX_FILE_BYTES = 64 * 2**20
+MAX_RECORD_BYTES = 2**17
+"""Of a record without its lists of returns; the board's have 5000."""
+MAX_NUMBER_BYTES = 40
+"""Of a number in a list, with what separates it from the next."""
+_MAX_ENTRY_BYTES = 128
+"""Of a file in a manifest, beside its path: a hash and what is around it."""
 
 _ABOUT = {
     SUBMISSION_FILE: MAX_TOML_BYTES,
@@ -139,13 +145,19 @@ def check_manifest(folder: Path, files: dict[str, Path]) -> Manifest:
         files: from `list_files`.
 
     Raises:
-        ValueError: names a file that is missing, is not listed, or has another hash.
+        ValueError: names a file that is missing, is not listed, or has another hash; or the
+            manifest is longer than its files need.
     """
     manifest = read_manifest(folder)
     for name in sorted(manifest.files.keys() ^ files.keys()):
         where = f"listed in {MANIFEST_FILE} but not there"
         where = where if name in manifest.files else f"not listed in {MANIFEST_FILE}"
         raise ValueError(f"{folder}: {ascii(name)} is {where}; pack the submission again")
+    limit = 1024 + sum(len(name) + _MAX_ENTRY_BYTES for name in files)
+    if (folder / MANIFEST_FILE).stat().st_size > limit:
+        raise ValueError(
+            f"{folder / MANIFEST_FILE} has more than the {limit} bytes that {len(files)} files need"
+        )
     for name, path in files.items():
         if sha256_of(path, MAX_GRAPH_BYTES) != manifest.files[name]:
             raise ValueError(

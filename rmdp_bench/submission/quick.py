@@ -16,6 +16,8 @@ from rmdp_bench.runs.solver_loading import SOLVERS
 from rmdp_bench.submission.bounded import read_object
 from rmdp_bench.submission.files import (
     MANIFEST_FILE,
+    MAX_NUMBER_BYTES,
+    MAX_RECORD_BYTES,
     Manifest,
     check_manifest,
     list_files,
@@ -30,7 +32,7 @@ from rmdp_bench.submission.schema import (
     without_nulls,
 )
 from rmdp_bench.submission.scores import check_seed
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OfflineTask, Task, get_task
 
 MIN_SECONDS, MAX_SECONDS = 1e-6, 366 * 86_400.0
 """Of a seed: less than any call of a solver takes, and a year."""
@@ -120,7 +122,10 @@ def _check_record(
 ) -> Result:
     """The record of a seed, checked with all that is beside it."""
     path = directory / "result.json"
-    document = read_object(path)
+    n_numbers = 2 * task.n_agents
+    if isinstance(task, OfflineTask):
+        n_numbers = 2 * len(task.eval_agents) + len(task.heldout_agents)
+    document = read_object(path, MAX_RECORD_BYTES + MAX_NUMBER_BYTES * n_numbers)
     check_texts(document, str(path))
     result = make_result(document, path)
     place = {"task": row.task, "solver": row.solver, "seed": seed}

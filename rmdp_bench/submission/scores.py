@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from rmdp_bench.evaluation import Evaluation
 from rmdp_bench.evaluation.offline import OfflineEvaluation, check_one_policy_each
 from rmdp_bench.evaluation.prediction import N_PREDICTIONS, Prediction, factor_correlation
-from rmdp_bench.runs.log import parse_curve
+from rmdp_bench.runs.curve import parse_curve
 from rmdp_bench.runs.records import TOLERANCE, Result
 from rmdp_bench.runs.running import score_solution
 from rmdp_bench.solution import Solution
 from rmdp_bench.solution.storage import check_saved_solution
 from rmdp_bench.submission.bounded import MAX_HEADER_BYTES, read_arrays, read_text
 from rmdp_bench.submission.files import MAX_ARRAY_BYTES, STRAY_FILE
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task
 
 MAX_FACTORS = 1000
 _CORRELATION_TOLERANCE = 0.02
@@ -59,7 +59,7 @@ def check_seed(task: Task, result: Result, directory: Path) -> None:
     if solution is None and isinstance(evaluation, Evaluation):
         _check_bounds(result, evaluation.welfare_matrix)
         return
-    scores = score_solution(task, solution or any_solution(task), evaluation)
+    scores = score_solution(task, solution or any_solution(len(result.agent_returns)), evaluation)
     _check_same(scores, result.model_dump(mode="json"), str(directory / "result.json"))
 
 
@@ -74,8 +74,9 @@ def read_evaluation(task: Task, result: Result, directory: Path) -> Evaluation |
     Raises:
         ValueError: a file is missing or damaged.
     """
-    read = _read_welfare if task.track == "online" else _read_returns
-    return read(task, result, directory)
+    if isinstance(task, OnlineTask):
+        return _read_welfare(task, result, directory)
+    return _read_returns(task, result, directory)
 
 
 def _check_files(task: Task, result: Result, directory: Path) -> None:
@@ -93,7 +94,9 @@ def _check_files(task: Task, result: Result, directory: Path) -> None:
 def _check_curve(path: Path, task: Task, result: Result) -> None:
     """A curve that is one, with values that its task and its record allow."""
     curve = parse_curve(read_text(path, MAX_CURVE_BYTES), str(path))
-    welfare = (0.0, 100.0) if task.track == "online" else (-MAX_CURVE_WELFARE, MAX_CURVE_WELFARE)
+    welfare = (
+        (0.0, 100.0) if isinstance(task, OnlineTask) else (-MAX_CURVE_WELFARE, MAX_CURVE_WELFARE)
+    )
     ranges = {
         "transitions": (0.0, float(result.transitions)),
         "wall_seconds": (0.0, result.wall_seconds),
@@ -114,16 +117,16 @@ def _check_solution(task: Task, result: Result, directory: Path) -> Solution | N
         directory / "solution", n_observations, n_actions, assignment_shape(task)
     )
     solution = Solution([_Unused() for _ in assignment.T], assignment)
-    if task.track == "offline":
-        check_one_policy_each(solution, task.eval_agents or ())
+    if isinstance(task, OfflineTask):
+        check_one_policy_each(solution, task.eval_agents)
     return solution
 
 
 def assignment_shape(task: Task) -> tuple[int, int | None]:
     """That saved assignments of a task have; offline, there may be any number of policies."""
-    if task.track == "online":
+    if isinstance(task, OnlineTask):
         return task.n_agents, task.n_representatives
-    return len(task.eval_agents or ()), None
+    return len(task.eval_agents), None
 
 
 @functools.cache
@@ -139,12 +142,12 @@ def _sizes(task: Task) -> tuple[int, int | None]:
     return observations.shape[0], actions.shape[0]
 
 
-def any_solution(task: Task) -> Solution:
-    """For an offline task, whose scores do not depend on the assignment."""
-    return Solution([_Unused()], np.ones((len(task.eval_agents or ()), 1)))
+def any_solution(n_agents: int) -> Solution:
+    """For n agents of an offline task, whose scores do not depend on the assignment."""
+    return Solution([_Unused()], np.ones((n_agents, 1)))
 
 
-def _read_welfare(task: Task, result: Result, directory: Path) -> Evaluation:
+def _read_welfare(task: OnlineTask, result: Result, directory: Path) -> Evaluation:
     path = directory / "welfare.npz"
     n, k, n_episodes = task.n_agents, task.n_representatives, result.evaluation.n_episodes
     arrays = _arrays(path, {"welfare_matrix": (n, k), "episode_lengths": (k, n_episodes)})
@@ -154,9 +157,9 @@ def _read_welfare(task: Task, result: Result, directory: Path) -> Evaluation:
     return Evaluation(matrix, matrix[:, :, np.newaxis], lengths, result.evaluation.seed)
 
 
-def _read_returns(task: Task, result: Result, directory: Path) -> OfflineEvaluation:
+def _read_returns(task: OfflineTask, result: Result, directory: Path) -> OfflineEvaluation:
     path = directory / "returns.npz"
-    n_agents, n_episodes = len(task.eval_agents or ()), result.evaluation.n_episodes
+    n_agents, n_episodes = len(task.eval_agents), result.evaluation.n_episodes
     own = (n_agents, n_episodes)
     predictions = (n_agents, N_PREDICTIONS)
     optional: dict[str, tuple[int | None, ...]] = {

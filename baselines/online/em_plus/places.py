@@ -25,7 +25,7 @@ N_DRAWS = 10
 def seed_candidates(
     candidates: FloatArray, n_chosen: int, generator: np.random.Generator
 ) -> npt.NDArray[np.intp]:
-    """Draws candidates as k-means++ does (algorithm 1 of Sum-of-Minimum).
+    """Draw candidates as k-means++ does (algorithm 1 of Sum-of-Minimum).
 
     An agent is drawn with a probability proportional to what it loses, the difference between its
     best candidate of all and its best of those chosen before; its best of all is chosen next.
@@ -73,7 +73,7 @@ def seed_places(
 
 
 def remember(memory: FloatArray, seen: FloatArray) -> FloatArray:
-    """Adds what was seen to a memory of fixed size, without what something else is better than.
+    """Add what was seen to a memory of fixed size, without what something else is better than.
 
     Args:
         memory: (m, n); rows of zeros are free.

@@ -58,11 +58,7 @@ class Config(PPOConfig):
     """Candidates that are drawn from each representative's last batch for a review."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range, or the critic is not the agents'.
-        """
+        """Raise ValueError if a number is out of its range, or the critic is not the agents'."""
         super().__post_init__()
         if self.critic != "agents":
             raise ValueError(

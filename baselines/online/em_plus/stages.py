@@ -7,46 +7,32 @@ makes h s batches in an iteration, of the k N that the task allows in all.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from baselines.common import streams
+from baselines.common.loop import State, report
 from baselines.common.threads import one_thread
-from baselines.online.ppo.assignments import AssignmentRule
-from baselines.online.ppo.collection import Collector
-from baselines.online.ppo.learner import Learner
-from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
-from baselines.online.ppo.settings import PPOConfig
-from rmdp_bench.runs import Interrupted, RunLog
+from baselines.online.em_plus.rule import PlusRule
+from baselines.online.em_plus.settings import Config
+from baselines.online.ppo.learner import PPOLearner
+from baselines.online.ppo.policies import ActorPolicy, make_solution
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
-
-Arrays = dict[str, npt.NDArray[Any]]
+from rmdp_bench.tasks import OnlineTask, Task
 
 BY_SEED = ("mean", "variance", "count")
 """Last parts of the names of a learner's arrays that have no axis of representatives."""
 
 
-class StagedRule(AssignmentRule, Protocol):
-    """A rule that knows how far the training is, and may copy representatives."""
-
-    fraction: float
-    """Share of all transitions made so far; set before each update."""
-
-    def after_update(self, learner: Learner) -> None:
-        """May change the learner's representatives between an update and the next collection."""
-
-
-MakeRule = Callable[[Collector, Sequence[int]], StagedRule]
-"""From the collector of a stage and the seeds of its starts."""
-
-
 @dataclass(frozen=True)
-class Stage:
+class PlusStage:
     """A part of the training that has one learner.
 
     Attributes:
@@ -68,7 +54,7 @@ class Stage:
 
 def make_stages(
     task: Task, batch_size: int, n_extra: int, n_starts: int, share: float
-) -> list[Stage]:
+) -> list[PlusStage]:
     """A first stage for a share of all transitions, if it differs from the rest, and the rest.
 
     Args:
@@ -81,16 +67,18 @@ def make_stages(
     k, total = task.n_representatives, task.transitions // batch_size
     length = int(share * total * k / ((k + n_extra) * n_starts))
     if length == 0 or (n_extra == 0 and n_starts == 1):
-        return [Stage(k, 1, 0, total)]
-    first = Stage(k + n_extra, n_starts, 0, length)
+        return [PlusStage(k, 1, 0, total)]
+    first = PlusStage(k + n_extra, n_starts, 0, length)
     spent = first.spent(length, k)
-    return [first, Stage(k, 1, spent, total - spent)]
+    return [first, PlusStage(k, 1, spent, total - spent)]
 
 
 def start_seeds(seeds: Sequence[int], n_starts: int) -> list[int]:
     """The seeds of all starts, those of one seed side by side; the first is the seed itself."""
     return [
-        int(np.random.SeedSequence([seed, 7, start]).generate_state(1)[0]) if start else seed
+        int(np.random.SeedSequence([seed, streams.PPO.STARTS, start]).generate_state(1)[0])
+        if start
+        else seed
         for seed in seeds
         for start in range(n_starts)
     ]
@@ -106,20 +94,19 @@ class StagedTraining:
 
     def __init__(
         self,
-        task: Task,
-        config: PPOConfig,
+        task: OnlineTask,
+        config: Config,
         seeds: Sequence[int],
         device: str,
-        stage: Stage,
-        make_rule: MakeRule,
+        stage: PlusStage,
     ) -> None:
-        """Makes the learner and the rule."""
+        """Make the learner and the rule."""
         self.task, self.config, self.seeds, self.device = task, config, seeds, device
-        self.stage, self.make_rule = stage, make_rule
+        self.stage = stage
         starts = start_seeds(seeds, stage.n_starts)
         wider = dataclasses.replace(task, n_representatives=stage.n_heads)
-        self.learner = Learner(wider, config, starts, device)
-        self.rule = make_rule(self.learner.collector, starts)
+        self.learner = PPOLearner(wider, config, starts, device)
+        self.rule = PlusRule(task, config, self.learner.collector, starts, device)
 
     @property
     def is_over(self) -> bool:
@@ -135,9 +122,7 @@ class StagedTraining:
     def step(self) -> None:
         """One iteration."""
         self.rule.fraction = self.transitions / self.task.transitions
-        batch = self.learner.collect()
-        self.rule.after_collection(self.learner.collector.average_returns)
-        self.learner.update(batch, self.rule)
+        self.learner.iterate(self.rule)
         self.rule.after_update(self.learner)
 
     def welfare(self) -> npt.NDArray[np.float64]:
@@ -156,30 +141,37 @@ class StagedTraining:
         k = self.task.n_representatives
         return [first_representatives(solutions[row], k) for row in self.best_starts()]
 
-    def get_state(self) -> tuple[Arrays, list[dict[str, Any]]]:
-        """Arrays and JSON of every start, from which `set_state` continues bit for bit."""
-        arrays, states = self.learner.get_state()
-        return arrays | {f"rule.{n}": a for n, a in self.rule.get_state().items()}, states
+    def get_state(self, number: int) -> State:
+        """A checkpoint of stage `number`: the starts of a seed are the second axis of arrays."""
+        arrays, states = self.learner.get_state(self.rule)
+        shape = (len(self.seeds), self.stage.n_starts)
+        by_seed = [
+            {"preparation": False, "stage": number, "starts": states[first : first + shape[1]]}
+            for first in range(0, len(states), shape[1])
+        ]
+        return {name: a.reshape(*shape, *a.shape[1:]) for name, a in arrays.items()}, by_seed
 
-    def set_state(self, arrays: Arrays, states: Sequence[Mapping[str, Any]]) -> None:
-        """Restores what `get_state` returned."""
-        self.learner.set_state(arrays, states)
-        own = {n.removeprefix("rule."): a for n, a in arrays.items() if n.startswith("rule.")}
-        self.rule.set_state(own)
+    def set_state(
+        self, arrays: Mapping[str, npt.NDArray[Any]], by_seed: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Restore what `get_state` returned."""
+        n_rows = len(by_seed) * self.stage.n_starts  # not -1: arrays may be empty
+        flat = {name: a.reshape(n_rows, *a.shape[2:]) for name, a in arrays.items()}
+        states = [own for state in by_seed for own in state["starts"]]
+        self.learner.set_state(flat, states, self.rule)
 
-    def go_on(self, stage: Stage) -> StagedTraining:
+    def go_on(self, stage: PlusStage) -> StagedTraining:
         """The training of the next stage, from each seed's best start; this one is closed."""
         k, chosen = stage.n_heads, self.best_starts()
-        arrays, states = self.get_state()
+        arrays, states = self.learner.get_state(self.rule)
         arrays = {
             name: narrow(name, array[chosen], self.stage.n_heads, k)
             for name, array in arrays.items()
         }
         self.learner.close()
-        after = StagedTraining(
-            self.task, self.config, self.seeds, self.device, stage, self.make_rule
-        )
-        after.set_state(arrays, [states[row] | {"iteration": stage.first} for row in chosen])
+        after = StagedTraining(self.task, self.config, self.seeds, self.device, stage)
+        states = [states[row] | {"iteration": stage.first} for row in chosen]
+        after.learner.set_state(arrays, states, after.rule)
         return after
 
 
@@ -205,24 +197,21 @@ def first_representatives(solution: Solution, k: int) -> Solution:
     if len(solution.policies) == k:
         return solution
     policy = solution.policies[0]
-    assert isinstance(policy, RepresentativePolicy)
-    heads = (policy.actors.head_weight[:k], policy.actors.head_bias[:k])
-    actors = dataclasses.replace(policy.actors, head_weight=heads[0], head_bias=heads[1])
-    policies = [RepresentativePolicy(actors, j) for j in range(k)]
-    return Solution(policies, solution.assignment[:, :k], lambda: export_onnx(actors))
+    assert isinstance(policy, ActorPolicy)
+    heads = {name: getattr(policy.actors, name)[:k] for name in ("head_weight", "head_bias")}
+    return make_solution(dataclasses.replace(policy.actors, **heads), solution.assignment[:, :k])
 
 
 @one_thread()
 def solve_in_stages(
-    task: Task,
-    config: PPOConfig,
+    task: OnlineTask,
+    config: Config,
     seeds: Sequence[int],
     device: str,
     log: RunLog,
-    stages: Sequence[Stage],
-    make_rule: MakeRule,
+    stages: Sequence[PlusStage],
 ) -> list[Solution]:
-    """Trains through all stages.
+    """Train through all stages.
 
     Returns:
         One solution for each seed.
@@ -232,37 +221,17 @@ def solve_in_stages(
     """
     checkpoint = log.load_checkpoint()
     number = 0 if checkpoint is None else int(checkpoint[1][0]["stage"])
-    training = StagedTraining(task, config, seeds, device, stages[number], make_rule)
+    training = StagedTraining(task, config, seeds, device, stages[number])
     if checkpoint is not None:
-        arrays = {
-            name: array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
-            for name, array in checkpoint[0].items()
-        }
-        training.set_state(arrays, [own for state in checkpoint[1] for own in state["starts"]])
+        training.set_state(*checkpoint)
     while not (training.is_over and number + 1 == len(stages)):
         if training.is_over:
             number += 1
             training = training.go_on(stages[number])
         training.step()
         welfare = [float(best) for best in training.welfare().max(1)]
-        log.progress(training.transitions, {"train_social_welfare": welfare})
-        if log.evaluation_due(training.transitions):
-            log.evaluate(training.transitions, training.solutions())
-        if log.checkpoint_due():
-            save(training, number, log)
-            if log.stop_requested:
-                raise Interrupted
+        scalars = {"train_social_welfare": welfare}
+        get_state = functools.partial(training.get_state, number)
+        report(log, training.transitions, scalars, get_state, training.solutions)
     training.learner.close()
     return training.solutions()
-
-
-def save(training: StagedTraining, number: int, log: RunLog) -> None:
-    """Saves a checkpoint, with the starts of a seed as the second axis of every array."""
-    arrays, states = training.get_state()
-    n_seeds, n_starts = len(training.seeds), training.stage.n_starts
-    arrays = {name: a.reshape(n_seeds, n_starts, *a.shape[1:]) for name, a in arrays.items()}
-    by_seed = [
-        {"preparation": False, "stage": number, "starts": states[first : first + n_starts]}
-        for first in range(0, len(states), n_starts)
-    ]
-    log.save_checkpoint(training.transitions, arrays, by_seed)

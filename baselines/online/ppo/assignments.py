@@ -31,7 +31,7 @@ def one_hot(representatives: npt.NDArray[np.intp], n_representatives: int, devic
 def e_step(
     q_table: npt.NDArray[np.floating[Any]], current: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.intp]:
-    """Assigns every agent to its best representative (equation 11).
+    """Assign every agent to its best representative (equation 11).
 
     Args:
         q_table: (n, k) estimated returns.
@@ -51,7 +51,7 @@ class AssignmentRule(Protocol):
     assignment: Tensor
     """(R, n, k) on the learner's device, rows on the simplex."""
     moves_within_update: bool
-    """Whether `minibatch` is to be called in every gradient step."""
+    """Whether `descend` is to be called in every gradient step."""
     normalizes_minibatches: bool
     """If so, whether marginal advantages are normalised over the mini-batch, not the batch."""
 
@@ -63,28 +63,25 @@ class AssignmentRule(Protocol):
         """
 
     def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
-        """Moves the assignment before the update.
+        """Move the assignment before the update.
 
         Args:
             average_returns: (R, n, k) moving averages of the agents' returns, in percent; nan for
                 a representative that has not finished an episode yet.
         """
 
-    def minibatch(self, objective: Tensor, agent_advantages: Tensor) -> None:
-        """Moves the assignment within the update.
+    def descend(self, slope: Tensor) -> None:
+        """Move the assignment within the update, where it does.
 
         Args:
-            objective: (R k, B) slope of the objective by the normalised advantages: the clipped
-                probability ratios of equation 12, passed through the normalisation if need be.
-            agent_advantages: (R k, B, n), divided by the mass of each representative's group and by
-                the scale of its advantages.
+            slope: (R, n, k) of the policies' loss (equation 9) by the assignment.
         """
 
     def get_state(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays (R, ...) from which `set_state` continues bit for bit."""
 
     def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Restores what `get_state` returned."""
+        """Restore what `get_state` returned."""
 
 
 class FixedRule:
@@ -94,7 +91,7 @@ class FixedRule:
     normalizes_minibatches = False
 
     def __init__(self, assignment: Tensor) -> None:
-        """Keeps the assignment (R, n, k)."""
+        """Keep the assignment (R, n, k)."""
         self.assignment = assignment
 
     @property
@@ -103,15 +100,15 @@ class FixedRule:
         return self.assignment
 
     def after_collection(self, average_returns: npt.NDArray[np.floating[Any]]) -> None:
-        """Does nothing."""
+        """Leave the assignment as it is."""
 
-    def minibatch(self, objective: Tensor, agent_advantages: Tensor) -> None:
-        """Does nothing."""
+    def descend(self, slope: Tensor) -> None:
+        """Leave the assignment as it is."""
 
     def get_state(self) -> dict[str, npt.NDArray[Any]]:
         """The assignment."""
         return {"assignment": self.assignment.cpu().numpy()}
 
     def set_state(self, state: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Restores the assignment."""
+        """Restore the assignment."""
         self.assignment = torch.from_numpy(state["assignment"]).to(self.assignment.device)

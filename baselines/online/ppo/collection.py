@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.statistics import RunningStatistics
 from baselines.online.ppo import kernels
 from baselines.online.ppo.actions import make_actions
@@ -25,13 +26,13 @@ from rmdp_bench.tasks import Task
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
-Act = Callable[[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray], None]
+Act = Callable[..., None]
 """From raw observations (R k, E, d) and noise (R k, E, o) of one step, writes the normalised
 observations (R k, E, d), the actors' outputs (R k, E, o) and the actions (R k, E, a)."""
 
 
 @dataclass
-class Batch:
+class CollectedBatch:
     """Transitions of one iteration: T steps of E copies for each of R k representatives."""
 
     observations: Tensor
@@ -63,7 +64,7 @@ class Truncations:
         self.observations: list[FloatArray] = []
 
     def add(self, t: int, truncated: npt.NDArray[np.bool_], final_obs: Any) -> None:
-        """Keeps the final observations of the truncated rows (R k E,) of step t."""
+        """Keep the final observations of the truncated rows (R k E,) of step t."""
         rows = np.flatnonzero(truncated)
         policy, copy = np.divmod(rows, self.n_envs)
         self.where.append(np.stack([policy, np.full_like(rows, t), copy]))
@@ -95,7 +96,7 @@ class Collector:
     """
 
     def __init__(self, task: Task, config: PPOConfig, seeds: Sequence[int], device: str) -> None:
-        """Starts every world."""
+        """Start every world."""
         self.config, self.device = config, device
         self.n_seeds, self.n_representatives = len(seeds), task.n_representatives
         self.n_policies = self.n_seeds * self.n_representatives
@@ -111,10 +112,11 @@ class Collector:
         self.nodes, self.envs = make_nodes(envs.population, config.critic), envs
         self.actions = make_actions(envs.single_action_space)
         self.observation_size = int(envs.single_observation_space.shape[0])
-        self.noise = [np.random.default_rng([seed, 1]) for seed in seeds]
+        self.noise = [np.random.default_rng([seed, streams.PPO.ACTION_NOISE]) for seed in seeds]
         # Below 2^31: the seeds above are kept for evaluation.
         env_seeds = [
-            np.random.SeedSequence([seed, 3]).generate_state(n_rows) >> 1 for seed in seeds
+            np.random.SeedSequence([seed, streams.PPO.WORLDS]).generate_state(n_rows) >> 1
+            for seed in seeds
         ]
         observations, _ = envs.reset(seed=[int(s) for s in np.concatenate(env_seeds)])
         self.observations = np.asarray(observations)
@@ -131,8 +133,8 @@ class Collector:
             assert isinstance(population, TargetPopulation), "see settings.check"
             self.dense = DenseReward(population, config, rows)
 
-    def collect(self, actor: HeadedNetwork, shaping: float) -> Batch:
-        """Acts for T steps in every copy of the world, and updates `average_returns`.
+    def collect(self, actor: HeadedNetwork, shaping: float) -> CollectedBatch:
+        """Act for T steps in every copy of the world, and update `average_returns`.
 
         Args:
             actor: of all representatives.
@@ -177,12 +179,12 @@ class Collector:
         rewards = self.rewards
         if self.dense is not None:
             rewards = self.dense.mix(self.rewards, outcomes, ended, shaping)
-        return Batch(
+        return CollectedBatch(
             observations=tensor(observations),
             last_observations=tensor(last),
             actions=tensor(actions),
             log_probs=self.actions.log_probs_of_samples(
-                actor, tensor(outputs), tensor(actions), tensor(noise)
+                tensor(outputs), actor.parameters.get("log_std"), tensor(actions), tensor(noise)
             ),
             rewards=rewards,
             ended=tensor(ended),
@@ -191,7 +193,7 @@ class Collector:
         )
 
     def _plain(self, actor: HeadedNetwork) -> Act:
-        """Acts with torch."""
+        """Act with torch."""
         std = actor.parameters["log_std"].exp().cpu().numpy() if self.actions.has_log_std else None
 
         def act(
@@ -209,40 +211,22 @@ class Collector:
         return act
 
     def _compiled(self, actor: HeadedNetwork) -> Act:
-        """Acts with one compiled call for all representatives and seeds."""
-        parameters = {name: tensor.numpy() for name, tensor in actor.parameters.items()}
+        """Act with one compiled call for all representatives and seeds."""
+        own = {name: tensor.numpy() for name, tensor in actor.parameters.items()}
+        layer, heads = (own["hidden_weight"], own["hidden_bias"]), own["head_weight"]
+        biases, is_normal = own["head_bias"], self.actions.has_log_std
+        log_std = own.get("log_std", biases)
         mean, scale, bound = self._normalization()
 
-        def act(
-            raw: FloatArray,
-            noise: FloatArray,
-            observations: FloatArray,
-            outputs: FloatArray,
-            actions: FloatArray,
-        ) -> None:
-            kernels.act(
-                parameters["hidden_weight"],
-                parameters["hidden_bias"],
-                parameters["head_weight"],
-                parameters["head_bias"],
-                parameters.get("log_std", parameters["head_bias"]),
-                self.actions.has_log_std,
-                mean,
-                scale,
-                bound,
-                raw,
-                noise,
-                observations,
-                outputs,
-                actions,
-            )
+        def act(*step: FloatArray) -> None:
+            kernels.act(*layer, heads, biases, log_std, is_normal, mean, scale, bound, *step)
 
         return act
 
     def normalize(
         self, observations: FloatArray, policies: npt.NDArray[np.intp] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Standardises and clips observations.
+        """Standardise and clip observations.
 
         Args:
             observations: (R k, ..., d) raw; with `policies`, (B, d).
@@ -300,7 +284,7 @@ class Collector:
         self._set_node_returns(table.reshape(shape).transpose(0, 2, 1).copy())
 
     def _set_node_returns(self, node_returns: FloatArray) -> None:
-        """Keeps the table (R, B, k), and that of the agents, which follows from it or is it."""
+        """Keep the table (R, B, k), and that of the agents, which follows from it or is it."""
         self.node_returns = self.average_returns = node_returns
         if self.nodes.weights is not None:
             self.average_returns = np.stack([self.nodes.of_agents(own) for own in node_returns])
@@ -322,7 +306,7 @@ class Collector:
     def set_state(
         self, arrays: Mapping[str, npt.NDArray[Any]], states: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Restores what `get_state` returned."""
+        """Restore what `get_state` returned."""
         shapes = {name: array.shape for name, array in self.envs.get_state().items()}
         self.envs.set_state({n: arrays[f"env.{n}"].reshape(s) for n, s in shapes.items()})
         self.observations = arrays["observations"].reshape(self.observations.shape)

@@ -1,6 +1,7 @@
 """The updates of one seed as compiled loops, without Python and without its lock.
 
-Each function states what one of `updates.Updates` states in torch, for one seed's arrays. Products
+`train_critics` and `train_actors` make the steps of `losses.make_step` with slopes written out, and
+`estimate_advantages` states what `updates` has in torch, for one seed's arrays. Products
 are BLAS calls; what stands between them are loops that the compiler fuses and vectorises. All
 numbers are float32.
 """
@@ -27,22 +28,31 @@ _HALF_LOG_TWO_PI = f32(0.5 * math.log(2 * math.pi))
 
 
 @inner
-def split(row: Array, k: int, d: int, h: int, o: int) -> tuple[Array, Array, Array, Array]:
-    """The parts of a seed's parameters: (d, h), (h,), (k, h, o), (k, o), as in HeadedNetwork."""
+def split(row: Array, k: int, d: int, h: int, o: int, n_layers: int) -> tuple[Array, ...]:
+    """The parts of a seed's parameters, as in HeadedNetwork.
+
+    Weights and biases of the hidden layers, (d, h), (h,), (h, h), (h,), and of the heads, (k, h, o)
+    and (k, o); with one hidden layer those of the second one are empty.
+    """
+    e = h if n_layers == 2 else 0
     a = d * h
     b = a + h
-    c = b + k * h * o
+    c = b + e * e
+    f = c + e
+    g = f + k * h * o
     return (
         row[:a].reshape(d, h),
         row[a:b],
-        row[b:c].reshape(k, h, o),
-        row[c : c + k * o].reshape(k, o),
+        row[b:c].reshape(e, e),
+        row[c:f],
+        row[f:g].reshape(k, h, o),
+        row[g : g + k * o].reshape(k, o),
     )
 
 
 @inner
 def hidden_layer(inputs: Array, weight: Array, bias: Array, hidden: Array) -> None:
-    """Writes tanh(inputs @ weight + bias) (B, h) into `hidden`."""
+    """Write tanh(inputs @ weight + bias) (B, h) into `hidden`."""
     np.dot(inputs, weight, hidden)
     for b in range(hidden.shape[0]):
         for i in range(hidden.shape[1]):
@@ -60,7 +70,7 @@ def hidden_layer(inputs: Array, weight: Array, bias: Array, hidden: Array) -> No
 def hidden_gradient(
     inputs: Array, hidden: Array, slope: Array, weight_gradient: Array, bias_gradient: Array
 ) -> None:
-    """Writes the hidden layer's gradient, from the slope (B, h) of the loss by its output."""
+    """Write the hidden layer's gradient, from the slope (B, h) of the loss by its output."""
     bias_gradient[:] = f32(0.0)
     for b in range(slope.shape[0]):
         for i in range(slope.shape[1]):
@@ -71,50 +81,79 @@ def hidden_gradient(
 
 
 @inner
-def add_bounded(
+def forward(inputs: Array, parts: tuple[Array, ...], layers: Array) -> None:
+    """Write the hidden layers (layers, B, h) of inputs (B, d)."""
+    hidden_layer(inputs, parts[0], parts[1], layers[0])
+    if layers.shape[0] == 2:
+        hidden_layer(layers[0], parts[2], parts[3], layers[1])
+
+
+@inner
+def add_squares(total: Number, array: Array) -> Any:
+    """The total plus the square of the Euclidean norm of a contiguous array."""
+    flat = array.ravel()
+    for i in range(flat.shape[0]):
+        total += flat[i] * flat[i]
+    return total
+
+
+@inner
+def add_scaled(target: Array, source: Array, factor: Number) -> None:
+    """Add `factor` times a contiguous array to another one."""
+    flat, own = target.ravel(), source.ravel()
+    for i in range(own.shape[0]):
+        flat[i] += factor * own[i]
+
+
+@inner
+def backward(
     inputs: Array,
-    hidden: Array,
+    layers: Array,
+    first: int,
     slope: Array,
-    weight_gradient: Array,
-    bias_gradient: Array,
-    own_weight: Array,
-    own_bias: Array,
-    own_parts: tuple[Array, Array, Array],
+    below: Array,
+    weight_2: Array,
+    gradients: tuple[Array, ...],
+    own_parts: tuple[Array, ...],
+    head_parts: tuple[Array, Array, Array],
     max_norm: float,
 ) -> None:
-    """Scales one representative's gradient to `max_norm`, and adds its part of the hidden layer's.
+    """Scale one representative's gradient to `max_norm`, and add its part of the hidden layers'.
 
     Args:
         inputs: (B, d) of the representative.
-        hidden: (B, h) its hidden layer.
-        slope: (B, h) of the loss by it, overwritten.
-        weight_gradient: (d, h) of the hidden layer, added to.
-        bias_gradient: (h,) the same.
-        own_weight: (d, h) overwritten.
-        own_bias: (h,) the same.
-        own_parts: gradients of its head (h, o), (o,) and (o,) or (0,), scaled.
+        layers: (layers, k B, h) of all representatives.
+        first: of the representative's rows of them.
+        slope: (B, h) of the loss by the last layer, overwritten.
+        below: (B, h) overwritten.
+        weight_2: (h, h) of the second layer, if there is one.
+        gradients: as `split` has them; those of the hidden layers are added to.
+        own_parts: of the same shapes, overwritten.
+        head_parts: gradients of its head (h, o), (o,) and (o,) or (0,), scaled.
         max_norm: bound on the norm of all of it.
     """
-    hidden_gradient(inputs, hidden, slope, own_weight, own_bias)
-    head, bias, log_std = own_parts
-    flat, own_flat, head_flat = weight_gradient.ravel(), own_weight.ravel(), head.ravel()
-    total = f32(0.0)
-    for i in range(own_flat.shape[0]):
-        total += own_flat[i] * own_flat[i]
-    for i in range(head_flat.shape[0]):
-        total += head_flat[i] * head_flat[i]
-    for i in range(own_bias.shape[0]):
-        total += own_bias[i] * own_bias[i]
-    for i in range(bias.shape[0]):
-        total += bias[i] * bias[i]
-    for i in range(log_std.shape[0]):
-        total += log_std[i] * log_std[i]
+    lower = layers[0, first : first + slope.shape[0]]
+    if layers.shape[0] == 2:
+        upper = layers[1, first : first + slope.shape[0]]
+        hidden_gradient(lower, upper, slope, own_parts[2], own_parts[3])
+        np.dot(slope, weight_2.T, below)
+        hidden_gradient(inputs, lower, below, own_parts[0], own_parts[1])
+    else:
+        hidden_gradient(inputs, lower, slope, own_parts[0], own_parts[1])
+    head, bias, log_std = head_parts
+    total = add_squares(f32(0.0), own_parts[0])
+    total = add_squares(total, head)
+    total = add_squares(total, own_parts[1])
+    total = add_squares(total, bias)
+    total = add_squares(total, log_std)
+    total = add_squares(total, own_parts[2])
+    total = add_squares(total, own_parts[3])
     clip = f32(max_norm) / (np.sqrt(total) + f32(1e-6))
     clip = f32(1.0) if clip > f32(1.0) else clip
-    for i in range(own_flat.shape[0]):
-        flat[i] += clip * own_flat[i]
-    for i in range(own_bias.shape[0]):
-        bias_gradient[i] += clip * own_bias[i]
+    add_scaled(gradients[0], own_parts[0], clip)
+    add_scaled(gradients[1], own_parts[1], clip)
+    add_scaled(gradients[2], own_parts[2], clip)
+    add_scaled(gradients[3], own_parts[3], clip)
     head *= clip
     bias *= clip
     log_std *= clip
@@ -191,7 +230,7 @@ def act(
 
 @outer("f8[:,:], i8[::1]")
 def choose_best(table: Array, chosen: Array) -> None:
-    """Replaces `chosen` (n,) by the columns of the rows' greatest numbers, of `table` (n, k).
+    """Replace `chosen` (n,) by the columns of the rows' greatest numbers, of `table` (n, k).
 
     A choice that is among the greatest stays; of several others the first is taken.
     """
@@ -207,19 +246,31 @@ def choose_best(table: Array, chosen: Array) -> None:
 
 @inner
 def gather(observations: Array, rows: Array, inputs: Array) -> None:
-    """Writes rows (B,) of every representative's observations (k, M, d) into (k B, d)."""
+    """Write rows (B,) of every representative's observations (k, M, d) into (k B, d)."""
     n_rows = rows.shape[0]
     for j in range(observations.shape[0]):
         for b in range(n_rows):
             inputs[j * n_rows + b] = observations[j, rows[b]]
 
 
-@outer(f"{F1}, {F1}, {F1}, i8, {F3}, {F3}, i8[:,::1], i8, f8, f8, f8")
+@inner
+def empty_parts(parts: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Arrays in the shapes of the hidden layers' weights and biases, as `split` has them."""
+    return (
+        np.empty_like(parts[0]),
+        np.empty_like(parts[1]),
+        np.empty_like(parts[2]),
+        np.empty_like(parts[3]),
+    )
+
+
+@outer(f"{F1}, {F1}, {F1}, i8, i8, {F3}, {F3}, i8[:,::1], i8, f8, f8, f8, f8")
 def train_critics(
     parameters: Array,
     first: Array,
     second: Array,
     hidden_size: int,
+    n_layers: int,
     observations: Array,
     targets: Array,
     order: Array,
@@ -227,6 +278,7 @@ def train_critics(
     learning_rate: float,
     epsilon: float,
     max_norm: float,
+    max_norm_of_all: float,
 ) -> None:
     """Equation 8: a gradient step on every mini-batch.
 
@@ -235,6 +287,7 @@ def train_critics(
         first: (P,) Adam's first moment.
         second: (P,) Adam's second moment.
         hidden_size: h.
+        n_layers: hidden ones, 1 or 2.
         observations: (k, M, d).
         targets: (k, M, n).
         order: (mini-batches, B) rows.
@@ -242,28 +295,28 @@ def train_critics(
         learning_rate: Adam's step size.
         epsilon: Adam's.
         max_norm: bound on the norm of each representative's gradient.
+        max_norm_of_all: bound on that of all together.
     """
     k, _, n = targets.shape
     d, h, n_rows = observations.shape[2], hidden_size, order.shape[1]
-    gradient = np.empty_like(parameters)
-    weight, bias, heads, head_biases = split(parameters, k, d, h, n)
-    weight_gradient, bias_gradient, head_gradients, head_bias_gradients = split(
-        gradient, k, d, h, n
-    )
+    gradient = np.zeros_like(parameters)
+    parts = split(parameters, k, d, h, n, n_layers)
+    gradients = split(gradient, k, d, h, n, n_layers)
+    heads, head_biases, head_gradients, head_bias_gradients = (*parts[4:], *gradients[4:])
+    own_parts = empty_parts(parts)
     inputs = np.empty((k * n_rows, d), f32)
-    hidden = np.empty((k * n_rows, h), f32)
-    slope = np.empty((n_rows, h), f32)
-    own_weight, own_bias, nothing = np.empty((d, h), f32), np.empty(h, f32), np.empty(0, f32)
+    layers = np.empty((n_layers, k * n_rows, h), f32)
+    slope, below = np.empty((n_rows, h), f32), np.empty((n_rows, h), f32)
+    nothing = np.empty(0, f32)
     errors = np.empty((n_rows, n), f32)
     factor = f32(2.0 / (n_rows * n))
     for batch in range(order.shape[0]):
         rows = order[batch]
         gather(observations, rows, inputs)
-        hidden_layer(inputs, weight, bias, hidden)
-        weight_gradient[:] = f32(0.0)
-        bias_gradient[:] = f32(0.0)
+        forward(inputs, parts, layers)
+        gradient[: parts[0].size + h + parts[2].size + parts[3].size] = f32(0.0)
         for j in range(k):
-            own = hidden[j * n_rows : (j + 1) * n_rows]
+            own = layers[-1, j * n_rows : (j + 1) * n_rows]
             np.dot(own, heads[j], errors)
             bias_gradient_j = head_bias_gradients[j]
             bias_gradient_j[:] = f32(0.0)
@@ -275,14 +328,15 @@ def train_critics(
                     bias_gradient_j[i] += error
             np.dot(own.T, errors, head_gradients[j])
             np.dot(errors, heads[j].T, slope)
-            add_bounded(
+            backward(
                 inputs[j * n_rows : (j + 1) * n_rows],
-                own,
+                layers,
+                j * n_rows,
                 slope,
-                weight_gradient,
-                bias_gradient,
-                own_weight,
-                own_bias,
+                below,
+                parts[2],
+                gradients,
+                own_parts,
                 (head_gradients[j], bias_gradient_j, nothing),
                 max_norm,
             )
@@ -294,13 +348,13 @@ def train_critics(
             n_steps + batch + 1,
             learning_rate,
             epsilon,
-            np.inf,
+            max_norm_of_all,
         )
 
 
 @inner
 def surrogate_slope(log_prob: Number, old_log_prob: Number, advantage: Number, clip: Number) -> Any:
-    """Slope of PPO's objective by the log-probability of one action: `clipped_surrogate`."""
+    """Slope of PPO's objective by the log-probability of one action."""
     ratio = f32(math.exp(log_prob - old_log_prob))
     clipped = min(max(ratio, f32(1.0) - clip), f32(1.0) + clip)
     # Not a number stays one: it is not greater than anything.
@@ -326,7 +380,7 @@ def normal_slopes(
     clip: Number,
     entropy: Number,
 ) -> Any:
-    """Turns means (B, a) into the loss's slopes by them, and writes that by log_std (a,).
+    """Turn means (B, a) into the loss's slopes by them, and write that by log_std (a,).
 
     Returns:
         Estimate of the divergence from the policy that collected (`divergence`).
@@ -363,7 +417,7 @@ def softmax_slopes(
     clip: Number,
     entropy: Number,
 ) -> Any:
-    """Turns logits (B, o) into the loss's slopes by them; returns what `normal_slopes` does."""
+    """Turn logits (B, o) into the loss's slopes by them; return what `normal_slopes` does."""
     n_rows, n_actions = outputs.shape
     change = f32(0.0)
     for b in range(n_rows):
@@ -392,7 +446,7 @@ def softmax_slopes(
 
 
 @outer(
-    f"{F1}, {F1}, {F1}, i8, i8, b1, {F3}, {F3}, {F2}, {F2}, i8[:,::1], i8, f8, f8, f8, "
+    f"{F1}, {F1}, {F1}, i8, i8, i8, b1, {F3}, {F3}, {F2}, {F2}, i8[:,::1], i8, f8, f8, f8, f8, "
     "f4, f4, f4, f4"
 )
 def train_actors(
@@ -400,6 +454,7 @@ def train_actors(
     first: Array,
     second: Array,
     hidden_size: int,
+    n_layers: int,
     n_outputs: int,
     is_normal: bool,
     observations: Array,
@@ -411,6 +466,7 @@ def train_actors(
     learning_rate: float,
     epsilon: float,
     max_norm: float,
+    max_norm_of_all: float,
     clip: Number,
     entropy: Number,
     min_log_std: Number,
@@ -423,17 +479,19 @@ def train_actors(
         first: (P,) Adam's first moment.
         second: (P,) Adam's second moment.
         hidden_size: h.
+        n_layers: hidden ones, 1 or 2.
         n_outputs: o.
         is_normal: whether outputs are means of normal actions, or logits.
         observations: (k, M, d).
         actions: (k, M, a).
         old_log_probs: (k, M) when the actions were taken.
-        advantages: (k, M) normalised.
+        advantages: (k, M) standardised.
         order: (mini-batches, B) rows.
         n_steps: Adam's steps so far.
         learning_rate: Adam's step size.
         epsilon: Adam's.
         max_norm: bound on the norm of each representative's gradient.
+        max_norm_of_all: bound on that of all together.
         clip: bound on the change of the probability ratio.
         entropy: weight of the entropy bonus.
         min_log_std: least log standard deviation, if there are any.
@@ -441,28 +499,26 @@ def train_actors(
     """
     k, _, d = observations.shape
     h, o, n_rows = hidden_size, n_outputs, order.shape[1]
-    gradient = np.empty_like(parameters)
-    weight, bias, heads, head_biases = split(parameters, k, d, h, o)
-    weight_gradient, bias_gradient, head_gradients, head_bias_gradients = split(
-        gradient, k, d, h, o
-    )
+    gradient = np.zeros_like(parameters)
+    parts = split(parameters, k, d, h, o, n_layers)
+    gradients = split(gradient, k, d, h, o, n_layers)
+    heads, head_biases, head_gradients, head_bias_gradients = (*parts[4:], *gradients[4:])
+    own_parts = empty_parts(parts)
     log_stds = parameters[-k * o :].reshape(k, o)  # meaningless for logits, and not used
     log_std_gradients = gradient[-k * o :].reshape(k, o)
     n_deviations = o if is_normal else 0
     learns = np.ones(k, np.bool_)
     inputs = np.empty((k * n_rows, d), f32)
-    hidden = np.empty((k * n_rows, h), f32)
-    slope = np.empty((n_rows, h), f32)
-    own_weight, own_bias = np.empty((d, h), f32), np.empty(h, f32)
+    layers = np.empty((n_layers, k * n_rows, h), f32)
+    slope, below = np.empty((n_rows, h), f32), np.empty((n_rows, h), f32)
     outputs = np.empty((n_rows, o), f32)
     for batch in range(order.shape[0]):
         rows = order[batch]
         gather(observations, rows, inputs)
-        hidden_layer(inputs, weight, bias, hidden)
-        weight_gradient[:] = f32(0.0)
-        bias_gradient[:] = f32(0.0)
+        forward(inputs, parts, layers)
+        gradient[: parts[0].size + h + parts[2].size + parts[3].size] = f32(0.0)
         for j in range(k):
-            own = hidden[j * n_rows : (j + 1) * n_rows]
+            own = layers[-1, j * n_rows : (j + 1) * n_rows]
             np.dot(own, heads[j], outputs)
             outputs += head_biases[j]
             if is_normal:
@@ -492,14 +548,15 @@ def train_actors(
                     bias_gradient_j[c] += outputs[b, c]
             np.dot(own.T, outputs, head_gradients[j])
             np.dot(outputs, heads[j].T, slope)
-            add_bounded(
+            backward(
                 inputs[j * n_rows : (j + 1) * n_rows],
-                own,
+                layers,
+                j * n_rows,
                 slope,
-                weight_gradient,
-                bias_gradient,
-                own_weight,
-                own_bias,
+                below,
+                parts[2],
+                gradients,
+                own_parts,
                 (head_gradients[j], bias_gradient_j, log_std_gradients[j, :n_deviations]),
                 max_norm,
             )
@@ -511,7 +568,7 @@ def train_actors(
             n_steps + batch + 1,
             learning_rate,
             epsilon,
-            np.inf,
+            max_norm_of_all,
         )
         if is_normal:
             for j in range(k):
@@ -530,13 +587,11 @@ def evaluate(
     inputs: Array,
 ) -> Array:
     """Values (B, n) that the critic of representative j gives to observations (B, d)."""
-    weight, bias, heads, head_biases = split(
-        parameters, n_representatives, inputs.shape[1], hidden_size, n_agents
-    )
+    parts = split(parameters, n_representatives, inputs.shape[1], hidden_size, n_agents, 1)
     hidden = np.empty((inputs.shape[0], hidden_size), f32)
-    hidden_layer(inputs, weight, bias, hidden)
-    values: Array = np.dot(hidden, heads[j])
-    values += head_biases[j]
+    hidden_layer(inputs, parts[0], parts[1], hidden)
+    values: Array = np.dot(hidden, parts[4][j])
+    values += parts[5][j]
     return values
 
 
@@ -581,7 +636,8 @@ def estimate_advantages(
     """
     n_times, n_envs, d = observations.shape
     n = rewards.shape[2]
-    weight, bias, heads, head_biases = split(parameters, n_representatives, d, hidden_size, n)
+    parts = split(parameters, n_representatives, d, hidden_size, n, 1)
+    weight, bias, heads, head_biases = parts[0], parts[1], parts[4], parts[5]
     final_values = evaluate(parameters, hidden_size, n_representatives, n, j, final_observations)
     for b in range(final_rows.shape[0]):
         t, e = final_rows[b]

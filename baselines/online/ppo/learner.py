@@ -50,19 +50,19 @@ import numpy.typing as npt
 from torch import Tensor
 
 from baselines.common.divergence import check_finite
+from baselines.common.loop import State, report
 from baselines.common.threads import one_thread
 from baselines.online.ppo.assignments import AssignmentRule
-from baselines.online.ppo.collection import Batch, Collector
-from baselines.online.ppo.policies import make_solution
-from baselines.online.ppo.settings import PPOConfig
+from baselines.online.ppo.collection import CollectedBatch, Collector
+from baselines.online.ppo.policies import Actors, make_solution
+from baselines.online.ppo.settings import PPOConfig, anneal
 from baselines.online.ppo.updates import Updates
-from baselines.online.ppo.updates_numba import CompiledUpdates
-from rmdp_bench.runs import Interrupted, RunLog
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 
-class Learner:
+class PPOLearner:
     """k representatives in training, for R seeds at once.
 
     Attributes:
@@ -73,13 +73,13 @@ class Learner:
 
     def __init__(
         self,
-        task: Task,
+        task: OnlineTask,
         config: PPOConfig,
         seeds: Sequence[int],
         device: str,
         spent: int = 0,
     ) -> None:
-        """Makes the worlds, the networks and every seed's random generators.
+        """Make the worlds, the networks and every seed's random generators.
 
         `spent` of the task's transitions per policy are not for this training.
 
@@ -91,8 +91,7 @@ class Learner:
         self.n_policies, self.n_agents = self.n_seeds * task.n_representatives, task.n_agents
         self.collector = Collector(task, config, seeds, device)
         self.observation_size = self.collector.observation_size
-        kind = CompiledUpdates if config.is_compiled(device) else Updates
-        self.updates = kind(
+        self.updates = Updates(
             task,
             config,
             seeds,
@@ -104,14 +103,14 @@ class Learner:
         self.actor, self.critic = self.updates.actor, self.updates.critic
         self.iteration = 0
 
-    def collect(self) -> Batch:
-        """Acts with the representatives as they are."""
+    def collect(self) -> CollectedBatch:
+        """Act with the representatives as they are."""
         config = self.config
         shaping = self._anneal(config.shaping, config.final_shaping, linear=True)
         return self.collector.collect(self.actor, shaping)
 
-    def update(self, batch: Batch, rule: AssignmentRule) -> None:
-        """Trains on a batch, for the assignment of `rule`.
+    def update(self, batch: CollectedBatch, rule: AssignmentRule) -> None:
+        """Train on a batch, for the assignment of `rule`.
 
         Raises:
             FloatingPointError: training has diverged.
@@ -124,13 +123,16 @@ class Learner:
         networks = (self.actor.flat, self.critic.flat)
         check_finite(networks, f"{self.transitions:,} transitions per policy")
 
+    def iterate(self, rule: AssignmentRule) -> None:
+        """Collect, let the assignment move, and update."""
+        batch = self.collect()
+        rule.after_collection(self.collector.average_returns)
+        self.update(batch, rule)
+
     def _anneal(self, start: float, end: float, *, linear: bool = False) -> float:
-        """Geometric schedule over the training; linear on demand, and to or from zero."""
         own = self.task.transitions - self.spent
         fraction = min(1.0, (self.transitions - self.spent) / own)
-        if linear or start <= 0 or end <= 0:
-            return start + (end - start) * fraction
-        return float(start * (end / start) ** fraction)
+        return anneal(start, end, fraction, linear=linear)
 
     @property
     def transitions(self) -> int:
@@ -147,23 +149,34 @@ class Learner:
 
     def solutions(self, assignment: Tensor) -> list[Solution]:
         """The representatives as they are, one solution for each seed."""
-        networks, statistics = self.actor.split(self.actor.flat), self.collector.statistics
+        networks, config = self.actor.split(self.actor.flat), self.config
         return [
             make_solution(
-                {name: array[seed].copy() for name, array in networks.items()},
-                statistics.mean[seed].copy(),
-                statistics.scale()[seed].copy(),
-                self.config.observation_clip if self.config.normalize_observations else None,
-                not self.collector.actions.has_log_std,
+                Actors.from_network(
+                    {name: array[seed].copy() for name, array in networks.items()},
+                    self.collector.statistics,
+                    seed,
+                    config.observation_clip if config.normalize_observations else None,
+                    discrete=not self.collector.actions.has_log_std,
+                ),
                 assignment[seed].cpu().numpy().astype(np.float64),
             )
             for seed in range(self.n_seeds)
         ]
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
+    def copy_representative(self, seed: int, source: int, target: int) -> None:
+        """Make a seed's representative `target` a copy of `source`: heads and Adam's moments."""
+        for network in (self.actor, self.critic):
+            network.copy_head(seed, source, target)
+
+    def get_state(
+        self, rule: AssignmentRule | None = None
+    ) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
         """Everything that a run needs to continue bit for bit: arrays (R, ...), and JSON."""
         parts = [self.collector.get_state(), self.updates.get_state()]
         arrays = {name: array for own, _ in parts for name, array in own.items()}
+        if rule is not None:
+            arrays |= {f"rule.{name}": array for name, array in rule.get_state().items()}
         states = [
             {"iteration": self.iteration} | theirs | mine
             for theirs, mine in zip(*(own for _, own in parts), strict=True)
@@ -171,26 +184,32 @@ class Learner:
         return arrays, states
 
     def set_state(
-        self, arrays: Mapping[str, npt.NDArray[Any]], states: Sequence[Mapping[str, Any]]
+        self,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        states: Sequence[Mapping[str, Any]],
+        rule: AssignmentRule | None = None,
     ) -> None:
-        """Restores what `get_state` returned."""
+        """Restore what `get_state` returned."""
         self.iteration = int(states[0]["iteration"])
         self.collector.set_state(arrays, states)
         self.updates.set_state(arrays, states, self.iteration)
+        if rule is not None:
+            own = (name for name in arrays if name.startswith("rule."))
+            rule.set_state({name.removeprefix("rule."): arrays[name] for name in own})
 
     def close(self) -> None:
-        """Closes the worlds."""
+        """Close the worlds."""
         self.collector.envs.close()
 
 
 def train(
-    learner: Learner,
+    learner: PPOLearner,
     rule: AssignmentRule,
     log: RunLog,
     *,
     prepared: Callable[[], bool] | None = None,
 ) -> None:
-    """Trains to the end of the task's transitions, with curve points and checkpoints on the way.
+    """Train to the end of the task's transitions, with curve points and checkpoints on the way.
 
     Args:
         learner: the representatives.
@@ -203,53 +222,50 @@ def train(
         Interrupted: after a checkpoint, when the log asks to stop.
     """
     n_iterations = (learner.task.transitions - learner.spent) // learner.config.batch_size
-    preparation = prepared is not None
-    while learner.iteration < n_iterations and not (prepared is not None and prepared()):
-        batch = learner.collect()
-        rule.after_collection(learner.collector.average_returns)
-        learner.update(batch, rule)
-        welfare = learner.train_social_welfare(rule.served)
-        transitions = 0 if preparation else learner.transitions
-        log.progress(transitions, {"train_social_welfare": welfare})
-        if not preparation and log.evaluation_due(transitions):
-            log.evaluate(transitions, learner.solutions(rule.served))
-        if log.checkpoint_due():
-            arrays, states = learner.get_state()
-            rule_state = {f"rule.{name}": array for name, array in rule.get_state().items()}
-            states = [state | {"preparation": preparation} for state in states]
-            log.save_checkpoint(transitions, arrays | rule_state, states)
-            if log.stop_requested:
-                raise Interrupted
+    is_over = prepared or (lambda: False)
+
+    def get_state() -> State:
+        arrays, states = learner.get_state(rule)
+        return arrays, [state | {"preparation": prepared is not None} for state in states]
+
+    def solutions() -> list[Solution]:
+        return learner.solutions(rule.served)
+
+    while learner.iteration < n_iterations and not is_over():
+        learner.iterate(rule)
+        welfare = {"train_social_welfare": learner.train_social_welfare(rule.served)}
+        if prepared is None:
+            report(log, learner.transitions, welfare, get_state, solutions)
+        else:
+            report(log, 0, welfare, get_state, None)
 
 
 def resume(
-    learner: Learner, rule: AssignmentRule, log: RunLog, *, preparation: bool = False
+    learner: PPOLearner, rule: AssignmentRule, log: RunLog, *, preparation: bool = False
 ) -> bool:
-    """Continues from a checkpoint of this training, if there is one; says whether it did."""
+    """Continue from a checkpoint of this training, if there is one; say whether it did."""
     checkpoint = log.load_checkpoint()
     if checkpoint is None or checkpoint[1][0]["preparation"] != preparation:
         return False
-    arrays, states = checkpoint
-    learner.set_state(arrays, states)
-    rule.set_state({n.removeprefix("rule."): a for n, a in arrays.items() if n.startswith("rule.")})
+    learner.set_state(*checkpoint, rule)
     return True
 
 
 @one_thread()
 def solve_with_rule(
-    task: Task,
+    task: OnlineTask,
     config: PPOConfig,
     seeds: Sequence[int],
     device: str,
     log: RunLog,
     rule: AssignmentRule,
 ) -> list[Solution]:
-    """Trains the representatives of every seed while `rule` moves the assignment.
+    """Train the representatives of every seed while `rule` moves the assignment.
 
     Returns:
         One solution for each seed.
     """
-    learner = Learner(task, config, seeds, device)
+    learner = PPOLearner(task, config, seeds, device)
     resume(learner, rule, log)
     train(learner, rule, log)
     learner.close()

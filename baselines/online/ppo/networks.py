@@ -1,17 +1,18 @@
-"""Networks of k representatives, for several seeds at once, with gradients in closed form.
+"""Networks of k representatives, for several seeds at once, and their Adam.
 
 Paper, section 3.2: "we share the parameters of intermediate layers between actors, as well as
 critics", and appendix B: one hidden layer of 64 (tanh). So an actor (or a critic) is one shared
-hidden layer (or two, for comparisons) and one linear head per representative; a head sees the
-observations of its own representative only, never those of the k - 1 others.
+hidden layer (or two) and one linear head per representative; a head sees the observations of its
+own representative only, never those of the k - 1 others. The conditioned policy of `universal` is
+the only representative of one seed.
 
 Every tensor has the seeds R as its leading axis, so that several seeds are one batched matrix
-product. With so few layers the gradient is a few lines (`HeadedNetwork.backward`), and written out
-they need no graph. `tests/test_learner.py` holds them against autograd.
+product.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,17 +20,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+Arrays = dict[str, npt.NDArray[np.float32]]
+
 
 class HeadedNetwork:
     """Tanh layers shared by k representatives and one linear head for each, for R seeds.
 
-    All parameters live in one flat tensor, so that Adam and its state are one tensor each; the
-    attributes are views into it:
+    All parameters live in one flat tensor, so that Adam and its state are one tensor each;
+    `parameters` are views into it, and `gradients` into its gradient:
 
         hidden_weight (R, d, h)   hidden_bias (R, 1, h)
         hidden_weight_2 (R, h, h) hidden_bias_2 (R, 1, h)   only with two hidden layers
         head_weight (R k, h, o)   head_bias (R k, 1, o)
         log_std (R k, 1, o)       only with `log_std`: a learned standard deviation per output
+
+    Attributes:
+        flat: (P,) all parameters.
+        tensors: "parameters" is `flat`, "exp_avg" and "exp_avg_sq" are Adam's moments, (P,) each.
+        steps: number of Adam's steps, a tensor without axes.
     """
 
     def __init__(
@@ -44,8 +52,10 @@ class HeadedNetwork:
         device: str,
         n_hidden_layers: int = 1,
         log_std: float | None = None,
+        adam_epsilon: float = 1e-5,
+        inputs_first: bool = False,
     ) -> None:
-        """Initialises the layers orthogonally (appendix B), biases at zero.
+        """Initialise the layers orthogonally (appendix B), biases at zero.
 
         Args:
             n_representatives: k, the number of heads.
@@ -57,135 +67,143 @@ class HeadedNetwork:
             device: where the parameters live.
             n_hidden_layers: 1 or 2.
             log_std: initial value of the log standard deviations; None for a network without.
+            adam_epsilon: Adam's epsilon.
+            inputs_first: whether matrices are drawn as they are stored, not as torch stores them,
+                transposed: other numbers, of the same distribution.
         """
         n_seeds, k = len(generators), n_representatives
-        self.n_seeds, self.n_representatives = n_seeds, n_representatives
-        shapes = {
+        self.n_seeds, self.n_representatives, self.adam_epsilon = n_seeds, k, adam_epsilon
+        self._shapes: dict[str, tuple[int, ...]] = {
             "hidden_weight": (n_seeds, input_size, hidden_size),
             "hidden_bias": (n_seeds, 1, hidden_size),
         }
         if n_hidden_layers == 2:
-            shapes["hidden_weight_2"] = (n_seeds, hidden_size, hidden_size)
-            shapes["hidden_bias_2"] = (n_seeds, 1, hidden_size)
-        self._hidden = [name for name in shapes if "weight" in name]
-        shapes |= {
-            "head_weight": (n_seeds * k, hidden_size, output_size),
-            "head_bias": (n_seeds * k, 1, output_size),
-        }
+            self._shapes["hidden_weight_2"] = (n_seeds, hidden_size, hidden_size)
+            self._shapes["hidden_bias_2"] = (n_seeds, 1, hidden_size)
+        self._shapes["head_weight"] = (n_seeds * k, hidden_size, output_size)
+        self._shapes["head_bias"] = (n_seeds * k, 1, output_size)
         if log_std is not None:
-            shapes["log_std"] = (n_seeds * k, 1, output_size)
-        sizes = [int(np.prod(shape)) for shape in shapes.values()]
-        self.flat = torch.zeros(sum(sizes), device=device)
+            self._shapes["log_std"] = (n_seeds * k, 1, output_size)
+        self.flat = torch.zeros(sum(map(math.prod, self._shapes.values())), device=device)
         self.flat.grad = torch.zeros_like(self.flat)
-        self.parameters = _views(self.flat, shapes)
-        self.gradients = _views(self.flat.grad, shapes)
+        self.parameters, self.gradients = self.views(self.flat), self.views(self.flat.grad)
+        # Adam's state is there from the start: a resumed run and the compiled loops need it.
+        self._adam = torch.optim.Adam([self.flat], eps=adam_epsilon, fused=True)
+        self.steps = torch.zeros((), device=device)
+        moments = {name: torch.zeros_like(self.flat) for name in ("exp_avg", "exp_avg_sq")}
+        self._adam.state[self.flat] = {"step": self.steps} | moments
+        self.tensors = {"parameters": self.flat} | moments
         for seed, generator in enumerate(generators):
-            for name in self._hidden:
-                hidden = torch.empty(self.parameters[name].shape[:0:-1])
-                torch.nn.init.orthogonal_(hidden, gain=2**0.5, generator=generator)
-                self.parameters[name][seed] = hidden.T
-            for j in range(seed * k, (seed + 1) * k):
-                head = torch.empty(output_size, hidden_size)
-                torch.nn.init.orthogonal_(head, gain=head_gain, generator=generator)
-                self.parameters["head_weight"][j] = head.T
+            self._draw(seed, generator, head_gain, inputs_first)
         if log_std is not None:
             self.parameters["log_std"].fill_(log_std)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Applies every representative's network to its own rows.
+    def _draw(
+        self, seed: int, generator: torch.Generator, head_gain: float, inputs_first: bool
+    ) -> None:
+        """Draw the matrices of a seed."""
+        for name, matrices in self.parameters.items():
+            if "weight" in name:
+                gain = head_gain if name == "head_weight" else 2**0.5
+                for matrix in matrices.unflatten(0, (self.n_seeds, -1))[seed]:
+                    drawn = torch.empty(matrix.shape if inputs_first else matrix.shape[::-1])
+                    torch.nn.init.orthogonal_(drawn, gain=gain, generator=generator)
+                    matrix.copy_(drawn if inputs_first else drawn.T)
 
-        Args:
-            inputs: (R, k B, d), representative by representative.
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Name -> view of a tensor such as `flat`, a moment of Adam's or the gradient."""
+        parts = flat.split([math.prod(shape) for shape in self._shapes.values()])
+        return {n: own.view(s) for (n, s), own in zip(self._shapes.items(), parts, strict=True)}
 
-        Returns:
-            The outputs (R k, B, o) and the layers that `backward` needs: `inputs` and the hidden
-            ones, (R, k B, h) each.
+    def own_parameters(self) -> dict[str, Tensor]:
+        """What each representative reads, (R k, ...): its head, and a copy of the shared layers.
+
+        They are leaves of a graph, so that autograd tells apart what each one's loss asks of the
+        layers that it shares.
         """
-        parameters, layers = self.parameters, [inputs]
-        for name in self._hidden:
-            bias = parameters[name.replace("weight", "bias")]
-            layers.append(torch.baddbmm(bias, layers[-1], parameters[name]).tanh_())
-        rows = layers[-1].view(self.n_seeds * self.n_representatives, -1, layers[-1].shape[-1])
-        return torch.baddbmm(parameters["head_bias"], rows, parameters["head_weight"]), layers
+        return {name: own.detach().requires_grad_() for name, own in self._by_policy().items()}
+
+    def _by_policy(self) -> dict[str, Tensor]:
+        return {
+            name: own.repeat_interleave(self.n_representatives, 0)
+            if name.startswith("hidden") and self.n_representatives > 1
+            else own
+            for name, own in self.parameters.items()
+        }
 
     def evaluate(self, rows: Tensor) -> Tensor:
-        """Outputs (R k, B, o) of rows (R k, B, d), for which no gradient is wanted."""
-        return self.forward(rows.reshape(self.n_seeds, -1, rows.shape[-1]))[0]
+        """Outputs (R k, B, o) of rows (R k, B, d)."""
+        return forward(self._by_policy(), rows)
 
-    def backward(self, layers: Sequence[Tensor], output_gradient: Tensor, max_norm: float) -> None:
-        """Writes the gradient of the loss into `gradients`, where that by log_std already is.
-
-        The loss is a sum over representatives. The gradient of each one's part, by its own head and
-        by the shared layers, is scaled to a Euclidean norm of at most `max_norm`, as if it were
-        alone: no group's step is shortened by what the others learn.
+    def descend(
+        self, own: Mapping[str, Tensor], learning_rate: float, max_norm: float, learns: Tensor
+    ) -> None:
+        """Make a step of Adam.
 
         Args:
-            layers: as returned by `forward`.
-            output_gradient: (R k, B, o), gradient of the loss with respect to the outputs.
+            own: what `own_parameters` returned, with the gradients of each representative's loss.
+                Each one's is scaled to a Euclidean norm of at most `max_norm`, as if it were alone:
+                no group's step is shortened by what the others learn.
+            learning_rate: Adam's step size.
             max_norm: the bound.
+            learns: (R k, 1, 1) whose gradients count; those of others are zero.
         """
-        gradients, n_policies = self.gradients, output_gradient.shape[0]
-        *below, rows = (layer.view(n_policies, -1, layer.shape[-1]) for layer in layers)
-        torch.bmm(rows.transpose(1, 2), output_gradient, out=gradients["head_weight"])
-        torch.sum(output_gradient, 1, keepdim=True, out=gradients["head_bias"])
-        slope = torch.bmm(output_gradient, self.parameters["head_weight"].transpose(1, 2))
-        shared: dict[str, Tensor] = {}
-        for name, inputs in zip(reversed(self._hidden), reversed(below), strict=True):
-            slope.sub_(slope * rows * rows)  # the derivative of tanh is 1 - tanh^2
-            shared[name] = torch.bmm(inputs.transpose(1, 2), slope)  # (R k, inputs, h)
-            shared[name.replace("weight", "bias")] = slope.sum(1, keepdim=True)  # (R k, 1, h)
-            if name != self._hidden[0]:
-                by_seed = slope.view(self.n_seeds, -1, slope.shape[-1])
-                slope = torch.bmm(by_seed, self.parameters[name].transpose(1, 2)).view_as(inputs)
-            rows = inputs
-        heads = [own for name, own in gradients.items() if name not in shared]
-        norms = [torch.linalg.vector_norm(own, dim=(1, 2)) for own in (*heads, *shared.values())]
-        scale = (max_norm / (torch.stack(norms).norm(dim=0) + 1e-6)).clamp_(max=1.0).view(-1, 1, 1)
-        for own in heads:
-            own.mul_(scale)
-        for name, own in shared.items():
-            by_seed = (own * scale).view(self.n_seeds, -1, *own.shape[1:])
-            torch.sum(by_seed, 1, out=gradients[name])
+        gradients: dict[str, Tensor] = {}
+        for name, leaf in own.items():
+            assert leaf.grad is not None
+            gradients[name] = torch.where(learns, leaf.grad, 0.0)
+        norms = [torch.linalg.vector_norm(part, dim=(1, 2)) for part in gradients.values()]
+        factor = (max_norm / (torch.stack(norms).norm(dim=0) + 1e-6)).clamp(max=1.0).view(-1, 1, 1)
+        for name, part in gradients.items():
+            target = self.gradients[name]
+            torch.sum((part * factor).view(len(target), -1, *part.shape[1:]), 1, out=target)
+        self._adam.param_groups[0]["lr"] = learning_rate
+        self._adam.step()
 
-    def copy_head(self, flat: Tensor, source: int, target: int) -> None:
-        """Copies one head's part of such a tensor as `split` takes; heads are out of R k."""
-        shapes = {name: tuple(view.shape) for name, view in self.parameters.items()}
-        for name, view in _views(flat, shapes).items():
-            if not name.startswith("hidden_"):
-                view[target] = view[source]
+    def copy_head(self, seed: int, source: int, target: int) -> None:
+        """Make a seed's representative `target` a copy of `source`, with Adam's moments."""
+        first = seed * self.n_representatives
+        for flat in self.tensors.values():
+            for name, view in self.views(flat).items():
+                if not name.startswith("hidden"):
+                    view[first + target] = view[first + source]
 
-    def split(self, flat: Tensor) -> dict[str, npt.NDArray[np.float32]]:
-        """Arrays of a flat tensor such as `flat` or a moment of Adam's, seeds leading (R, ...)."""
-        shapes = {name: tuple(view.shape) for name, view in self.parameters.items()}
+    def split(self, flat: Tensor) -> Arrays:
+        """Arrays of a tensor such as `flat`, seeds leading (R, ...); on a CPU they share memory."""
         return {
             name: view.reshape(self.n_seeds, -1, *view.shape[1:]).cpu().numpy()
-            for name, view in _views(flat, shapes).items()
+            for name, view in self.views(flat).items()
         }
 
     def merge(self, flat: Tensor, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Writes arrays as `split` returns them into a flat tensor."""
-        shapes = {name: tuple(view.shape) for name, view in self.parameters.items()}
-        for name, view in _views(flat, shapes).items():
+        """Write arrays as `split` returns them into a tensor such as `flat`."""
+        for name, view in self.views(flat).items():
             view.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])).view(view.shape))
 
     def rows(self, flat: Tensor) -> npt.NDArray[np.float32]:
-        """A copy of such a flat tensor with one row for each seed: (R, parameters of a seed)."""
+        """A copy of such a tensor with one row for each seed: (R, parameters of a seed)."""
         parts = [array.reshape(self.n_seeds, -1) for array in self.split(flat).values()]
         return np.concatenate(parts, axis=1)
 
     def set_rows(self, flat: Tensor, rows: npt.NDArray[np.float32]) -> None:
-        """Writes rows as `rows` returns them into a flat tensor."""
+        """Write rows as `rows` returns them into such a tensor."""
         arrays = self.split(flat)
         ends = np.cumsum([array[0].size for array in arrays.values()])
         parts = np.split(rows, ends[:-1], axis=1)
         self.merge(flat, dict(zip(arrays, parts, strict=True)))
 
 
-def _views(flat: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Cuts a flat tensor into consecutive tensors of the given shapes."""
-    views, start = {}, 0
-    for name, shape in shapes.items():
-        size = int(np.prod(shape))
-        views[name] = flat[start : start + size].view(shape)
-        start += size
-    return views
+def forward(parameters: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+    """Outputs (P, B, o) of P networks, each with parameters and rows (P, B, d) of its own."""
+    for layer in ("", "_2"):
+        if f"hidden_weight{layer}" in parameters:
+            weight, bias = (parameters[f"hidden_{part}{layer}"] for part in ("weight", "bias"))
+            rows = _affine(rows, weight, bias).tanh()
+    return _affine(rows, parameters["head_weight"], parameters["head_bias"])
+
+
+def _affine(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """P products of matrices, or one, which is faster and rounds as `universal` always has."""
+    if len(weight) == 1:
+        return torch.addmm(bias[0], rows[0], weight[0]).unsqueeze(0)
+    return torch.baddbmm(bias, rows, weight)

@@ -8,32 +8,27 @@ from typing import Any, Literal
 
 from baselines.common.settings import check_range
 from rmdp_bench.population import TargetPopulation
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 
 @dataclass(frozen=True)
-class PPOConfig:
-    """Settings of the learner (paper, appendix B, unless said otherwise)."""
+class TrainingConfig:
+    """Settings of PPO (paper, appendix B, unless said otherwise), whatever it trains."""
 
     hidden_size: int = 64
-    """Width of the hidden layers that the actors share, and of the critics'."""
-    n_hidden_layers: int = 1
-    """Their number, 1 or 2; with 2, as `universal` has, torch runs everything (see
-    `updates_numba`)."""
+    """Width of the actor's hidden layers, and of the critic's; representatives share theirs."""
     n_envs: int = 8
-    """Copies of the world in which each representative acts."""
+    """Copies of the world in which each policy acts."""
     batch_size: int = 2048
-    """Transitions of each representative between updates; a multiple of n_envs."""
+    """Transitions of each policy between updates; a multiple of n_envs."""
     minibatch_size: int = 64
-    """Transitions of each representative in a gradient step; divides batch_size."""
+    """Transitions of each policy in a gradient step; divides batch_size."""
     n_epochs: int = 10
     """Passes over a batch."""
     learning_rate: float = 3e-4
     """Adam's step size at the start."""
     final_learning_rate: float = 1e-4
     """Adam's step size at the end."""
-    adam_epsilon: float = 1e-5
-    """Adam's epsilon."""
     clip: float = 0.2
     """Bound on the change of the probability ratio."""
     gae_lambda: float = 0.95
@@ -47,33 +42,61 @@ class PPOConfig:
     together)."""
     log_std: float = -1.0
     """Initial log standard deviation of continuous actions."""
+    normalize_observations: bool = True
+    """Whether observations are standardised by their running mean and variance."""
+    observation_clip: float = 5.0
+    """Bound on the standardised observations (reference code)."""
+    reward_scale: float = 1.0
+    """Factor on the rewards, which are in percent of a perfect episode."""
+    advantage_offset: float = 1e-3
+    """Added to the standard deviation of a policy's advantages, each the mean over its agents, in
+    percent of a perfect episode times reward_scale."""
+    bootstrap_time_limits: bool = True
+    """Whether a truncated episode is continued by the value of its last observation."""
+    shaping: float = 0.5
+    """Share of the dense reward at the start, of a dense training reward; no score has it."""
+    final_shaping: float = 0.5
+    """The same at the end; linear between."""
+    smoothing: float = 1.0
+    """Steps over which the dense reward averages the outcome: a gait's speed oscillates."""
+    shaping_reach: float = 20.0
+    """Distance from the target at which the dense reward is zero, in widths of the agents' own."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if a number is out of its range, or the sizes do not divide."""
+        check_range(self, 1, math.inf, "hidden_size", "n_envs", "minibatch_size", "n_epochs")
+        check_range(self, 1e-12, 1.0, "learning_rate", "final_learning_rate", "clip", "gae_lambda")
+        check_range(self, 0.0, math.inf, "entropy_coefficient", "final_entropy_coefficient")
+        check_range(self, 0.0, math.inf, "advantage_offset")
+        check_range(self, 1e-12, math.inf, "max_gradient_norm", "observation_clip")
+        check_range(self, 1e-12, math.inf, "reward_scale", "shaping_reach")
+        check_range(self, 0.0, 1.0, "shaping", "final_shaping")
+        check_range(self, 1.0, math.inf, "smoothing")
+        check_range(self, -10.0, 2.0, "log_std")
+        for unit in ("n_envs", "minibatch_size"):
+            if self.batch_size < 1 or self.batch_size % getattr(self, unit):
+                raise ValueError(
+                    f"batch_size is {self.batch_size}; expected a multiple of {unit}, "
+                    f"{getattr(self, unit)}"
+                )
+
+
+@dataclass(frozen=True)
+class PPOConfig(TrainingConfig):
+    """Settings of the learner of k representatives."""
+
+    n_hidden_layers: int = 1
+    """Hidden layers, 1 or 2; with 2, as `universal` has, torch runs everything."""
+    adam_epsilon: float = 1e-5
+    """Adam's epsilon."""
     min_log_std: float = -10.0
     """Least log standard deviation of continuous actions."""
     max_kl: float = 1e6
     """Divergence of a representative's policy from the one that collected, estimated on a
     mini-batch, from which it gets no more gradient in this update; by default it always does."""
-    normalize_observations: bool = True
-    """Whether observations are standardised by their running mean and variance."""
-    observation_clip: float = 5.0
-    """Bound on the standardised observations (reference code)."""
-    advantage_offset: float = 1e-3
-    """Added to the standard deviation of a representative's advantages, each the mean over its
-    agents, in percent of a perfect episode times reward_scale."""
-    bootstrap_time_limits: bool = True
-    """Whether a truncated episode is continued by the value of its last observation."""
-    reward_scale: float = 1.0
-    """Factor on the rewards, which are in percent of a perfect episode."""
     training_reward: Literal["own", "dense"] = "own"
     """What actors and critics learn from: agents' own rewards, as in the paper, or mixed with the
     dense one that `universal` has (see `shaping`); no score has it."""
-    shaping: float = 0.5
-    """Share of the dense reward at the start, of a dense training reward."""
-    final_shaping: float = 0.5
-    """The same at the end; linear between."""
-    smoothing: float = 1.0
-    """Steps over which the dense reward averages the outcome."""
-    shaping_reach: float = 20.0
-    """Distance from the target at which the dense reward is zero, in widths of the agents' own."""
     mixing: float = 0.05
     """Lambda of equation 10: weight of a new return in the moving average of returns."""
     critic: Literal["agents", "outcome"] = "agents"
@@ -93,60 +116,50 @@ class PPOConfig:
         return self.compiled and device == "cpu" and self.n_hidden_layers == 1
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range, the sizes do not divide, or the critic is
-                unknown.
-        """
-        if self.critic not in ("agents", "outcome"):
-            raise ValueError(f"critic is {self.critic!r}; expected 'agents' or 'outcome'")
-        if self.training_reward not in ("own", "dense"):
-            raise ValueError(
-                f"training_reward is {self.training_reward!r}; expected 'own' or 'dense'"
-            )
-        check_range(self, 0.0, 1.0, "shaping", "final_shaping")
-        check_range(self, 1.0, math.inf, "smoothing")
-        check_range(self, 1e-12, math.inf, "shaping_reach")
-        check_range(self, 1, math.inf, "hidden_size", "n_envs", "minibatch_size", "n_epochs")
+        """Raise ValueError if a number is out of its range or a choice is unknown."""
+        super().__post_init__()
+        for name, choices in (
+            ("critic", ("agents", "outcome")),
+            ("training_reward", ("own", "dense")),
+        ):
+            if getattr(self, name) not in choices:
+                expected = " or ".join(map(repr, choices))
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected {expected}")
         check_range(self, 1, 2, "n_hidden_layers")
-        positive = ("learning_rate", "final_learning_rate", "adam_epsilon", "clip")
-        check_range(self, 1e-12, 1.0, *positive)
-        check_range(self, 1e-12, 1.0, "gae_lambda", "mixing")
-        check_range(self, 0.0, math.inf, "entropy_coefficient", "final_entropy_coefficient")
-        check_range(self, 0.0, math.inf, "advantage_offset")
-        check_range(self, 1e-12, math.inf, "max_gradient_norm", "observation_clip", "reward_scale")
-        check_range(self, -10.0, 2.0, "log_std", "min_log_std")
+        check_range(self, 1e-12, 1.0, "adam_epsilon", "mixing")
+        check_range(self, -10.0, 2.0, "min_log_std")
         check_range(self, 1e-12, math.inf, "max_kl")
-        for unit in ("n_envs", "minibatch_size"):
-            if self.batch_size < 1 or self.batch_size % getattr(self, unit):
-                raise ValueError(
-                    f"batch_size is {self.batch_size}; expected a multiple of {unit}, "
-                    f"{getattr(self, unit)}"
-                )
 
 
-def check_online(task: Task) -> None:
-    """Refuses tasks of logged data.
+def anneal(start: float, end: float, fraction: float, *, linear: bool = False) -> float:
+    """The value of a geometric schedule; linear on demand, and to or from zero."""
+    if linear or start <= 0 or end <= 0:
+        return start + (end - start) * fraction
+    return float(start * (end / start) ** fraction)
+
+
+def check_online(task: Task) -> OnlineTask:
+    """Refuse tasks of logged data, and give an online one back.
 
     Raises:
         ValueError: names the task and what was expected.
     """
-    if task.track != "online":
+    if not isinstance(task, OnlineTask):
         raise ValueError(
             f"{task.id} is an offline task, expected an online one, such as "
             "ResourceGathering-n25-k3-v0: this solver learns by acting in the environment"
         )
+    return task
 
 
 def check(task: Task, config: PPOConfig) -> None:
-    """Refuses a budget that is too small for a single update, and rewards that there are not.
+    """Refuse a budget that is too small for a single update, and rewards that there are not.
 
     Raises:
         ValueError: if the task is offline, has fewer transitions per policy than a batch, or its
             agents have no targets of which a reward could be dense.
     """
-    check_online(task)
+    task = check_online(task)
     if config.training_reward == "dense" and not isinstance(task.population, TargetPopulation):
         raise ValueError(
             f"training_reward is 'dense', but the agents of {task.id} have no targets; use 'own'"

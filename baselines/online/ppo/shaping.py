@@ -37,7 +37,7 @@ class DenseReward:
     def __init__(
         self, population: TargetPopulation, config: PPOConfig, rows: tuple[int, int]
     ) -> None:
-        """Starts all averages at zero, as `universal` does in every episode.
+        """Start all averages at zero, as `universal` does in every episode.
 
         Args:
             population: whose targets count.

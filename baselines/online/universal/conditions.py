@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from baselines.online.universal.elites import Elites
-from baselines.online.universal.settings import TrainingConfig
+from baselines.online.universal.settings import ConditionedConfig
 from rmdp_bench import LinearPopulation, Population, TargetPopulation, constant_speed_optimum
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -19,74 +19,25 @@ N_CENTRES = 21
 """Radial features of a target: one every twentieth of the range."""
 
 
-class Conditions(Protocol):
-    """How a population's preferences are drawn, read, rewarded and chosen.
+class TargetConditions:
+    """A condition is a target, read through radial features and as a number.
+
+    The training reward is, next to the agent's own (1 on the target, 0 beyond the width), a dense
+    term that falls linearly over `reach`: most conditions never see the first one by chance.
 
     Attributes:
         n_features: f, numbers that the networks read of a condition.
         segment: steps after which a copy of the world gets a new condition in training; 0: at the
             end of an episode only.
         on_a_line: whether candidates come in the order of agents' preferences (`select`).
-    """
-
-    n_features: int
-    segment: int
-    on_a_line: bool
-
-    @property
-    def elites(self) -> Elites | None:
-        """Training episodes to learn from again, if there are."""
-
-    def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
-        """Conditions (size, p) to train on."""
-
-    def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
-        """What the networks read of conditions (B, p): (B, f)."""
-
-    def rewards(
-        self,
-        outcomes: FloatArray,
-        smoothed: FloatArray,
-        conditions: FloatArray,
-        shaping: float,
-    ) -> FloatArray:
-        """Training rewards (B,) under conditions (B, p).
-
-        Args:
-            outcomes: (B, m) of this step.
-            smoothed: (B, m) their moving average.
-            conditions: (B, p)
-            shaping: share of the dense term, where there is one.
-        """
-
-    def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
-        """Conditions (size, p) to choose from."""
-
-    def proposals(self, chosen: FloatArray, served_by: IntArray, number: int) -> FloatArray:
-        """Conditions (m, p) that a choice suggests.
-
-        Args:
-            chosen: (k, p) conditions.
-            served_by: (n,) the one that serves each agent best.
-            number: of earlier rounds of proposals.
-        """
-
-    def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
-        """Conditions (k, p), and the one of each agent (n,), by what is known in training."""
-
-
-class TargetConditions:
-    """A condition is a target, read through radial features and as a number.
-
-    The training reward is, next to the agent's own (1 on the target, 0 beyond the width), a dense
-    term that falls linearly over `reach`: most conditions never see the first one by chance.
+        elites: training episodes to learn from again, if there are.
     """
 
     on_a_line = True
     elites = None
 
-    def __init__(self, population: TargetPopulation, config: TrainingConfig) -> None:
-        """Covers the range of the population's targets.
+    def __init__(self, population: TargetPopulation, config: ConditionedConfig) -> None:
+        """Cover the range of the population's targets.
 
         Args:
             population: the agents.
@@ -101,11 +52,11 @@ class TargetConditions:
         self.distance = self.high - self.low  # between candidates
 
     def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
-        """Uniform over the range: (size, 1)."""
+        """Draw conditions (size, p) to train on: uniform over the range, p = 1."""
         return generator.uniform(self.low, self.high, (size, 1))
 
     def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
-        """Bumps around the centres, and the place in the range from -1 to 1."""
+        """What networks read (B, f): bumps around the centres, and the place from -1 to 1."""
         place = (conditions - self.centres) / self.spacing
         line = place[:, :1] / ((N_CENTRES - 1) / 2) - 1.0
         return np.concatenate([np.exp(-0.5 * place**2), line], axis=1).astype(np.float32)
@@ -117,7 +68,14 @@ class TargetConditions:
         conditions: FloatArray,
         shaping: float,
     ) -> FloatArray:
-        """From 0 to 1."""
+        """Training rewards (B,) under conditions (B, p), from 0 to 1.
+
+        Args:
+            outcomes: (B, m) of this step.
+            smoothed: (B, m) their moving average.
+            conditions: (B, p)
+            shaping: share of the dense term, where there is one.
+        """
         distance = np.abs(outcomes[:, 0] - conditions[:, 0])
         own = np.maximum(1.0 - distance / self.width, 0.0)
         distance = np.abs(smoothed[:, 0] - conditions[:, 0])
@@ -126,14 +84,20 @@ class TargetConditions:
         return rewards
 
     def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
-        """Evenly spaced over the range."""
+        """Conditions (size, p) to choose from: evenly spaced over the range."""
         self.distance = (self.high - self.low) / max(size - 1, 1)
         return np.linspace(self.low, self.high, size)[:, None]
 
     def proposals(self, chosen: FloatArray, served_by: IntArray, number: int) -> FloatArray:
-        """Half way to the neighbours on either side, as long as an agent can tell the difference.
+        """Conditions (m, p) that a choice suggests: half way to the neighbours on either side.
 
         An evenly spaced candidate costs a group whose targets lie to one side of it its distance.
+        There are none where no agent could tell the difference.
+
+        Args:
+            chosen: (k, p) conditions.
+            served_by: (n,) the one that serves each agent best.
+            number: of earlier rounds of proposals.
         """
         step = self.distance / 2 ** (number + 1)
         if step < self.width / 32:
@@ -141,19 +105,22 @@ class TargetConditions:
         return np.concatenate([chosen - step, chosen + step]).clip(self.low, self.high)
 
     def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
-        """The best targets if each were held perfectly."""
+        """The best targets (k, p) if each were held perfectly, and the one of each agent (n,)."""
         optimum = constant_speed_optimum(self.population, n_groups)
         return optimum.speeds[:, None], optimum.assignment.argmax(1)
 
 
 class WeightConditions:
-    """A condition is the mean of a group's weights; it is read relative to its greatest."""
+    """A condition is the mean of a group's weights; it is read relative to its greatest.
+
+    Its methods are those of `TargetConditions`.
+    """
 
     segment = 0
     on_a_line = False
 
     def __init__(
-        self, population: LinearPopulation, config: TrainingConfig, budgets: Sequence[int]
+        self, population: LinearPopulation, config: ConditionedConfig, budgets: Sequence[int]
     ) -> None:
         """Groups of the population's agents.
 
@@ -230,8 +197,11 @@ class WeightConditions:
         return self._means(served_by == np.arange(n_groups)[:, None]), served_by
 
 
+Conditions = TargetConditions | WeightConditions
+
+
 def make_conditions(
-    population: Population, config: TrainingConfig, budgets: Sequence[int]
+    population: Population, config: ConditionedConfig, budgets: Sequence[int]
 ) -> Conditions:
     """The conditions of a population, of which so many will be chosen."""
     if isinstance(population, TargetPopulation):

@@ -50,7 +50,7 @@ class Elites:
     """
 
     def __init__(self, weights: FloatArray, budgets: Sequence[int], capacity: int = 4000) -> None:
-        """Keeps nothing yet.
+        """Keep nothing yet.
 
         Args:
             weights: (n, m) of the agents.
@@ -67,7 +67,7 @@ class Elites:
     def record(
         self, observations: FloatArray, actions: FloatArray, outcomes: FloatArray, over: BoolArray
     ) -> None:
-        """Keeps what is new among the episodes that lie wholly within a batch of T steps.
+        """Keep what is new among the episodes that lie wholly within a batch of T steps.
 
         Args:
             observations: (T, E, d) before each step.
@@ -92,13 +92,13 @@ class Elites:
         self._keep(np.arange(len(self.episodes))[-self.capacity :])
 
     def _keep(self, rows: IntArray) -> None:
-        """Forgets all episodes but some."""
+        """Forget all episodes but some."""
         if len(rows) < len(self.episodes):
             self.episodes = [self.episodes[row] for row in rows]
             self.returns, self.totals = self.returns[rows], self.totals[rows]
 
     def plan(self, generator: np.random.Generator) -> None:
-        """Splits the agents among the kept episodes, for every budget that there are enough for."""
+        """Split the agents among the kept episodes, for every budget that there are enough for."""
         self.conditions, self.served_by = [], []
         gains = (self.returns - self.returns.min(0)).T  # (n, A)
         for k in self.budgets:
@@ -153,7 +153,7 @@ class Elites:
         return {f"elites.{name}": array for name, array in arrays.items()}
 
     def set_state(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Restores what `get_state` returned; zeros after the end of an array do not matter."""
+        """Restore what `get_state` returned; zeros after the end of an array do not matter."""
         if "elites.lengths" not in arrays:
             return
 

@@ -6,7 +6,7 @@ own, drawn anew at the end of an episode and, for targets, every `segment` steps
 as a time limit, after which the value under the old condition is what would have followed. Because
 dynamics are shared, nothing but the reward tells conditions apart.
 
-One seed is one `Learner`: it gets the same numbers whichever seeds are trained beside it.
+One seed is one learner: it gets the same numbers whichever seeds are trained beside it.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ import torch
 from torch import Tensor
 
 from baselines.common.divergence import check_finite
-from baselines.online.ppo.actions import clipped_surrogate, make_actions
+from baselines.online.ppo import updates_numba
+from baselines.online.ppo.actions import make_actions
+from baselines.online.ppo.losses import StepSettings, Transitions, make_step
+from baselines.online.ppo.networks import HeadedNetwork
+from baselines.online.ppo.policies import Actors
+from baselines.online.ppo.settings import anneal
 from baselines.online.universal.elites import Elites
-from baselines.online.universal.network import TwoLayerNetwork
-from baselines.online.universal.policies import FrozenActor
-from baselines.online.universal.settings import TrainingConfig
-from baselines.online.universal.updates_numba import ADAM_EPSILON, Batch, train
+from baselines.online.universal.settings import ConditionedConfig
 from baselines.online.universal.worlds import ConditionedWorlds
-from rmdp_bench import Task
+from rmdp_bench.tasks import Task
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
 
-class Learner:
+class ConditionedLearner:
     """A conditioned policy in training, for one seed.
 
     Attributes:
@@ -46,13 +48,13 @@ class Learner:
     def __init__(
         self,
         task: Task,
-        config: TrainingConfig,
+        config: ConditionedConfig,
         total: int,
         seed: int,
         device: str,
         budgets: Sequence[int] = (),
     ) -> None:
-        """Makes the worlds, the networks and the random generators.
+        """Make the worlds, the networks and the random generators.
 
         Args:
             task: names the world and the discount.
@@ -67,27 +69,23 @@ class Learner:
         self.worlds = ConditionedWorlds(task, config, seed, budgets or (task.n_representatives,))
         self.random = self.worlds.random
         self.actions = make_actions(self.worlds.envs.single_action_space)
-        generator = torch.Generator().manual_seed(seed)
-        inputs, hidden = self.worlds.input_size, config.hidden_size
-        self.actor = TwoLayerNetwork(
-            (inputs, hidden, self.actions.n_outputs),
-            head_gain=0.01,
-            generator=generator,
-            device=device,
-            log_std=config.log_std if self.actions.has_log_std else None,
+        shared: dict[str, Any] = {
+            "generators": [torch.Generator().manual_seed(seed)],
+            "device": device,
+            "n_hidden_layers": 2,
+            "inputs_first": True,
+        }
+        sizes = (1, self.worlds.input_size, config.hidden_size)
+        log_std = config.log_std if self.actions.has_log_std else None
+        self.actor = HeadedNetwork(
+            *sizes, self.actions.n_outputs, head_gain=0.01, log_std=log_std, **shared
         )
-        self.critic = TwoLayerNetwork(
-            (inputs, hidden, 1), head_gain=1.0, generator=generator, device=device
-        )
+        self.critic = HeadedNetwork(*sizes, 1, head_gain=1.0, **shared)
         self.networks = {"actor": self.actor, "critic": self.critic}
         self.compiled = device == "cpu"
-        self.optimizers = {
-            name: torch.optim.Adam([network.flat], eps=ADAM_EPSILON, fused=True)
-            for name, network in self.networks.items()
-        }
 
-    def collect(self) -> Batch:
-        """Acts for batch_size transitions."""
+    def collect(self) -> Transitions:
+        """Act for batch_size transitions."""
         config, worlds, size = self.config, self.worlds, self.config.n_envs
         n_steps = config.batch_size // size
         raw = np.empty((n_steps, *worlds.observations.shape))
@@ -104,32 +102,32 @@ class Learner:
         for t in range(n_steps):
             raw[t] = worlds.observations
             inputs[t] = worlds.inputs(worlds.observations, worlds.current)
-            outputs[t] = self.actor.evaluate(self._tensor(inputs[t]))
+            outputs[t] = self._evaluate(self.actor, inputs[t])
             actions[t] = self.actions.sample(outputs[t], noise[t], std)
             step = worlds.step(self.actions.for_envs(actions[t]), shaping)
             rewards[t], ended[t] = step.rewards * config.reward_scale, step.ended
             total += step.rewards.sum()
             outcomes.append(step.outcomes)
             if step.cut.size:
-                values = self.critic.evaluate(self._tensor(step.cut_inputs))[:, 0]
+                values = self._evaluate(self.critic, step.cut_inputs)[:, 0]
                 rewards[t, step.cut] += self.task.gamma * values
         last = worlds.inputs(worlds.observations, worlds.current)
         if config.normalize_observations:
             worlds.statistics.update(raw.reshape(1, -1, raw.shape[-1]))
         self.mean_reward = total / config.batch_size
         self.transitions += config.batch_size
-        values = self.critic.evaluate(self._tensor(np.concatenate([inputs, last[None]])))[..., 0]
+        values = self._evaluate(self.critic, np.concatenate([inputs, last[None]]))[..., 0]
         advantages = self._advantages(rewards, ended, values.astype(np.float64))
         log_probs = self.actions.log_probs_of_samples(
-            self.actor, *(self._tensor(array[None]) for array in (outputs, actions, noise))
+            self._tensor(outputs), log_std, self._tensor(actions), self._tensor(noise)
         )
         spread = advantages.std() + config.advantage_offset
-        batch = Batch(
-            inputs=self._tensor(inputs).flatten(0, 1),
-            actions=self._tensor(actions).flatten(0, 1),
-            log_probs=log_probs.flatten(),
-            advantages=self._tensor((advantages - advantages.mean()) / spread).flatten(),
-            targets=self._tensor(advantages + values[:-1]).flatten(),
+        batch = Transitions(
+            observations=self._tensor(inputs).view(1, -1, worlds.input_size),
+            actions=self._tensor(actions).view(1, -1, self.actions.width),
+            log_probs=log_probs.view(1, -1),
+            advantages=self._tensor((advantages - advantages.mean()) / spread).view(1, -1),
+            targets=self._tensor(advantages + values[:-1]).view(1, -1, 1),
         )
         elites = worlds.conditions.elites
         if elites is None or config.focus + config.imitation == 0:
@@ -138,8 +136,8 @@ class Learner:
         elites.plan(self.random)
         return self._with_elites(batch, elites, spread) if elites.conditions else batch
 
-    def _with_elites(self, batch: Batch, elites: Elites, spread: float) -> Batch:
-        """Adds steps of the best episodes for planned conditions, as if they were made just now."""
+    def _with_elites(self, batch: Transitions, elites: Elites, spread: float) -> Transitions:
+        """Add steps of the best episodes for planned conditions, as if they were made just now."""
         config = self.config
         n_rows = int(config.imitation * config.batch_size) // config.minibatch_size
         n_rows *= config.minibatch_size
@@ -155,13 +153,13 @@ class Learner:
                 parts.append((own_inputs, episode.actions, own_returns * config.reward_scale))
                 found += len(repeated)
         rows_of = (np.concatenate(part)[:n_rows] for part in zip(*parts, strict=True))
-        inputs, actions, returns = map(self._tensor, rows_of)
-        values = self._tensor(self.critic.evaluate(inputs)[:, 0])
-        outputs = self.actor.forward(inputs)[0]
-        log_probs, _ = self.actions.log_probs(self.actor, outputs[None], actions[None])
-        gains = (returns - values).clamp(min=0.0)
-        own = Batch(inputs, actions, log_probs[0], gains / spread, values + gains)
-        return Batch(*(torch.cat(pair) for pair in zip(batch, own, strict=True)))
+        inputs, actions, returns = (self._tensor(rows).unsqueeze(0) for rows in rows_of)
+        values = self.critic.evaluate(inputs)
+        log_std = self.actor.parameters.get("log_std")
+        log_probs, _ = self.actions.log_probs(self.actor.evaluate(inputs), log_std, actions)
+        gains = (returns - values[..., 0]).clamp(min=0.0)
+        own = Transitions(inputs, actions, log_probs, gains / spread, values + gains.unsqueeze(-1))
+        return Transitions(*(torch.cat(pair, 1) for pair in zip(batch, own, strict=True)))
 
     def _advantages(
         self, rewards: FloatArray, ended: npt.NDArray[np.bool_], values: FloatArray
@@ -177,75 +175,59 @@ class Learner:
     def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
         return torch.from_numpy(array.astype(np.float32, copy=False)).to(self.device)
 
-    def update(self, batch: Batch) -> None:
-        """The epochs of PPO on a batch.
+    def _evaluate(
+        self, network: HeadedNetwork, inputs: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """Outputs (..., o) of inputs (..., d + f)."""
+        rows = self._tensor(inputs).view(1, -1, inputs.shape[-1])
+        outputs: npt.NDArray[np.float32] = network.evaluate(rows).cpu().numpy()
+        return outputs.reshape(*inputs.shape[:-1], -1)
+
+    def update(self, batch: Transitions) -> None:
+        """Make the epochs of PPO on a batch.
 
         Raises:
             FloatingPointError: training has diverged.
         """
         config = self.config
-        rate = self._anneal(config.learning_rate, config.final_learning_rate)
-        entropy = self._anneal(config.entropy_coefficient, config.final_entropy_coefficient)
-        n_rows = len(batch.targets)
+        settings = StepSettings(
+            self._anneal(config.learning_rate, config.final_learning_rate),
+            self._anneal(config.entropy_coefficient, config.final_entropy_coefficient),
+            config.clip,
+            config.max_gradient_norm,
+        )
+        n_rows = batch.log_probs.shape[1]
         order = np.stack([self.random.permutation(n_rows) for _ in range(config.n_epochs)])
-        order = order.reshape(-1, config.minibatch_size)
+        order = order.reshape(1, -1, config.minibatch_size)
+        networks = (self.actor, self.critic)
         if self.compiled:
-            train(
-                self._tensors(),
-                batch,
-                order,
-                config,
-                self.actions,
-                learning_rate=rate,
-                entropy=entropy,
-            )
+            updates_numba.train(*networks, batch, self.actions, order, settings, bounds_sum=True)
         else:
-            for optimizer in self.optimizers.values():
-                optimizer.param_groups[0]["lr"] = rate
-            for rows in torch.from_numpy(order).to(self.device):
-                self._step(batch, rows, entropy)
-        networks = [network.flat for network in self.networks.values()]
-        check_finite(networks, f"{self.transitions:,} transitions")
+            learns = torch.ones(1, 1, 1, dtype=torch.bool, device=self.device)
+            for indices in torch.from_numpy(order[0]).to(self.device):
+                rows = Transitions(*(part[:, indices] for part in batch))
+                make_step(*networks, rows, self.actions, settings, learns)
+        check_finite([network.flat for network in networks], f"{self.transitions:,} transitions")
 
-    def _step(self, batch: Batch, rows: Tensor, entropy: float) -> None:
-        """One gradient step of actor and critic."""
-        inputs = batch.inputs[rows]
-        outputs, first, second = self.actor.forward(inputs)
-        log_probs, pullback = self.actions.log_probs(
-            self.actor, outputs[None], batch.actions[rows][None]
-        )
-        _, slope = clipped_surrogate(
-            log_probs, batch.log_probs[rows][None], batch.advantages[rows][None], self.config.clip
-        )
-        slope = pullback(slope.unsqueeze(-1) / -len(rows), entropy)
-        self.actor.backward(inputs, first, second, slope[0])
-        values, first, second = self.critic.forward(inputs)
-        error = values - batch.targets[rows][:, None]
-        self.critic.backward(inputs, first, second, error * (2.0 / len(rows)))
-        for name, network in self.networks.items():
-            gradient = network.flat.grad
-            assert gradient is not None
-            norm = torch.linalg.vector_norm(gradient)
-            gradient.mul_((self.config.max_gradient_norm / (norm + 1e-6)).clamp(max=1.0))
-            self.optimizers[name].step()
+    def freeze(self, conditions: FloatArray) -> Actors:
+        """The actor as it is, under each of the conditions (k, p).
 
-    def freeze(self, conditions: FloatArray) -> FrozenActor:
-        """The actor as it is, under each of the conditions (k, p)."""
-        p = {name: tensor.cpu().numpy().copy() for name, tensor in self.actor.parameters.items()}
-        worlds, weight = self.worlds, p["weight_1"]
+        With its condition fixed, what it reads of that is a constant, which goes into the first
+        layer's bias.
+        """
+        own = {name: a[0].copy() for name, a in self.actor.split(self.actor.flat).items()}
+        worlds = self.worlds
         size = worlds.observations.shape[1]
-        normalized = self.config.normalize_observations
-        return FrozenActor(
-            weight_1=weight[:size],
-            bias_1=p["bias_1"] + worlds.conditions.features(conditions) @ weight[size:],
-            weight_2=p["weight_2"],
-            bias_2=p["bias_2"],
-            weight_3=p["weight_3"],
-            bias_3=p["bias_3"],
-            mean=worlds.statistics.mean[0].astype(np.float32),
-            scale=worlds.statistics.scale()[0].astype(np.float32),
-            clip=self.config.observation_clip if normalized else None,
+        weight, features = own["hidden_weight"][0], worlds.conditions.features(conditions)
+        own["hidden_weight"] = weight[None, :size]
+        own["hidden_bias"] = own["hidden_bias"] + features @ weight[size:]
+        return Actors.from_network(
+            own,
+            worlds.statistics,
+            0,
+            self.config.observation_clip if self.config.normalize_observations else None,
             discrete=not self.actions.has_log_std,
+            conditioned=True,
         )
 
     def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
@@ -258,7 +240,7 @@ class Learner:
         }
 
     def set_state(self, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        """Restores what `get_state` returned."""
+        """Restore what `get_state` returned."""
         self.transitions = int(state["transitions"])
         self.random.bit_generator.state = state["random"]
         self.worlds.set_state(arrays)
@@ -269,17 +251,10 @@ class Learner:
         """Parameters and Adam's state of both networks, by name."""
         tensors: dict[str, Tensor] = {}
         for name, network in self.networks.items():
-            adam = self.optimizers[name].state[network.flat]
-            if not adam:  # before the first step
-                adam["step"] = torch.zeros((), device=self.device)
-                adam["exp_avg"] = torch.zeros_like(network.flat)
-                adam["exp_avg_sq"] = torch.zeros_like(network.flat)
-            tensors |= {f"{name}.{part}": adam[part] for part in adam} | {name: network.flat}
+            parts = {"step": network.steps} | network.tensors
+            tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+            tensors[name] = tensors.pop(f"{name}.parameters")
         return tensors
 
     def _anneal(self, start: float, end: float, *, linear: bool = False) -> float:
-        """Geometric schedule over the total; linear on demand, and where an end is zero."""
-        fraction = min(1.0, self.transitions / self.total)
-        if linear or start <= 0 or end <= 0:
-            return start + (end - start) * fraction
-        return float(start * (end / start) ** fraction)
+        return anneal(start, end, min(1.0, self.transitions / self.total), linear=linear)

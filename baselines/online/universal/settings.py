@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from baselines.common.settings import check_range
-from baselines.online.ppo.settings import DENSE_REWARDS
+from baselines.online.ppo.settings import DENSE_REWARDS, TrainingConfig
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """Settings of the training of one conditioned policy; plain PPO unless said otherwise."""
+class ConditionedConfig(TrainingConfig):
+    """Settings of the training of one conditioned policy."""
 
     hidden_size: int = 128
     """Width of the two hidden layers of the actor, and of the critic's."""
@@ -22,44 +22,10 @@ class TrainingConfig:
     """Transitions between updates; a multiple of n_envs."""
     minibatch_size: int = 256
     """Transitions in a gradient step; divides batch_size."""
-    n_epochs: int = 10
-    """Passes over a batch."""
-    learning_rate: float = 3e-4
-    """Adam's step size at the start."""
-    final_learning_rate: float = 1e-4
-    """Adam's step size at the end."""
-    clip: float = 0.2
-    """Bound on the change of the probability ratio."""
-    gae_lambda: float = 0.95
-    """Lambda of generalised advantage estimation."""
-    entropy_coefficient: float = 1e-3
-    """Weight of the entropy bonus at the start."""
-    final_entropy_coefficient: float = 1e-3
-    """Weight of the entropy bonus at the end."""
-    max_gradient_norm: float = 0.5
-    """Bound on the norm of the actor's and of the critic's gradient."""
-    log_std: float = -1.0
-    """Initial log standard deviation of continuous actions."""
-    normalize_observations: bool = True
-    """Whether observations are standardised by their running mean and variance."""
-    observation_clip: float = 5.0
-    """Bound on the standardised observations."""
     reward_scale: float = 0.05
     """Factor on the training rewards, which are at most 1 a step for targets."""
-    advantage_offset: float = 1e-3
-    """Added to the standard deviation of a batch's advantages."""
-    bootstrap_time_limits: bool = True
-    """Whether a truncated episode is continued by the value of its last observation."""
     segment: int = 250
     """Steps after which a copy of the world gets a new target; 0: at the end of episodes only."""
-    shaping: float = 0.5
-    """Share of the dense term in the training reward of a target, at the start; no score has it."""
-    final_shaping: float = 0.5
-    """The same at the end; linear between."""
-    smoothing: float = 1.0
-    """Steps over which the dense term averages the outcome: a gait's speed oscillates."""
-    shaping_reach: float = 20.0
-    """Distance from the target at which the dense term is zero, in widths of the reward."""
     focus: float = 0.0
     """Share of the conditions in training that are those of groups which the best episodes so far
     would serve, a group for each policy of each budget (linear preferences)."""
@@ -67,27 +33,10 @@ class TrainingConfig:
     """Steps of such episodes that join a batch, as a share of it; only where nothing is random."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range, or the sizes do not divide.
-        """
-        check_range(self, 1, math.inf, "hidden_size", "n_envs", "minibatch_size", "n_epochs")
-        positive = ("learning_rate", "final_learning_rate", "clip", "gae_lambda")
-        check_range(self, 1e-12, 1.0, *positive)
-        check_range(self, 0.0, math.inf, "entropy_coefficient", "final_entropy_coefficient")
-        check_range(self, 0.0, math.inf, "advantage_offset", "segment")
-        check_range(self, 1e-12, math.inf, "max_gradient_norm", "observation_clip")
-        check_range(self, 1e-12, math.inf, "reward_scale", "shaping_reach")
-        check_range(self, 0.0, 1.0, "shaping", "final_shaping", "focus", "imitation")
-        check_range(self, 1.0, math.inf, "smoothing")
-        check_range(self, -10.0, 2.0, "log_std")
-        for unit in ("n_envs", "minibatch_size"):
-            if self.batch_size < 1 or self.batch_size % getattr(self, unit):
-                raise ValueError(
-                    f"batch_size is {self.batch_size}; expected a multiple of {unit}, "
-                    f"{getattr(self, unit)}"
-                )
+        """Raise ValueError if a number is out of its range, or the sizes do not divide."""
+        super().__post_init__()
+        check_range(self, 0, math.inf, "segment")
+        check_range(self, 0.0, 1.0, "focus", "imitation")
 
 
 _SPEEDS: dict[str, Any] = {"final_learning_rate": 5e-5}

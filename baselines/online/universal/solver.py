@@ -25,22 +25,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from baselines.common import streams
+from baselines.common.loop import State, report
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.online.facility_location import select
+from baselines.online.ppo.policies import make_solution
 from baselines.online.ppo.settings import check_online
-from baselines.online.universal.learner import Learner
-from baselines.online.universal.policies import make_solution
-from baselines.online.universal.settings import TASK_SETTINGS, TrainingConfig
+from baselines.online.universal.learner import ConditionedLearner
+from baselines.online.universal.settings import TASK_SETTINGS, ConditionedConfig
 from baselines.online.universal.trials import try_conditions
-from rmdp_bench import Interrupted, RunLog, Solution, Task, list_tasks
+from rmdp_bench import RunLog, Solution, Task, list_tasks
+from rmdp_bench.tasks import OnlineTask
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -48,7 +51,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Config(TrainingConfig):
+class Config(ConditionedConfig):
     """Settings of the training and of the choice of conditions."""
 
     total_transitions: int = 10_000_000
@@ -64,11 +67,7 @@ class Config(TrainingConfig):
     """Most rounds of local search."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range, or the sizes do not divide.
-        """
+        """Raise ValueError if a number is out of its range, or the sizes do not divide."""
         super().__post_init__()
         check_range(self, 1, math.inf, "total_transitions", "n_candidates", "n_episodes")
         check_range(self, 0, math.inf, "n_rounds", "n_proposals")
@@ -94,7 +93,7 @@ class Budget(NamedTuple):
 
 
 def budget(task: Task, config: Config) -> Budget:
-    """Shares out the transitions; the trials are counted as if no episode ended early."""
+    """Share out the transitions; the trials are counted as if no episode ended early."""
     total = total_transitions(task, config)
     per_condition = config.n_episodes * task.max_episode_steps
     n_candidates = min(config.n_candidates, max(total // (4 * per_condition), 1))
@@ -106,7 +105,7 @@ def budget(task: Task, config: Config) -> Budget:
     return Budget(left // config.batch_size * config.batch_size, n_candidates, n_proposals)
 
 
-def family(task: Task, config: Config) -> list[Task]:
+def family(task: OnlineTask, config: Config) -> list[OnlineTask]:
     """The task, and the others that the same training serves; ascending in k.
 
     They are those of the same environment that would train and try conditions alike.
@@ -116,14 +115,14 @@ def family(task: Task, config: Config) -> list[Task]:
             other, transitions=task.transitions, n_eval_episodes=task.n_eval_episodes
         )
         for other in list_tasks()
-        if (other.env_id, other.track) == (task.env_id, task.track) and other.id != task.id
+        if isinstance(other, OnlineTask) and other.env_id == task.env_id and other.id != task.id
     ]
     alike = [other for other in others if budget(other, config) == budget(task, config)]
     return sorted([task, *alike], key=lambda member: member.n_representatives)
 
 
 def check(task: Task, config: Config) -> None:
-    """Refuses a budget that is too small.
+    """Refuse a budget that is too small.
 
     Raises:
         ValueError: if the task is offline, or nothing is left for training once the conditions
@@ -143,12 +142,12 @@ def check(task: Task, config: Config) -> None:
 class Run:
     """One seed: the policy in training, and the choice of its conditions."""
 
-    def __init__(self, task: Task, config: Config, seed: int, device: str) -> None:
-        """Makes the worlds and the networks."""
+    def __init__(self, task: OnlineTask, config: Config, seed: int, device: str) -> None:
+        """Make the worlds and the networks."""
         self.task, self.config, self.seed = task, config, seed
         self.training, self.n_candidates, _ = budget(task, config)
         self.budgets = [member.n_representatives for member in family(task, config)]
-        self.learner = Learner(task, config, self.training, seed, device, self.budgets)
+        self.learner = ConditionedLearner(task, config, self.training, seed, device, self.budgets)
         self.conditions = self.learner.worlds.conditions
         self.gap = 0.0
         """By how much another choice for the task could be better on the welfare matrix."""
@@ -156,23 +155,23 @@ class Run:
         """Transitions of the roll-outs that conditions were chosen by."""
 
     def welfare(self, candidates: FloatArray) -> FloatArray:
-        """Returns (n, m) of all agents under candidates (m, p), in percent; they count."""
+        """What all agents receive (n, m) under candidates (m, p), in percent; they count."""
         trial = try_conditions(
             self.task,
             self.learner.freeze(candidates),
             self.config.n_episodes,
-            np.random.SeedSequence([self.seed, 5]),
+            np.random.SeedSequence([self.seed, streams.Universal.TRIALS]),
         )
         self.tried += trial.transitions
         return trial.welfare
 
     def choose(self) -> dict[int, Solution]:
-        """Tries candidates, chooses k of them for every budget k, and searches on from there.
+        """Try candidates, choose k of them for every budget k, and search on from there.
 
         Conditions that the chosen ones suggest are tried as well, until there are none that are
         new or the transitions are used up.
         """
-        generator = np.random.default_rng([self.seed, 6])
+        generator = np.random.default_rng([self.seed, streams.Universal.CANDIDATES])
         candidates = self.conditions.candidates(self.n_candidates, generator)
         welfare = self.welfare(candidates)
         chosen = {k: self.select(welfare, k) for k in self.budgets}
@@ -221,9 +220,9 @@ class Run:
 
 @one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Trains one policy for every seed and chooses k of its conditions.
+    """Train one policy for every seed and choose k of its conditions.
 
     Returns:
         One solution for each seed.
@@ -232,18 +231,19 @@ def solve(
     runs = [Run(task, config, seed, device) for seed in seeds]
     planned = -(-total_transitions(task, config) // k)
     resume(runs, log)
+
+    def get_state() -> State:
+        return join_states([run.learner.get_state() for run in runs])
+
+    def solutions() -> list[Solution]:
+        return [run.planned() for run in runs]
+
     while runs[0].learner.transitions < runs[0].training:
         for run in runs:
             run.learner.update(run.learner.collect())
         per_policy = runs[0].learner.transitions // k
         rewards = [run.learner.mean_reward for run in runs]
-        log.progress(per_policy, {"reward": rewards}, total=planned)
-        if log.evaluation_due(per_policy):
-            log.evaluate(per_policy, [run.planned() for run in runs])
-        if log.checkpoint_due():
-            save(runs, log)
-            if log.stop_requested:
-                raise Interrupted
+        report(log, per_policy, {"reward": rewards}, get_state, solutions, total=planned)
     chosen = [run.choose() for run in runs]
     total = max(run.learner.transitions + run.tried for run in runs)
     used = -(-total // k)
@@ -257,16 +257,16 @@ def solve(
     return [by_k[k] for by_k in chosen]
 
 
-def save(runs: Sequence[Run], log: RunLog) -> None:
-    """Saves a checkpoint of all seeds."""
-    states = [run.learner.get_state() for run in runs]
+def join_states(
+    states: Sequence[tuple[Mapping[str, npt.NDArray[Any]], dict[str, Any]]],
+) -> State:
+    """A checkpoint of all seeds."""
     names = {name: array for own, _ in states for name, array in own.items()}
     arrays = {
         name: stack([own[name] if name in own else array[:0] for own, _ in states])
         for name, array in names.items()
     }
-    per_policy = runs[0].learner.transitions // runs[0].task.n_representatives
-    log.save_checkpoint(per_policy, arrays, [state for _, state in states])
+    return arrays, [state for _, state in states]
 
 
 def stack(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -280,7 +280,7 @@ def stack(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 
 def resume(runs: Sequence[Run], log: RunLog) -> None:
-    """Continues from a checkpoint, if there is one."""
+    """Continue from a checkpoint, if there is one."""
     checkpoint = log.load_checkpoint()
     if checkpoint is not None:
         arrays, states = checkpoint

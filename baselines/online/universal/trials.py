@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from baselines.online.universal.policies import FrozenActor
+from baselines.online.ppo.policies import Actors
 from rmdp_bench import Task
 
 ROWS_AT_ONCE = 512
@@ -25,31 +25,31 @@ class Trial(NamedTuple):
 
 
 def try_conditions(
-    task: Task, actor: FrozenActor, n_episodes: int, sequence: np.random.SeedSequence
+    task: Task, actors: Actors, n_episodes: int, sequence: np.random.SeedSequence
 ) -> Trial:
-    """Plays deterministic episodes under each of the actor's m conditions.
+    """Play deterministic episodes under each of m conditions.
 
     Args:
         task: names the world.
-        actor: frozen under m conditions.
+        actors: the conditioned actor, frozen under each.
         n_episodes: for each, with the same starts for all.
         sequence: gives the seeds of the starts, all below those that are kept for evaluation.
     """
     seeds = [int(seed) for seed in sequence.generate_state(n_episodes) >> 1]
     at_once = max(1, ROWS_AT_ONCE // n_episodes)
     parts, transitions = [], 0
-    for first in range(0, len(actor.bias_1), at_once):
-        biases = actor.bias_1[first : first + at_once]
-        returns, steps = _play(task, actor, np.repeat(biases, n_episodes, axis=0), seeds)
+    for first in range(0, actors.n_policies, at_once):
+        biases = actors.hidden_bias[first : first + at_once]
+        returns, steps = _play(task, actors, np.repeat(biases, n_episodes, axis=0), seeds)
         parts.append(returns.reshape(len(biases), n_episodes, -1).mean(1))
         transitions += steps
     return Trial(np.concatenate(parts).T, transitions)
 
 
 def _play(
-    task: Task, actor: FrozenActor, biases: npt.NDArray[np.float32], seeds: list[int]
+    task: Task, actors: Actors, biases: npt.NDArray[np.float32], seeds: list[int]
 ) -> tuple[npt.NDArray[np.float64], int]:
-    """Returns (E, n) of one episode in each of E copies, and the steps of all."""
+    """What all agents receive (E, n) in one episode of each of E copies, and the steps of all."""
     n_rows = len(biases)
     envs: Any = gym.make_vec(task.env_id, num_envs=n_rows, **task.env_kwargs)
     observations, _ = envs.reset(seed=seeds * (n_rows // len(seeds)))
@@ -57,7 +57,7 @@ def _play(
     returns = np.zeros((n_rows, task.n_agents))
     rows, steps = np.arange(n_rows), 0
     for _ in range(task.max_episode_steps):
-        actions = actor.act(observations, biases)[rows]
+        actions = actors.act(observations, biases, 0)[rows]
         # The vector form would go on with copies whose episode has ended.
         _, terminated, details = world.advance(rows, actions)
         observations[rows] = world.observe(rows)

@@ -9,9 +9,10 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from baselines.common import streams
 from baselines.common.statistics import RunningStatistics
 from baselines.online.universal.conditions import make_conditions
-from baselines.online.universal.settings import TrainingConfig
+from baselines.online.universal.settings import ConditionedConfig
 from rmdp_bench import Task
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -48,9 +49,9 @@ class ConditionedWorlds:
     """
 
     def __init__(
-        self, task: Task, config: TrainingConfig, seed: int, budgets: Sequence[int]
+        self, task: Task, config: ConditionedConfig, seed: int, budgets: Sequence[int]
     ) -> None:
-        """Starts every copy, from seeds below those that are kept for evaluation.
+        """Start every copy, from seeds below those that are kept for evaluation.
 
         Args:
             task: names the world.
@@ -68,8 +69,10 @@ class ConditionedWorlds:
         )
         self.envs = envs
         self.conditions = make_conditions(envs.population, config, budgets)
-        self.random = np.random.default_rng([seed, 1])
-        env_seeds = np.random.SeedSequence([seed, 3]).generate_state(n_envs) >> 1
+        self.random = np.random.default_rng([seed, streams.Universal.TRAINING])
+        env_seeds = (
+            np.random.SeedSequence([seed, streams.Universal.WORLDS]).generate_state(n_envs) >> 1
+        )
         self.observations = np.asarray(envs.reset(seed=[int(s) for s in env_seeds])[0])
         self.statistics = RunningStatistics(1, self.observations.shape[1])
         self.current = self.conditions.draw(n_envs, self.random)
@@ -93,7 +96,7 @@ class ConditionedWorlds:
         return np.concatenate(parts, axis=1)
 
     def step(self, actions: npt.NDArray[Any], shaping: float) -> Step:
-        """Steps all copies; those whose episode or segment is over get a new condition."""
+        """Step all copies; those whose episode or segment is over get a new condition."""
         self.observations, _, terminated, truncated, info = self.envs.step(actions)
         over = terminated | truncated
         outcome, last = info["outcome"], self.observations
@@ -123,7 +126,7 @@ class ConditionedWorlds:
         return arrays | {name: getattr(self, name).copy() for name in _ROWS}
 
     def set_state(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Restores what `get_state` returned."""
+        """Restore what `get_state` returned."""
         self.envs.set_state({name: arrays[f"env.{name}"] for name in self.envs.get_state()})
         for name in _STATISTICS:
             setattr(self.statistics, name, arrays[name][None].copy())

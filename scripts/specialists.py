@@ -24,14 +24,14 @@ import numpy.typing as npt
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from baselines.online.ppo.assignments import FixedRule, one_hot
-from baselines.online.ppo.learner import Learner
+from baselines.online.ppo.learner import PPOLearner
 from baselines.online.ppo.policies import export_alone
 from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench import get_environment
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.population import LinearPopulation, TargetPopulation
 from rmdp_bench.solution import Policy, load_policy
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 N_EPISODES = 20
 """That measure a finished specialist, from EVALUATION_SEED on."""
@@ -199,7 +199,7 @@ def train_specialist(
         return dict(json.loads(path.read_text(encoding="utf-8")))
     folder.mkdir(parents=True, exist_ok=True)
     config = config or config_for(specialist)
-    learner = Learner(_task_for(specialist, transitions), config, seeds, "cpu")
+    learner = PPOLearner(_task_for(specialist, transitions), config, seeds, "cpu")
     rule = FixedRule(one_hot(np.zeros((len(seeds), 1), np.intp), 1, "cpu"))
     best, kept, seconds = _resume(learner, folder, len(seeds))
     n_iterations = transitions // config.batch_size
@@ -246,25 +246,22 @@ def config_for(specialist: Specialist) -> PPOConfig:
     return PPOConfig(reward_scale=0.01)
 
 
-def _task_for(specialist: Specialist, transitions: int) -> Task:
+def _task_for(specialist: Specialist, transitions: int) -> OnlineTask:
     entry = get_environment(specialist.env_id)
-    return Task(
+    return OnlineTask(
         id=_register(specialist),
-        track="online",
         env_id=_register(specialist),
-        dataset_id=None,
         n_agents=1,
         n_representatives=1,
         transitions=transitions,
         n_eval_episodes=N_EPISODES,
-        eval_agents=None,
         gamma=0.99,
         max_episode_steps=entry.max_episode_steps,
     )
 
 
 def _save(
-    learner: Learner, folder: Path, best: list[float], kept: list[int], seconds: float
+    learner: PPOLearner, folder: Path, best: list[float], kept: list[int], seconds: float
 ) -> None:
     """Write a checkpoint; the one before stays until this one is whole."""
     arrays, states = learner.get_state()
@@ -275,7 +272,9 @@ def _save(
     scratch.replace(folder / _CHECKPOINT)
 
 
-def _resume(learner: Learner, folder: Path, n_seeds: int) -> tuple[list[float], list[int], float]:
+def _resume(
+    learner: PPOLearner, folder: Path, n_seeds: int
+) -> tuple[list[float], list[int], float]:
     """Go on from a checkpoint, if there is one: best returns, where they were, and seconds."""
     path = folder / _CHECKPOINT
     if not path.is_file():
