@@ -69,6 +69,11 @@ class Population(Protocol):
         Percent of a perfect episode: what is greatest, summed over an episode, is 100.
         """
 
+    @property
+    def preferences(self) -> FloatArray:
+        """What distinguishes the agents, a row of numbers each; here nothing but their index."""
+        return np.arange(self.n_agents, dtype=np.float64)[:, np.newaxis]
+
     def mean_rewards(self, outcomes: FloatArray) -> FloatArray:
         """Mean reward over the agents: (..., m) float64 -> (...)."""
         return np.asarray(self.rewards(outcomes).mean(axis=-1))
@@ -232,9 +237,10 @@ class TargetPopulation(Population):
     def total_rewards(self, outcomes: FloatArray) -> FloatArray:
         """Return of every agent in an episode: (T, p) float64 -> (n,), percent.
 
-        On a line it is `rewards(outcomes).sum(0)` to rounding (1e-12 per step), at a cost that grows
-        with n log T instead of n T: what an agent gains depends on its distance to the outcomes only, so
-        that this is `mean_rewards` with the two changing places. One NaN outcome makes all NaN.
+        On a line it is `rewards(outcomes).sum(0)` to rounding (1e-12 per step), at a cost that
+        grows with n log T instead of n T: what an agent gains depends on its distance to the
+        outcomes only, so that this is `mean_rewards` with the two changing places. One NaN outcome
+        makes all NaN.
         """
         if self.targets.ndim > 1:
             return super().total_rewards(outcomes)

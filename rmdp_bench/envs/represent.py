@@ -12,6 +12,7 @@ agent. As in the suite's own worlds the scalar reward is the mean over the agent
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any, TypeAlias, overload
 
@@ -286,7 +287,8 @@ def from_mo_gymnasium(
     if num_envs is None:
         return represent(env, population, _vector_reward)
     env.close()
-    envs = vector.MOSyncVectorEnv([lambda: mo_gymnasium.make(env_id, **keywords)] * num_envs)
+    make = partial(mo_gymnasium.make, env_id, **keywords)
+    envs: ManyEnvs = vector.MOSyncVectorEnv([make] * num_envs)
     return represent(envs, population, _vector_reward)
 
 

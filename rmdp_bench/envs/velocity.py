@@ -374,18 +374,19 @@ def _choose(
 ) -> Population:
     """The agents that the keywords ask for."""
     n_directions = get_robot(robot).n_directions
-    if population is not None and n_agents not in (*_SIZES, population.n_agents):
-        raise ValueError(
-            f"population, of {population.n_agents} agents, and n_agents={n_agents!r} are given, "
-            "expected one of them"
-        )
 
     def make(population_seed: int) -> Population:
         if n_directions == 1:
             return TargetPopulation.uniform(n_agents, bound, seed=population_seed)
         return TargetPopulation.in_disc(n_agents, bound, seed=population_seed)
 
-    return choose_population(population, seed, n_directions, make)
+    agents = choose_population(population, seed, n_directions, make)
+    if population is not None and n_agents not in (*_SIZES, population.n_agents):
+        raise ValueError(
+            f"population, of {population.n_agents} agents, and n_agents={n_agents!r} are given, "
+            "expected one of them"
+        )
+    return agents
 
 
 def _check_settings(robot: Robot, settings: Mapping[str, Any]) -> dict[str, Any]:

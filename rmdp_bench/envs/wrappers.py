@@ -81,8 +81,7 @@ class VectorReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         _single_population(env)
         RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
-        unwrapped: Any = env.unwrapped
-        self.reward_space: gym.spaces.Box = unwrapped.reward_space
+        self.reward_space: gym.spaces.Box = env.get_wrapper_attr("reward_space")
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, with a new array of rewards (n,)."""
@@ -117,8 +116,8 @@ class BatchedVectorReward(VectorWrapper[Any, Any, Any, Any, Array]):
         """Wrap a vector environment of this package; errors as `VectorReward`."""
         _vector_population(env)
         super().__init__(env)
-        inner: Any = env.unwrapped
-        single = inner if hasattr(inner, "reward_space") else inner.get_attr("unwrapped")[0]
+        layer = _layer_of_agents(env)
+        single = layer if hasattr(layer, "reward_space") else layer.get_attr("unwrapped")[0]
         self.reward_space: gym.spaces.Box = single.reward_space
 
     def step(self, actions: Any) -> ManySteps:
@@ -170,9 +169,9 @@ def _single_population(env: Any) -> Population:
         raise ValueError(
             "env is a vector environment: use BatchedAgentReward or BatchedVectorReward"
         )
-    if not isinstance(env, gym.Env) or not hasattr(env.unwrapped, "population"):
+    if not isinstance(env, gym.Env) or not env.has_wrapper_attr("population"):
         raise ValueError(f"env is {env!r}, expected an environment of rmdp_bench, with agents")
-    return _with_rewards(env.unwrapped.population, env)
+    return _with_rewards(env.get_wrapper_attr("population"), env)
 
 
 def _vector_population(env: Any) -> Population:
@@ -180,15 +179,23 @@ def _vector_population(env: Any) -> Population:
         raise ValueError(f"env is {env!r}, expected a vector environment: see gymnasium.make_vec")
     if not getattr(env.unwrapped, "agent_rewards", True):
         raise ValueError(f"env is {env!r}, made with agent_rewards=False; expected it without that")
-    inner: Any = env.unwrapped
+    layer = _layer_of_agents(env)
     try:
-        native = hasattr(inner, "population")
-        population = inner.population if native else inner.get_attr("population")[0]
+        known = hasattr(layer, "population")
+        population = layer.population if known else layer.get_attr("population")[0]
     except AttributeError:
         raise ValueError(
             f"env is {env!r}, expected an environment of rmdp_bench, with agents"
         ) from None
     return _with_rewards(population, env)
+
+
+def _layer_of_agents(env: Any) -> Any:
+    """The wrapper that has the agents, or the environment itself."""
+    layer = env
+    while isinstance(layer, VectorWrapper) and "population" not in vars(layer):
+        layer = layer.env
+    return layer
 
 
 def _with_rewards(population: Population | DynamicsPopulation, env: Any) -> Population:

@@ -106,6 +106,12 @@ def make_nodes(population: Population, critic: str) -> Nodes:
     if isinstance(population, LinearPopulation):
         parts = LinearPopulation.tiles(population.outcome_size)
         return Nodes(parts, population.weights.astype(np.float32))
+    if not isinstance(population, TargetPopulation) or population.outcome_size > 1:
+        raise ValueError(
+            f"critic is {critic!r}, which needs agents with weights or with targets on a line, and "
+            f"this population is a {type(population).__name__} of outcomes "
+            f"({population.outcome_size},); use critic=agents"
+        )
     targets, spacing = population.targets, population.width / NODES_PER_WIDTH
     place = (targets - targets.min()) / spacing
     below = place.astype(np.int32)

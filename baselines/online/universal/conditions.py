@@ -204,6 +204,11 @@ def make_conditions(
     population: Population, config: ConditionedConfig, budgets: Sequence[int]
 ) -> Conditions:
     """The conditions of a population, of which so many will be chosen."""
-    if isinstance(population, TargetPopulation):
+    if isinstance(population, TargetPopulation) and population.outcome_size == 1:
         return TargetConditions(population, config)
+    if not isinstance(population, LinearPopulation):
+        raise ValueError(
+            f"universal needs agents with weights, or with targets on a line, and this population "
+            f"is a {type(population).__name__} of outcomes ({population.outcome_size},); use em"
+        )
     return WeightConditions(population, config, budgets)
