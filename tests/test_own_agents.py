@@ -86,8 +86,16 @@ def test_agents_replace_those_of_the_id(env_id: str) -> None:
 @pytest.mark.parametrize(
     ("env_id", "keywords", "message"),
     [
-        ("rmdp/AntVel-n100-v0", {"population": IN_PLANE}, "is for outcomes .2,., expected .1,."),
-        ("rmdp/AntVel2d-n100-v0", {"population": ON_LINE}, "is for outcomes .1,., expected .2,."),
+        (
+            "rmdp/AntVel-n100-v0",
+            {"population": IN_PLANE},
+            "is for outcomes .2,., expected one for outcomes .1,.",
+        ),
+        (
+            "rmdp/AntVel2d-n100-v0",
+            {"population": ON_LINE},
+            "is for outcomes .1,., expected one for outcomes .2,.",
+        ),
         ("rmdp/AntVel-n100-v0", {"population": Thresholds}, "expected a TargetPopulation"),
         ("rmdp/AntVel-n100-v0", {"population": [1.0]}, r"population is \[1.0\], expected"),
         ("rmdp/AntVel-n100-v0", {"population": ON_LINE, "population_seed": 1}, "one of them"),
