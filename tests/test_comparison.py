@@ -102,6 +102,28 @@ def test_a_bias_of_all_seeds_is_found_where_that_of_one_is_not() -> None:
             comparison.row.check()
 
 
+def test_a_claim_may_hold_a_fall_that_nothing_else_has_seen() -> None:
+    """Of another machine's episodes, where rounding makes other ones of most."""
+    rng = np.random.default_rng(0)
+    known, nudged = rng.normal(30.0, 0.2, size=(2, 3, 20))
+    held_out = rng.normal(30.0, 0.2, size=(3, 51))
+    claimed = nudged.copy()
+    claimed[1, 7] = 3.0
+    compare(claimed.mean(axis=1).tolist(), known, held_out, nudged).check()
+    claimed[1, 8] = claimed[1, 9] = 3.0
+    with pytest.raises(ValueError, match="on the same episodes"):
+        compare(claimed.mean(axis=1).tolist(), known, held_out, nudged).check()
+    claimed[1] = nudged[1] + 27.0 / 20  # as much higher
+    with pytest.raises(ValueError, match="on the same episodes"):
+        compare(claimed.mean(axis=1).tolist(), known, held_out, nudged).check()
+    few = known.copy()
+    few[:, 0] -= 0.1  # where rounding changes few of them
+    claimed[1] = known[1]
+    claimed[1, 7] = 3.0
+    with pytest.raises(ValueError, match="on the same episodes"):
+        compare(claimed.mean(axis=1).tolist(), known, held_out, few).check()
+
+
 def test_policies_tuned_to_known_episodes_are_refused() -> None:
     for seed in range(5):
         with pytest.raises(ValueError, match="on held-out episodes"):

@@ -140,9 +140,9 @@ TEXTS: dict[str, tuple[Damage, str]] = {
 
 RECORDS: dict[str, tuple[Damage, str]] = {
     "key twice in JSON": (replace(RESULT, '"seed": 0', '"seed": 0, "seed": 0'), "is there twice"),
-    "the last of 200,000 keys twice": (
-        put(RESULT, "{" + "".join(f'"{i}":0,' for i in range(200_000)) + '"199999":0}'),
-        "'199999' is there twice",
+    "the last of 10,000 keys twice": (
+        put(RESULT, "{" + "".join(f'"{i}":0,' for i in range(10_000)) + '"9999":0}'),
+        "'9999' is there twice",
     ),
     "NaN in JSON": (replace(RESULT, '"gini": ', '"gini": NaN, "_": '), "NaN is not a number"),
     "infinity in JSON": (replace(RESULT, '"gini": ', '"gini": -Infinity, "_": '), "Infinity"),

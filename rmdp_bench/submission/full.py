@@ -26,9 +26,8 @@ from rmdp_bench.submission.marks import Kind, RowMark, SeedMark
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.recipes import is_recipe, run_again
 from rmdp_bench.submission.replay import EpisodeReturns
-from rmdp_bench.submission.sandbox.budget import Budget
-from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
-from rmdp_bench.submission.schema import Row
+from rmdp_bench.submission.sandbox import MAX_GROUPS, Limits, play_in_sandbox
+from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
 from rmdp_bench.system import git_revision, gpu_name, versions
 from rmdp_bench.tasks import OnlineTask, Task, get_task
 
@@ -166,15 +165,16 @@ def _play(
 
         def nudge(times: int) -> list[list[EpisodeReturns]]:
             """The known episodes of every seed, nudged so many times."""
-            groups = {f"nudged_{i}": _known(records[0])["known"] for i in range(times)}
-            return [
-                list(
-                    play_in_sandbox(
-                        folder / "solution", task, groups, limits, budget, list(groups)
-                    ).values()
-                )
-                for folder in folders
-            ]
+            parts: list[list[EpisodeReturns]] = [[] for _ in folders]
+            for first in range(0, times, MAX_GROUPS):
+                names = [f"nudged_{i}" for i in range(first, min(times, first + MAX_GROUPS))]
+                groups = {name: _known(records[0])["known"] for name in names}
+                for own, folder in zip(parts, folders, strict=True):
+                    played = play_in_sandbox(
+                        folder / "solution", task, groups, limits, budget, names
+                    )
+                    own += played.values()
+            return parts
 
         nudged = nudge(1)
         if not rounding_is_chance(replayed, np.stack([own[0].welfare for own in nudged])):

@@ -23,10 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.submission.bounded import parse_arrays
-from rmdp_bench.submission.replay import EpisodeReturns
-from rmdp_bench.submission.sandbox.budget import Budget
-from rmdp_bench.submission.sandbox.confinement import (
+from rmdp_bench.submission.bounded import MAX_ARRAYS, parse_arrays
+from rmdp_bench.submission.budget import Budget
+from rmdp_bench.submission.confinement import (
     MAX_REASON,
     REFUSED,
     allowed_tasks,
@@ -40,6 +39,8 @@ _WALL_PER_CPU = 4.0
 """Wall time that is allowed for a second of processor time; other work may slow it down."""
 _OVERHEAD_BYTES = 2**16
 """Of an answer, beside its numbers."""
+MAX_GROUPS = MAX_ARRAYS // 2
+"""Of episodes, in one process: two arrays of its answer are of each."""
 START_SECONDS = 300.0
 """Wall time until the process has loaded its libraries, at most."""
 
@@ -74,7 +75,8 @@ def play_in_sandbox(
     Args:
         directory: of the solution.
         task: that they are for.
-        episodes: name of a group -> seed of its first episode, number of episodes.
+        episodes: name of a group -> seed of its first episode, number of episodes; at most
+            `MAX_GROUPS` groups.
         limits: what the process may use.
         budget: of the submission, which it is charged to.
         nudged: groups whose observations are changed a little, as rounding would.
