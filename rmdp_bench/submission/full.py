@@ -26,8 +26,9 @@ from rmdp_bench.submission.marks import Kind, RowMark, SeedMark
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.recipes import is_recipe, run_again
 from rmdp_bench.submission.replay import EpisodeReturns
-from rmdp_bench.submission.sandbox import MAX_GROUPS, Limits, play_in_sandbox
-from rmdp_bench.submission.structure import MAX_ARRAY_BYTES
+from rmdp_bench.submission.sandbox.budget import Budget
+from rmdp_bench.submission.sandbox.children import MAX_GROUPS, Limits, play_in_sandbox
+from rmdp_bench.submission.schema import Row
 from rmdp_bench.system import git_revision, gpu_name, versions
 from rmdp_bench.tasks import OnlineTask, Task, get_task
 

@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.submission.bounded import MAX_ARRAYS, parse_arrays
-from rmdp_bench.submission.budget import Budget
-from rmdp_bench.submission.confinement import (
+from rmdp_bench.submission.replay import EpisodeReturns
+from rmdp_bench.submission.sandbox.budget import Budget
+from rmdp_bench.submission.sandbox.confinement import (
     MAX_REASON,
     REFUSED,
     allowed_tasks,
