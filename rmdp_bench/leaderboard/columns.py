@@ -31,6 +31,8 @@ MEASURED = ("measured", "95 %", "claimed")
 """Columns of a board that stand for the first of `SCORES`."""
 COSTS = ("transitions/s", "training h", "hours/seed", "peak MiB", "Wh/seed")
 """Columns of cost."""
+MAX_DEVICE_NAME = 80
+"""Characters that are shown of what a submission calls its device."""
 _IQM = (
     "IQM: interquartile mean over seeds with its 95 % bootstrap interval, which is too narrow for "
     "few seeds: of three it is their range, and holds the median of all seeds three times out of "

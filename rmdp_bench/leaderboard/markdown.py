@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from rmdp_bench.leaderboard import DEVICE_CLASSES
 from rmdp_bench.leaderboard.columns import (
     COSTS,
+    MAX_DEVICE_NAME,
     MEASURED,
     board_columns,
     board_notes,
@@ -17,7 +18,6 @@ from rmdp_bench.leaderboard.columns import (
     row_name,
     score_cells,
 )
-from rmdp_bench.leaderboard.page import MAX_DEVICE_NAME
 from rmdp_bench.leaderboard.reading import SubmittedRow, ranks
 from rmdp_bench.tasks import Task, get_task
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from rmdp_bench import scoring
 from rmdp_bench.files import write_directory, write_text
 from rmdp_bench.leaderboard import make_entries
-from rmdp_bench.leaderboard.columns import rounded, rounded_all
+from rmdp_bench.leaderboard.columns import MAX_DEVICE_NAME, rounded, rounded_all
 from rmdp_bench.leaderboard.markdown import format_tables
 from rmdp_bench.leaderboard.reading import BROKEN, Array, SubmittedRow, ranks, read_rows, reason_of
 from rmdp_bench.leaderboard.snapshot import write_snapshot
@@ -157,10 +157,6 @@ def _json(value: Any) -> str:
     """JSON that is also safe inside HTML and JavaScript."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.translate(_ESCAPED)
-
-
-MAX_DEVICE_NAME = 80
-"""Characters that are shown of what a submission calls its device."""
 
 
 def describe_task(task: Task) -> dict[str, Any]:
