@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from rmdp_bench.files import check_header, parse_array
 
 MAX_JSON_BYTES = 4 * 2**20
+MAX_ARRAY_BYTES = 64 * 2**20
+"""Of a .npz file of a run directory, and of all that is in it."""
 MAX_ARRAYS = 16
 MAX_HEADER_BYTES = 2**14
 """More than NumPy takes for the header of an array."""
