@@ -28,10 +28,9 @@ from tests.hostile_toys import (
     listed,
     promised,
     put,
-    rehash,
     toml,
 )
-from tests.submission_toys import ROW, TASK, copy_of
+from tests.submission_toys import ROW, TASK, copy_of, unpacked
 from tests.toys import constant
 
 ARGMAX = helper.make_node("ArgMax", ["observation"], ["action"], axis=1, keepdims=0)
@@ -42,10 +41,10 @@ def lengths(change: Any) -> Damage:
     """Other lengths beside the honest returns."""
 
     def damage(folder: Path) -> None:
-        with np.load(folder / WELFARE) as arrays:
-            matrix, own = arrays["welfare_matrix"], arrays["episode_lengths"]
-        np.savez(folder / WELFARE, welfare_matrix=matrix, episode_lengths=change(own))
-        rehash(folder)
+        with unpacked(folder) as runs:
+            with np.load(runs / WELFARE) as arrays:
+                matrix, own = arrays["welfare_matrix"], arrays["episode_lengths"]
+            np.savez(runs / WELFARE, welfare_matrix=matrix, episode_lengths=change(own))
 
     return damage
 
@@ -54,8 +53,9 @@ def written(name: str, text: str) -> Damage:
     """A field of the record as text, which may be what no encoder writes."""
 
     def damage(folder: Path) -> None:
-        document = json.loads((folder / RESULT).read_text()) | {name: "HERE"}
-        put(RESULT, json.dumps(document).replace('"HERE"', text))(folder)
+        with unpacked(folder) as runs:
+            document = json.loads((runs / RESULT).read_text()) | {name: "HERE"}
+            (runs / RESULT).write_text(json.dumps(document).replace('"HERE"', text))
 
     return damage
 
@@ -191,8 +191,9 @@ def test_operators_over_the_batch_are_found(
         data = of_the_batch(helper.make_node("Constant", [], ["columns"], value_ints=[27]), *rows)
     else:
         data = of_the_batch(*nodes)
-    (folder / POLICY).write_bytes(data)
-    solution = load_solution(folder / ROW / "seed-0" / "solution")
+    with unpacked(folder) as runs:
+        (runs / POLICY).write_bytes(data)
+        solution = load_solution(runs / ROW / "seed-0" / "solution")
     episodes = {"known": (2**31, 20), "held_out": (2**40, 10)}
     with pytest.raises(ValueError, match="policy 0 acts by more than the observation"):
         play_shuffled(get_task(TASK), solution, episodes, np.random.default_rng(0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rmdp_bench.submission.marks import (
 )
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.rows import RowFiles
 from tests.submission_toys import (
     ABOUT,
     ROOT,
@@ -38,6 +40,7 @@ from tests.submission_toys import (
     edit_json,
     mark_of,
     refused,
+    unpacked,
 )
 from tests.test_leaderboard_site import read_script
 
@@ -181,8 +184,9 @@ def test_measured_rows_rank_by_what_was_measured_and_others_do_not(tmp_path: Pat
 
 
 def rounded_claim(root: Path, name: str) -> float:
-    records = (root / "submissions" / name).rglob("result.json")
-    return round(float(np.mean([json.loads(p.read_text())["social_welfare"] for p in records])), 3)
+    (path,) = (root / "submissions" / name).rglob("records.json")
+    scores = [seed.record["social_welfare"] for seed in RowFiles(path.parent).seeds]
+    return round(float(np.mean(scores)), 3)
 
 
 @pytest.mark.parametrize(
@@ -225,18 +229,13 @@ def test_submissions_and_solvers_that_look_alike_are_refused(
     (other / "manifest.json").write_text("{}")
     assert "its name looks like that of h0nest" in refused(capsys, "verify", str(folder))
     (other / "manifest.json").unlink()
-    twin = folder / TASK / SOLVER.upper()
-    for path in (folder / TASK / SOLVER).rglob("*"):
-        if path.is_file():
-            target = twin / path.relative_to(folder / TASK / SOLVER)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
+    with unpacked(folder) as runs:
+        shutil.copytree(runs / TASK / SOLVER, runs / TASK / SOLVER.upper())
+        for path in (runs / TASK / SOLVER.upper()).rglob("result.json"):
+            edit_json(path, solver=SOLVER.upper())
     text = (folder / "submission.toml").read_text()
     row = text[text.index("[[rows]]") :].replace(SOLVER, SOLVER.upper())
     (folder / "submission.toml").write_text(f"{text}\n{row}")
-    for path in twin.rglob("result.json"):
-        edit_json(path, solver=SOLVER.upper())
-    write_manifest(folder)
     assert "have names that look alike" in refused(capsys, "verify", str(folder))
 
 

@@ -15,10 +15,9 @@ from rmdp_bench.evaluation import evaluate, play
 from rmdp_bench.evaluation.offline import evaluate_offline, normalise
 from rmdp_bench.solution import Solution
 from rmdp_bench.submission import replay
-from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.replay import BATCH_SIZES, play_shuffled
 from rmdp_bench.tasks import get_task
-from tests.hostile_toys import graph
+from tests.hostile_toys import graph, put
 from tests.submission_toys import ROW, copy_of, refused
 from tests.toys import ScriptedPolicy, constant
 
@@ -247,8 +246,6 @@ def test_a_graph_that_sees_the_batch_is_refused(
 ) -> None:
     """Whatever sizes the held-out episodes are played in, one of the questions has its size."""
     folder = copy_of(honest_submission, tmp_path)
-    path = folder / ROW / "seed-0" / "solution" / "policy-1.onnx"
-    path.write_bytes(batch_graph(40, 28))
-    write_manifest(folder)
+    put(f"{ROW}/seed-0/solution/policy-1.onnx", batch_graph(40, 28))(folder)
     message = refused(capsys, "verify", str(folder), "--full")
     assert "policy 1 acts by more than the observation" in message

@@ -6,10 +6,8 @@ for more.  An archive here has its entries in the order of their names, one behi
 comments, times or attributes; so what it has to be follows from its list, and is compared byte by
 byte.  Nothing is unpacked before that, and then no more than the list promises.
 
-NumPy, Python's zipfile, 7-Zip and libarchive read both kinds:
-
-    DEFLATED    of arrays, as NumPy writes them
-    PACKED      LZMA, set up for numbers of four bytes: graphs take a tenth less space
+NumPy, Python's zipfile, 7-Zip and libarchive read them.  What is in them is mostly numbers, which
+LZMA, told that they have four bytes, packs into a tenth less space than the usual method.
 """
 
 from __future__ import annotations
@@ -20,16 +18,14 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-DEFLATED, PACKED = 8, 14
-"""Methods, by their numbers in the format."""
+_VERSION, _FLAGS, _METHOD = 63, 2, 14
+"""LZMA, whose data say where they end, and the version of the format that has it."""
 _FILTER = {"lc": 0, "lp": 2, "pb": 2, "dict_size": 2**20}
-"""LZMA: a byte is likely what it was in the number before, at the same place of four."""
+"""A byte is likely what it was in the number before, at the same place of four."""
 _SETTINGS = (_FILTER["pb"] * 5 + _FILTER["lp"]) * 9 + _FILTER["lc"]
 _START = struct.pack("<BBHBL", 9, 4, 5, _SETTINGS, _FILTER["dict_size"])
-"""Of LZMA data: version, length of what follows, and these settings; no others are read, so that
+"""Of all data: version, length of what follows, and these settings; no others are read, so that
 nobody can ask for gigabytes of dictionary."""
-_NEEDS = {DEFLATED: (20, 0), PACKED: (63, 2)}
-"""Method -> version of the format, flags (data say where they end)."""
 _TIME, _DAY = 0, 33
 """Midnight of January 1, 1980, the first that the format has."""
 _LOCAL, _LISTED, _END = (struct.Struct(form) for form in ("<4s5H3L2H", "<4s6H3L5H2L", "<4s4H2LH"))
@@ -54,18 +50,20 @@ class Entry:
     n_packed: int
     n_bytes: int
 
-    def header(self, method: int) -> bytes:
-        """What stands in front of its data."""
-        version, flags = _NEEDS[method]
-        fields = (version, flags, method, _TIME, _DAY, self.crc, self.n_packed, self.n_bytes)
-        return _LOCAL.pack(b"PK\3\4", *fields, len(self.name), 0) + self.name.encode()
+    @property
+    def _fields(self) -> tuple[int, ...]:
+        sizes = (self.crc, self.n_packed, self.n_bytes)
+        return (_VERSION, _FLAGS, _METHOD, _TIME, _DAY, *sizes, len(self.name))
 
-    def listed(self, method: int, start: int) -> bytes:
+    @property
+    def header(self) -> bytes:
+        """What stands in front of its data."""
+        return _LOCAL.pack(b"PK\3\4", *self._fields, 0) + self.name.encode()
+
+    def listed(self, start: int) -> bytes:
         """What stands in the list; `start` is the place of its header."""
-        version, flags = _NEEDS[method]
-        fields = (version, flags, method, _TIME, _DAY, self.crc, self.n_packed, self.n_bytes)
-        rest = (len(self.name), 0, 0, 0, 0, 0, start)
-        return _LISTED.pack(b"PK\1\2", version, *fields, *rest) + self.name.encode()
+        rest = (0, 0, 0, 0, 0, start)
+        return _LISTED.pack(b"PK\1\2", _VERSION, *self._fields, *rest) + self.name.encode()
 
 
 @dataclass(frozen=True)
@@ -74,14 +72,12 @@ class Archive:
 
     Attributes:
         name: what messages call it.
-        method: of all entries.
         data: the whole.
         entries: name -> entry, in order.
         places: name -> where its data begin.
     """
 
     name: str
-    method: int
     data: bytes
     entries: Mapping[str, Entry]
     places: Mapping[str, int]
@@ -103,46 +99,44 @@ class Archive:
             )
         start = self.places[name]
         try:
-            content = _unpack(self.data[start : start + entry.n_packed], entry.n_bytes, self.method)
-        except Exception as error:  # both libraries have errors of their own
+            content = _unpack(self.data[start : start + entry.n_packed], entry.n_bytes)
+        except Exception as error:  # the library has errors of its own
             raise ValueError(f"{what} cannot be unpacked: {error}") from error
         if content is None or len(content) != entry.n_bytes or zlib.crc32(content) != entry.crc:
             raise ValueError(f"{what} is not what the list of the archive says")
         return content
 
 
-def write_archive(contents: Mapping[str, bytes], method: int) -> bytes:
+def write_archive(contents: Mapping[str, bytes]) -> bytes:
     """The archive of some files.
 
     Args:
         contents: name -> bytes; names are ASCII, with slashes.
-        method: `DEFLATED` or `PACKED`.
 
     Raises:
         ValueError: more, or larger, than the format holds.
     """
     parts, listed, place = [], [], 0
     for name in sorted(contents):
-        packed = _pack(contents[name], method)
+        packed = _pack(contents[name])
         entry = Entry(name, zlib.crc32(contents[name]), len(packed), len(contents[name]))
         if len(contents) > MAX_ENTRIES or place + len(packed) + entry.n_bytes > MAX_BYTES:
             raise ValueError(f"an archive has {len(contents)} files, or too large ones")
-        listed.append(entry.listed(method, place))
-        parts += [entry.header(method), packed]
+        listed.append(entry.listed(place))
+        parts += [entry.header, packed]
         place += len(parts[-2]) + len(packed)
     directory = b"".join(listed)
     return b"".join((*parts, directory, _end(len(listed), len(directory), place)))
 
 
 def open_archive(
-    data: bytes, name: str, method: int, names: re.Pattern[str], max_entries: int, max_bytes: int
+    data: bytes, name: str, names: re.Pattern[str], max_entries: int, max_bytes: int
 ) -> Archive:
     """Read the list of an archive, and compare the rest with it; nothing is unpacked.
 
     Args:
         data: the whole.
         name: what messages call it.
-        method: that all entries must have.
         names: what they may be called.
         max_entries: number of them.
         max_bytes: of all of them, unpacked.
@@ -168,7 +162,7 @@ def open_archive(
             raise ValueError(f"{name}: {ascii(entry.name[:100])} has no place in it")
         if entry.name <= before:
             raise ValueError(f"{wrong}{entry.name} is there twice, or not in the order of names")
-        header, listed = entry.header(method), entry.listed(method, place)
+        header, listed = entry.header, entry.listed(place)
         if not data.startswith(listed, at):
             raise ValueError(f"{wrong}{entry.name} is listed with something that has no place")
         if not data.startswith(header, place):
@@ -180,7 +174,7 @@ def open_archive(
     total = sum(entry.n_bytes for entry in entries.values())
     if total > max_bytes:
         raise ValueError(f"{name} unpacks to {total} bytes, at most {max_bytes} are allowed")
-    return Archive(name, method, data, entries, places)
+    return Archive(name, data, entries, places)
 
 
 def _end(n_entries: int, size: int, start: int) -> bytes:
@@ -197,22 +191,15 @@ def _find_list(data: bytes, wrong: str) -> tuple[int, int]:
     raise ValueError(f"{wrong}it does not end with a list of its files")
 
 
-def _pack(content: bytes, method: int) -> bytes:
-    if method == DEFLATED:
-        deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-        return deflate.compress(content) + deflate.flush()
-    import lzma  # which some builds of Python lack; only policies need it
+def _pack(content: bytes) -> bytes:
+    import lzma  # which some builds of Python lack
 
     filters = [{"id": lzma.FILTER_LZMA1, "preset": 6, **_FILTER}]
     return _START + lzma.compress(content, lzma.FORMAT_RAW, filters=filters)
 
 
-def _unpack(packed: bytes, n_bytes: int, method: int) -> bytes | None:
+def _unpack(packed: bytes, n_bytes: int) -> bytes | None:
     """The content, or a byte more if there is more; None if its data do not end where they do."""
-    if method == DEFLATED:
-        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        content = inflate.decompress(packed, n_bytes + 1)
-        return content if inflate.eof and not inflate.unused_data else None
     import lzma
 
     if not packed.startswith(_START):

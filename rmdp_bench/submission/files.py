@@ -114,7 +114,10 @@ def list_all_files(folder: Path) -> dict[str, Path]:
 
 def _check_folder(folder: Path, name: str) -> None:
     if _OLD_FOLDERS.fullmatch(name):
-        raise ValueError(f"{folder}: {name} is a folder of schema 1; {how_to_convert(folder)}")
+        raise ValueError(
+            f"{folder}: the folder {name} has no place in a submission any more, it is of schema 1; "
+            f"{how_to_convert(folder)}"
+        )
     if not _FOLDERS.fullmatch(name):
         raise ValueError(
             f"{folder}: the folder {ascii(name)} has no place in a submission; expected TASK/SOLVER"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shutil
 import tempfile
 import unicodedata
@@ -23,7 +24,6 @@ from rmdp_bench.files import (
     TEMPORARY_PREFIX,
     parse_array,
     write_bytes,
-    write_json,
     write_text,
 )
 from rmdp_bench.runs import Result, find_results
@@ -295,4 +295,5 @@ def unpack_row(row: RowFiles, out: Path) -> None:
         for name, data in row.solution(seed).items():
             (directory / "solution").mkdir(exist_ok=True)
             (directory / "solution" / name).write_bytes(data)
-        write_json(directory / RESULT_FILE, part.record)
+        text = json.dumps(part.record, indent=2) + "\n"  # as a run writes it
+        (directory / RESULT_FILE).write_text(text, encoding="utf-8")

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rmdp_bench.files import parse_array
 from rmdp_bench.runs.records import Result, make_result
 from rmdp_bench.solution.onnx_rules import MAX_GRAPH_BYTES
-from rmdp_bench.submission.archives import DEFLATED, PACKED, Archive, open_archive, write_archive
+from rmdp_bench.submission.archives import Archive, open_archive, write_archive
 from rmdp_bench.submission.bounded import MAX_HEADER_BYTES, Shapes, read_bytes, read_object
 from rmdp_bench.submission.schema import LayoutVersion, Row, check_texts, validated
 
@@ -122,7 +122,7 @@ class RowFiles:
         path = self.folder / ARRAYS_FILE
         data = read_bytes(path, MAX_ARCHIVE_BYTES)
         limits = MAX_ARRAYS * len(self.seeds), MAX_ARRAYS_BYTES
-        return open_archive(data, str(path), DEFLATED, _ARRAY, *limits)
+        return open_archive(data, str(path), _ARRAY, *limits)
 
     @functools.cached_property
     def _policies(self) -> Archive | None:
@@ -131,7 +131,7 @@ class RowFiles:
             return None
         data = read_bytes(path, MAX_ARCHIVE_BYTES)
         limits = MAX_POLICIES, MAX_POLICIES_BYTES
-        return open_archive(data, str(path), PACKED, _POLICY, *limits)
+        return open_archive(data, str(path), _POLICY, *limits)
 
     @functools.cached_property
     def _array_names(self) -> dict[int, list[str]]:
@@ -276,9 +276,9 @@ def row_contents(
     records = Records(schema_version=2, seeds=seeds).model_dump(mode="json")
     contents = {
         RECORDS_FILE: f"{format_json(records)}\n".encode(),
-        ARRAYS_FILE: write_archive(arrays, DEFLATED),
+        ARRAYS_FILE: write_archive(arrays),
     }
-    return contents | ({POLICIES_FILE: write_archive(policies, PACKED)} if policies else {})
+    return contents | ({POLICIES_FILE: write_archive(policies)} if policies else {})
 
 
 def format_json(value: Any, indent: int = 0, n_before: int = 0) -> str:
