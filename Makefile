@@ -45,6 +45,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.persim --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.agents --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.leaderboard --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.full_check --out "$(BENCH_OUT)"
 
 site: venv
 	$(BIN)/rmdp-bench leaderboard build

@@ -14,6 +14,8 @@ from importlib.util import find_spec
 
 def main() -> int:
     """Limit the threads of libraries, load the command line and run it; gives the exit code."""
+    # ONNX Runtime's, which writes to the user's folders and to the network.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         package = find_spec("rmdp_bench")
         assert package is not None and package.submodule_search_locations

@@ -34,19 +34,18 @@ import dataclasses
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from baselines.online.em import EMRule, config_for
 from baselines.online.ppo.learner import Learner
-from benchmarks.common import describe_machine, write_results
+from benchmarks.common import make_parser, positive, report
 from rmdp_bench.evaluation import evaluate, roll_out
-from rmdp_bench.runs.log import CURVE_EPISODES, CURVE_SEED
+from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED
 from rmdp_bench.scoring import agent_returns, social_welfare, standard_error
 from rmdp_bench.system import peak_memory_mib
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 
 MANY = 1_000_000
 Critic = Literal["outcome", "agents"]
@@ -64,8 +63,8 @@ _worker: dict[str, Any] = {}
 
 
 def start(task_id: str, n_agents: int, critic: Critic, transitions: int, n_seeds: int) -> None:
-    """Makes the learner, and one iteration for everything that happens once."""
-    task = get_task(task_id)
+    """Make the learner, and one iteration for everything that happens once."""
+    task = get_online_task(task_id)
     if n_agents != task.n_agents:
         task = task.with_agents(n_agents)
     task = dataclasses.replace(task, transitions=transitions)
@@ -91,7 +90,7 @@ def iterate() -> list[float]:
 
 
 def finish(is_trained: bool) -> dict[str, Any]:
-    """Trains to the end and scores; without training only the memory."""
+    """Train to the end and score; without training only the memory."""
     task, learner, rule = _worker["task"], _worker["learner"], _worker["rule"]
     scores: dict[str, Any] = {}
     if is_trained:
@@ -140,7 +139,7 @@ def node_errors(**how: Any) -> dict[str, float]:
 
 def memory_needed(task_id: str, n_agents: int) -> float:
     """GiB of a batch of the agents' critic, of its targets, and of its networks and Adam's."""
-    task = get_task(task_id)
+    task = get_online_task(task_id)
     config = config_for(task)
     of_batch = config.batch_size * n_agents
     of_networks = (config.hidden_size + 1) * n_agents * 5  # with gradient, moments and a copy
@@ -215,38 +214,22 @@ def format_scores(values: list[float] | float | None) -> str:
     return f"{np.mean(values):.2f}{error}"
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="EM with any number of agents.")
+def main() -> None:
+    """Measure what is asked for."""
+    parser = make_parser("EM with any number of agents.", "two small rows and two iterations")
     parser.add_argument("--task", default="HalfCheetahVel-n100-k5-v0", help="velocity task")
-    parser.add_argument("--agents", nargs="+", type=int, default=[100, 10_000, 1_000_000])
-    parser.add_argument("--repetitions", type=int, default=12, help="timed iterations")
+    parser.add_argument("--agents", nargs="+", type=positive, default=[100, 10_000, 1_000_000])
+    parser.add_argument("--repetitions", type=positive, default=12, help="timed iterations")
     parser.add_argument("--transitions", type=int, default=200_000, help="of training, per policy")
-    parser.add_argument("--seeds", type=int, default=1, help="how many, trained as one batch")
+    parser.add_argument("--seeds", type=positive, default=1, help="how many, trained as one batch")
     parser.add_argument("--memory", type=float, default=3.0, help="GiB for the agents' critic")
     parser.add_argument("--train-agents", type=int, default=100, help="most with their own critic")
-    parser.add_argument("--quick", action="store_true", help="two small rows and two iterations")
-    parser.add_argument("--out", type=Path, help="also write agents.json and agents.md there")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.agents, arguments.repetitions = [100, 20_000], 1
         arguments.transitions, arguments.memory = 2 * 2048, 0.2
-    if min(arguments.repetitions, arguments.seeds, *arguments.agents) < 1:
-        parser.error("--repetitions, --seeds and --agents are integers >= 1")
-    return arguments
-
-
-def main() -> None:
-    """Measure, print the table, and write the files."""
-    arguments = parse_arguments()
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
     results = measure(arguments)
-    rows = format_rows(results)
-    for row in (HEADER, *rows):
-        print(" | ".join(row), flush=True)
-    if arguments.out:
-        write_results(arguments.out, "agents", machine, results, HEADER, rows)
+    report("agents", arguments.out, HEADER, zip(results, format_rows(results), strict=True))
 
 
 if __name__ == "__main__":

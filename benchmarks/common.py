@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,15 +64,46 @@ def make_bare_loop(robot: str, n_envs: int) -> tuple[Batch, Callable[[NDArray[An
     return batch, run
 
 
-def write_results(
-    out: Path,
+def positive(text: str) -> int:
+    """An integer from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer >= 1")
+    return int(text)
+
+
+def make_parser(about: str, quick: str) -> argparse.ArgumentParser:
+    """A command line with the options that every benchmark has; `quick` says what that does."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--out", type=Path, help="folder for the table and all that was measured")
+    return parser
+
+
+def report(
     name: str,
-    machine: dict[str, Any],
-    results: list[dict[str, Any]],
+    out: Path | None,
     header: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    measured: Iterable[tuple[dict[str, Any], Sequence[str]]],
 ) -> None:
-    """Writes NAME.json, all that was measured, and NAME.md, the table, into the folder `out`."""
+    """Print each row as soon as it is measured; into a folder, write all to NAME.json and NAME.md.
+
+    Args:
+        name: of the benchmark's module.
+        out: the folder.
+        header: of the table.
+        measured: what was measured and its row in the table, one after the other.
+    """
+    machine = describe_machine()
+    about = ", ".join(f"{key} {value}" for key, value in machine.items())
+    print(about)
+    print(" | ".join(header))
+    results, rows = [], []
+    for result, row in measured:
+        results.append(result)
+        rows.append(row)
+        print(" | ".join(row), flush=True)
+    if out is None:
+        return
     out.mkdir(parents=True, exist_ok=True)
     given = [word for word in sys.argv[1:] if word not in ("--out", str(out))]
     command = " ".join([f"python -m benchmarks.{name}", *given])
@@ -79,5 +111,4 @@ def write_results(
     write_json(out / f"{name}.json", json.loads(json.dumps(record)))
     lines = [" | ".join(row) for row in (header, ["---"] * len(header), *rows)]
     table = "\n".join(f"| {line} |" for line in lines)
-    about = ", ".join(f"{key} {value}" for key, value in machine.items())
     write_text(out / f"{name}.md", f"`{command}` on: {about}\n\n{table}\n")

@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -28,7 +27,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from numpy.typing import NDArray
 
 import rmdp_bench
-from benchmarks.common import describe_machine, make_bare_loop, write_results
+from benchmarks.common import make_bare_loop, make_parser, positive, report
 from rmdp_bench.envs.robots import ROBOTS, get_robot
 
 METHODS = ("native", "sync", "async", "bare")
@@ -111,37 +110,25 @@ def format_row(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Speed of the velocity environments.")
-    parser.add_argument("--robots", nargs="+", choices=list(ROBOTS), default=list(ROBOTS))
-    parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 8, 64, 256])
-    parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--transitions", type=int, default=1920, help="per method and repetition")
-    parser.add_argument("--quick", action="store_true", help="3 repetitions of 640 transitions")
-    parser.add_argument("--out", type=Path, help="also write environments.json and .md there")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.repetitions, arguments.transitions = 3, 640
-    if min(arguments.repetitions, arguments.transitions, *arguments.num_envs) < 1:
-        parser.error("--repetitions, --transitions and --num-envs are integers >= 1")
-    return arguments
+def measure_all(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Each result and its row."""
+    for robot in arguments.robots:
+        for n_envs in arguments.num_envs:
+            result = measure(robot, n_envs, arguments.transitions, arguments.repetitions)
+            yield result, format_row(result)
 
 
 def main() -> None:
-    """Measure, print a row as soon as it is known, and write the file."""
-    arguments = parse_arguments()
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(" | ".join(HEADER))
-    results, rows = [], []
-    for robot in arguments.robots:
-        for n_envs in arguments.num_envs:
-            results.append(measure(robot, n_envs, arguments.transitions, arguments.repetitions))
-            rows.append(format_row(results[-1]))
-            print(" | ".join(rows[-1]), flush=True)
-    if arguments.out:
-        write_results(arguments.out, "environments", machine, results, HEADER, rows)
+    """Measure what is asked for."""
+    parser = make_parser("Speed of the velocity environments.", "3 repetitions of 640 transitions")
+    parser.add_argument("--robots", nargs="+", choices=list(ROBOTS), default=list(ROBOTS))
+    parser.add_argument("--num-envs", nargs="+", type=positive, default=[1, 8, 64, 256])
+    parser.add_argument("--repetitions", type=positive, default=7)
+    parser.add_argument("--transitions", type=positive, default=1920, help="of each repetition")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.repetitions, arguments.transitions = 3, 640
+    report("environments", arguments.out, HEADER, measure_all(arguments))
 
 
 if __name__ == "__main__":

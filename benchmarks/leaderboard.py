@@ -14,7 +14,6 @@ Seconds are medians over repetitions; what is compared is measured in turn.
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -27,7 +26,7 @@ from typing import Any
 from selenium import webdriver
 
 from benchmarks.browser import open_browser
-from benchmarks.common import describe_machine, write_results
+from benchmarks.common import make_parser, positive, report
 from benchmarks.synthetic_submissions import write_many
 from rmdp_bench.leaderboard.page import build_site
 
@@ -134,23 +133,14 @@ def measure(n_submissions: int, repetitions: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, print, and write the files."""
-    parser = argparse.ArgumentParser(description="Speed of the leaderboard.")
-    parser.add_argument("--submissions", type=int, default=1000)
-    parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one repetition of 30 submissions")
-    parser.add_argument("--out", type=Path, help="also write leaderboard.json and .md there")
+    """Measure what is asked for."""
+    parser = make_parser("Speed of the leaderboard.", "one repetition of 30 submissions")
+    parser.add_argument("--submissions", type=positive, default=1000)
+    parser.add_argument("--repetitions", type=positive, default=3)
     arguments = parser.parse_args()
-    if min(arguments.submissions, arguments.repetitions) < 1:
-        parser.error("--submissions and --repetitions are integers >= 1")
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
     size = (30, 1) if arguments.quick else (arguments.submissions, arguments.repetitions)
     results = measure(*size)
-    rows = [format_row(result) for result in results]
-    print("\n".join(" | ".join(row) for row in (HEADER, *rows)))
-    if arguments.out:
-        write_results(arguments.out, "leaderboard", machine, results, HEADER, rows)
+    report("leaderboard", arguments.out, HEADER, ((one, format_row(one)) for one in results))
 
 
 if __name__ == "__main__":

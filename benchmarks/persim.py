@@ -15,10 +15,8 @@ ones, and "training minutes" is what all steps of a run of one seed take.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +25,8 @@ from torch import Tensor, nn
 
 from baselines.offline.common.data import LoggedData
 from baselines.offline.persim.model import FactoredConfig, model_settings
-from baselines.offline.persim.training import Training
-from benchmarks.common import describe_machine, measure_arithmetic, write_results
+from baselines.offline.persim.training import FactoredLearner
+from benchmarks.common import make_parser, measure_arithmetic, positive, report
 from rmdp_bench.tasks import get_task
 
 HEADER = (
@@ -38,7 +36,7 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class World:
+class LogSize:
     """A task, and the size of its data.
 
     Attributes:
@@ -55,8 +53,8 @@ class World:
 
 
 WORLDS = {
-    "cart_pole": World("CartPoleHet-n500-pure-v1", 4, 2, 92_929),
-    "mountain_car": World("MountainCarHet-n500-pure-v1", 2, 3, 67_140),
+    "cart_pole": LogSize("CartPoleHet-n500-pure-v1", 4, 2, 92_929),
+    "mountain_car": LogSize("MountainCarHet-n500-pure-v1", 2, 3, 67_140),
 }
 N_AGENTS = 500
 
@@ -64,8 +62,8 @@ N_AGENTS = 500
 class PlainModel(nn.Module):
     """One member, as it would be written down."""
 
-    def __init__(self, world: World, config: FactoredConfig) -> None:
-        """Draws the parameters."""
+    def __init__(self, world: LogSize, config: FactoredConfig) -> None:
+        """Draw the parameters."""
         super().__init__()
         self.size, self.rank = world.observation_size, config.rank
         self.agent = nn.Linear(N_AGENTS, config.rank)
@@ -82,7 +80,7 @@ class PlainModel(nn.Module):
         return changes
 
 
-def make_data(world: World, n_transitions: int) -> LoggedData:
+def make_data(world: LogSize, n_transitions: int) -> LoggedData:
     """Noise: the first transitions of a task's data, agents in turn."""
     generator = torch.Generator().manual_seed(0)
     observations = torch.randn(n_transitions, world.observation_size, generator=generator)
@@ -98,7 +96,7 @@ def make_data(world: World, n_transitions: int) -> LoggedData:
     )
 
 
-def run_plainly(world: World, config: FactoredConfig, data: LoggedData) -> None:
+def run_plainly(world: LogSize, config: FactoredConfig, data: LoggedData) -> None:
     """One pass of each member."""
     agents = nn.functional.one_hot(data.agents, N_AGENTS).float()
     actions = nn.functional.one_hot(data.actions, world.n_actions).float()
@@ -113,7 +111,7 @@ def run_plainly(world: World, config: FactoredConfig, data: LoggedData) -> None:
             adam.step()
 
 
-def count_operations(world: World, config: FactoredConfig) -> float:
+def count_operations(world: LogSize, config: FactoredConfig) -> float:
     """Multiplications and additions of the products of one step of all members."""
     (width,) = config.state_layers
     d, outputs = world.observation_size, world.observation_size * config.rank
@@ -127,7 +125,7 @@ def measure(name: str, n_steps: int, repetitions: int) -> dict[str, Any]:
     world = WORLDS[name]
     config = replace(FactoredConfig(), **model_settings(get_task(world.task)))
     data = make_data(world, n_steps * config.batch_size)
-    training = Training(config, data, world.n_actions, [0], "cpu")
+    training = FactoredLearner(config, data, world.n_actions, [0], "cpu")
     seconds: dict[str, list[float]] = {"plain": [], "batched": []}
     torch.set_num_threads(1)
     for _ in range(repetitions + 1):
@@ -170,35 +168,17 @@ def format_row(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Speed of PerSim's training.")
+def main() -> None:
+    """Measure what is asked for."""
+    parser = make_parser("Speed of PerSim's training.", "one repetition of few steps")
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
-    parser.add_argument("--steps", type=int, default=1500, help="of each repetition")
-    parser.add_argument("--repetitions", type=int, default=5, help="of each row, after a first")
-    parser.add_argument("--quick", action="store_true", help="one repetition of few steps")
-    parser.add_argument("--out", type=Path, help="also write persim.json and persim.md there")
+    parser.add_argument("--steps", type=positive, default=1500, help="of each repetition")
+    parser.add_argument("--repetitions", type=positive, default=5, help="of each row")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.steps, arguments.repetitions = 20, 1
-    if min(arguments.repetitions, arguments.steps) < 1:
-        parser.error("--repetitions and --steps are integers >= 1")
-    return arguments
-
-
-def main() -> None:
-    """Measure, print a row as soon as it is known, and write the files."""
-    arguments = parse_arguments()
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(" | ".join(HEADER))
-    results, rows = [], []
-    for name in arguments.worlds:
-        results.append(measure(name, arguments.steps, arguments.repetitions))
-        rows.append(format_row(results[-1]))
-        print(" | ".join(rows[-1]), flush=True)
-    if arguments.out:
-        write_results(arguments.out, "persim", machine, results, HEADER, rows)
+    results = (measure(name, arguments.steps, arguments.repetitions) for name in arguments.worlds)
+    report("persim", arguments.out, HEADER, ((result, format_row(result)) for result in results))
 
 
 if __name__ == "__main__":

@@ -21,11 +21,9 @@ seconds are medians over repetitions. Every row checks that both give every plan
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,15 +31,15 @@ import torch
 from torch import Tensor
 
 from baselines.offline.common.data import LoggedData
-from baselines.offline.common.networks import MemberMLP, make_generators
+from baselines.offline.common.networks import MemberMLP, member_generators, member_keys
 from baselines.offline.common.spaces import action_space, n_discrete_actions
 from baselines.offline.persim.model import FactoredConfig, FactoredModel, model_settings
 from baselines.offline.persim.simulator import PersonalSimulator
 from baselines.offline.planning.dynamics import Objective, objective_for
 from baselines.offline.planning.planner import PlannerConfig, decide, make_policy
-from benchmarks.common import describe_machine, measure_arithmetic, write_results
+from benchmarks.common import make_parser, measure_arithmetic, positive, report
 from rmdp_bench.cores import usable_cores
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_task
 
 N_MEMBERS = 5
 CHANGE = 1e-4
@@ -53,7 +51,7 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class World:
+class PlannedWorld:
     """An environment, and its planner.
 
     Attributes:
@@ -74,18 +72,18 @@ class World:
     @property
     def n_actions(self) -> int | None:
         """A; None: actions are continuous."""
-        return n_discrete_actions(get_task(self.task))
+        return n_discrete_actions(get_offline_task(self.task))
 
 
 SMALL = PlannerConfig(n_sequences=20, horizon=10, n_elites=5, n_iterations=1)
 WORLDS = {
-    "cart_pole": World("CartPoleHet-n500-pure-v1", (0.0,) * 4),
-    "mountain_car": World("MountainCarHet-n500-pure-v1", (-0.5, 0.0)),
-    "half_cheetah": World("HalfCheetahHet-n500-pure-v1", (0.0,) * 18, SMALL),
+    "cart_pole": PlannedWorld("CartPoleHet-n500-pure-v1", (0.0,) * 4),
+    "mountain_car": PlannedWorld("MountainCarHet-n500-pure-v1", (-0.5, 0.0)),
+    "half_cheetah": PlannedWorld("HalfCheetahHet-n500-pure-v1", (0.0,) * 18, SMALL),
 }
 
 
-def make_model(world: World, n_agents: int) -> FactoredModel:
+def make_model(world: PlannedWorld, n_agents: int) -> FactoredModel:
     """Random parameters of PerSim's model."""
     rows = torch.zeros(n_agents, len(world.start))
     agents = torch.arange(n_agents)
@@ -94,7 +92,9 @@ def make_model(world: World, n_agents: int) -> FactoredModel:
     bounds = torch.arange(n_agents + 1)
     data = LoggedData(rows, actions, rows[:, 0], rows, agents < 0, agents, bounds)
     config = replace(FactoredConfig(**model_settings(get_task(world.task))), normalize=False)
-    model = FactoredModel(config, data, world.n_actions, make_generators(0, 0, N_MEMBERS))
+    model = FactoredModel(
+        config, data, world.n_actions, member_generators(member_keys([0], N_MEMBERS), 0)
+    )
     model.agent_network.weights[0].data.mul_(CHANGE)
     model.agent_network.biases[0].data.mul_(CHANGE)
     return model.requires_grad_(False)
@@ -229,39 +229,23 @@ def format_row(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Speed of planning.")
-    parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
-    parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 20])
-    parser.add_argument("--plain-threads", type=int, default=1, help="of the plain loop")
-    parser.add_argument("--repetitions", type=int, default=5, help="of each row, after a first")
-    parser.add_argument("--quick", action="store_true", help="one repetition of a small planner")
-    parser.add_argument("--out", type=Path, help="also write planning.json and planning.md there")
-    arguments = parser.parse_args()
-    if min(arguments.repetitions, arguments.plain_threads, *arguments.num_envs) < 1:
-        parser.error("--repetitions, --plain-threads and --num-envs are integers >= 1")
-    return arguments
-
-
 def main() -> None:
-    """Measure, print a row as soon as it is known, and write the files."""
-    arguments = parse_arguments()
+    """Measure what is asked for."""
+    parser = make_parser("Speed of planning.", "one repetition of a small planner")
+    parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
+    parser.add_argument("--num-envs", nargs="+", type=positive, default=[1, 20])
+    parser.add_argument("--plain-threads", type=positive, default=1, help="of the plain loop")
+    parser.add_argument("--repetitions", type=positive, default=5, help="of each row")
+    arguments = parser.parse_args()
     config, repetitions = PlannerConfig(), arguments.repetitions
     if arguments.quick:
         config, repetitions = PlannerConfig(n_sequences=100, horizon=10), 1
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(" | ".join(HEADER))
-    results, rows = [], []
-    for name in arguments.worlds:
-        for n_envs in arguments.num_envs:
-            how = (config, repetitions, arguments.plain_threads)
-            results.append(measure(name, n_envs, *how))
-            rows.append(format_row(results[-1]))
-            print(" | ".join(rows[-1]), flush=True)
-    if arguments.out:
-        write_results(arguments.out, "planning", machine, results, HEADER, rows)
+    results = (
+        measure(name, n_envs, config, repetitions, arguments.plain_threads)
+        for name in arguments.worlds
+        for n_envs in arguments.num_envs
+    )
+    report("planning", arguments.out, HEADER, ((result, format_row(result)) for result in results))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -22,7 +22,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 import rmdp_bench
-from benchmarks.common import describe_machine, write_results
+from benchmarks.common import make_parser, positive, report
 from rmdp_bench.stable_baselines import StableBaselinesVecEnv
 
 ENV_IDS = (
@@ -93,40 +93,27 @@ def format_row(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Speed under Stable-Baselines3.")
-    parser.add_argument("--num-envs", nargs="+", type=int, default=[1, 8, 64])
-    parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--transitions", type=int, default=3840, help="per repetition and method")
-    parser.add_argument("--quick", action="store_true", help="3 repetitions of 640 transitions")
-    parser.add_argument("--out", type=Path, help="also write stable_baselines.json and .md there")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.repetitions, arguments.transitions = 3, 640
-    if min(arguments.repetitions, arguments.transitions, *arguments.num_envs) < 1:
-        parser.error("--repetitions, --transitions and --num-envs are integers >= 1")
-    return arguments
-
-
-def main() -> None:
-    """Measure, print a row as soon as it is known, and write the file."""
-    arguments = parse_arguments()
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(" | ".join(HEADER))
-    results, rows = [], []
+def measure_all(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Each result and its row."""
     for env_id in ENV_IDS:
         agents = [None] if rmdp_bench.get_environment(env_id).heterogeneous else [None, 3]
         for n_envs in arguments.num_envs:
             for agent in agents:
-                results.append(
-                    measure(env_id, n_envs, agent, arguments.transitions, arguments.repetitions)
-                )
-                rows.append(format_row(results[-1]))
-                print(" | ".join(rows[-1]), flush=True)
-    if arguments.out:
-        write_results(arguments.out, "stable_baselines", machine, results, HEADER, rows)
+                how = (arguments.transitions, arguments.repetitions)
+                result = measure(env_id, n_envs, agent, *how)
+                yield result, format_row(result)
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = make_parser("Speed under Stable-Baselines3.", "3 repetitions of 640 transitions")
+    parser.add_argument("--num-envs", nargs="+", type=positive, default=[1, 8, 64])
+    parser.add_argument("--repetitions", type=positive, default=7)
+    parser.add_argument("--transitions", type=positive, default=3840, help="of each repetition")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.repetitions, arguments.transitions = 3, 640
+    report("stable_baselines", arguments.out, HEADER, measure_all(arguments))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from rmdp_bench.submission.marks import (
 )
 from rmdp_bench.submission.rows import ASSIGNMENT, RowFiles, SeedRecord, row_contents
 from rmdp_bench.submission.schema import submission_to_toml
-from rmdp_bench.tasks import Task, get_task, list_tasks
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, get_task, list_tasks
 
 TASKS = tuple(
     task.id
@@ -107,7 +107,7 @@ def write_submission(
         seeds, arrays = [], {}
         for number in range(n_seeds):
             record, curve = _base_record(rng, task, solver, number, settings), None
-            if task.track == "online":
+            if isinstance(task, OnlineTask):
                 scores, curve, assignment = _make_online(rng, task, skill)
                 arrays[f"seed-{number}/{ASSIGNMENT}.npy"] = assignment
             else:
@@ -152,7 +152,7 @@ def _base_record(
 
 
 def _make_online(
-    rng: np.random.Generator, task: Task, skill: float
+    rng: np.random.Generator, task: OnlineTask, skill: float
 ) -> tuple[dict[str, Any], list[str], bytes]:
     """Scores, the lines of the curve, and the bytes of the assignment."""
     n, k = task.n_agents, task.n_representatives
@@ -173,14 +173,14 @@ def _make_online(
     return scores, lines, buffer.getvalue()
 
 
-def _make_offline(rng: np.random.Generator, task: Task, skill: float) -> dict[str, Any]:
+def _make_offline(rng: np.random.Generator, task: OfflineTask, skill: float) -> dict[str, Any]:
     known = references(task.env_id)
 
     def play(agents: Sequence[int], share: float, n_episodes: int) -> Any:
         low, high = np.array([known[agent] for agent in agents]).T[:, :, None]
         return low + (high - low) * share * rng.uniform(0.8, 1.1, (len(agents), n_episodes))
 
-    agents, n_episodes = task.eval_agents or (), task.n_eval_episodes
+    agents, n_episodes = task.eval_agents, task.n_eval_episodes
     returns = play(agents, skill, n_episodes)
     errors = rng.gamma(2.0, 0.1 / skill, (len(agents), N_PREDICTIONS))
     evaluation = OfflineEvaluation(
@@ -204,7 +204,7 @@ def write_many(root: Path, n_submissions: int, seed: int = 0) -> None:
     marked = []
     for number in range(n_submissions):
         task = TASKS[number % len(TASKS)]
-        names = METHODS if get_task(task).track == "online" else OFFLINE_METHODS
+        names = METHODS if isinstance(get_task(task), OnlineTask) else OFFLINE_METHODS
         solver = names[(number // len(TASKS)) % len(names)]
         folder = root / "submissions" / f"made-up-{number:04d}"
         write_submission(folder, [(task, solver)], seed + number)

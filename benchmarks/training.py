@@ -22,9 +22,8 @@ import argparse
 import dataclasses
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -34,11 +33,11 @@ from numpy.typing import NDArray
 from baselines.online.em import EMRule, config_for
 from baselines.online.ppo.collection import Batch
 from baselines.online.ppo.learner import Learner
-from benchmarks.common import describe_machine, make_bare_loop, write_results
+from benchmarks.common import make_bare_loop, make_parser, positive, report
 from rmdp_bench.evaluation import evaluate_all
-from rmdp_bench.runs.log import CURVE_EPISODES, CURVE_SEED
+from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED
 from rmdp_bench.system import peak_memory_mib
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 
 TASKS = ("HalfCheetahVel-n100-k5-v0", "HalfCheetahVel-n1000-k50-v0", "ResourceGathering-n25-k5-v0")
 PHASES = ("collection", "update", "floor")
@@ -89,7 +88,7 @@ def measure(
 
     Repetitions go on until there are enough of them and they took `least_seconds` together.
     """
-    task, seeds = get_task(task_id), range(n_seeds)
+    task, seeds = get_online_task(task_id), range(n_seeds)
     config = dataclasses.replace(config_for(task), compiled=path == "compiled")
     learner = Learner(task, config, seeds, "cpu")
     rule = EMRule(task, config, seeds, "cpu")
@@ -150,31 +149,8 @@ def format_row(result: dict[str, Any], plain_speed: float) -> list[str]:
     ]
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Speed of training.")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 10], help="seeds in a batch")
-    parser.add_argument("--repetitions", type=int, default=3, help="at least so many")
-    parser.add_argument("--least-seconds", type=float, default=10.0, help="of each row")
-    parser.add_argument("--quick", action="store_true", help="one repetition, without n = 1000")
-    parser.add_argument("--out", type=Path, help="also write training.json and training.md there")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.repetitions, arguments.least_seconds = 1, 0.0
-        arguments.tasks = [task for task in arguments.tasks if "n1000" not in task]
-    if min(arguments.repetitions, *arguments.seeds) < 1:
-        parser.error("--repetitions and --seeds are integers >= 1")
-    return arguments
-
-
-def main() -> None:
-    """Measure, print a row as soon as it is known, and write the files."""
-    arguments = parse_arguments()
-    machine = describe_machine()
-    print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(" | ".join(HEADER))
-    results, rows = [], []
+def measure_all(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Each result and its row; every one is measured in a process of its own."""
     for task in arguments.tasks:
         plain_speed = None
         for n_seeds in arguments.seeds:
@@ -183,12 +159,22 @@ def main() -> None:
                 with ProcessPoolExecutor(1, mp_context=spawn) as pool:
                     how = (arguments.repetitions, arguments.least_seconds)
                     result = pool.submit(measure, task, n_seeds, path, *how).result()
-                results.append(result)
                 plain_speed = plain_speed or summarize(result)["speed"]
-                rows.append(format_row(result, plain_speed))
-                print(" | ".join(rows[-1]), flush=True)
-    if arguments.out:
-        write_results(arguments.out, "training", machine, results, HEADER, rows)
+                yield result, format_row(result, plain_speed)
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = make_parser("Speed of training.", "one repetition, without n = 1000")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--seeds", nargs="+", type=positive, default=[1, 10], help="in a batch")
+    parser.add_argument("--repetitions", type=positive, default=3, help="at least so many")
+    parser.add_argument("--least-seconds", type=float, default=10.0, help="of each row")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.repetitions, arguments.least_seconds = 1, 0.0
+        arguments.tasks = [task for task in arguments.tasks if "n1000" not in task]
+    report("training", arguments.out, HEADER, measure_all(arguments))
 
 
 if __name__ == "__main__":

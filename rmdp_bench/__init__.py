@@ -51,7 +51,11 @@ if TYPE_CHECKING:
     from rmdp_bench.solution import load_solution as load_solution
     from rmdp_bench.solution import save_solution as save_solution
     from rmdp_bench.solution.onnx_export import export_policy as export_policy
+    from rmdp_bench.tasks import OfflineTask as OfflineTask
+    from rmdp_bench.tasks import OnlineTask as OnlineTask
     from rmdp_bench.tasks import Task as Task
+    from rmdp_bench.tasks import get_offline_task as get_offline_task
+    from rmdp_bench.tasks import get_online_task as get_online_task
     from rmdp_bench.tasks import get_task as get_task
     from rmdp_bench.tasks import list_tasks as list_tasks
 
@@ -66,7 +70,11 @@ _LAZY = {
     "constant_speed_optimum": "ceilings",
     "resource_gathering_optimum": "ceilings",
     "load_dataset": "datasets",
+    "OfflineTask": "tasks",
+    "OnlineTask": "tasks",
     "Task": "tasks",
+    "get_offline_task": "tasks",
+    "get_online_task": "tasks",
     "get_task": "tasks",
     "list_tasks": "tasks",
     "Policy": "solution",

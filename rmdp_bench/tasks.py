@@ -11,7 +11,7 @@ import difflib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import gymnasium as gym
 
@@ -21,23 +21,18 @@ from rmdp_bench.population import DynamicsPopulation, Population, TargetPopulati
 from rmdp_bench.references import references
 
 
-@dataclass(frozen=True)
-class Task:
-    """One problem: serve `n_agents` agents with `n_representatives` policies.
+@dataclass(frozen=True, kw_only=True)
+class _CommonTask:
+    """What tasks of both tracks have.
 
     Attributes:
         id: opaque, versioned name.
-        track: "online": the solver acts in the environment. "offline": it learns from logged data
-            and never acts.
         env_id: Gymnasium id of the environment.
-        dataset_id: Minari id of the data of an offline task, None online.
         n_agents: number of agents n; offline, of those who are in the data.
         n_representatives: budget k of policies; offline n, as each agent may have its own.
         transitions: training budget, environment steps PER POLICY (k times as many in all); offline
             0.
         n_eval_episodes: deterministic episodes that score each policy; offline, each agent.
-        eval_agents: the agents that are scored; None: all.
-        heldout_agents: agents who are not in the data; how a solver serves them is reported apart.
         gamma: discount of the training objective; scores are undiscounted.
         max_episode_steps: steps after which an episode is truncated.
         unranked: why its records cannot be submitted; None: they can.
@@ -45,31 +40,20 @@ class Task:
             of a copy.
     """
 
+    track: ClassVar[str]
+    """"online": the solver acts in the environment. "offline": it learns from logged data and never
+    acts."""
+
     id: str
-    track: str
     env_id: str
-    dataset_id: str | None
     n_agents: int
     n_representatives: int
     transitions: int
-    n_eval_episodes: int
-    eval_agents: tuple[int, ...] | None
+    n_eval_episodes: int = 20
     gamma: float
     max_episode_steps: int
-    heldout_agents: tuple[int, ...] = ()
     unranked: str | None = None
     common_optimum: bool = False
-
-    @property
-    def population(self) -> Population:
-        """The agents of this task, who want different things.
-
-        Raises:
-            ValueError: the task is offline; its agents differ in what no solver may know.
-        """
-        if self.track == "offline":
-            raise ValueError(f"{self.id} is offline: see rmdp_bench.get_population for its agents")
-        return cast(Population, get_population(self.env_id, **self.env_kwargs))
 
     @property
     def env_kwargs(self) -> dict[str, Any]:
@@ -77,7 +61,42 @@ class Task:
         own = gym.spec(self.env_id).kwargs.get("n_agents", self.n_agents)
         return {} if own == self.n_agents else {"n_agents": self.n_agents}
 
-    def with_agents(self, n_agents: int) -> Task:
+    @property
+    def ceiling(self) -> float | None:
+        """Greatest score that is possible, percent; None where unknown."""
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What describes a task of either track, ready for JSON; of the same keys for both."""
+        own = _OFFLINE_ONLY | dataclasses.asdict(self)
+        own |= {"track": self.track, "ceiling": self.ceiling}
+        return {
+            name: list(own[name]) if isinstance(own[name], tuple) else own[name]
+            for name in _DOCUMENT_ORDER
+        }
+
+
+_OFFLINE_ONLY: dict[str, Any] = {"dataset_id": None, "eval_agents": None, "heldout_agents": ()}
+"""What documents say of an online task where an offline one has something."""
+_DOCUMENT_ORDER = (
+    *("id", "track", "env_id", "dataset_id", "n_agents", "n_representatives", "transitions"),
+    *("n_eval_episodes", "eval_agents", "gamma", "max_episode_steps", "heldout_agents"),
+    *("unranked", "common_optimum", "ceiling"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineTask(_CommonTask):
+    """n agents who want different things from one world, and k policies for them."""
+
+    track: ClassVar[str] = "online"
+
+    @property
+    def population(self) -> Population:
+        """The agents."""
+        return cast(Population, get_population(self.env_id, **self.env_kwargs))
+
+    def with_agents(self, n_agents: int) -> OnlineTask:
         """The task with another number of agents, of the same seed, under an id of its own.
 
         It is for experiments and is not in the table: the suite's solvers and `evaluate` take it,
@@ -108,12 +127,31 @@ class Task:
         """
         return _ceiling(self.env_id, self.n_representatives, self.env_kwargs.get("n_agents"))
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields and the ceiling, ready for JSON."""
-        fields = dataclasses.asdict(self)
-        fields["eval_agents"] = None if self.eval_agents is None else list(self.eval_agents)
-        fields["heldout_agents"] = list(self.heldout_agents)
-        return fields | {"ceiling": self.ceiling}
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineTask(_CommonTask):
+    """n agents who differ in hidden dynamics, and one logged trajectory of each.
+
+    Attributes:
+        dataset_id: Minari id of the data.
+        eval_agents: the agents in the data that are scored.
+        heldout_agents: agents who are not in the data; how a solver serves them is reported apart.
+    """
+
+    track: ClassVar[str] = "offline"
+
+    dataset_id: str
+    eval_agents: tuple[int, ...]
+    heldout_agents: tuple[int, ...] = ()
+
+    @property
+    def hidden_population(self) -> DynamicsPopulation:
+        """The agents with their hidden parameters: for scoring, and not for solvers that learn."""
+        return cast(DynamicsPopulation, get_population(self.env_id))
+
+
+Task = OnlineTask | OfflineTask
+"""One problem: serve agents with policies."""
 
 
 def list_tasks() -> list[Task]:
@@ -139,7 +177,31 @@ def get_task(task_id: str) -> Task:
     return tasks[task_id]
 
 
-def find_logged_task(name: str, kind: str) -> Task:
+def get_online_task(task_id: str) -> OnlineTask:
+    """The task with this id, as `get_task`.
+
+    Raises:
+        ValueError: no task has it, or it is offline.
+    """
+    task = get_task(task_id)
+    if not isinstance(task, OnlineTask):
+        raise ValueError(f"{task_id} is an offline task, expected an online one")
+    return task
+
+
+def get_offline_task(task_id: str) -> OfflineTask:
+    """The task with this id, as `get_task`.
+
+    Raises:
+        ValueError: no task has it, or it is online.
+    """
+    task = get_task(task_id)
+    if not isinstance(task, OfflineTask):
+        raise ValueError(f"{task_id} is an online task, expected an offline one")
+    return task
+
+
+def find_logged_task(name: str, kind: str) -> OfflineTask:
     """The offline task of an environment with a kind of data.
 
     Args:
@@ -151,7 +213,7 @@ def find_logged_task(name: str, kind: str) -> Task:
     """
     for logged in _LOGGED:
         if logged.name == name and kind in _DATA_KINDS:
-            return get_task(logged.task_id(kind))
+            return get_offline_task(logged.task_id(kind))
     raise ValueError(f"there is no offline task of {name!r} with {kind!r} data")
 
 
@@ -291,25 +353,21 @@ def choose_heldout(population: DynamicsPopulation) -> tuple[int, ...]:
 @functools.cache
 def _tasks() -> dict[str, Task]:
     environments = {entry.id: entry for entry in ENVIRONMENTS}
-    tasks = {}
+    tasks: dict[str, Task] = {}
     for family in _FAMILIES:
         entry = environments[family.env_id]
         for budget in family.budgets:
-            task = Task(
+            online = OnlineTask(
                 id=f"{family.name}-k{budget}-{family.version}",
-                track="online",
                 env_id=entry.id,
-                dataset_id=None,
                 n_agents=entry.n_agents,
                 n_representatives=budget,
                 transitions=family.transitions,
-                n_eval_episodes=20,
-                eval_agents=None,
                 gamma=family.gamma,
                 max_episode_steps=entry.max_episode_steps,
                 common_optimum=budget in family.easy_budgets,
             )
-            tasks[task.id] = task
+            tasks[online.id] = online
     for logged in _LOGGED:
         entry = environments[f"rmdp/{logged.name}-{logged.env_version}"]
         agents = cast(DynamicsPopulation, get_population(entry.id))
@@ -317,15 +375,13 @@ def _tasks() -> dict[str, Task]:
         known = references(entry.id).keys() >= {*scored, *heldout}
         unranked = None if known else "the returns that count as 100 are not known yet"
         for kind in _DATA_KINDS:
-            task = Task(
+            offline = OfflineTask(
                 id=logged.task_id(kind),
-                track="offline",
                 env_id=entry.id,
                 dataset_id=f"rmdp/{logged.data}/{kind}-{logged.env_version}",
                 n_agents=entry.n_agents,
                 n_representatives=entry.n_agents,
                 transitions=0,
-                n_eval_episodes=20,
                 eval_agents=scored,
                 gamma=0.99,
                 max_episode_steps=entry.max_episode_steps,
@@ -333,7 +389,7 @@ def _tasks() -> dict[str, Task]:
                 unranked=unranked,
                 common_optimum=logged.common_optimum,
             )
-            tasks[task.id] = task
+            tasks[offline.id] = offline
     return tasks
 
 

@@ -49,7 +49,7 @@ def carry_over(directory: Path, out: Path) -> Path:
         arrays = directory / (result.welfare_matrix or result.returns or "")
         read = functools.partial(read_arrays, arrays, MAX_ARRAY_BYTES)
         evaluation = read_evaluation(task, result, read, str(arrays))
-        scores = score_solution(task, any_solution(task), evaluation)
+        scores = score_solution(task, any_solution(len(result.agent_returns)), evaluation)
         kept = {name: document["offline"][name] for name in _NOT_SCORES}
         document |= scores | {"offline": scores["offline"] | kept}
     result = make_result(document, path)

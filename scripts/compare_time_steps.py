@@ -59,7 +59,7 @@ class VariantDynamics(HalfCheetahDynamics):
     """With an integrator of one's choice."""
 
     def __init__(self, parameters: ArrayLike, integrator: str, time_step: float) -> None:
-        """Takes the agent's parameters (2,), a name of `INTEGRATORS` and a length, s."""
+        """Take the agent's parameters (2,), a name of `INTEGRATORS` and a length, s."""
         super().__init__(parameters, time_step=time_step)
         self._model.opt.integrator = INTEGRATORS[integrator]
 

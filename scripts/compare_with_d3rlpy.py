@@ -42,7 +42,7 @@ from rmdp_bench.files import write_json, write_text
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Policy
 from rmdp_bench.system import system_record, versions
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OfflineTask, get_offline_task
 
 WORKER = Path(__file__).with_name("d3rlpy_worker.py")
 TASKS = ("CartPoleHet-n500-random-v1", "CartPoleHet-n500-pure-v1")
@@ -58,11 +58,11 @@ class WeightsPolicy:
     """The greedy policy of networks that are given as weights and biases of linear layers."""
 
     def __init__(self, saved: Mapping[str, NDArray[Any]], threshold: float) -> None:
-        """Takes what the worker saved; a threshold matters only with an imitation network."""
+        """Take what the worker saved; a threshold matters only with an imitation network."""
         self.saved, self.threshold = saved, threshold
 
     def reset(self, n_envs: int) -> None:
-        """Does nothing: the policy has no memory."""
+        """Begin episodes; the policy has no memory."""
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Actions (E,) at observations (E, d)."""
@@ -85,9 +85,9 @@ class WeightsPolicy:
         return rows
 
 
-def mean_return(task: Task, policy: Policy) -> float:
+def mean_return(task: OfflineTask, policy: Policy) -> float:
     """Over the test agents, some episodes each."""
-    agents = [agent for agent in task.eval_agents or () for _ in range(N_EPISODES)]
+    agents = [agent for agent in task.eval_agents for _ in range(N_EPISODES)]
     seeds = [EVALUATION_SEED + episode % N_EPISODES for episode in range(len(agents))]
     return float(play(task, [policy], [len(agents)], seeds, agents=agents).returns.mean())
 
@@ -107,14 +107,14 @@ def write_data(data: LoggedData, path: Path) -> None:
     )
 
 
-def train_ours(task: Task, config: Any, name: str, seeds: Sequence[int]) -> list[float]:
+def train_ours(task: OfflineTask, config: Any, name: str, seeds: Sequence[int]) -> list[float]:
     """Returns of our policies, one for each seed."""
     solutions = SOLVERS[name].solve(task, config, seeds, "cpu", RunLog(task, seeds))
     return [mean_return(task, solution.policies[0]) for solution in solutions]
 
 
 def train_theirs(
-    task: Task, config: Any, name: str, seeds: Sequence[int], python: str, folder: Path
+    task: OfflineTask, config: Any, name: str, seeds: Sequence[int], python: str, folder: Path
 ) -> list[float]:
     """Returns of d3rlpy's policies, one for each seed."""
     settings = dataclasses.asdict(config) | {
@@ -155,7 +155,9 @@ def summarise(returns: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def compare(task: Task, name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def compare(
+    task: OfflineTask, name: str, arguments: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
     """One row of the table."""
     config = SOLVERS[name].Config(
         n_agents=arguments.n_agents,
@@ -200,7 +202,7 @@ def read_versions(python: str) -> list[str]:
 def write_report(
     rows: Sequence[dict[str, Any]], arguments: argparse.Namespace, theirs: Sequence[str]
 ) -> None:
-    """Writes d3rlpy.json and d3rlpy.md into the folder `arguments.out`."""
+    """Write d3rlpy.json and d3rlpy.md into the folder `arguments.out`."""
     command = (
         "python -m scripts.compare_with_d3rlpy --d3rlpy-python D3/bin/python "
         f"--n-agents {arguments.n_agents} --n-updates {arguments.n_updates} "
@@ -230,7 +232,7 @@ def write_report(
 
 
 def main() -> None:
-    """Trains all, and writes JSON and table."""
+    """Train all, and write JSON and table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--d3rlpy-python", required=True, help="Python with d3rlpy")
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks"))
@@ -248,7 +250,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for task in map(get_task, TASKS):
+        for task in map(get_offline_task, TASKS):
             write_data(load_data(task, arguments.n_agents), folder / "data.npz")
             for algorithm in SOLVERS:
                 rows.append(compare(task, algorithm, arguments, folder))

@@ -24,7 +24,7 @@ N_PROBES = 500
 
 
 def main(data_file: str, settings_file: str, out_folder: str) -> None:
-    """Trains and saves every seed."""
+    """Train and save every seed."""
     settings = json.loads(Path(settings_file).read_text(encoding="utf-8"))
     with np.load(data_file, allow_pickle=False) as data:
         arrays = dict(data)
@@ -36,7 +36,7 @@ def main(data_file: str, settings_file: str, out_folder: str) -> None:
 def train(
     arrays: Mapping[str, NDArray[Any]], settings: Mapping[str, Any], seed: int
 ) -> dict[str, NDArray[Any]]:
-    """Trains one seed; gives what is saved."""
+    """Train one seed; returns what is saved."""
     d3rlpy: Any = importlib.import_module("d3rlpy")
     d3rlpy.seed(seed)
     dataset = d3rlpy.dataset.MDPDataset(

@@ -34,8 +34,15 @@ from rmdp_bench.datasets.records import find_record
 from rmdp_bench.files import write_json
 from rmdp_bench.runs import read_result
 from rmdp_bench.runs.solver_loading import load_solver, make_config
-from rmdp_bench.tasks import Task, find_logged_task, get_task
-from scripts.run_offline_table import PLANNER, PLANNER_EPISODES, WORLDS, run
+from rmdp_bench.tasks import OfflineTask, find_logged_task, get_offline_task
+from scripts.run_offline_table import (
+    PLANNER,
+    PLANNER_EPISODES,
+    WORLDS,
+    make_command,
+    run,
+    run_all,
+)
 
 KINDS = ("pure", "random")
 SEEDS = "0:3"
@@ -100,16 +107,15 @@ _MOREL_EPOCHS = 25
 """Of the models in MOReL's code."""
 
 
-def count_transitions(task: Task) -> int:
+def count_transitions(task: OfflineTask) -> int:
     """Transitions in a task's log, which need not be there."""
-    assert task.dataset_id is not None
     record = find_record(task.dataset_id)
     assert record is not None
     return record.n_steps
 
 
 def training_settings(
-    solver: str, task: Task, passes: float, n_updates: int | None = None
+    solver: str, task: OfflineTask, passes: float, n_updates: int | None = None
 ) -> dict[str, int]:
     """Settings for passes over a task's log, or for gradient steps where they are given.
 
@@ -134,7 +140,7 @@ def training_settings(
     return {"n_updates": n_updates}
 
 
-def inner_settings(solver: str, task: Task, share: int) -> dict[str, int]:
+def inner_settings(solver: str, task: OfflineTask, share: int) -> dict[str, int]:
     """A share, 1 / `share`, of the training inside a model; none where that is all of it."""
     config = make_config(load_solver(solver), task)
     names = RIVALS[solver].inner if share > 1 else ()
@@ -146,7 +152,7 @@ def as_point(settings: Mapping[str, Any]) -> Point:
     return tuple(f"{name}={json.dumps(value)}" for name, value in settings.items())
 
 
-def training_minutes(solver: str, task: Task, settings: Point) -> float | None:
+def training_minutes(solver: str, task: OfflineTask, settings: Point) -> float | None:
     """CPU minutes of the training on a CartPole log, three seeds; None: not measured."""
     seconds = _UPDATE_SECONDS.get(solver)
     if seconds is None or not task.id.startswith("CartPole"):
@@ -167,16 +173,6 @@ def grid_of(solver: str) -> list[Point]:
     ]
 
 
-def make_command(
-    solver: str, task: Task, seeds: str, out: Path, settings: Point, n_episodes: int | None = None
-) -> list[str]:
-    """Arguments of `rmdp-bench`."""
-    command = ["run", solver, task.id, "--seeds", seeds, "--out", str(out)]
-    if n_episodes is not None:
-        command += ["--episodes", str(n_episodes)]
-    return command + [part for each in settings for part in ("--set", each)]
-
-
 def tuning_runs(solver: str, world: str, out: Path) -> Iterator[tuple[Point, Path, list[str]]]:
     """Points of a solver in a world, where each one's result will be, and the command."""
     task, rival = find_logged_task(world, TUNING_KIND), RIVALS[solver]
@@ -189,12 +185,14 @@ def tuning_runs(solver: str, world: str, out: Path) -> Iterator[tuple[Point, Pat
     for number, point in enumerate(grid_of(solver)):
         folder = out / "tuning" / str(number)
         result = folder / task.id / solver / f"seed-{TUNING_SEED}" / "result.json"
-        command = make_command(solver, task, str(TUNING_SEED), folder, (*fixed, *point), n_episodes)
+        settings = (*fixed, *point)
+        seed = str(TUNING_SEED)
+        command = make_command(solver, task.id, seed, folder, settings, n_episodes=n_episodes)
         yield point, result, command
 
 
 def tune(solvers: list[str], worlds: list[str], out: Path) -> list[str]:
-    """Runs what is missing, and stores each choice as soon as its four points are there.
+    """Run what is missing, and store each choice as soon as its four points are there.
 
     Returns:
         What went wrong.
@@ -204,7 +202,7 @@ def tune(solvers: list[str], worlds: list[str], out: Path) -> list[str]:
         returns: dict[Point, float] = {}
         for point, result, command in tuning_runs(solver, world, out):
             if not result.exists():
-                failed += filter(None, [run(out / "tuning.log", command, to_log=False)])
+                failed += filter(None, [run(command)])
             if result.exists():
                 returns[point] = read_result(result).social_welfare
         if len(returns) == len(grid_of(solver)):
@@ -213,7 +211,7 @@ def tune(solvers: list[str], worlds: list[str], out: Path) -> list[str]:
 
 
 def store_choice(path: Path, world: str, solver: str, returns: Mapping[Point, float]) -> None:
-    """Adds the best point, the first of equals, and what all points had."""
+    """Add the best point, the first of equals, and what all points had."""
     chosen = read_choices(path)
     best = max(returns, key=returns.__getitem__)
     chosen.setdefault(world, {})[solver] = {
@@ -239,7 +237,7 @@ def list_commands(
         task = find_logged_task(world, kind)
         tuned = tuple(chosen.get(world, {}).get(solver, {}).get("settings", ()))
         equal = as_point(training_settings(solver, task, PASSES))
-        yield solver, make_command(solver, task, SEEDS, out / "offline-equal", equal + tuned)
+        yield solver, make_command(solver, task.id, SEEDS, out / "offline-equal", equal + tuned)
         published = RIVALS[solver].published
         if solver == "morel":
             own = training_settings(solver, task, _MOREL_EPOCHS) | {"iterations": 500}
@@ -248,7 +246,7 @@ def list_commands(
         else:
             continue
         settings = as_point(own) + tuned
-        yield solver, make_command(solver, task, SEEDS, out / "offline-published", settings)
+        yield solver, make_command(solver, task.id, SEEDS, out / "offline-published", settings)
 
 
 def main() -> None:
@@ -275,14 +273,12 @@ def main() -> None:
     if arguments.print:
         for solver, command in commands:
             settings = [text for key, text in itertools.pairwise(command) if key == "--set"]
-            minutes = training_minutes(solver, get_task(command[2]), tuple(settings))
+            minutes = training_minutes(solver, get_offline_task(command[2]), tuple(settings))
             seeds = 1 if arguments.tune else 3
             cost = "not measured" if minutes is None else f"{minutes * seeds / 3:.1f} CPU minutes"
             print(f"{shlex.join(['rmdp-bench', *command])}  # training: {cost}")
         return
-    failed = [run(out / f"{solver}.log", command, to_log=False) for solver, command in commands]
-    if any(failed):
-        sys.exit("\n".join(filter(None, failed)))
+    run_all(command for _, command in commands)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,19 @@ from rmdp_bench.cli import main as command_line
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.leaderboard import Entry, Table, build_tables
 from rmdp_bench.runs import Result
-from rmdp_bench.runs.log import parse_curve
-from rmdp_bench.scoring import standard_error
+from rmdp_bench.runs.curve import parse_curve
 from rmdp_bench.submission.rows import ASSIGNMENT, RowFiles
-from rmdp_bench.tasks import Task, get_task, list_tasks
-from scripts import agents_ablation, learner_ablation, show_offline_table
+from rmdp_bench.tasks import (
+    OnlineTask,
+    find_logged_task,
+    get_online_task,
+    get_task,
+    list_tasks,
+)
+from scripts import ablation
+from scripts.ablation import with_error
+from scripts.run_offline_table import KINDS
+from scripts.run_offline_table import ROWS as OFFLINE_ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
 LEADERBOARDS = ROOT / "leaderboards"
@@ -90,11 +98,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def with_error(values: Sequence[float] | np.ndarray, digits: int = 2) -> str:
-    """Mean and standard error over seeds."""
-    return f"{np.mean(values):.{digits}f} ± {standard_error(values):.{digits}f}"
 
 
 def welfare_of(entry: Entry) -> str:
@@ -201,7 +204,7 @@ def recommended() -> str:
         if percent_of_top(one) >= SATURATED:
             continue
         top = one.entries[0]
-        share = f"{percent_of_top(one):.1f} %" if one.task.track == "online" else ""
+        share = f"{percent_of_top(one):.1f} %" if isinstance(one.task, OnlineTask) else ""
         rows.append(
             [f"`{one.task.id}`", f"`{top.summary.solver}`", welfare_of(top), share, str(top.mark)]
         )
@@ -235,7 +238,7 @@ def results() -> str:
         ]
         for one in board()
         for entry in one.entries
-        if one.task.track == "online" and entry.source.startswith("reference")
+        if isinstance(one.task, OnlineTask) and entry.source.startswith("reference")
     ]
     header = ["task", "solver", "social welfare", "reassigned", "of the ceiling", "from", "mark"]
     return table(header, rows)
@@ -255,9 +258,9 @@ def datasets() -> str:
 # Online solvers
 
 
-def main_task() -> tuple[Task, TargetPopulation]:
+def main_task() -> tuple[OnlineTask, TargetPopulation]:
     """The task that the pages look at, and its population."""
-    task = get_task(MAIN_TASK)
+    task = get_online_task(MAIN_TASK)
     population = task.population
     if not isinstance(population, TargetPopulation):
         raise TypeError(f"the population of {MAIN_TASK} has no targets")
@@ -308,14 +311,12 @@ def falls() -> str:
     curves = [*curves_of("reference"), *curves_of("reference-outcome")]
     steps = [np.diff(curve["social_welfare"]) for curve in curves]
     trained = [np.diff(curve["train_social_welfare"]) for curve in curves]
-    fallen = [step <= -learner_ablation.FALL for step in steps]
-    alone = [
-        own & (step > -learner_ablation.FALL) for own, step in zip(fallen, trained, strict=True)
-    ]
+    fallen = [step <= -ablation.FALL for step in steps]
+    alone = [own & (step > -ablation.FALL) for own, step in zip(fallen, trained, strict=True)]
     return (
         f"Mostly it is not the training that falls: of the {sum(map(len, steps))} steps from one "
         f"evaluation to the next in the {len(curves)} stored runs of `em` on this task "
-        f"{sum(own.sum() for own in fallen)} lose {learner_ablation.FALL:g} % or more, but in "
+        f"{sum(own.sum() for own in fallen)} lose {ablation.FALL:g} % or more, but in "
         f"{sum(own.sum() for own in alone)} of these the returns in training, with the policies' "
         "noise, do not. What fails for a while is the mean action alone, which nobody trains."
     )
@@ -324,13 +325,14 @@ def falls() -> str:
 @generated
 def learner() -> str:
     """What normalisation and bounds of the learner bring."""
-    stored = read_json(RESULTS / "learner_ablation.json")[MAIN_TASK]
-    rows = [learner_ablation.format_row(name, row) for name, row in stored["variants"].items()]
+    stored = read_json(RESULTS / "learner_ablation.json")
+    task, variants = get_task(stored["task"]), stored["variants"]
+    rows = [ablation.format_row(task, name, row) for name, row in variants.items()]
     about = (
         f"With {stored['transitions']:,} transitions per policy, three seeds "
         f"(`{stored['command']}`; [each seed](../benchmarks/results/learner_ablation.json)):"
     )
-    return "\n".join([about, "", table(learner_ablation.HEADER, []), *rows])
+    return "\n".join([about, "", table(ablation.HEADERS["online"], []), *rows])
 
 
 EM_PLUS_VARIANTS = {
@@ -356,7 +358,8 @@ def em_plus_parts() -> str:
     ceiling = get_task(stored["task"]).ceiling
     rows = []
     for name, what in EM_PLUS_VARIANTS.items():
-        first, more = stored["social_welfare"][name][:3], stored["social_welfare"][name][3:]
+        welfare = stored["variants"][name]["social_welfare"]
+        first, more = welfare[:3], welfare[3:]
         share = f"{100 * np.mean(first) / ceiling:.1f} %"
         rows.append([what, with_error(first), share, with_error(more) if more else ""])
     versions = stored["versions"]
@@ -437,7 +440,25 @@ def critics() -> str:
 
 
 def _offline_table(world: str) -> str:
-    return "\n".join(show_offline_table.format_tables(LEADERBOARDS)[world])
+    """The suite's rows of a world, whose plan is `run_offline_table`; no row is an empty cell."""
+    cells: dict[tuple[str, str, str], str] = {}
+    for one in board():
+        for entry in one.entries:
+            row = entry.summary
+            if row.offline is not None:
+                mean, error = row.offline["mean_return"], row.standard_error
+                text = f"{row.social_welfare:.1f}" + (
+                    f" ± {error:.1f}" if error is not None else ""
+                )
+                text += f" ({mean:.0f})" if mean is not None else ""
+                cells[row.task, entry.source, row.solver] = text
+    rows = []
+    for each in sorted(OFFLINE_ROWS, key=lambda row: (row.solver, row.submission)):
+        tasks = [find_logged_task(world, kind).id for kind in KINDS]
+        own = [cells.get((task, each.submission, each.solver), "") for task in tasks]
+        if any(own):
+            rows.append([f"`{each.solver}`", each.submission, *own])
+    return table(["solver", "from", *(f"`{kind}`" for kind in KINDS)], rows)
 
 
 @generated
@@ -454,12 +475,12 @@ def mountain_car() -> str:
 
 def _fewer_agents(name: str, first: str) -> str:
     record = read_json(RESULTS / f"{name}.json")
-    task, rows = get_task(record["task"]), dict(record["agents"])
+    task, rows = get_task(record["task"]), dict(record["variants"])
     if name == "agents_ablation":
         runs = results_of(stored_row("reference-planning", task.id, "persim"))
-        rows["500"] = agents_ablation.summarise(runs)
-    lines = [agents_ablation.format_row(task, n_agents, row) for n_agents, row in rows.items()]
-    header = table([first, *agents_ablation.HEADER[1:]], [])
+        rows["500"] = ablation.summarise({Path(str(run.seed)): run for run in runs})
+    lines = [ablation.format_row(task, n_agents, row) for n_agents, row in rows.items()]
+    header = table([first, *ablation.HEADERS["offline"][1:]], [])
     device = record["system"]["device_name"] or f"{record['system']['cpu']}, CPU"
     about = f"`{record['command']}` on {device} ([record](../benchmarks/results/{name}.json))."
     return "\n".join([header, *lines, "", about])

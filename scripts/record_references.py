@@ -31,7 +31,7 @@ from rmdp_bench.files import read_json, write_json
 from rmdp_bench.references import REFERENCES_FILE
 from rmdp_bench.solution import Solution, load_policy
 from rmdp_bench.system import cpu_model, versions
-from rmdp_bench.tasks import Task, list_tasks
+from rmdp_bench.tasks import OfflineTask, list_tasks
 from scripts import mountain_car_optimum
 from scripts.train_specialists import SEEDS, TRANSITIONS
 
@@ -83,7 +83,7 @@ BALANCING_WEIGHTS = ((0.02, 0.2, 0.8, 0.55), (0.1, 0.12, 0.95, 0.24))
 
 
 def play_one(
-    task: Task,
+    task: OfflineTask,
     policy: Any,
     agent: int,
     n_episodes: int = N_EPISODES,
@@ -96,7 +96,7 @@ def play_one(
     return own
 
 
-def balance_pole(task: Task, agent: int) -> float:
+def balance_pole(task: OfflineTask, agent: int) -> float:
     """The number of steps of an episode, after a policy has reached it in every episode.
 
     Raises:
@@ -108,7 +108,7 @@ def balance_pole(task: Task, agent: int) -> float:
     return float(task.max_episode_steps)
 
 
-def measure_specialist(task: Task, agent: int, specialists: Path) -> float | None:
+def measure_specialist(task: OfflineTask, agent: int, specialists: Path) -> float | None:
     """Mean return of an agent's best specialist, on fresh episodes; None: it is not finished.
 
     Raises:
@@ -149,8 +149,8 @@ class Reference:
     is_: str
     source: str
     settings: Mapping[str, Any]
-    measure: Callable[[Task, int, Path], float | None]
-    bound: Callable[[Task, int], float] | None
+    measure: Callable[[OfflineTask, int, Path], float | None]
+    bound: Callable[[OfflineTask, int], float] | None
     random_episodes: int = N_EPISODES
 
 
@@ -194,7 +194,11 @@ REFERENCES = {
 
 def main() -> None:
     """Record the environments that are named."""
-    tasks = {task.env_id: task for task in reversed(list_tasks()) if task.env_id in REFERENCES}
+    tasks = {
+        task.env_id: task
+        for task in reversed(list_tasks())
+        if isinstance(task, OfflineTask) and task.env_id in REFERENCES
+    }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("environments", nargs="*", metavar="ENV")
     parser.add_argument("--specialists", type=Path, default=Path("runs/specialists"))
@@ -210,7 +214,7 @@ def main() -> None:
             parser.error(str(error))
 
 
-def record(task: Task, again: bool, specialists: Path) -> None:
+def record(task: OfflineTask, again: bool, specialists: Path) -> None:
     """Measure the agents of an environment that are not in the file."""
     known = REFERENCES[task.env_id]
     row: dict[str, Any] = {
@@ -237,7 +241,7 @@ def record(task: Task, again: bool, specialists: Path) -> None:
         bound = known.bound
         measures["bound"] = lambda agent: bound(task, agent)
     for name, measure in measures.items():
-        for agent in (*(task.eval_agents or ()), *task.heldout_agents):
+        for agent in (*task.eval_agents, *task.heldout_agents):
             values = row["agents"].setdefault(str(agent), {})
             if name in values:
                 continue

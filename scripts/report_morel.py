@@ -24,13 +24,13 @@ import torch
 from torch import Tensor
 
 from baselines.offline.morel import solver as morel
-from baselines.offline.morel.learner import Learner
+from baselines.offline.morel.learner import MorelLearner
 from baselines.offline.morel.model import roll_out
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.offline import play_agents
 from rmdp_bench.runs import load_solver, make_config
 from rmdp_bench.runs.solver_loading import config_to_dict
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OfflineTask, get_offline_task
 
 N_ROLLOUTS = 20
 """In the model, of each member."""
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     arguments = parser.parse_args()
-    task = get_task(arguments.task)
+    task = get_offline_task(arguments.task)
     config = make_config(load_solver("morel"), task, arguments.settings)
     morel.check(task, config)
     began = time.perf_counter()
@@ -65,14 +65,14 @@ def main() -> None:
     print(json.dumps(report))
 
 
-def judge(task: Task, learner: Learner) -> dict[str, Any]:
+def judge(task: OfflineTask, learner: MorelLearner) -> dict[str, Any]:
     """What the model believes of the policies as they are, and what they reach."""
     model, device = learner.model, learner.model.threshold.device
     first = learner.rows.initial
     chosen = torch.arange(N_ROLLOUTS, device=device).repeat(len(first), 1) % first.shape[1]
     starts = learner.rows.data.observations[first.gather(1, chosen)]
     n_outputs = learner.actor.network.sizes[-1]
-    silence = torch.zeros(learner.world.horizon, len(first), N_ROLLOUTS, n_outputs, device=device)
+    silence = torch.zeros(learner.horizon, len(first), N_ROLLOUTS, n_outputs, device=device)
 
     def rolled_out(threshold: Tensor) -> tuple[list[float], list[float]]:
         kept, model.threshold = model.threshold, threshold
@@ -84,7 +84,7 @@ def judge(task: Task, learner: Learner) -> dict[str, Any]:
     _, naive = rolled_out(torch.full_like(model.threshold, torch.inf))
     (solution,) = morel.solutions(task, learner)
     returns, _ = play_agents(
-        task, solution, task.eval_agents or (), task.n_eval_episodes, EVALUATION_SEED
+        task, solution, task.eval_agents, task.n_eval_episodes, EVALUATION_SEED
     )
     return {
         "halted": halted,

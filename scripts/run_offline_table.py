@@ -26,7 +26,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ LONG_PLANNER = ("n_sequences=1000", "horizon=80")
 
 
 @dataclass(frozen=True)
-class Row:
+class OfflineRow:
     """A solver as it runs on all tasks.
 
     Attributes:
@@ -68,20 +68,20 @@ _AGENT = ("scope=agent", "n_updates=5000", "hidden_dims=[64,64]")
 """Smaller networks: one trajectory is what each learns from, and five are stored for each seed."""
 FULL_SIZE = "reference-gpu"
 ROWS = (
-    Row("reference-planning", "persim", PLANNER, PLANNER_EPISODES),
-    Row("reference-offline", "behaviour", (*_SMALLER, "n_updates=10000")),
-    Row("reference-offline", "cql", (*_SMALLER, "n_updates=20000")),
-    Row("reference-offline", "bcq", (*_SMALLER, "n_updates=20000")),
-    Row("reference-planning", "cadm", (*PLANNER, "n_updates=8000"), PLANNER_EPISODES),
-    Row("reference-offline", "morel", _MOREL),
-    Row("reference-offline", "persim_bcq", ("policy_hidden_dims=[64,64]",)),
-    Row("reference-agent", "behaviour", _AGENT),
-    Row("reference-agent", "cql", _AGENT),
-    Row("reference-agent", "bcq", _AGENT),
-    Row("reference-agent", "morel", ("scope=agent", *_MOREL)),
-    Row("reference-planning", "true_env_mpc", LONG_PLANNER, kinds=("pure",)),
-    Row(FULL_SIZE, "persim", kinds=("pure",)),
-    Row(
+    OfflineRow("reference-planning", "persim", PLANNER, PLANNER_EPISODES),
+    OfflineRow("reference-offline", "behaviour", (*_SMALLER, "n_updates=10000")),
+    OfflineRow("reference-offline", "cql", (*_SMALLER, "n_updates=20000")),
+    OfflineRow("reference-offline", "bcq", (*_SMALLER, "n_updates=20000")),
+    OfflineRow("reference-planning", "cadm", (*PLANNER, "n_updates=8000"), PLANNER_EPISODES),
+    OfflineRow("reference-offline", "morel", _MOREL),
+    OfflineRow("reference-offline", "persim_bcq", ("policy_hidden_dims=[64,64]",)),
+    OfflineRow("reference-agent", "behaviour", _AGENT),
+    OfflineRow("reference-agent", "cql", _AGENT),
+    OfflineRow("reference-agent", "bcq", _AGENT),
+    OfflineRow("reference-agent", "morel", ("scope=agent", *_MOREL)),
+    OfflineRow("reference-planning", "true_env_mpc", LONG_PLANNER, kinds=("pure",)),
+    OfflineRow(FULL_SIZE, "persim", kinds=("pure",)),
+    OfflineRow(
         "reference-planning",
         "pe_cadm",
         (*PLANNER, "n_particles=5", "n_updates=3000"),
@@ -94,9 +94,25 @@ ROWS = (
 SUBMISSIONS = tuple(dict.fromkeys(row.submission for row in ROWS))
 
 
-def list_commands(
-    arguments: argparse.Namespace,
-) -> Iterator[tuple[Path, list[str]]]:
+def make_command(
+    solver: str,
+    task: str,
+    seeds: str,
+    out: Path,
+    settings: Sequence[str] = (),
+    *,
+    device: str = "cpu",
+    n_episodes: int | None = None,
+    transitions: int | None = None,
+) -> list[str]:
+    """Arguments of `rmdp-bench` for a run; also those of the other tables."""
+    command = ["run", solver, task, "--seeds", seeds, "--device", device, "--out", str(out)]
+    for name, number in (("--episodes", n_episodes), ("--transitions", transitions)):
+        command += [] if number is None else [name, str(number)]
+    return command + [part for each in settings for part in ("--set", each)]
+
+
+def list_commands(arguments: argparse.Namespace) -> Iterator[tuple[Path, list[str]]]:
     """Log and arguments of `rmdp-bench` for each run: all rows for a kind, then the next kind."""
     for kind in arguments.kinds:
         for row in ROWS:
@@ -106,23 +122,35 @@ def list_commands(
                 continue
             for world in arguments.worlds:
                 task, out = find_logged_task(world, kind).id, arguments.out / row.submission
-                command = ["run", row.solver, task, "--seeds", SEEDS]
-                command += ["--device", arguments.device, "--out", str(out)]
-                if row.n_episodes is not None:
-                    command += ["--episodes", str(row.n_episodes)]
-                command += [part for each in row.settings for part in ("--set", each)]
+                how = {"device": arguments.device, "n_episodes": row.n_episodes}
+                command = make_command(row.solver, task, SEEDS, out, row.settings, **how)
                 yield out / f"{task}-{row.solver}.log", command
 
 
-def run(log: Path, command: Sequence[str], to_log: bool) -> str | None:
-    """Run a command; what went wrong, or None."""
+def run(command: Sequence[str], log: Path | None = None) -> str | None:
+    """Run a command, its output to the end of a log if one is given; what went wrong, or None.
+
+    Raises:
+        SystemExit: it was stopped by hand, so that the rest shall not begin.
+    """
     line = shlex.join(["rmdp-bench", *command])
     print(line, flush=True)
     program = Path(sys.executable).with_name("rmdp-bench")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") if to_log else contextlib.nullcontext() as file:
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.nullcontext() if log is None else log.open("a") as file:
         code = subprocess.run([program, *command], stdout=file, stderr=file, check=False).returncode
+    if code == 130:
+        sys.exit(code)
     return f"exit code {code}: {line}" if code else None
+
+
+def run_all(commands: Iterable[Sequence[str]], only_print: bool = False) -> None:
+    """Run commands one after the other, or print them; at the end say what went wrong."""
+    if only_print:
+        print("\n".join(shlex.join(["rmdp-bench", *command]) for command in commands))
+        return
+    sys.exit("\n".join(filter(None, map(run, commands))) or 0)
 
 
 def main() -> None:
@@ -147,11 +175,8 @@ def main() -> None:
     if arguments.jobs > 1 and not hasattr(os, "sched_setaffinity"):
         parser.error("--jobs above 1 needs Linux, where a run can be kept on one core")
     commands = list(list_commands(arguments))
-    if arguments.print:
-        print("\n".join(shlex.join(["rmdp-bench", *command]) for _, command in commands))
-        return
-    if arguments.jobs == 1:
-        failed = [run(log, command, to_log=False) for log, command in commands]
+    if arguments.print or arguments.jobs == 1:
+        run_all([command for _, command in commands], arguments.print)
     else:
         cores = itertools.cycle(sorted(os.sched_getaffinity(0)))
 
@@ -159,14 +184,13 @@ def main() -> None:
             os.sched_setaffinity(0, {next(cores)})  # of this thread and what it starts
 
         with ThreadPoolExecutor(arguments.jobs, initializer=pin) as pool:
-            started = [pool.submit(run, log, command, to_log=True) for log, command in commands]
+            started = [pool.submit(run, command, log) for log, command in commands]
             try:
                 failed = [each.result() for each in started]
             except BaseException:  # an interrupt too: what has not begun shall not
                 pool.shutdown(cancel_futures=True)
                 raise
-    if any(failed):
-        sys.exit("\n".join(filter(None, failed)))
+        sys.exit("\n".join(filter(None, failed)) or 0)
 
 
 if __name__ == "__main__":

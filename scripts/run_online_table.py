@@ -25,12 +25,11 @@ records. With k = 1, all of the paper's solvers are one policy for everybody.
 from __future__ import annotations
 
 import argparse
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from scripts.run_offline_table import make_command, run_all
 
 SOLVERS = ("em", "end_to_end", "clustering", "random_assignment", "em_plus", "universal")
 ALL_SOLVERS = (*SOLVERS, "oracle")
@@ -41,7 +40,7 @@ REDUCED = 1_000_000
 
 
 @dataclass(frozen=True)
-class Row:
+class OnlineRow:
     """Solvers on tasks, with the same settings.
 
     Attributes:
@@ -71,18 +70,22 @@ _CHEETAH, _ROBOTS = "HalfCheetahVel-n100", ("AntVel-n100", "HopperVel-n100", "Wa
 _ROBOT_TASKS = tuple(task for robot in _ROBOTS for task in _tasks(robot))
 _COMPARED = (*_tasks(_CHEETAH), *_tasks("Walker2dVel-n100"))
 ROWS = (
-    Row(
+    OnlineRow(
         "figure-2",
         "online",
         _tasks("ResourceGathering-n25", (1, 2, 3, 5, 10, 25)),
         SOLVERS,
         seeds="0:5",
     ),
-    Row("figure-3", "online", _tasks(_CHEETAH, (1, 2, 5, 10)), ALL_SOLVERS),
-    Row("figure-3", "online-equation-12", _tasks(_CHEETAH), ("end_to_end",), settings=EQUATION_12),
-    Row("comparison", "online-as-universal", _COMPARED, ("em", "em_plus"), settings=AS_UNIVERSAL),
-    Row("robots", "online-robots", _ROBOT_TASKS, ALL_SOLVERS, transitions=REDUCED),
-    Row("robots", "online-robots-full", _ROBOT_TASKS, ("em",)),
+    OnlineRow("figure-3", "online", _tasks(_CHEETAH, (1, 2, 5, 10)), ALL_SOLVERS),
+    OnlineRow(
+        "figure-3", "online-equation-12", _tasks(_CHEETAH), ("end_to_end",), settings=EQUATION_12
+    ),
+    OnlineRow(
+        "comparison", "online-as-universal", _COMPARED, ("em", "em_plus"), settings=AS_UNIVERSAL
+    ),
+    OnlineRow("robots", "online-robots", _ROBOT_TASKS, ALL_SOLVERS, transitions=REDUCED),
+    OnlineRow("robots", "online-robots-full", _ROBOT_TASKS, ("em",)),
 )
 PARTS = tuple(dict.fromkeys(row.part for row in ROWS))
 
@@ -94,13 +97,15 @@ def list_commands(arguments: argparse.Namespace) -> Iterator[list[str]]:
             for solver in row.solvers:
                 if row.part not in arguments.parts or solver not in arguments.solvers:
                     continue
-                command = ["run", solver, task, "--seeds", row.seeds]
-                command += ["--device", arguments.device, "--out"]
-                command += [str(arguments.out / row.submission)]
-                if row.transitions is not None:
-                    command += ["--transitions", str(row.transitions)]
-                command += [part for each in row.settings for part in ("--set", each)]
-                yield command
+                yield make_command(
+                    solver,
+                    task,
+                    row.seeds,
+                    arguments.out / row.submission,
+                    row.settings,
+                    device=arguments.device,
+                    transitions=row.transitions,
+                )
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -117,17 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run or print what is asked for."""
     arguments = make_parser().parse_args()
-    program, failed = Path(sys.executable).with_name("rmdp-bench"), []
-    for command in list_commands(arguments):
-        line = shlex.join(["rmdp-bench", *command])
-        print(line, flush=True)
-        if not arguments.print:
-            code = subprocess.run([program, *command], check=False).returncode
-            if code == 130:  # stopped by hand: the rest shall not begin
-                sys.exit(code)
-            failed += [f"exit code {code}: {line}"] if code else []
-    if failed:
-        sys.exit("\n".join(failed))
+    run_all(list_commands(arguments), arguments.print)
 
 
 if __name__ == "__main__":

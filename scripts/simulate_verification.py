@@ -49,7 +49,7 @@ from rmdp_bench.submission.recipes import MAX_EPISODES as MAX_RECIPE_EPISODES
 from rmdp_bench.submission.replay import play_shuffled
 from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.system import cpu_model
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_task
 
 SUBMISSIONS = Path(__file__).resolve().parent.parent / "leaderboards" / "submissions"
 KNOWN_SEED = 2**31
@@ -107,8 +107,8 @@ def play_pool(submission: str, task_id: str, solver: str, n_others: int, n_seeds
 
 def read_pool(submission: str, task_id: str, solver: str, n_seeds: int) -> Pool:
     """The episodes in the records of a recipe; known ones are as good as any."""
-    task, row = get_task(task_id), RowFiles(SUBMISSIONS / submission / task_id / solver)
-    agents = task.eval_agents or ()
+    task, row = get_offline_task(task_id), RowFiles(SUBMISSIONS / submission / task_id / solver)
+    agents = task.eval_agents
     welfare = []
     for seed in range(n_seeds):
         returns = row.array(seed, "episode_returns", (len(agents), None))

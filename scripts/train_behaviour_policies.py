@@ -198,7 +198,7 @@ SPECIALISTS: Mapping[str, SpecialistRecipe] = {
 
 
 class _KeepPolicy(BaseCallback):
-    """Keeps a copy of the policy after an evaluation that was not worse than all before."""
+    """Keep a copy of the policy after an evaluation that was not worse than all before."""
 
     parent: EvalCallback
 
@@ -312,6 +312,31 @@ def _test_agents(env_id: str) -> NDArray[np.float64]:
     return population.parameters[list(population.test_agents)]
 
 
+def train_recipe(
+    env_id: str, index: int, recipe: Recipe | SpecialistRecipe, seed: int
+) -> tuple[bytes, int, dict[str, Any]]:
+    """Train policy `index`; its graph, after how many transitions it was kept, and settings."""
+    facts: dict[str, Any] = {"transitions": recipe.transitions}
+    if isinstance(recipe, Recipe):
+        graph, kept = train(env_id, BEHAVIOUR_PARAMETERS[env_id][index], recipe, seed)
+        own = {
+            "algorithm": recipe.algorithm.__name__,
+            "settings": dict(recipe.settings),
+            "exploration_noise": recipe.exploration_noise,
+            "n_envs": recipe.n_envs,
+        }
+    else:
+        training = CHECKPOINTS / env_id / f"policy-{index}-seed-{seed}"
+        graph, kept = train_by_ppo(env_id, index, recipe, seed, training)
+        own = {
+            "algorithm": "PPO",
+            "settings": vars(recipe.config),
+            "exploration_noise": 0.0,
+            "n_envs": recipe.config.n_envs,
+        }
+    return graph, kept, facts | own
+
+
 def make_policy(
     env_id: str, index: int, recipe: Recipe | SpecialistRecipe, seed: int, out: Path
 ) -> None:
@@ -324,26 +349,7 @@ def make_policy(
     folder.mkdir(parents=True, exist_ok=True)
     parameters = BEHAVIOUR_PARAMETERS[env_id][index]
     start = time.process_time()
-    facts: dict[str, Any]
-    if isinstance(recipe, Recipe):
-        graph, kept = train(env_id, parameters, recipe, seed)
-        facts = {
-            "algorithm": recipe.algorithm.__name__,
-            "settings": dict(recipe.settings),
-            "exploration_noise": recipe.exploration_noise,
-            "transitions": recipe.transitions,
-            "n_envs": recipe.n_envs,
-        }
-    else:
-        training = CHECKPOINTS / env_id / f"policy-{index}-seed-{seed}"
-        graph, kept = train_by_ppo(env_id, index, recipe, seed, training)
-        facts = {
-            "algorithm": "PPO",
-            "settings": vars(recipe.config),
-            "exploration_noise": 0.0,
-            "transitions": recipe.transitions,
-            "n_envs": recipe.config.n_envs,
-        }
+    graph, kept, facts = train_recipe(env_id, index, recipe, seed)
     cpu_seconds = time.process_time() - start
     check_graph(graph, graph_path.name, shared=False)
     write_bytes(graph_path, graph)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported, and for the processes that tests start. Threads of OpenMP wait for each
 # other after every small tensor: on a machine with other work this took 20 times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # which writes to the user's folders
 
 import pytest
 
 from tests.submission_toys import make_submission
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _datasets_of_shared_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Those of whole modules come before each test's own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rmdp_bench.envs.core.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
 from rmdp_bench.population import TargetPopulation
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OnlineTask, get_online_task
 
 ENV_ID = "tests/Point-n8-v0"
 N_STEPS = 20
@@ -66,7 +66,7 @@ class PointVectorEnv(RepresentedVectorEnv):
         super().__init__(PointWorld(num_envs), max_episode_steps=max_episode_steps, **kwargs)
 
 
-def point_task(transitions: int, n_representatives: int = 2) -> Task:
+def point_task(transitions: int, n_representatives: int = 2) -> OnlineTask:
     """A task in the point world, registered with Gymnasium on first use."""
     if ENV_ID not in gym.registry:
         gym.register(
@@ -76,7 +76,7 @@ def point_task(transitions: int, n_representatives: int = 2) -> Task:
             max_episode_steps=N_STEPS,
         )
     return dataclasses.replace(
-        get_task("HopperVel-n100-k2-v0"),
+        get_online_task("HopperVel-n100-k2-v0"),
         id=f"Point-n8-k{n_representatives}-v0",
         env_id=ENV_ID,
         n_agents=len(TARGETS),

@@ -160,6 +160,7 @@ def _entries(data: bytes) -> dict[str, bytes] | None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             listed = archive.infolist()
             kinds = {entry.compress_type for entry in listed} <= {0, zipfile.ZIP_DEFLATED}
+            kinds &= data[:4] in (b"PK\3\4", b"PK\5\6")
             if not kinds or len(listed) > 16 or sum(e.file_size for e in listed) > 2**25:
                 return None
             found = {entry.filename: archive.read(entry) for entry in listed}

@@ -15,27 +15,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.offline.common import training
-from baselines.offline.common.data import LoggedData
-from baselines.offline.common.networks import make_generators
-from baselines.offline.common.replay import Replay
-from baselines.offline.common.training import Learner, get_state, train
-from baselines.offline.model_free import behaviour, cql
-from baselines.offline.model_free.batch_constrained import (
-    BCQConfig,
-    ContinuousBCQ,
-    DiscreteBCQ,
-    _best_allowed,
-)
+from baselines.offline.common import policies
+from baselines.offline.common.data import LoggedData, join
+from baselines.offline.common.networks import member_generators, member_keys
+from baselines.offline.common.policies import ReplayLearner
+from baselines.offline.common.replay import MemberRows, Replay
+from baselines.offline.common.training import train
+from baselines.offline.model_free import bcq, behaviour, cql
+from baselines.offline.model_free.bcq import ContinuousBCQ, DiscreteBCQ, _best_allowed
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import load_solution, save_solution
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
 GAMMA = 0.5
 SMALL: dict[str, Any] = {"hidden_dims": (32, 32), "learning_rate": 1e-2}
 LEARNERS = ["discrete bcq", "continuous bcq", "discrete cql", "continuous cql"]
@@ -74,6 +70,19 @@ def random_data(seed: int, n: int, *, discrete: bool, d: int = 4) -> LoggedData:
     return make_data(observations, actions, rewards, terminated=ended, after=after)
 
 
+def make_replay(
+    datasets: Sequence[LoggedData],
+    keys: Sequence[tuple[int, int]],
+    batch_size: int,
+    device: str = "cpu",
+    *,
+    normalize: bool = True,
+) -> Replay:
+    """A member for each of the data sets."""
+    rows = MemberRows.of_agents(join([[own] for own in datasets]), range(len(datasets)))
+    return Replay(rows, keys, batch_size, device, normalize=normalize)
+
+
 def make_learner(
     kind: str,
     datasets: Sequence[LoggedData],
@@ -86,14 +95,14 @@ def make_learner(
     **settings: Any,
 ) -> Any:
     settings = SMALL | settings
-    replay = Replay(datasets, keys, batch_size, device, normalize=normalize)
+    replay = make_replay(datasets, keys, batch_size, device, normalize=normalize)
     match kind:
         case "discrete bcq":
-            bcq_config = BCQConfig(batch_size=batch_size, **settings)
+            bcq_config = bcq.Config(batch_size=batch_size, **settings)
             return DiscreteBCQ(replay, bcq_config, GAMMA, n_actions)
         case "continuous bcq":
             wide = {"autoencoder_hidden_dims": (32, 32)} | settings
-            return ContinuousBCQ(replay, BCQConfig(batch_size=batch_size, **wide), GAMMA)
+            return ContinuousBCQ(replay, bcq.Config(batch_size=batch_size, **wide), GAMMA)
         case "discrete cql":
             config = cql.Config(batch_size=batch_size, **settings)
             return cql.DiscreteCQL(replay, config, GAMMA, n_actions)
@@ -103,12 +112,12 @@ def make_learner(
     return behaviour.Cloning(replay, cloning, n_actions if kind == "discrete" else None)
 
 
-def make_updates(learner: Learner, n_updates: int) -> None:
+def make_updates(learner: ReplayLearner, n_updates: int) -> None:
     for n_done in range(n_updates):
         learner.update(n_done)
 
 
-def act(learner: Learner, observations: Any, member: int = 0) -> Any:
+def act(learner: ReplayLearner, observations: Any, member: int = 0) -> Any:
     return learner.policy(member).act(np.asarray(observations, np.float32))
 
 
@@ -122,7 +131,7 @@ def test_seeds_draw_different_numbers_whatever_their_distance() -> None:
     """A generator of torch on the CPU starts from the low 32 bits of its seed alone."""
 
     def draw(seed: int) -> float:
-        return float(torch.rand(1, generator=make_generators(seed, 3, 2)[1]))
+        return float(torch.rand(1, generator=member_generators(member_keys([seed], 2), 3)[1]))
 
     seeds = [0, 1, 1023, 1024, 1025, 2048, 3072, 2**31 - 1024, 2**31 - 1]
     assert len({draw(seed) for seed in seeds}) == len(seeds)
@@ -240,15 +249,15 @@ def test_members_train_alone_as_they_train_together(kind: str) -> None:
         make_updates(alone, 4)
         observations = datasets[0].observations.numpy()
         close(act(alone, observations), act(together, observations, m))
-        theirs = get_state(together, 3)
-        for name, array in get_state(alone, 1).items():
-            close(array[0], theirs[name][m], err_msg=name)
+        theirs = together.tensors()
+        for name, tensor in alone.tensors().items():
+            close(tensor, theirs[name].unflatten(0, (3, -1))[m], err_msg=name)
 
 
 def test_members_see_their_own_data_only() -> None:
     rewards = [torch.zeros(3), torch.ones(500)]
     datasets = [make_data(r.unsqueeze(1), r.long(), r) for r in rewards]
-    replay = Replay([*datasets, datasets[0]], [(0, 0), (0, 1), (1, 0)], 64, "cpu")
+    replay = make_replay([*datasets, datasets[0]], [(0, 0), (0, 1), (1, 0)], 64)
     batch = replay.batch(700)
     assert batch.rewards.unique(dim=1).tolist() == [[0.0], [1.0], [0.0]]
     wide = make_data(
@@ -256,7 +265,7 @@ def test_members_see_their_own_data_only() -> None:
         torch.zeros(100, dtype=torch.int64),
         torch.zeros(100),
     )
-    normalized = Replay([wide], [(0, 0)], 4000, "cpu").batch(0).observations
+    normalized = make_replay([wide], [(0, 0)], 4000).batch(0).observations
     np.testing.assert_allclose(normalized.mean((0, 1)), [0, 0], atol=0.1)
     np.testing.assert_allclose(normalized.std((0, 1)), [1, 1], atol=0.1)
 
@@ -281,25 +290,25 @@ def test_stopped_it_continues_to_the_same_numbers(kind: str, tmp_path: Path) -> 
     datasets = [random_data(seed, 40, discrete=kind.startswith("discrete")) for seed in range(4)]
     keys = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
-    def make() -> Learner:
-        learner: Learner = make_learner(kind, datasets, keys, batch_size=32)
+    def make() -> ReplayLearner:
+        learner: ReplayLearner = make_learner(kind, datasets, keys, batch_size=32, n_updates=7)
         return learner
 
     whole = make()
-    train(whole, 7, RunLog(TASK, [0, 1]))
+    train(whole, RunLog(TASK, [0, 1]))
     folders = [tmp_path / "0", tmp_path / "1"]
     for folder in folders:
         folder.mkdir()
     with pytest.raises(Interrupted):
-        train(make(), 7, StopAt(folders, 3))
+        train(make(), StopAt(folders, 3))
     resumed = make()
-    train(resumed, 7, StopAt(folders, None))
-    expected = get_state(whole, 2)
-    for name, array in get_state(resumed, 2).items():
+    train(resumed, StopAt(folders, None))
+    expected = whole.get_state()[0]
+    for name, array in resumed.get_state()[0].items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
     finished = make()  # the checkpoint at the end: nothing is left to train
-    train(finished, 7, StopAt(folders, None))
-    assert all((a == expected[name]).all() for name, a in get_state(finished, 2).items())
+    train(finished, StopAt(folders, None))
+    assert all((a == expected[name]).all() for name, a in finished.get_state()[0].items())
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -307,13 +316,13 @@ def test_stopped_it_continues_to_the_same_numbers(kind: str, tmp_path: Path) -> 
 def test_state_and_policies_leave_their_device(kind: str, device: str) -> None:
     data = random_data(0, 50, discrete=kind.startswith("discrete"))
     learner = make_learner(kind, [data], normalize=True, device=device)
-    untrained = get_state(learner, 1)
+    untrained = learner.get_state()[0]
     make_updates(learner, 2)
-    state = get_state(learner, 1)
+    state, _ = learner.get_state()
     assert all((array != untrained[name]).any() for name, array in state.items())
     assert all(np.isfinite(array).all() for array in state.values())
     copied = make_learner(kind, [data], normalize=True)
-    training.set_state(copied, state, 2)
+    copied.set_state(state, [{"done": 2}])
     observations = data.observations.numpy()
     np.testing.assert_array_equal(act(learner, observations), act(copied, observations))
 
@@ -323,7 +332,7 @@ def test_saved_policies_act_the_same(kind: str, tmp_path: Path) -> None:
     data = random_data(0, 50, discrete=kind.startswith("discrete"))
     learner = make_learner(kind, [data], normalize=True)
     make_updates(learner, 3)
-    solution = training.scoped_solution([learner.policy(0)], 5)
+    solution = policies.scoped_solutions([learner.policy(0)], 1, 5)[0]
     save_solution(solution, tmp_path / "solution")
     (loaded,) = load_solution(tmp_path / "solution").policies
     observations = np.random.default_rng(0).normal(size=(30, 4))
@@ -357,7 +366,7 @@ def test_scopes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     observations = np.random.default_rng(0).normal(size=(200, 4))
 
     def solve(scope: str, other: float) -> OfflineSolution:
-        for module in (training, behaviour):
+        for module in (policies, behaviour):
             monkeypatch.setattr(module, "load_data", lambda task, n_agents: six_agents(other))
         config = solver.Config(scope=scope, n_updates=30, **SMALL)
         solutions = solver.solve(TASK, config, [3, 4], "cpu", RunLog(TASK, [3, 4]))
@@ -386,17 +395,16 @@ def test_scopes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_tasks_are_refused(name: str) -> None:
     solver = importlib.import_module(f"baselines.offline.model_free.{name}")
     with pytest.raises(ValueError, match="online task"):
-        solver.check(get_task("HopperVel-n100-k2-v0"), solver.Config())
+        solver.check(get_online_task("HopperVel-n100-k2-v0"), solver.Config())
     with pytest.raises(ValueError, match="datasets build"):
-        solver.check(get_task("MountainCarHet-n500-pure-v1"), solver.Config())
+        solver.check(get_offline_task("MountainCarHet-n500-pure-v1"), solver.Config())
     solver.check(TASK, solver.Config())  # its data are in the package
     with pytest.raises(ValueError, match="n_updates is 0"):
         solver.Config(n_updates=0)
 
 
 def test_settings_follow_the_actions() -> None:
-    cheetah = get_task("HalfCheetahHet-n500-pure-v1")
-    bcq = importlib.import_module("baselines.offline.model_free.bcq")
+    cheetah = get_offline_task("HalfCheetahHet-n500-pure-v1")
     assert bcq.config_for(cheetah).hidden_dims == (400, 300)
     assert bcq.config_for(TASK) == bcq.Config()
     assert cql.config_for(cheetah).batch_size == 256

@@ -118,6 +118,17 @@ def test_the_same_authors_are_named(
 
 
 @pytest.mark.usefixtures("here")
+def test_the_same_authors_may_be_written_in_another_way(
+    honest_submission: Path, tmp_path: Path
+) -> None:
+    thief = thief_of(honest_submission, tmp_path)
+    submission = read_submission(thief)
+    toml('authors = ["ADA \u00c5NGSTR\u00d6M", "\u674e\u56db"]')(thief)
+    assert read_submission(thief).authors != submission.authors
+    assert len(compare_behaviour(check_submission(thief), Limits(), Budget())) == 1
+
+
+@pytest.mark.usefixtures("here")
 def test_a_common_optimum_is_named(
     honest_submission: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
         ("planning", ["--num-envs", "2"], 3),
         ("persim", [], 2),
         ("leaderboard", [], 3),
+        ("full_check", [], 1),
         ("agents", ["--task", "HopperVel-n100-k2-v0"], 4),
     ],
 )

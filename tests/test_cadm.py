@@ -19,17 +19,18 @@ from baselines.offline.cadm.cadm import SquaredError
 from baselines.offline.cadm.model import ContextConfig, ContextModel, ForwardHead, Scales
 from baselines.offline.cadm.pe_cadm import GaussianLikelihood, ParticleDynamics
 from baselines.offline.cadm.solutions import ContextDynamics, mean_contexts, member_models
-from baselines.offline.cadm.training import Histories, Trainer, train
+from baselines.offline.cadm.training import ContextLearner, Histories
 from baselines.offline.common.data import LoggedData, load_data
+from baselines.offline.common.training import train
 from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
 from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.runs import Interrupted, RunLog
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
-CHEETAH_TASK = get_task("HalfCheetahHet-n500-pure-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
+CHEETAH_TASK = get_offline_task("HalfCheetahHet-n500-pure-v1")
 SMALL: dict[str, Any] = {
     "n_updates": 800,
     "batch_size": 64,
@@ -70,18 +71,18 @@ def toy_data(gains: Sequence[float], n_steps: int, seed: int) -> LoggedData:
     return data
 
 
-def make_trainer(
+def make_learner(
     config: ContextConfig,
     data: LoggedData,
     *,
     seeds: Sequence[int] = (0,),
     ensemble_size: int = 1,
     head: ForwardHead | None = None,
-) -> Trainer:
+) -> ContextLearner:
     model = ContextModel(
         config, Scales.from_data(data, 2), 2, head or SquaredError(), seeds, ensemble_size
     )
-    return Trainer(model, data, config, seeds, ensemble_size)
+    return ContextLearner(model, data, config, seeds, ensemble_size)
 
 
 GAINS = np.linspace(0.2, 2.0, 40).tolist()
@@ -89,29 +90,29 @@ NEW_GAINS = np.linspace(0.3, 1.9, 9).tolist()
 
 
 @pytest.fixture(scope="module", params=["cadm", "pe_cadm"])
-def trained(request: pytest.FixtureRequest) -> Trainer:
+def trained(request: pytest.FixtureRequest) -> ContextLearner:
     """Trained on the toy family, one member or an ensemble of two."""
     data, config = toy_data(GAINS, 30, seed=1), ContextConfig(**SMALL)
     if request.param == "cadm":
-        trainer = make_trainer(config, data)
+        learner = make_learner(config, data)
     else:
-        trainer = make_trainer(config, data, ensemble_size=2, head=GaussianLikelihood(2, 2))
-    trainer.update(config.n_updates)
-    return trainer
+        learner = make_learner(config, data, ensemble_size=2, head=GaussianLikelihood(2, 2))
+    train(learner, RunLog(TASK, [0]))
+    return learner
 
 
 @torch.no_grad()
-def prediction_error(trainer: Trainer, data: LoggedData, histories: Histories) -> float:
+def prediction_error(learner: ContextLearner, data: LoggedData, histories: Histories) -> float:
     """Root mean square error of one-step predictions with complete histories."""
-    rows = (histories.positions >= trainer.model.history_length).nonzero()[:, 0]
-    n_members = trainer.model.n_members
-    contexts = trainer.model.encode(histories.before(rows).expand(n_members, -1, -1, -1))
+    rows = (histories.positions >= learner.model.history_length).nonzero()[:, 0]
+    n_members = learner.model.n_members
+    contexts = learner.model.encode(histories.before(rows).expand(n_members, -1, -1, -1))
     observations = data.observations[rows].expand(n_members, -1, -1)
-    predicted = trainer.model.predict(observations, data.actions[rows], contexts)
+    predicted = learner.model.predict(observations, data.actions[rows], contexts)
     return float(((predicted - data.next_observations[rows]) ** 2).mean().sqrt())
 
 
-def test_contexts_of_unknown_agents_tell_their_parameter(trained: Trainer) -> None:
+def test_contexts_of_unknown_agents_tell_their_parameter(trained: ContextLearner) -> None:
     factors = mean_contexts(trained.model, trained.data)
     unknown = mean_contexts(trained.model, toy_data(NEW_GAINS, 30, seed=2))
     assert factors.shape == (len(GAINS), 4 * trained.model.n_members)
@@ -124,10 +125,10 @@ def test_contexts_of_unknown_agents_tell_their_parameter(trained: Trainer) -> No
     assert np.abs(np.array(GAINS)[nearest] - NEW_GAINS).mean() < 0.15
 
 
-def test_predictions_are_better_with_the_context_than_without(trained: Trainer) -> None:
-    blind = make_trainer(ContextConfig(**SMALL), trained.data)
+def test_predictions_are_better_with_the_context_than_without(trained: ContextLearner) -> None:
+    blind = make_learner(ContextConfig(**SMALL), trained.data)
     blind.histories._pairs.zero_()
-    blind.update(blind.config.n_updates)
+    train(blind, RunLog(TASK, [0]))
     data = toy_data(NEW_GAINS, 30, seed=3)
     histories = Histories(trained.model, data)
     with_context = prediction_error(trained, data, histories)
@@ -136,22 +137,22 @@ def test_predictions_are_better_with_the_context_than_without(trained: Trainer) 
 
 
 def test_encoder_learns_from_both_losses() -> None:
-    trainer = make_trainer(ContextConfig(**TINY), toy_data(GAINS[:5], 20, seed=0))
-    data, rows = trainer.data, torch.arange(10, 18)[None]
-    losses = trainer.model.losses(
-        trainer.histories.before(rows),
+    learner = make_learner(ContextConfig(**TINY), toy_data(GAINS[:5], 20, seed=0))
+    data, rows = learner.data, torch.arange(10, 18)[None]
+    losses = learner.model.losses(
+        learner.histories.before(rows),
         data.observations[rows],
         data.actions[rows],
         data.next_observations[rows],
     )
-    weights = list(trainer.model.encoder.weights)
+    weights = list(learner.model.encoder.weights)
     forward, backward = (
         torch.autograd.grad(loss.sum(), weights, retain_graph=True) for loss in losses
     )
     assert all(slope.abs().sum() > 0 for slope in (*forward, *backward))
     # And the backward model only from its own.
     unused = torch.autograd.grad(
-        losses[0].sum(), list(trainer.model.backward_model.weights), allow_unused=True
+        losses[0].sum(), list(learner.model.backward_model.weights), allow_unused=True
     )
     assert [slope is None for slope in unused] == [True, True, True]
 
@@ -162,9 +163,9 @@ def test_members_trained_together_equal_members_alone(ensemble_size: int) -> Non
 
     def parameters(seeds: Sequence[int]) -> list[dict[str, Tensor]]:
         head = GaussianLikelihood(len(seeds) * ensemble_size, 2)
-        trainer = make_trainer(config, data, seeds=seeds, ensemble_size=ensemble_size, head=head)
-        trainer.update(config.n_updates)
-        models = member_models(trainer.model, len(seeds))
+        learner = make_learner(config, data, seeds=seeds, ensemble_size=ensemble_size, head=head)
+        train(learner, RunLog(TASK, seeds))
+        models = member_models(learner.model, len(seeds))
         return [dict(model.named_parameters()) for model in models]
 
     alone, together = parameters([4])[0], parameters([3, 4])
@@ -175,8 +176,8 @@ def test_members_trained_together_equal_members_alone(ensemble_size: int) -> Non
 
 
 def test_histories_hold_the_last_steps_of_the_same_episode() -> None:
-    trainer = make_trainer(ContextConfig(**TINY), toy_data(GAINS[:4], 7, seed=0))
-    data, model, histories = trainer.data, trainer.model, trainer.histories
+    learner = make_learner(ContextConfig(**TINY), toy_data(GAINS[:4], 7, seed=0))
+    data, model, histories = learner.data, learner.model, learner.histories
     pairs = model.pairs(data.observations, data.actions, data.next_observations)
     assert pairs.shape == (28, 4)
     difference = data.next_observations - data.observations
@@ -192,8 +193,8 @@ def test_histories_hold_the_last_steps_of_the_same_episode() -> None:
 
 def test_batches_pair_a_transition_with_one_of_the_histories_before_it() -> None:
     data = toy_data(GAINS[:4], 7, seed=0)
-    trainer = make_trainer(ContextConfig(**TINY), data, ensemble_size=2)
-    transitions, origins = trainer._draw(200)
+    learner = make_learner(ContextConfig(**TINY), data, ensemble_size=2)
+    transitions, origins = learner._draw(200)
     assert transitions.shape == (200, 2, 64)
     assert torch.equal(data.agents[transitions], data.agents[origins])
     steps = transitions - origins
@@ -201,11 +202,11 @@ def test_batches_pair_a_transition_with_one_of_the_histories_before_it() -> None
     # A bootstrap sample lacks about 1 / e of the transitions, each member others.
     seen = [set(transitions[:, member].flatten().tolist()) for member in range(2)]
     assert seen[0] != seen[1] and all(10 <= len(rows) <= 25 for rows in seen)
-    single = make_trainer(ContextConfig(**TINY), data)._draw(200)[0]
+    single = make_learner(ContextConfig(**TINY), data)._draw(200)[0]
     assert set(single.flatten().tolist()) == set(range(28))
 
 
-def test_dynamics_keep_the_history_of_every_environment(trained: Trainer) -> None:
+def test_dynamics_keep_the_history_of_every_environment(trained: ContextLearner) -> None:
     data, model = trained.data, trained.model
     dynamics = ContextDynamics(model)
     dynamics.begin(2, seed=0)
@@ -251,10 +252,10 @@ def test_gaussian_loss_is_the_likelihood() -> None:
 
 def test_particles_stay_with_their_member() -> None:
     data = toy_data(GAINS[:4], 7, seed=0)
-    trainer = make_trainer(
+    learner = make_learner(
         ContextConfig(**TINY), data, ensemble_size=2, head=GaussianLikelihood(2, 2)
     )
-    model = member_models(trainer.model, 1)[0]
+    model = member_models(learner.model, 1)[0]
     particles, means = ParticleDynamics(model, 6), ContextDynamics(model)
     states = torch.arange(12.0).reshape(6, 1, 2).expand(6, 4, 2)
     actions, envs = torch.tensor([0, 1, 1, 0]), torch.zeros(4, dtype=torch.int64)
@@ -292,9 +293,9 @@ class StoppingLog(RunLog):
 def test_training_continues_bit_for_bit(tmp_path: Path) -> None:
     data, config, seeds = toy_data(GAINS[:6], 20, seed=0), ContextConfig(**TINY), [2, 5]
 
-    def trainer() -> Trainer:
+    def make() -> ContextLearner:
         head = GaussianLikelihood(4, 2)
-        return make_trainer(config, data, seeds=seeds, ensemble_size=2, head=head)
+        return make_learner(config, data, seeds=seeds, ensemble_size=2, head=head)
 
     directories = [tmp_path / f"seed-{seed}" for seed in seeds]
     for directory in directories:
@@ -302,8 +303,8 @@ def test_training_continues_bit_for_bit(tmp_path: Path) -> None:
     log = StoppingLog(TASK, seeds, directories, stop=threading.Event())
     log.stop_at = 20
     with pytest.raises(Interrupted):
-        train(trainer(), log)
-    resumed, whole, again = trainer(), trainer(), trainer()
+        train(make(), log)
+    resumed, whole, again = make(), make(), make()
     train(resumed, RunLog(TASK, seeds, directories, resume_at=1))
     train(whole, RunLog(TASK, seeds))
     train(again, RunLog(TASK, seeds, directories, resume_at=2))  # all done: nothing to train
@@ -393,5 +394,5 @@ def test_settings_are_checked() -> None:
     with pytest.raises(ValueError, match="horizon is 0"):
         cadm.Config(horizon=0)
     with pytest.raises(ValueError, match="is an online task"):
-        cadm.check(get_task("HalfCheetahVel-n100-k5-v0"), cadm.Config())
+        cadm.check(get_online_task("HalfCheetahVel-n100-k5-v0"), cadm.Config())
     assert cadm.config_for(CHEETAH_TASK).horizon == 30

@@ -26,11 +26,11 @@ from rmdp_bench.submission.marks import FIRST_HELD_OUT_SEED
 from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 from tests.submission_toys import pack_solution
 from tests.toys import LinearPolicy
 
-HOPPER = get_task("HopperVel-n100-k2-v0")
+HOPPER = get_online_task("HopperVel-n100-k2-v0")
 N_KNOWN = 20
 
 

@@ -121,7 +121,7 @@ print(json.dumps({{
 
 @pytest.mark.usefixtures("bubblewrap")
 def test_sources_beside_the_package_are_out_of_reach() -> None:
-    root = Path(confinement.__file__).resolve().parents[2]
+    root = Path(confinement.__file__).resolve().parents[3]
     if root.name == "site-packages":
         pytest.skip("the package is installed, with nothing of its project beside it")
     code = f"import json, os; print(json.dumps({{'there': sorted(os.listdir({str(root)!r}))}}))"
@@ -292,7 +292,7 @@ print(json.dumps(describe_layers()[0].missing))
     done = subprocess.run(
         [str(tmp_path / "linked" / "bin" / "python"), "-c", code],
         capture_output=True,
-        env=os.environ | {"PYTHONPATH": str(Path(confinement.__file__).resolve().parents[2])},
+        env=os.environ | {"PYTHONPATH": str(Path(confinement.__file__).resolve().parents[3])},
         check=True,
     )
     assert json.loads(done.stdout) is None
@@ -380,6 +380,16 @@ def test_times_are_the_callers(honest_submission: Path, tmp_path: Path) -> None:
         play_in_sandbox(folder / ROW, 0, get_task(TASK), episodes, limits, budget)
     with pytest.raises(ValueError, match="takes more than the 4 s of processor time"):
         play_in_sandbox(folder / ROW, 0, get_task(TASK), episodes, limits, budget)
+
+
+def test_a_process_that_somebody_kills_is_not_said_to_be_slow(
+    honest_submission: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    monkeypatch.setattr(sandbox, "confined_command", lambda *_: killed)
+    with pytest.raises(ValueError, match=r"killed from outside after 0 of the \d+ s") as refusal:
+        check_in_sandbox(honest_submission, Budget())
+    assert "stopped" not in str(refusal.value)
 
 
 def test_wall_time_is_the_callers(honest_submission: Path, capsys: Capture) -> None:

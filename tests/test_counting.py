@@ -21,7 +21,7 @@ from rmdp_bench.runs.display import NoDisplay
 from rmdp_bench.runs.records import make_result
 from rmdp_bench.solution import Solution
 from rmdp_bench.submission.rows import RowFiles
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import Task, get_online_task, get_task
 from tests.point_world import point_task
 from tests.submission_toys import ROW
 from tests.test_online_solvers import SETTINGS, SMALL
@@ -161,7 +161,9 @@ def test_the_suites_solvers_report_what_is_counted(name: str) -> None:
     solver = importlib.import_module(f"baselines.online.{name}")
     task = point_task(2_560)
     if name == "oracle":
-        task = dataclasses.replace(get_task("ResourceGathering-n25-k2-v0"), transitions=2_560)
+        task = dataclasses.replace(
+            get_online_task("ResourceGathering-n25-k2-v0"), transitions=2_560
+        )
     config = solver.Config(**SMALL, **SETTINGS.get(name, {}))
     per_policy, log = counted(name, task, config, [0, 1])
     if name == "clustering":  # whose pre-training may end before its share is spent
@@ -181,7 +183,7 @@ def test_the_suites_solvers_report_what_is_counted(name: str) -> None:
     [
         point_task(2_560),
         # Where episodes end early, so that some copies are done before the others.
-        dataclasses.replace(get_task("ResourceGathering-n25-k2-v0"), transitions=6_000),
+        dataclasses.replace(get_online_task("ResourceGathering-n25-k2-v0"), transitions=6_000),
     ],
     ids=["point", "grid"],
 )

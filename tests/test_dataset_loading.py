@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rmdp_bench import get_task, load_dataset
+from rmdp_bench import get_offline_task, load_dataset
 from rmdp_bench.datasets import build_datasets, collect, get_dataset
 from rmdp_bench.datasets.content import content_hash
 from rmdp_bench.datasets.records import find_record
@@ -25,7 +25,11 @@ EPSILON = "rmdp/cartpole-het/pure-eps20-v0"
 
 def test_a_dataset_has_the_names_of_its_tasks() -> None:
     by_id, by_name = load_dataset(PURE), load_dataset("CartPoleHet-n500-pure-v1")
-    assert by_id.spec == by_name.spec == load_dataset(get_task("CartPoleHet-n500-pure-v1")).spec
+    assert (
+        by_id.spec
+        == by_name.spec
+        == load_dataset(get_offline_task("CartPoleHet-n500-pure-v1")).spec
+    )
     with pytest.raises(ValueError, match="the task HopperVel-n100-k2-v0 is an online one"):
         load_dataset("HopperVel-n100-k2-v0")
     with pytest.raises(ValueError, match="there is no dataset 'CartPoleHet-n500-pure-v9'"):

@@ -39,7 +39,7 @@ from rmdp_bench.datasets.shipped import shipped_path
 from rmdp_bench.datasets.storage import dataset_path, datasets_root
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.population import DynamicsPopulation
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 from tests.dataset_toys import CART_POLE, ENTRIES, HOPPER, cart_pole_entry, hopper_entry, small
 from tests.test_cli import command, contents
 
@@ -277,13 +277,14 @@ def test_load_dataset_says_how_to_build(tmp_path: Path) -> None:
         rmdp_bench.load_dataset(HOPPER)
     with pytest.raises(ValueError, match="there is no dataset 'nothing'"):
         load_dataset("nothing")
-    task = get_task("HopperVel-n100-k1-v0")
+    task = get_online_task("HopperVel-n100-k1-v0")
     with pytest.raises(ValueError, match="it has no dataset"):
         load_dataset(task)
+    logged = dataclasses.replace(get_offline_task("CartPoleHet-n500-pure-v1"), dataset_id=HOPPER)
     with pytest.raises(FileNotFoundError, match="datasets build"):
-        load_dataset(dataclasses.replace(task, dataset_id=HOPPER))
+        load_dataset(logged)
     build_datasets([small(get_dataset(HOPPER))])
-    assert load_dataset(dataclasses.replace(task, dataset_id=HOPPER)).id == HOPPER
+    assert load_dataset(logged).id == HOPPER
     assert list(tmp_path.iterdir()) == [tmp_path / "minari"]
 
 

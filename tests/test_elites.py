@@ -12,11 +12,11 @@ from baselines.online.universal.conditions import WeightConditions
 from baselines.online.universal.elites import Elites
 from baselines.online.universal.learner import Learner
 from rmdp_bench import LinearPopulation
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("ResourceGathering-n25-k2-v0")
+TASK = get_online_task("ResourceGathering-n25-k2-v0")
 SMALL: dict[str, Any] = {"n_envs": 4, "batch_size": 1024, "minibatch_size": 256}
 
 

@@ -19,15 +19,12 @@ from baselines.online.em_plus.stages import make_stages, narrow
 from baselines.online.ppo.learner import Learner
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
-from rmdp_bench.runs.solver_loading import load_solver, make_config
-from rmdp_bench.tasks import get_task
-from scripts.em_plus_ablation import changes_something, make_variants
+from rmdp_bench.tasks import get_online_task
 from tests.point_world import point_task
 
 pytestmark = pytest.mark.arithmetic
 
 SMALL: dict[str, Any] = {"batch_size": 64, "minibatch_size": 16, "n_envs": 2, "n_epochs": 2}
-WORDS = ("without", "with")
 TARGETS = np.array([0.0, 0.1, 0.2, 2.0, 2.1, 5.0])
 
 
@@ -83,7 +80,7 @@ def test_a_representative_that_is_worth_little_moves_where_agents_have_nothing()
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_a_copy_is_the_same_policy_with_the_same_values_and_momentum(compiled: bool) -> None:
-    task = dataclasses.replace(get_task("HopperVel-n100-k2-v0"), n_representatives=3)
+    task = dataclasses.replace(get_online_task("HopperVel-n100-k2-v0"), n_representatives=3)
     config = Config(**SMALL, compiled=compiled)
     learner = Learner(task, config, [0, 1], "cpu")
     rule = PlusRule(task, config, learner.collector, [0, 1], "cpu")
@@ -103,7 +100,7 @@ def test_a_copy_is_the_same_policy_with_the_same_values_and_momentum(compiled: b
 
 @pytest.mark.parametrize("task_id", ["ResourceGathering-n25-k3-v0", "HopperVel-n100-k2-v0"])
 def test_narrowed_learner_goes_on_with_the_same_policies(task_id: str) -> None:
-    task = get_task(task_id)
+    task = get_online_task(task_id)
     config, k = Config(**SMALL), task.n_representatives
     wide = Learner(dataclasses.replace(task, n_representatives=k + 1), config, [0, 1, 2], "cpu")
     rule = PlusRule(task, config, wide.collector, [0, 1, 2], "cpu")
@@ -203,18 +200,6 @@ def test_assignments_harden_as_the_temperature_falls() -> None:
         assert rule.served[0, 0].tolist() == [0.0, 1.0]
     assert softness[0] == pytest.approx(1 / (1 + np.exp(0.5)))
     assert softness == sorted(softness, reverse=True) and softness[-1] == 0
-
-
-@pytest.mark.parametrize("task_id", ["ResourceGathering-n25-k3-v0", "HopperVel-n100-k2-v0"])
-def test_ablation_switches_every_part_once(task_id: str) -> None:
-    task, variants = get_task(task_id), make_variants()
-    parts = ("seeding", "split_merge", "scout", "annealing", "starts")
-    for part in parts:
-        without, on = (changes_something(variants[f"{word}-{part}"], task) for word in WORDS)
-        assert without != on  # one of both is the default
-        assert len(variants[f"only-{part}"]) == len(parts)
-    for settings in variants.values():
-        make_config(load_solver("em_plus"), task, settings)
 
 
 @pytest.mark.parametrize("memory", [0, 8])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rmdp_bench.runs.solver_loading import SOLVERS, load_solver, make_config
-from rmdp_bench.tasks import Task, find_logged_task, get_task
+from rmdp_bench.tasks import OfflineTask, find_logged_task, get_offline_task
 from scripts import equal_training as plan
 from scripts.run_offline_table import WORLDS
 
@@ -19,9 +19,9 @@ def settings_of(command: list[str]) -> list[str]:
     return [text for key, text in zip(command, command[1:], strict=False) if key == "--set"]
 
 
-def config_of(command: list[str]) -> tuple[Any, Task]:
+def config_of(command: list[str]) -> tuple[Any, OfflineTask]:
     """The solver's settings, as `rmdp-bench run` makes them, and the task."""
-    task = get_task(command[2])
+    task = get_offline_task(command[2])
     return make_config(load_solver(command[1]), task, settings_of(command)), task
 
 
@@ -79,7 +79,7 @@ def test_a_choice_is_made_once_and_read_by_the_plan(
     welfare = {"0": -300.0, "1": -120.0, "2": -100.0, "3": -500.0}
     broken = {"2"}
 
-    def run(log: Path, command: list[str], to_log: bool) -> str | None:
+    def run(command: list[str]) -> str | None:
         number = out_of(command).name
         ran.append(number)
         if number in broken:
@@ -108,7 +108,7 @@ def test_a_choice_is_made_once_and_read_by_the_plan(
 
 
 def test_minutes_of_training_follow_from_what_was_measured() -> None:
-    task = get_task("CartPoleHet-n500-pure-eps20-v1")
+    task = get_offline_task("CartPoleHet-n500-pure-eps20-v1")
     minutes = [plan.training_minutes("cql", task, (f"n_updates={n}",)) for n in (3000, 6000)]
     assert minutes == [pytest.approx(0.4), pytest.approx(0.8)]
     assert plan.training_minutes("morel", task, ()) is None

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import EVALUATION_SEED, evaluate, evaluate_all, roll_out
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import Task, get_online_task
 from tests.toys import LinearPolicy, ScriptedPolicy
 
 UP, DOWN, LEFT, RIGHT = range(4)
-GRID = dataclasses.replace(get_task("ResourceGathering-n25-k3-v0"), n_eval_episodes=2)
-HOPPER = dataclasses.replace(get_task("HopperVel-n100-k2-v0"), n_eval_episodes=3)
+GRID = dataclasses.replace(get_online_task("ResourceGathering-n25-k3-v0"), n_eval_episodes=2)
+HOPPER = dataclasses.replace(get_online_task("HopperVel-n100-k2-v0"), n_eval_episodes=3)
 
 
 def round_robin(task: Task) -> NDArray[np.float64]:

@@ -22,7 +22,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 import rmdp_bench
-from rmdp_bench import Solution, export_policy, get_task, load_solution, save_solution
+from rmdp_bench import (
+    Solution,
+    export_policy,
+    get_online_task,
+    load_solution,
+    save_solution,
+)
 from rmdp_bench.datasets.behaviour import load_behaviour_policies
 from rmdp_bench.solution.storage import check_saved_solution, read_saved_solution
 
@@ -312,7 +318,7 @@ def test_behaviour_policies_travel() -> None:
 
 def test_a_model_of_stable_baselines_is_a_solution(tmp_path: Path) -> None:
     """Trained, exported, saved, loaded and scored, as the README says."""
-    task, env = get_task("ResourceGathering-n25-k1-v0"), gym.make(GRID)
+    task, env = get_online_task("ResourceGathering-n25-k1-v0"), gym.make(GRID)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = stable_baselines3.PPO("MlpPolicy", env, n_steps=64, batch_size=64, device="cpu")

@@ -17,7 +17,7 @@ from rmdp_bench.plotting import order_representatives, plot_preferences
 from rmdp_bench.plotting.style import FORMATS, line_styles
 from rmdp_bench.population import LinearPopulation, TargetPopulation
 from rmdp_bench.submission.rows import RowFiles
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 
 ROOT = Path(__file__).resolve().parent.parent
 SUBMISSIONS = ROOT / "leaderboards" / "submissions"
@@ -81,7 +81,7 @@ def test_representatives_have_the_order_of_what_they_serve_in_all_figures(
     folders = {"universal": "reference-universal", "em_plus": "reference-em-plus"}
     runs = [runs_of(submission, SPEED_TASK) for submission in folders.values()]
     assert main(["plot", *runs, "--out", "figures"]) == 0
-    population = get_task(SPEED_TASK).population
+    population = get_online_task(SPEED_TASK).population
     assert isinstance(population, TargetPopulation)
     assert len(drawn["plot_preferences"]) == 2
     moved = False

@@ -10,7 +10,8 @@ import pytest
 from rmdp_bench.submission import read_submission
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import check_submission
-from rmdp_bench.submission.schema import check_text
+from rmdp_bench.submission.schema import check_name, check_text
+from tests.hostile_toys import toml
 from tests.submission_toys import ABOUT, ROW, copy_of
 
 HONEST = {
@@ -45,6 +46,36 @@ def test_honest_texts(kind: str) -> None:
 
 def test_malayalam_in_a_sentence() -> None:
     assert check_text(HONEST["Malayalam"] + " \u0d15")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "Ada \u00c5ngstr\u00f6m",
+            "\u674e\u56db",
+            "\u0391\u03b4\u03b1 Name",
+            "Jos\u00e9 M\u00aa Sanz",
+        ),
+        *(
+            "\u5c71\u7530 Taro",
+            "\u30bf\u30ed\u30fc\u3055\u3093",
+            "A. Name\u2020",
+            "O\u2019Hara",
+            "\ufb01n",
+        ),
+        *("\u0410\u0434\u0430 (Ada)", "\U0001f600", "\u0639\u0644\u06cc", "Nguy\u1ec5n"),
+    ],
+)
+def test_names_of_authors(name: str, honest_submission: Path, tmp_path: Path) -> None:
+    folder = copy_of(honest_submission, tmp_path)
+    toml(f'authors = ["{name}"]')(folder)
+    assert read_submission(folder).authors == [name]
+
+
+@pytest.mark.parametrize("name", ["unverified", "verify", "em", "certified"])
+def test_names_of_solvers(name: str) -> None:
+    assert check_name(name) == name
 
 
 @pytest.mark.parametrize("kind", HIDDEN)

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from rmdp_bench.solution import load_solution
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.replay import play_shuffled
-from rmdp_bench.submission.schema import check_text, read_submission
+from rmdp_bench.submission.schema import check_name, check_text, read_submission
 from rmdp_bench.tasks import get_task
 from tests.hostile_toys import (
     ASSIGNMENT,
@@ -28,9 +28,10 @@ from tests.hostile_toys import (
     listed,
     promised,
     put,
+    replace,
     toml,
 )
-from tests.submission_toys import ROW, TASK, copy_of, unpacked
+from tests.submission_toys import ROW, SOLVER, TASK, copy_of, rehash, unpacked
 from tests.toys import constant
 
 ARGMAX = helper.make_node("ArgMax", ["observation"], ["action"], axis=1, keepdims=0)
@@ -62,6 +63,18 @@ def written(name: str, text: str) -> Damage:
 
 def device(folder: Path) -> None:
     os.mkfifo(folder / "README.md")
+
+
+def padded(name: str, size: int) -> Damage:
+    """Blanks, which JSON allows, behind what a file says."""
+
+    def damage(folder: Path) -> None:
+        text = (folder / name).read_text()
+        (folder / name).write_text(text + " " * (size - len(text)))
+        if name != "manifest.json":
+            rehash(folder)
+
+    return damage
 
 
 KINDS: dict[str, tuple[Damage, str]] = {
@@ -117,6 +130,26 @@ KINDS: dict[str, tuple[Damage, str]] = {
                                            domain="ai.onnx"), ARGMAX)),
         "is random",
     ),
+    "a record of blanks": (padded(f"{ROW}/records.json", 2**19), "has more than the 266144 bytes"),
+    "a manifest of blanks": (padded("manifest.json", 2**17), "files need"),
+    "a tick": (toml('method = "es \u2713"'), "a sign that only the board gives"),
+    "a tick of an author": (toml('authors = ["A. Name \u2714\ufe0f"]'), "U+2714"),
+    "a tick among settings": (field(config={"n_directions": "\u2705"}), "U+2705"),
+    "a ticked box": (toml('description = "\u2611 measured"'), "U+2611"),
+    "a small tick": (toml('description = "\U0001f5f8"'), "U+1F5F8"),
+    "the sign of a recipe": (toml('method = "es \u21bb"'), "U+21BB"),
+    "a medal": (toml('method = "\U0001f947 es"'), "U+1F947"),
+    "a wide author": (toml('authors = ["\uff21da"]'), "U+FF21"),
+    "a bold author": (toml('authors = ["\U0001d400da"]'), "U+1D400"),
+    "an author in circles": (toml('authors = ["\u24b6da"]'), "U+24B6"),
+    "an author in two alphabets": (
+        toml('authors = ["rmdp_bench \u0441ontributors"]'),
+        "letters of LATIN and CYRILLIC",
+    ),
+    "a solver that says that it is verified": (
+        replace("submission.toml", f'solver = "{SOLVER}"', 'solver = "em_verified"'),
+        "says what only the board says",
+    ),
     "observations of no numbers": (
         put(POLICY, graph(ARGMAX, inputs={"observation": (TensorProto.FLOAT, ["E", 0])})),
         "observations of 0, expected 27",
@@ -149,6 +182,23 @@ def test_sentences_and_lists_of_numbers_are_no_keys(
     sentences = "We train. It works! " * 30 + "See a.example.org, v1.2.3. J. R. R. T., A. B. C."
     toml(f'description = "{sentences}"')(folder)
     check_submission(folder)
+
+
+@pytest.mark.parametrize("name", ["verified", "es-Verified", "ver1fied_es"])
+def test_no_name_says_what_only_the_board_says(name: str) -> None:
+    with pytest.raises(ValueError, match="only the board says"):
+        check_name(name)
+
+
+def test_hard_links_are_plain_files(honest_submission: Path, tmp_path: Path) -> None:
+    """Another name of a file is nothing in the folder; git makes a file of its own of each."""
+    folder = copy_of(honest_submission, tmp_path)
+    (tmp_path / "notes").write_text("What we did.")
+    os.link(tmp_path / "notes", folder / "README.md")
+    check_submission(folder)
+    (tmp_path / "notes").write_text("x" * 2**21)
+    with pytest.raises(ValueError, match="README.md has 2097152 bytes"):
+        check_submission(folder)
 
 
 @pytest.mark.parametrize("text", ["\u1ec7", "क्षेत्र", "ü e", "n\u0308a"])

@@ -57,7 +57,7 @@ STRUCTURE: dict[str, tuple[Damage, str]] = {
     "no record": (remove(RESULT), "has 1 seeds, but submission.toml lists 2"),
     "no arrays": (remove(ARRAYS_FILE), "cannot read"),
     "no returns": (remove(WELFARE), "welfare.npz is missing"),
-    "no policies": (remove(POLICIES_FILE), "has no policies, expected"),
+    "no policies": (remove(POLICIES_FILE), "holds no policies, expected"),
     "no policies of a seed": (remove(f"{SEED}/solution"), "solution is missing"),
     "one policy less": (remove(POLICY), "expected policies.onnx or one"),
     "a seed less": (remove(SEED), "has 1 seeds, but submission.toml lists 2"),
@@ -69,7 +69,7 @@ STRUCTURE: dict[str, tuple[Damage, str]] = {
     "a checkpoint": (put(f"{SEED}/checkpoint/1.npz", ""), "has no place"),
     "seed with a zero in front": (put(f"{ROW}/seed-00/result.json", "{}"), "has no place"),
     "a row that is not listed": (put(f"{TASK}/other/seed-0/result.json", "{}"), "of no row"),
-    "direction marks in a file name": (put(f"{SEED}/\u202egnp.json", "{}"), "\\u202egnp"),
+    "direction marks in a file name": (put(f"{ROW}/\u202egnp.json", "{}"), "\\u202egnp"),
     "control characters in a file name": (put("a\x1b[2Jb", ""), "has no place"),
     "a file name that is not text": (
         lambda folder: Path(os.fsdecode(bytes(folder) + b"/\xff\xfe")).write_bytes(b""),

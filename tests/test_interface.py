@@ -346,6 +346,16 @@ def test_max_cycles_is_the_length_of_an_episode(entry: EnvironmentEntry) -> None
 
 
 @pytest.mark.parametrize("entry", ALL)
+def test_the_registry_needs_the_id_only(entry: EnvironmentEntry) -> None:
+    env = pettingzoo.make("parallel", entry.id, max_cycles=2)
+    _, infos = env.reset(seed=0)
+    assert len(infos) == (5 if entry.heterogeneous else 2)  # the test agents of its tasks
+    env.step({name: env.action_space(name).sample() for name in env.agents})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'num_envs'"):
+        pettingzoo.make("parallel", entry.id, num_envs=2)
+
+
+@pytest.mark.parametrize("entry", ALL)
 @pytest.mark.parametrize(
     ("name", "value"),
     [

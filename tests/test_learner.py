@@ -22,7 +22,7 @@ from baselines.online.ppo.networks import HeadedNetwork
 from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
 from baselines.online.ppo.settings import PPOConfig, check
 from baselines.online.ppo.updates import slope_through_normalization
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OnlineTask, get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
@@ -30,11 +30,11 @@ SMALL: dict[str, Any] = {"n_envs": 2, "batch_size": 64, "minibatch_size": 16, "n
 TASKS = ["ResourceGathering-n25-k3-v0", "HopperVel-n100-k2-v0"]
 
 
-def small_task(task_id: str, updates: int = 4) -> Task:
-    return dataclasses.replace(get_task(task_id), transitions=updates * SMALL["batch_size"])
+def small_task(task_id: str, updates: int = 4) -> OnlineTask:
+    return dataclasses.replace(get_online_task(task_id), transitions=updates * SMALL["batch_size"])
 
 
-def even_rule(task: Task, seeds: Sequence[int]) -> FixedRule:
+def even_rule(task: OnlineTask, seeds: Sequence[int]) -> FixedRule:
     groups = [
         random_even_assignment(task.n_agents, task.n_representatives, np.random.default_rng(s))
         for s in seeds
@@ -281,7 +281,7 @@ def test_e_step_never_lowers_welfare_and_keeps_ties() -> None:
 
 
 def test_representatives_without_agents_are_lent_one_for_a_while() -> None:
-    task = get_task("ResourceGathering-n25-k3-v0")
+    task = get_online_task("ResourceGathering-n25-k3-v0")
     rule = EMRule(task, Config(patience=3), [0], "cpu")
     table = np.zeros((1, 25, 3))
     table[0, :, 1] = 1.0  # everybody prefers representative 1
@@ -309,7 +309,7 @@ def test_representatives_without_agents_are_lent_one_for_a_while() -> None:
 @pytest.mark.parametrize("signal", ["advantage", "return"])
 def test_assignment_gradient_is_that_of_the_objective(signal: Any) -> None:
     """Against autograd on equation 12, or on objective 2, through the softmax."""
-    task = get_task("ResourceGathering-n25-k3-v0")
+    task = get_online_task("ResourceGathering-n25-k3-v0")
     config = SoftConfig(signal=signal, n_epochs=1, batch_size=64)
     rule = SoftRule(task, config, [0, 1], "cpu")
     psi = rule.psi.clone().requires_grad_()
@@ -360,7 +360,7 @@ def test_bad_settings_are_refused_by_name() -> None:
 
 
 def test_a_budget_below_a_batch_is_refused() -> None:
-    task = dataclasses.replace(get_task(TASKS[0]), transitions=2047)
+    task = dataclasses.replace(get_online_task(TASKS[0]), transitions=2047)
     with pytest.raises(ValueError, match="2048"):
         check(task, PPOConfig())
 

@@ -12,15 +12,22 @@ import pytest
 from numpy.typing import NDArray
 
 import rmdp_bench
-from rmdp_bench import LinearPopulation, Solution, TargetPopulation, evaluate, get_task
+from rmdp_bench import (
+    LinearPopulation,
+    Solution,
+    TargetPopulation,
+    evaluate,
+    get_offline_task,
+    get_online_task,
+)
 from rmdp_bench.evaluation import EVALUATION_SEED, evaluate_all, roll_out
 from rmdp_bench.evaluation.offline import OfflineSolution, evaluate_offline
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.runs import make_request
 
 MANY = 10**12
-GRID = get_task("ResourceGathering-n25-k2-v0")
-OFFLINE = get_task("CartPoleHet-n500-random-v1")
+GRID = get_online_task("ResourceGathering-n25-k2-v0")
+OFFLINE = get_offline_task("CartPoleHet-n500-random-v1")
 
 
 class Constant:
@@ -60,7 +67,10 @@ def offline_solution(policy: Any, **functions: Any) -> OfflineSolution:
             "n_unseen is 1000000000000, ",
         ),
         (lambda: gym.make("rmdp/HopperVel-n100-v0", n_agents=MANY), "n_agents is 1000000000000"),
-        (lambda: get_task("HopperVel-n100-k2-v0").with_agents(MANY), "n_agents is 1000000000000"),
+        (
+            lambda: get_online_task("HopperVel-n100-k2-v0").with_agents(MANY),
+            "n_agents is 1000000000000",
+        ),
         (
             lambda: rmdp_bench.parallel_env("rmdp/HopperVel-n100-v0", n_representatives=10**9),
             "n_representatives is 1000000000, ",
@@ -99,7 +109,7 @@ def test_too_many_copies_are_refused(entry: Any) -> None:
 
 
 def test_returns_of_a_million_agents_bound_the_episodes() -> None:
-    task = dataclasses.replace(get_task("HopperVel-n100-k2-v0"), n_agents=1_000_000)
+    task = dataclasses.replace(get_online_task("HopperVel-n100-k2-v0"), n_agents=1_000_000)
     served = Solution([Constant()] * 2, np.full((1_000_000, 2), 0.5))
     with pytest.raises(ValueError, match="episodes is 501, expected 1 to 500 for 2 policies"):
         evaluate(task, served, n_episodes=501)
@@ -110,7 +120,8 @@ def test_solutions_that_do_not_fit_together_are_played_in_turn(
 ) -> None:
     solutions = [solution(Constant(a), Constant(b)) for a, b in ((0, 1), (2, 3), (1, 2))]
     together = evaluate_all(GRID, solutions, n_episodes=3)
-    monkeypatch.setattr("rmdp_bench.evaluation.MAX_ENVS", 13)  # two solutions of 2 x 3 episodes
+    # two solutions of 2 x 3 episodes
+    monkeypatch.setattr("rmdp_bench.evaluation.playing.MAX_ENVS", 13)
     for one, other in zip(together, evaluate_all(GRID, solutions, n_episodes=3), strict=True):
         np.testing.assert_array_equal(one.episode_returns, other.episode_returns)
         np.testing.assert_array_equal(one.episode_lengths, other.episode_lengths)

@@ -218,6 +218,7 @@ def test_names_that_look_alike() -> None:
     assert confusable("ES") == confusable("es")
     assert confusable("rn0del-1") == confusable("model_l")
     assert confusable("es") != confusable("ess")
+    assert confusable("\uff25\uff33") == confusable("es")
 
 
 def test_submissions_and_solvers_that_look_alike_are_refused(
@@ -243,6 +244,12 @@ def test_the_suite_lists_submissions_that_are_there() -> None:
     names = {path.name for path in (LEADERBOARDS / "submissions").iterdir()}
     assert read_suite(LEADERBOARDS / "suite.json") <= names
     assert {mark.name for mark in read_marks(LEADERBOARDS / "marks.json").marks.values()} <= names
+
+
+def test_every_row_with_policies_is_measured() -> None:
+    rows = read_rows(LEADERBOARDS)
+    without = {f"{row.submission.name}/{row.key}": row.status for row in rows if row.mark is None}
+    assert set(without.values()) <= {"recipe, not run"}, without
 
 
 def test_fewer_episodes_are_refused_in_both_divisions(

@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from baselines.offline.common import policies
 from baselines.offline.common.data import LoggedData
-from baselines.offline.common.networks import make_generators
-from baselines.offline.common.training import NetworkPolicy
+from baselines.offline.common.networks import member_generators, member_keys
+from baselines.offline.common.policies import NetworkPolicy
+from baselines.offline.common.replay import MemberRows
 from baselines.offline.morel import solver as morel
 from baselines.offline.morel.actors import Actor
-from baselines.offline.morel.learner import Learner, MorelConfig
+from baselines.offline.morel.learner import MorelConfig, MorelLearner
 from baselines.offline.morel.model import (
-    MemberRows,
     Paths,
     PessimisticModel,
-    World,
     roll_out,
 )
 from baselines.offline.morel.natural_policy_gradient import (
@@ -33,11 +33,12 @@ from baselines.offline.morel.natural_policy_gradient import (
     natural_gradient,
     unflatten,
 )
+from baselines.offline.planning.dynamics import Objective
 from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import Policy, load_solution, save_solution
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 
 pytestmark = pytest.mark.arithmetic
 
@@ -66,8 +67,7 @@ def walk_terminated(observations: Tensor, actions: Tensor, following: Tensor) ->
     return torch.zeros_like(following[..., 0], dtype=torch.bool)
 
 
-def walk_world(horizon: int, n_actions: int | None = 3) -> World:
-    return World(walk_reward, walk_terminated, n_actions, horizon)
+WALK = Objective(walk_reward, walk_terminated)
 
 
 def walk(observations: Tensor, actions: Tensor) -> Tensor:
@@ -96,17 +96,29 @@ def walk_data(lengths: Sequence[int], *, continuous: bool = False) -> LoggedData
     )
 
 
-def rows_of(data: LoggedData, agents: Sequence[int]) -> MemberRows:
-    chosen = torch.tensor(agents)
-    first = data.starts[chosen]
-    return MemberRows(data, first, data.starts.diff()[chosen], first.unsqueeze(1))
+def make_learner(
+    data: LoggedData,
+    agents: Sequence[int],
+    config: MorelConfig = TINY,
+    seeds: Sequence[int] = (0,),
+    horizon: int = 12,
+) -> MorelLearner:
+    """A member for each seed and agent."""
+    rows = MemberRows.of_agents(data, [*agents] * len(seeds))
+    n_actions = 3 if data.actions.ndim == 1 else None
+    keys = member_keys(seeds, len(agents))
+    return MorelLearner(rows, WALK, config, n_actions, horizon, keys)
 
 
-def parameters_of(learner: Learner) -> list[Tensor]:
-    return [p.detach() for part in learner.parts.values() for p in part.network.parameters()]
+def parameters_of(learner: MorelLearner) -> list[Tensor]:
+    return [
+        tensor
+        for name, tensor in learner.tensors().items()
+        if not name.endswith(("exp_avg", "exp_avg_sq"))
+    ]
 
 
-def advance_to(learner: Learner, done: int) -> Learner:
+def advance_to(learner: MorelLearner, done: int) -> MorelLearner:
     while learner.done < done:
         learner.advance()
     return learner
@@ -118,7 +130,7 @@ def trained() -> PessimisticModel:
     config = dataclasses.replace(
         TINY, model_hidden_size=32, min_model_updates=400, max_model_updates=400, pessimism=1.0
     )
-    learner = Learner(rows_of(walk_data([500]), [0]), walk_world(20), config, [0])
+    learner = make_learner(walk_data([500]), [0], config)
     return advance_to(learner, learner.model_updates).model
 
 
@@ -179,8 +191,8 @@ def test_a_path_that_stays_in_the_known_region_does_not_halt(trained: Pessimisti
 class KnownLine:
     """The line itself; it ends beyond 0.55 if it terminates at all."""
 
-    def __init__(self, world: World, n_members: int) -> None:
-        self.world, self.halt_reward = world, torch.full((n_members,), -5.0)
+    def __init__(self, objective: Objective, n_members: int) -> None:
+        self.objective, self.halt_reward = objective, torch.full((n_members,), -5.0)
 
     def step(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         following = walk(observations, actions)
@@ -194,8 +206,8 @@ def test_termination_ends_a_path_with_its_reward() -> None:
     def right(observations: Tensor, noise: Tensor) -> Tensor:
         return torch.full(observations.shape[:2], 2)
 
-    world = World(walk_reward, beyond, 3, 20)
-    paths = roll_out(KnownLine(world, 1), right, torch.zeros(1, 2, 2), torch.zeros(20, 1, 2, 3), 1)
+    line = KnownLine(Objective(walk_reward, beyond), 1)
+    paths = roll_out(line, right, torch.zeros(1, 2, 2), torch.zeros(20, 1, 2, 3), 1)
     assert (paths.lengths == 6).all()
     assert not paths.halted.any()
     torch.testing.assert_close(paths.rewards[0, 0, :6], STEP * torch.arange(1.0, 7.0))
@@ -217,10 +229,9 @@ def test_planning_improves_the_return_in_a_known_model(
         baseline_updates=20,
         step_size=0.05,
     )
-    world = walk_world(horizon, None if continuous else 3)
     data = walk_data([50, 50], continuous=continuous)
-    learner = Learner(rows_of(data, [0, 1]), world, config, [0])
-    monkeypatch.setattr(learner, "model", KnownLine(world, 2))
+    learner = make_learner(data, [0, 1], config, horizon=horizon)
+    monkeypatch.setattr(learner, "model", KnownLine(WALK, 2))
     learner.done = learner.model_updates
     before = learner.roll_out().rewards.sum(2).mean(1)
     advance_to(learner, learner.total)
@@ -235,7 +246,7 @@ def tiny_actor(n_members: int, *, discrete: bool) -> Actor:
         torch.ones(n_members, 1, 2),
         3,
         (4,),
-        make_generators(0, 1, n_members),
+        member_generators(member_keys([0], n_members), 1),
         log_std=None if discrete else -0.3,
     )
 
@@ -289,7 +300,7 @@ def test_visited_rows_are_those_before_the_end() -> None:
     lengths = torch.tensor([[1, 3], [4, 2]])
     rewards = torch.zeros(2, 2, 5)
     paths = Paths(rewards[..., None], rewards, rewards, lengths, lengths > 9, rewards[..., 0])
-    rows = draw_visited(paths, 400, make_generators(0, 0, 2))
+    rows = draw_visited(paths, 400, member_generators(member_keys([0], 2), 0))
     assert rows[0].unique().tolist() == [0, 5, 6, 7]
     assert rows[1].unique().tolist() == [0, 1, 2, 3, 5, 6]
 
@@ -298,9 +309,7 @@ def test_visited_rows_are_those_before_the_end() -> None:
 @pytest.mark.parametrize("continuous", [False, True])
 def test_a_member_learns_the_same_alone(continuous: bool, agents: list[int]) -> None:
     data = walk_data([40, 70, 90], continuous=continuous)
-    world = walk_world(12, None if continuous else 3)
-    together = Learner(rows_of(data, agents * 2), world, TINY, [3, 4])
-    alone = Learner(rows_of(data, agents), world, TINY, [4])
+    together, alone = (make_learner(data, agents, TINY, seeds) for seeds in ([3, 4], [4]))
     for learner in (together, alone):
         advance_to(learner, learner.total)
     for batch, own in zip(parameters_of(together), parameters_of(alone), strict=True):
@@ -309,8 +318,8 @@ def test_a_member_learns_the_same_alone(continuous: bool, agents: list[int]) -> 
 
 @pytest.mark.parametrize("stop", [10, 22, 27])
 def test_training_continues_bit_for_bit(stop: int) -> None:
-    def learner() -> Learner:
-        return Learner(rows_of(walk_data([40, 70]), [0, 1]), walk_world(12), TINY, [5])
+    def learner() -> MorelLearner:
+        return make_learner(walk_data([40, 70]), [0, 1], TINY, [5])
 
     whole = advance_to(learner(), 28)
     before, after = advance_to(learner(), stop), learner()
@@ -336,7 +345,7 @@ def cart_pole_data(n_agents: int) -> LoggedData:
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small data in the place of the dataset."""
-    monkeypatch.setattr(morel, "load_data", lambda task, n: cart_pole_data(n))
+    monkeypatch.setattr(policies, "load_data", lambda task, n: cart_pole_data(n))
 
 
 def small_config(scope: Any) -> morel.Config:
@@ -345,7 +354,7 @@ def small_config(scope: Any) -> morel.Config:
 
 @pytest.mark.parametrize("scope", ["population", "agent"])
 def test_solutions_serve_the_test_agents(logged: None, scope: str, tmp_path: Path) -> None:
-    task = get_task("CartPoleHet-n500-random-v1")
+    task = get_offline_task("CartPoleHet-n500-random-v1")
     log = RunLog(task, [0, 1])
     solutions = morel.solve(task, small_config(scope), [0, 1], "cpu", log)
     solution = solutions[1]
@@ -381,7 +390,7 @@ def network_of(policy: Policy) -> torch.nn.Module:
 
 
 def test_an_interrupted_run_ends_as_a_whole_one(logged: None, tmp_path: Path) -> None:
-    task = get_task("CartPoleHet-n500-random-v1")
+    task = get_offline_task("CartPoleHet-n500-random-v1")
     config = small_config("agent")
     (whole,) = morel.solve(task, config, [0], "cpu", RunLog(task, [0]))
     directories, stop = [tmp_path / "seed-0"], threading.Event()
@@ -391,8 +400,8 @@ def test_an_interrupted_run_ends_as_a_whole_one(logged: None, tmp_path: Path) ->
     number = max(list_checkpoints(directories[0]))
     log = RunLog(task, [0], directories, resume_at=number)
     (resumed,) = morel.solve(task, config, [0], "cpu", log)
-    for policies in zip(whole.policies, resumed.policies, strict=True):
-        expected, found = (network_of(policy) for policy in policies)
+    for pair in zip(whole.policies, resumed.policies, strict=True):
+        expected, found = (network_of(policy) for policy in pair)
         for own, other in zip(expected.parameters(), found.parameters(), strict=True):
             assert torch.equal(own, other)
 
@@ -407,6 +416,6 @@ def test_settings_out_of_range_are_refused(name: str, value: Any) -> None:
 
 
 def test_online_tasks_are_refused() -> None:
-    task = get_task("ResourceGathering-n25-k3-v0")
+    task = get_online_task("ResourceGathering-n25-k3-v0")
     with pytest.raises(ValueError, match="online task"):
         morel.check(task, morel.config_for(task))

@@ -22,7 +22,7 @@ from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench import LinearPopulation, TargetPopulation
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.runs import RunLog
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_online_task
 from tests.point_world import point_task
 from tests.test_learner import SMALL, even_rule, small_task
 from tests.test_online_solvers import SETTINGS
@@ -229,13 +229,13 @@ def test_state_restores_the_run_bit_for_bit() -> None:
 
 def test_many_agents_are_trained_and_evaluated() -> None:
     n_agents = 100_000
-    task = dataclasses.replace(get_task(HOPPER).with_agents(n_agents), transitions=128)
+    task = dataclasses.replace(get_online_task(HOPPER).with_agents(n_agents), transitions=128)
     solver = importlib.import_module("baselines.online.em")
     config = solver.Config(**SMALL, critic="outcome")
     (solution,) = solver.solve(task, config, [0], "cpu", RunLog(task, [0]))
     matrix = evaluate(task, solution, n_episodes=2).welfare_matrix
     assert matrix.shape == solution.assignment.shape == (n_agents, 2)
-    few = get_task(HOPPER)
+    few = get_online_task(HOPPER)
     own = dataclasses.replace(solution, assignment=solution.assignment[:100])
     expected = evaluate(few, own, n_episodes=2).welfare_matrix
     assert expected.max() > 0
@@ -277,7 +277,7 @@ def test_environments_take_a_number_of_agents() -> None:
     _, info = few.reset(seed=0)
     assert info["agent_rewards"].shape == (7,)
     vector: Any = gym.make_vec("rmdp/HopperVel-n100-v0", num_envs=2, n_agents=2000)
-    usual = get_task(HOPPER).population
+    usual = get_online_task(HOPPER).population
     assert vector.population.n_agents == 2000
     np.testing.assert_array_equal(vector.population.targets[:100], usual.preferences[:, 0])
     assert rmdp_bench.get_population("rmdp/HopperVel-n100-v0", n_agents=2000) == vector.population
@@ -293,15 +293,15 @@ def test_other_numbers_of_agents_are_refused(n_agents: Any) -> None:
     with pytest.raises(ValueError, match=f"n_agents is {n_agents!r}, expected"):
         rmdp_bench.get_population("rmdp/HopperVel-n100-v0", n_agents=n_agents)
     with pytest.raises(ValueError, match="expected an integer >= 2, the number of representatives"):
-        get_task(HOPPER).with_agents(n_agents)
+        get_online_task(HOPPER).with_agents(n_agents)
 
 
 def test_tasks_with_another_number_of_agents() -> None:
-    task = get_task(HOPPER).with_agents(1000)
+    task = get_online_task(HOPPER).with_agents(1000)
     assert (task.n_agents, task.env_kwargs) == (1000, {"n_agents": 1000})
-    assert task.id == "HopperVel-n100-k2-v0-agents1000" != get_task(HOPPER).id
+    assert task.id == "HopperVel-n100-k2-v0-agents1000" != get_online_task(HOPPER).id
     assert task.population == rmdp_bench.get_population("rmdp/HopperVel-n1000-v0")
-    assert task.ceiling is not None and task.ceiling != get_task(HOPPER).ceiling
-    assert get_task(HOPPER).env_kwargs == {}
+    assert task.ceiling is not None and task.ceiling != get_online_task(HOPPER).ceiling
+    assert get_online_task(HOPPER).env_kwargs == {}
     with pytest.raises(ValueError, match="ResourceGathering-n25-v0 has 25 agents and no others"):
-        get_task(RESOURCES).with_agents(30)
+        get_online_task(RESOURCES).with_agents(30)

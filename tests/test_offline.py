@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,7 +17,6 @@ from baselines.offline.common.data import OfflineConfig, check_offline, load_dat
 from rmdp_bench import RunLog, Solution, load_dataset
 from rmdp_bench.cli import main
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
-from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.offline import (
     OfflineSolution,
@@ -33,17 +32,16 @@ from rmdp_bench.evaluation.prediction import (
     play_test_trajectories,
     score_predictions,
 )
-from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.references import references
 from rmdp_bench.runs import load_solver, make_config, make_request, read_result, run
 from rmdp_bench.runs.solver_loading import check_config
 from rmdp_bench.solution import Policy
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 from tests.toy_offline_solver import serve, stand_still
 from tests.toys import ScriptedPolicy
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
-CAR = get_task("MountainCarHet-n500-random-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
+CAR = get_offline_task("MountainCarHet-n500-random-v1")
 TOY = str(Path(__file__).with_name("toy_offline_solver.py"))
 SWING = [0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 0]
 
@@ -128,7 +126,7 @@ def test_heldout_agents_have_an_episode_as_those_in_the_data() -> None:
     episodes = heldout_episodes(TASK)
     assert [episode.metadata["agent"] for episode in episodes] == list(TASK.heldout_agents)
     assert all(HIDDEN_PARAMETERS not in episode.metadata for episode in episodes)
-    entry = get_dataset(TASK.dataset_id or "")
+    entry = get_dataset(TASK.dataset_id)
     logged = list(load_dataset(TASK).iterate_episodes([7, 3]))
     for again, before in zip(collect(entry, agents=[7, 3]), logged, strict=True):
         np.testing.assert_array_equal(again.observations, before.observations)
@@ -206,7 +204,7 @@ def test_predictions_that_run_away_count_as_bad() -> None:
 
 
 def test_factor_correlation() -> None:
-    population = cast(DynamicsPopulation, get_population(TASK.env_id))
+    population = TASK.hidden_population
     parameters = population.parameters[:500]
     rotated = parameters @ np.array([[0.3, -1.0], [2.0, 0.5]]) + 7.0
     assert min(factor_correlation(TASK, rotated).values()) > 0.9999
@@ -220,7 +218,7 @@ def test_factor_correlation() -> None:
 
 def test_returns_are_normalised_for_each_agent() -> None:
     rows = references(TASK.env_id)
-    assert set(rows) == {*(TASK.eval_agents or ()), *TASK.heldout_agents}
+    assert set(rows) == {*TASK.eval_agents, *TASK.heldout_agents}
     random, best = np.array([rows[agent] for agent in (3, 1)]).T
     np.testing.assert_allclose(normalise(TASK, (3, 1), random), 0.0, atol=1e-12)
     np.testing.assert_allclose(normalise(TASK, (3, 1), best), 100.0)
@@ -339,7 +337,7 @@ def test_solvers_refuse_tasks_without_their_data(
 ) -> None:
     config = OfflineConfig()
     with pytest.raises(ValueError, match="is an online task, expected an offline one"):
-        check_offline(get_task("HopperVel-n100-k1-v0"), config)
+        check_offline(get_online_task("HopperVel-n100-k1-v0"), config)
     elsewhere = dataclasses.replace(TASK, env_id="rmdp/CartPoleHet-n500-v1")
     with pytest.raises(ValueError, match="was collected in rmdp/CartPoleHet-n500-v0, expected"):
         check_offline(elsewhere, config)

@@ -16,7 +16,7 @@ from rmdp_bench.runs import Request, RunLog, make_request, read_result, run, run
 from rmdp_bench.runs.checkpoints import Checkpoint, write_checkpoints
 from rmdp_bench.runs.display import NoDisplay
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import OnlineTask, get_online_task, get_task
 from tests.toys import ScriptedPolicy, discrete_graph
 
 TOY = str(Path(__file__).resolve().parent / "toy_solver.py")
@@ -175,6 +175,7 @@ def test_universal_serves_every_budget_with_the_same_training(tmp_path: Path) ->
     """The same policies as a run of the other task, bit for bit."""
     settings = ["total_transitions=12000", "batch_size=1024", "n_candidates=30", "n_rounds=2"]
     first = make_request("universal", TASK, out=tmp_path / "a", settings=settings)
+    assert isinstance(first.task, OnlineTask)
     assert [member.n_representatives for member in universal.family(first.task, first.config)] == [
         *(1, 2, 3, 5, 10, 25)
     ]
@@ -193,7 +194,7 @@ def test_universal_serves_every_budget_with_the_same_training(tmp_path: Path) ->
 
 
 def test_universal_serves_no_task_whose_budget_is_smaller() -> None:
-    task = get_task("HopperVel-n100-k5-v0")
+    task = get_online_task("HopperVel-n100-k5-v0")
     members = universal.family(task, universal.config_for(task))
     total = task.transitions * task.n_representatives
     assert all(member.transitions * member.n_representatives >= total for member in members)

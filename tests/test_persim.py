@@ -15,27 +15,29 @@ import torch
 from torch import Tensor
 
 from baselines.offline.common.data import LoggedData, load_data
-from baselines.offline.common.networks import make_generators, take_members
+from baselines.offline.common.networks import member_generators, member_keys, take_members
+from baselines.offline.common.training import train
 from baselines.offline.persim import solver as persim
 from baselines.offline.persim.agent_factors import embed_agents, fit_factors, regress_factors
 from baselines.offline.persim.ensembles import Ensemble, predictor
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from baselines.offline.persim.simulator import PersonalSimulator, simulate
-from baselines.offline.persim.training import Training, train
+from baselines.offline.persim.training import FactoredLearner
 from baselines.offline.planning.dynamics import Dynamics, Objective, objective_for
 from baselines.offline.planning.planner import PlannerConfig, PlannerPolicy, make_policy
 from rmdp_bench import RunLog
+from rmdp_bench.evaluation import before_each_step
 from rmdp_bench.evaluation.offline import heldout_episodes
 from rmdp_bench.evaluation.prediction import N_FORCED, factor_correlation, score_predictions
 from rmdp_bench.runs import Interrupted
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import Policy
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
-CAR = get_task("MountainCarHet-n500-pure-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
+CAR = get_offline_task("MountainCarHet-n500-pure-v1")
 ODD: dict[str, Any] = {"state_layers": (13,), "rank": 3, "batch_size": 35, "n_models": 2}
 
 
@@ -65,7 +67,9 @@ def make_model(
     data: LoggedData, n_actions: int | None, **settings: Any
 ) -> tuple[FactoredModel, FactoredConfig]:
     config = FactoredConfig(**(ODD | settings))
-    model = FactoredModel(config, data, n_actions, make_generators(0, 0, config.n_models))
+    model = FactoredModel(
+        config, data, n_actions, member_generators(member_keys([0], config.n_models), 0)
+    )
     model.agent_network.weights[0].data.mul_(10.0)  # agents who differ
     return model.requires_grad_(False), config
 
@@ -82,7 +86,7 @@ def test_gradients_are_those_of_autograd(n_actions: int) -> None:
     """Adam's first moment after one step is a tenth of the gradient."""
     data = make_data(n_actions=n_actions)
     config = FactoredConfig(**ODD | {"batch_size": 120})
-    training = Training(config, data, n_actions, [0], "cpu")
+    training = FactoredLearner(config, data, n_actions, [0], "cpu")
     assert training.is_compiled
     model = training.model
     inputs, agents, actions = (
@@ -104,11 +108,11 @@ def test_compiled_training_is_that_of_torch(normalize: bool) -> None:
     rows = []
     for compiled in (True, False):
         own = dataclasses.replace(config, compiled=compiled)
-        training = Training(own, make_data(), 2, [3, 4], "cpu")
+        training = FactoredLearner(own, make_data(), 2, [3, 4], "cpu")
         assert training.is_compiled == compiled
         training.run(5)
-        rows.append(training.get_rows() | {"losses": training.losses})
-        assert training.n_updates == 5 * 4
+        rows.append(training.get_rows() | {"losses": training.losses.numpy()})
+        assert training.done == 5 * 4
     assert_close(rows[0], rows[1], 1e-4)
 
 
@@ -117,7 +121,7 @@ def test_training_repeats_itself(compiled: bool) -> None:
     config = FactoredConfig(**ODD, compiled=compiled)
     runs = []
     for _ in range(2):
-        training = Training(config, make_data(), 2, [3], "cpu")
+        training = FactoredLearner(config, make_data(), 2, [3], "cpu")
         training.run(2)
         runs.append(training.get_rows()["parameters"])
     np.testing.assert_array_equal(runs[0], runs[1])
@@ -128,9 +132,9 @@ def test_members_are_what_they_are_alone() -> None:
     rows = {}
     for seeds, n_models in (((3, 4), 2), ((4,), 2), ((4,), 1)):
         config = FactoredConfig(**ODD | {"n_models": n_models})
-        training = Training(config, make_data(), 2, seeds, "cpu")
+        training = FactoredLearner(config, make_data(), 2, seeds, "cpu")
         training.run(2)
-        rows[seeds, n_models] = training.get_rows()["parameters"][training.members(4)]
+        rows[seeds, n_models] = training.get_rows()["parameters"][-n_models:]
     np.testing.assert_array_equal(rows[(3, 4), 2], rows[(4,), 2])
     np.testing.assert_array_equal(rows[(3, 4), 2][:1], rows[(4,), 1])
     assert (rows[(4,), 2][0] != rows[(4,), 2][1]).any()
@@ -183,7 +187,7 @@ def test_a_low_rank_tensor_is_recovered(rank: int, recovered: bool) -> None:
         halving_epochs=12,
         batch_size=60,
     )
-    training = Training(config, data, 4, [0], "cpu")
+    training = FactoredLearner(config, data, 4, [0], "cpu")
     training.run(150)
     with torch.no_grad():
         rows = [part.expand(2, *part.shape) for part in (states, agents, actions)]
@@ -287,6 +291,33 @@ def test_agents_plan_together_as_each_does_alone(n_selected: int) -> None:
     assert (together[1:, [1, 2]] == 0.0).all() and (together[:, [0, 3, 4, 5]] != 0.0).all()
 
 
+@pytest.mark.parametrize("n_policies", [1, 2])
+def test_a_plan_asks_whether_to_go_on(n_policies: int) -> None:
+    """In each of its turns: one may take minutes."""
+    data = make_data(d=18, n_actions=None)
+    model, _ = make_model(dataclasses.replace(data, actions=data.actions.repeat(1, 3)), None)
+    simulator = PersonalSimulator(model, model.agent_factors()[:, 0])
+    config = PlannerConfig(n_sequences=20, horizon=4, n_elites=5, n_iterations=2)
+    one = make_policy("rmdp/HalfCheetahHet-n500-v0", simulator, config, seed=0, agent=0)
+    asked: list[None] = []
+
+    def ask() -> None:
+        asked.append(None)
+        if len(asked) == 5:
+            raise Interrupted
+
+    joined = PlannerPolicy.join_policies([one] * n_policies, [1] * n_policies)
+    policy: Any = one if n_policies == 1 else joined
+    policy.reset(n_policies)
+    observations = np.zeros((n_policies, 18))
+    with before_each_step(ask):
+        policy.act(observations)
+        assert len(asked) == 3  # plans, and twice refined ones
+        with pytest.raises(Interrupted):
+            policy.act(observations)
+    assert len(asked) == 5
+
+
 def test_only_simulators_of_one_model_plan_together() -> None:
     half_cheetah = "rmdp/HalfCheetahHet-n500-v0"
     config = PlannerConfig(n_sequences=20, horizon=4, n_elites=5)
@@ -383,15 +414,15 @@ class StopAfter(RunLog):
 def test_stopped_training_continues_bit_for_bit(compiled: bool, tmp_path: Path) -> None:
     config = FactoredConfig(**ODD, n_epochs=12, halving_epochs=7, compiled=compiled)
     data = make_data()
-    expected = Training(config, data, 2, [0, 1], "cpu")
+    expected = FactoredLearner(config, data, 2, [0, 1], "cpu")
     train(expected, RunLog(TASK, [0, 1]))
     folders = [tmp_path / "0", tmp_path / "1"]
     for epoch in (5, 10, 12):
-        training = Training(config, data, 2, [0, 1], "cpu")
+        training = FactoredLearner(config, data, 2, [0, 1], "cpu")
         with pytest.raises(Interrupted):
             train(training, StopAfter(folders, 1))
         assert training.epoch == epoch
-    training = Training(config, data, 2, [0, 1], "cpu")
+    training = FactoredLearner(config, data, 2, [0, 1], "cpu")
     train(training, StopAfter(folders, 1))  # has nothing left to do
     np.testing.assert_array_equal(
         training.get_rows()["parameters"], expected.get_rows()["parameters"]
@@ -471,9 +502,9 @@ def test_factors_tell_the_agents_apart(trained: Any) -> None:
 def test_planners_act_for_everybody(trained: Any, heldout: str) -> None:
     config, solution = trained
     episodes = heldout_episodes(TASK)
-    ensemble = solution.adapt.__self__.ensemble
-    ensemble.config = dataclasses.replace(config, heldout=heldout)
-    adapted = solution.adapt(episodes)
+    _, ensemble = solution.adapt.args
+    wanted = dataclasses.replace(ensemble, config=dataclasses.replace(config, heldout=heldout))
+    adapted = solution.adapt.func(0, wanted, episodes)
     assert adapted.assignment.shape == (len(episodes), len(episodes))
     observations = np.random.default_rng(0).normal(0.0, 0.02, (6, 4)).astype(np.float32)
     for policies in (solution.policies, adapted.policies):
@@ -503,7 +534,7 @@ def test_fewer_plans_than_elites_are_refused_before_any_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(persim, "check_factored", lambda task, config: None)  # needs the data
-    task = get_task("HalfCheetahHet-n500-pure-v1")
+    task = get_offline_task("HalfCheetahHet-n500-pure-v1")
     with pytest.raises(ValueError, match="n_elites is 50; expected at most n_sequences, 20"):
         persim.check(task, dataclasses.replace(persim.config_for(task), n_sequences=20))
 
@@ -511,24 +542,27 @@ def test_fewer_plans_than_elites_are_refused_before_any_training(
 def test_a_model_that_has_diverged_is_scored_as_such(trained: Any) -> None:
     """It must not take the other seeds of the run with it."""
     config, solution = trained
-    ensemble = solution.adapt.__self__.ensemble
+    _, ensemble = solution.adapt.args
     model = copy.deepcopy(ensemble.model)
     model.state_network.weights[0][0, 0, 0] = torch.nan
     broken = Ensemble(TASK, config, model, ensemble.losses)
     data = load_data(TASK, config.n_agents)
-    assert ensemble.factors(data) is not None and broken.factors(data) is None
+    assert embed_agents(ensemble.model, data) is not None
+    assert embed_agents(broken.model, data) is None
     assert score_predictions(TASK, predictor(broken.simulators())).r2.max() < -1.0
-    planners = dataclasses.replace(solution.adapt.__self__, ensemble=broken)
-    agents = TASK.eval_agents or ()
-    adapted = planners.adapt(heldout_episodes(TASK))
-    for policy in (*planners.policies(broken.simulators(), agents), *adapted.policies):
+    adapted = solution.adapt.func(0, broken, heldout_episodes(TASK))
+    planners = [
+        make_policy(TASK.env_id, simulator, config, seed=0, agent=agent)
+        for agent, simulator in enumerate(broken.simulators())
+    ]
+    for policy in (*planners, *adapted.policies):
         policy.reset(1)
         assert policy.act(np.zeros((1, 4), np.float32))[0] in (0, 1)
 
 
 def test_compiled_loops_can_be_left_out(trained: Any) -> None:
     config, solution = trained
-    ensemble = solution.adapt.__self__.ensemble
+    _, ensemble = solution.adapt.args
     for compiled in (True, False):
         settings = dataclasses.replace(config, compiled=compiled)
         own = Ensemble(TASK, settings, ensemble.model, ensemble.losses)

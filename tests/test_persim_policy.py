@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines.offline.morel.model import World
-from baselines.offline.persim import persim_policy
+from baselines.offline.morel.learner import MorelConfig
+from baselines.offline.persim import ensembles, persim_policy
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
+from baselines.offline.planning.dynamics import Objective
 from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import load_solution, save_solution
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 from tests.test_persim_bcq import (
     StopAfter,
     assert_same,
@@ -29,7 +32,7 @@ from tests.test_persim_bcq import (
 
 pytestmark = pytest.mark.arithmetic
 
-TASK = get_task("CartPoleHet-n500-pure-v1")
+TASK = get_offline_task("CartPoleHet-n500-pure-v1")
 SMALL: dict[str, Any] = {
     "n_agents": 6,
     "n_models": 2,
@@ -44,6 +47,15 @@ SMALL: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_inner_steps() -> Iterator[None]:
+    """What MOReL's learner does in each iteration, and is tested there, is nearly all the time."""
+    few = partial(MorelConfig, conjugate_gradient_iterations=5, baseline_updates=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(persim_policy, "MorelConfig", few)
+        yield
+
+
 def sum_of_actions(before: Tensor, actions: Tensor, after: Tensor) -> Tensor:
     return actions.float()
 
@@ -54,8 +66,8 @@ def never(before: Tensor, actions: Tensor, after: Tensor) -> Tensor:
 
 def make_worlds(n_actions: int | None, pessimism: float = 1.0) -> SimulatedWorlds:
     log, simulator = make_log(n_actions), make_simulator(make_log(n_actions), n_actions)
-    world = World(sum_of_actions, never, n_actions, 10)
-    return SimulatedWorlds([simulator] * 2, log, world, pessimism=pessimism, halt_penalty=0.5)
+    objective = Objective(sum_of_actions, never)
+    return SimulatedWorlds([simulator] * 2, log, objective, pessimism=pessimism, halt_penalty=0.5)
 
 
 @pytest.mark.parametrize("n_actions", [2, None])
@@ -95,9 +107,14 @@ def solve(seeds: list[int], log: RunLog | None = None, **settings: Any) -> list[
     return persim_policy.solve(TASK, config, seeds, "cpu", log or RunLog(TASK, seeds))
 
 
-def test_seeds_are_trained_together_and_for_themselves() -> None:
-    together = solve([3, 4])
-    assert_same(solve([4])[0], together[1])
+@pytest.fixture(scope="module")
+def together() -> list[OfflineSolution]:
+    """Two seeds; not to be changed."""
+    return solve([0, 1])
+
+
+def test_seeds_are_trained_together_and_for_themselves(together: list[OfflineSolution]) -> None:
+    assert_same(solve([1])[0], together[1])
     assert (weights(together[0])[0] != weights(together[1])[0]).any()
     for solution in together:
         assert len(solution.policies) == 5 and solution.assignment.tolist() == np.eye(5).tolist()
@@ -106,8 +123,8 @@ def test_seeds_are_trained_together_and_for_themselves() -> None:
         assert (first[0] != first[len(first) // 5]).any()  # agents differ
 
 
-def test_all_that_a_solution_offers(tmp_path: Path) -> None:
-    (solution,) = solve([0])
+def test_all_that_a_solution_offers(together: list[OfflineSolution], tmp_path: Path) -> None:
+    solution = together[0]
     observations = np.random.default_rng(0).normal(0.0, 0.5, (40, 4)).astype(np.float32)
     save_solution(solution, tmp_path / "solution")
     loaded = load_solution(tmp_path / "solution")
@@ -125,9 +142,10 @@ def test_all_that_a_solution_offers(tmp_path: Path) -> None:
     assert moves[0] == moves[1]
 
 
-def test_a_stopped_run_continues_bit_for_bit(tmp_path: Path) -> None:
+def test_a_stopped_run_continues_bit_for_bit(
+    together: list[OfflineSolution], tmp_path: Path
+) -> None:
     """Stopped in the model's training, at its end, and between the policies' iterations."""
-    expected = solve([0, 1])
     folders = [tmp_path / "0", tmp_path / "1"]
     for n_reports in (1, 1, 2):
         with pytest.raises(Interrupted):
@@ -136,15 +154,18 @@ def test_a_stopped_run_continues_bit_for_bit(tmp_path: Path) -> None:
     continued = solve([0, 1], last)
     assert "policy_model_return" in last.reports and "model_loss" not in last.reports
     assert 1000 - last.left == 6 - 2  # no iteration was made again
-    for first, second in zip(expected, continued, strict=True):
+    for first, second in zip(together, continued, strict=True):
         assert_same(first, second)
     finished = StopAfter(folders, 1)
-    assert_same(expected[0], solve([0, 1], finished)[0])
+    assert_same(together[0], solve([0, 1], finished)[0])
     assert not finished.reports
 
 
 def test_iterations_raise_the_return_in_the_simulators() -> None:
-    """From a policy that acts at random, in worlds whose members agree to within reason."""
+    """From a policy that acts at random, in worlds whose members agree to within reason.
+
+    Of four seeds the last returns were 1.9 to 2.2 times the first.
+    """
     reports: list[float] = []
 
     class Returns(RunLog):
@@ -153,16 +174,16 @@ def test_iterations_raise_the_return_in_the_simulators() -> None:
             if "policy_model_return" in scalars:
                 reports.extend(scalars["policy_model_return"])
 
-    more = {"iterations": 25, "n_paths": 20, "path_length": 60, "cloning_updates": 0}
+    more = {"iterations": 12, "n_paths": 20, "path_length": 60, "cloning_updates": 0}
     solve([0], Returns(TASK, [0]), **more, n_epochs=60)
     assert np.mean(reports[-5:]) > 1.3 * np.mean(reports[:2])
 
 
 def test_continuous_actions(monkeypatch: pytest.MonkeyPatch) -> None:
     """On logged noise of HalfCheetah's size."""
-    cheetah = get_task("HalfCheetahHet-n500-random-v1")
+    cheetah = get_offline_task("HalfCheetahHet-n500-random-v1")
     log = half_cheetah_log()
-    monkeypatch.setattr(persim_policy, "load_data", lambda task, n_agents: log)
+    monkeypatch.setattr(ensembles, "load_data", lambda task, n_agents: log)
     config = persim_policy.config_for(cheetah)
     assert config.path_length == 50 and config.batch_size == 1024
     small = SMALL | {"iterations": 1, "action_layers": (8,), "rank": 3}
@@ -195,7 +216,7 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> N
 
 def test_wrong_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="online task"):
-        persim_policy.check(get_task("HopperVel-n100-k2-v0"), persim_policy.Config())
+        persim_policy.check(get_online_task("HopperVel-n100-k2-v0"), persim_policy.Config())
     with pytest.raises(ValueError, match=r"action_layers is \[5\]; expected \[\]"):
         persim_policy.check(TASK, persim_policy.Config(action_layers=(5,)))
     persim_policy.check(TASK, persim_policy.Config())

@@ -16,6 +16,7 @@ from baselines.offline.planning import true_env_mpc
 from baselines.offline.planning.dynamics import Dynamics, Objective, objective_for, predict
 from baselines.offline.planning.planner import (
     CrossEntropy,
+    Planner,
     PlannerConfig,
     PlannerPolicy,
     Proposals,
@@ -31,7 +32,7 @@ from rmdp_bench.evaluation.offline import heldout_episodes
 from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.runs import RunLog
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task, get_task
 
 pytestmark = pytest.mark.arithmetic
 
@@ -155,10 +156,11 @@ def test_random_shooting_begins_with_what_is_left_of_the_best() -> None:
     assert (seen[2] == seen[0][:1]).all()
 
 
-class Always:
+class Always(Planner):
     """A planner that always takes action 1, and notes for which environments."""
 
     def __init__(self) -> None:
+        super().__init__(PlannerConfig(), CPU, ())
         self.asked: list[list[int]] = []
 
     def reset(self, n_envs: int) -> None:
@@ -248,7 +250,7 @@ def test_planning_drives_to_the_flag() -> None:
 
 
 def test_planning_moves_the_robot_forward() -> None:
-    task = get_task("HalfCheetahHet-n500-pure-v1")
+    task = get_offline_task("HalfCheetahHet-n500-pure-v1")
     config = PlannerConfig(n_sequences=30, horizon=8, n_elites=6, n_iterations=2)
     policy = make_true_policy(task.env_id, 4, config, 0)
     played = play(task, [policy], [1], [0], agents=[4], record=True, max_steps=20)
@@ -327,7 +329,7 @@ def test_predict_observes_the_forced_steps() -> None:
 
 
 def test_true_env_mpc_serves_scored_and_heldout_agents() -> None:
-    task = get_task("CartPoleHet-n500-random-v1")
+    task = get_offline_task("CartPoleHet-n500-random-v1")
     config = true_env_mpc.Config(n_sequences=20, horizon=10)
     solutions = true_env_mpc.solve(task, config, [0, 1], "cpu", RunLog(task, [0, 1]))
     assert [len(solution.policies) for solution in solutions] == [5, 5]
@@ -344,7 +346,7 @@ def test_sizes_that_cannot_work_are_refused() -> None:
     with pytest.raises(ValueError, match="horizon is 0; expected at least 1"):
         PlannerConfig(horizon=0)
     with pytest.raises(ValueError, match="n_elites is 50; expected at most n_sequences, 20"):
-        task = get_task("HalfCheetahHet-n500-pure-v1")
+        task = get_offline_task("HalfCheetahHet-n500-pure-v1")
         true_env_mpc.check(task, true_env_mpc.Config(n_sequences=20))
     with pytest.raises(ValueError, match="choose an environment of agents with different dyn"):
-        true_env_mpc.check(get_task("HopperVel-n100-k5-v0"), true_env_mpc.Config())
+        true_env_mpc.check(get_online_task("HopperVel-n100-k5-v0"), true_env_mpc.Config())

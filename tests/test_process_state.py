@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import locale
 import logging
@@ -26,7 +27,14 @@ import threadpoolctl
 import torch
 
 import rmdp_bench
-from rmdp_bench import RunLog, Task, get_task, load_solution, save_solution
+from rmdp_bench import (
+    RunLog,
+    Task,
+    get_offline_task,
+    get_online_task,
+    load_solution,
+    save_solution,
+)
 from rmdp_bench.evaluation.offline import heldout_episodes
 from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.plotting import plot_learning_curves, plot_paths, plot_preferences
@@ -181,14 +189,15 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
     """
     solver = importlib.import_module(SOLVERS[name])
     offline = ".offline." in SOLVERS[name]
+    task: Task
     if offline:
-        task = get_task("CartPoleHet-n500-pure-v1")
+        task = get_offline_task("CartPoleHet-n500-pure-v1")
     elif name == "oracle":  # the point world has no optimum that it knows
-        task = get_task("ResourceGathering-n25-k2-v0")
+        task = get_online_task("ResourceGathering-n25-k2-v0")
     else:
         task = point_task(2_560)
     if name == "oracle":
-        task = Task(**{**vars(task), "transitions": 512})
+        task = dataclasses.replace(task, transitions=512)
     config = solver.Config(**SETTINGS[name])
     torch_threads = []
 

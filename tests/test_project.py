@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.submission.rows import RowFiles
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import OfflineTask, get_task
 from tests.checkout import ROOT, tracked_files
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -157,6 +157,8 @@ def test_solvers_use_public_names_and_no_other_solver(path: Path) -> None:
         assert known or parts[0] != "rmdp_bench" or is_public(name), f"{path.name} imports {name}"
         if parts[0] == "baselines":
             others = solvers - {module_name(path)}
+            own = module_name(path).removeprefix("baselines.")
+            others -= {f"baselines.{name}" for name in FAMILIES.get(own, ())}  # named one by one
             if path.name == "__init__.py":  # the front of a family, which gives its solver
                 others -= {f"{module_name(path)}.solver"}
             assert not any(name == other or name.startswith(f"{other}.") for other in others), (
@@ -177,7 +179,8 @@ FAMILIES: dict[str, set[str]] = {
     "offline.planning": {"common", "offline.common"},
     "offline.model_free": {"common", "offline.common"},
     "offline.persim": {"common", "offline.common", "offline.planning"},
-    "offline.persim.persim_bcq": {"offline.model_free"},
+    "offline.model_free.bcq": {"common", "offline.common"},
+    "offline.persim.persim_bcq": {"offline.model_free.bcq"},
     "offline.persim.simulated_worlds": {"offline.morel"},
     "offline.persim.persim_policy": {"offline.morel", "offline.persim.simulated_worlds"},
     "offline.cadm": {"common", "offline.common", "offline.planning"},
@@ -211,8 +214,8 @@ def may_import(module: str, imported: str) -> bool:
         ("offline.common.training", "online.ppo.settings", False),
         ("offline.common.training", "offline.planning.planner.action_space", False),
         ("offline.model_free.bcq", "offline.planning.planner", False),
-        ("offline.persim.solver", "offline.model_free.batch_constrained", False),
-        ("offline.persim.persim_bcq", "offline.model_free.batch_constrained.make_bcq", True),
+        ("offline.persim.solver", "offline.model_free.bcq", False),
+        ("offline.persim.persim_bcq", "offline.model_free.bcq.make_learner", True),
         ("offline.persim.persim_bcq", "offline.persim.ensembles", True),
         ("offline.morel.solver", "offline.cadm.model", False),
         ("common.settings", "offline.common.data", False),
@@ -337,12 +340,12 @@ def test_stored_results_follow_from_the_raw_numbers(record: tuple[Path, int]) ->
     row, seed = RowFiles(record[0]), record[1]
     result = row.result(seed)
     task = get_task(result.task)
-    if task.track == "offline":
-        agents = task.eval_agents or ()
-        played = row.array(seed, "episode_returns", (len(agents), None)).mean(axis=1)
+    if isinstance(task, OfflineTask):
+        shape = len(task.eval_agents), None
+        played = row.array(seed, "episode_returns", shape).mean(axis=1)
         assert result.offline is not None
         np.testing.assert_allclose(played, result.offline.returns, rtol=1e-6)
-        returns = normalise(task, task.eval_agents or (), played)
+        returns = normalise(task, task.eval_agents, played)
     else:
         shape = task.n_agents, task.n_representatives
         assignment, matrix = (

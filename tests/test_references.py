@@ -31,7 +31,7 @@ from rmdp_bench.submission.packing import unpack_row
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.schema import read_submission, submission_to_toml
-from rmdp_bench.tasks import find_logged_task, list_tasks
+from rmdp_bench.tasks import OfflineTask, find_logged_task, list_tasks
 from scripts import carry_over_records, mountain_car_optimum, record_references
 
 SUBMISSION = Path(__file__).parents[1] / "leaderboards/submissions/reference-offline"
@@ -50,8 +50,8 @@ def test_references_are_above_uniform_actions_and_within_their_bounds(env_id: st
 def test_every_ranked_offline_task_has_the_references_of_its_agents() -> None:
     ranked = 0
     for task in list_tasks():
-        if task.track == "offline":
-            agents = {*(task.eval_agents or ()), *task.heldout_agents}
+        if isinstance(task, OfflineTask):
+            agents = {*task.eval_agents, *task.heldout_agents}
             assert (set(references(task.env_id)) == agents) == (task.unranked is None)
             ranked += task.unranked is None
     assert ranked >= 8
@@ -59,7 +59,7 @@ def test_every_ranked_offline_task_has_the_references_of_its_agents() -> None:
 
 def test_poles_are_balanced_to_the_end() -> None:
     task = find_logged_task("CartPoleHet-n500", "pure")
-    agents = [*(task.eval_agents or ()), *task.heldout_agents]
+    agents = [*task.eval_agents, *task.heldout_agents]
     policies = [record_references.BalancingPolicy(w) for w in record_references.BALANCING_WEIGHTS]
     reached = []
     for policy in policies:

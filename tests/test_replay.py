@@ -13,17 +13,18 @@ from onnx import TensorProto, helper
 
 from rmdp_bench.evaluation import evaluate, play
 from rmdp_bench.evaluation.offline import evaluate_offline, normalise
-from rmdp_bench.solution import Solution
+from rmdp_bench.solution import OnnxPolicy, Solution
+from rmdp_bench.solution.policies import OpenGraph
 from rmdp_bench.submission import replay
 from rmdp_bench.submission.replay import BATCH_SIZES, play_shuffled
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_online_task
 from tests.hostile_toys import graph, put
 from tests.submission_toys import ROW, copy_of, refused
-from tests.toys import ScriptedPolicy, constant
+from tests.toys import ScriptedPolicy, constant, linear_graph, make_graph
 
-GRID = get_task("ResourceGathering-n25-k3-v0")
-CART_POLE = get_task("CartPoleHet-n500-pure-v1")
-HOPPER = get_task("HopperVel-n100-k1-v0")
+GRID = get_online_task("ResourceGathering-n25-k3-v0")
+CART_POLE = get_offline_task("CartPoleHet-n500-pure-v1")
+HOPPER = get_online_task("HopperVel-n100-k1-v0")
 KNOWN, HELD_OUT = 2**31, 2**40
 EPISODES = {"known": (KNOWN, 20), "held_out": (HELD_OUT, 45)}
 WEIGHTS = np.random.default_rng(0).normal(size=(27, 4))
@@ -115,7 +116,7 @@ def test_honest_policies_get_what_scoring_gives_them() -> None:
 def test_offline_every_agent_has_its_policy() -> None:
     solution = Solution([ScriptedPolicy([0]), ScriptedPolicy([1])], np.eye(2)[[0, 1, 1, 0, 1]])
     played = play_shuffled(CART_POLE, solution, EPISODES, np.random.default_rng(0))
-    agents = CART_POLE.eval_agents or ()
+    agents = CART_POLE.eval_agents
     for name, (seed, number) in EPISODES.items():
         returns = evaluate_offline(CART_POLE, solution, n_episodes=number, seed=seed).returns
         percent = np.array([normalise(CART_POLE, agents, episode) for episode in returns.T])
@@ -151,7 +152,7 @@ def test_known_and_held_out_episodes_share_batches_of_changing_sizes(
 
 
 def asked(policy: Any, observations: Array) -> None:
-    one = replay._Asked(policy, "policy 0", np.zeros(len(observations), bool),
+    one = replay._Asked(policy, policy, "policy 0", np.zeros(len(observations), bool),
                         np.random.default_rng(0))  # fmt: skip
     one.act(observations)
     one.ask_again()
@@ -191,6 +192,52 @@ def test_rounding_inside_of_a_network_is_rounding() -> None:
     observations[:30] = 2e-6
     with pytest.raises(ValueError, match="acts by more than the observation"):
         asked(Deep(), observations)
+
+
+class Valued(OnnxPolicy):
+    """Compares two large values; alone, the last bit of one of their weights is another."""
+
+    def __init__(self, weight: float, last_bit: float) -> None:
+        self.alone = self._open([weight, last_bit])
+        super().__init__(self._open([last_bit, weight]), None, "values")
+
+    def _open(self, first: list[float]) -> OpenGraph:
+        nodes = [
+            helper.make_node("MatMul", ["observation", "weights"], ["values"]),
+            helper.make_node("ArgMax", ["values"], ["action"], axis=1, keepdims=0),
+        ]
+        tensors = [constant("weights", [first, [0.1, -0.1]])]
+        outputs: dict[str, tuple[int, list[Any]]] = {"action": (TensorProto.INT64, ["E"])}
+        return OpenGraph(make_graph(nodes, tensors=tensors, outputs=outputs), "values")
+
+    def act(self, observations: Array) -> Array:
+        if len(observations) > 1:
+            return super().act(observations)
+        return OnnxPolicy(self.alone, None, "alone").act(observations)
+
+
+def test_rounding_of_large_values_is_rounding() -> None:
+    """They differ by little, and what is seen explains nothing: the weights round."""
+    weight = np.float32(70.1)
+    policy = Valued(float(weight), float(np.nextafter(weight, np.float32(100.0))))
+    observations = np.ones((60, 2), np.float32)
+    observations[:, 1] = np.random.default_rng(0).uniform(0.5, 1.0, size=60)
+    observations[0, 1] = 0.0
+    asked(policy, observations)
+    observations[:30, 1] = 0.0
+    with pytest.raises(ValueError, match="acts by more than the observation"):
+        asked(policy, observations)
+
+
+def test_nudged_episodes_have_other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "_nudge", lambda observations, *_: observations)
+    weights = 3.0 * np.random.default_rng(1).normal(size=(11, 3))
+    policy = OnnxPolicy(OpenGraph(linear_graph(weights), "linear"), None, "linear")
+    solution = Solution([policy], np.ones((100, 1)))
+    groups = {"plain": (KNOWN, 4), "nudged": (KNOWN, 4)}
+    played = play_shuffled(HOPPER, solution, groups, np.random.default_rng(0), ["nudged"])
+    changes = np.abs(played["nudged"].welfare - played["plain"].welfare)
+    assert changes.max() > 0.0
 
 
 @pytest.mark.parametrize(("difference", "passes"), [(5e-5, True), (5e-4, False)])
@@ -248,4 +295,5 @@ def test_a_graph_that_sees_the_batch_is_refused(
     folder = copy_of(honest_submission, tmp_path)
     put(f"{ROW}/seed-0/solution/policy-1.onnx", batch_graph(40, 28))(folder)
     message = refused(capsys, "verify", str(folder), "--full")
-    assert "policy 1 acts by more than the observation" in message
+    where = f"{ROW}/seed-0: policy 1"
+    assert f"{where} acts by more than the observation" in message

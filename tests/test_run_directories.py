@@ -22,7 +22,7 @@ from rmdp_bench.population import LinearPopulation
 from rmdp_bench.runs import Interrupted, RunLog, make_request, run
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import Task, get_online_task, get_task
 from tests.point_world import point_task
 from tests.test_cli import contents
 from tests.test_online_solvers import SETTINGS, SMALL
@@ -327,7 +327,7 @@ def test_overwrite_leaves_a_run_that_another_process_works_on() -> None:
 
 
 def test_returns_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = get_task("ResourceGathering-n25-k1-v0")
+    task = get_online_task("ResourceGathering-n25-k1-v0")
     rewards = LinearPopulation.rewards
 
     def break_one(self: Any, outcomes: Any) -> Any:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from rmdp_bench import solution as solution_module
-from rmdp_bench.solution import Solution, load_policy, load_solution, save_solution
-from rmdp_bench.solution.onnx_rules import check_graph
+from rmdp_bench.solution import Solution, load_policy, load_solution, save_solution, storage
+from rmdp_bench.solution.onnx_rules import check_graph, nudge_weights
 from tests.toys import (
     LinearPolicy,
     ScriptedPolicy,
@@ -246,7 +246,7 @@ def test_refused_graph(case: str, tmp_path: Path) -> None:
 
 def test_too_large_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_solution(Solution([LinearPolicy(WEIGHTS[0])], np.ones((3, 1))), tmp_path / "solution")
-    monkeypatch.setattr(solution_module, "MAX_GRAPH_BYTES", 100)
+    monkeypatch.setattr(storage, "MAX_GRAPH_BYTES", 100)
     with pytest.raises(ValueError, match="at most 100"):
         load_solution(tmp_path / "solution")
 
@@ -311,3 +311,45 @@ def test_wrong_observation_width(tmp_path: Path) -> None:
     policy = load_solution(tmp_path / "solution").policies[0]
     with pytest.raises(ValueError, match=r"policy-0.onnx fails on observations \(2, 9\)"):
         policy.act(np.zeros((2, 9)))
+
+
+def test_nudged_weights_are_those_of_layers() -> None:
+    """Also where they are constants, in branches and short; bounds, steps and masks stay."""
+    values = np.array([0.5, 1.0, -3.0, 0.0, np.inf, 1e-3])
+    inner = helper.make_graph(
+        [helper.make_node("Constant", [], ["deep"], value=constant("deep", values))],
+        "inner",
+        [],
+        [helper.make_tensor_value_info("deep", TensorProto.FLOAT, [6])],
+    )
+    nodes = [
+        helper.make_node("Constant", [], ["shallow"], value=constant("shallow", values)),
+        helper.make_node("If", ["flag"], ["branch"], then_branch=inner, else_branch=inner),
+    ]
+    tensors = [
+        constant("single", values),
+        constant("short", values, np.float16),
+        constant("whole", [2, 3], np.int64),
+        constant("flag", True, np.bool_),
+    ]
+    data = make_graph(nodes, tensors=tensors)
+
+    def read(data: bytes) -> list[NDArray[Any]]:
+        graph = onnx.load_model_from_string(data).graph
+        deep = graph.node[1].attribute[0].g.node[0].attribute[0].t
+        shallow = graph.node[0].attribute[0].t
+        return [onnx.numpy_helper.to_array(t) for t in (*graph.initializer, shallow, deep)]
+
+    before, after = read(data), read(nudge_weights(data, 1e-5, np.random.default_rng(0)))
+    single, short, whole, flag, shallow, deep = after
+    for own, other, share in (
+        *((part, before[0], 1e-5) for part in (single, shallow, deep)),
+        (short, before[1], 8e-3),
+    ):
+        assert (own == other).tolist() == [False, True, True, True, True, False]
+        np.testing.assert_allclose(own, other, rtol=2 * share)
+        assert own.dtype == other.dtype
+    np.testing.assert_array_equal(whole, before[2])
+    np.testing.assert_array_equal(flag, before[3])
+    again = read(nudge_weights(data, 1e-5, np.random.default_rng(0)))
+    np.testing.assert_array_equal(single, again[0])

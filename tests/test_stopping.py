@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -128,6 +129,15 @@ def start_walk(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return process
 
 
+def said_of_signal(process: subprocess.Popen[str]) -> str:
+    """The next line that a command says about a signal; a slow one tells its progress too."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("SIG"):
+            return line.removesuffix("\n")
+    raise AssertionError("the command has ended")
+
+
 def outcome(out: str) -> list[Any]:
     """All that two seeds leave, but clocks and memory."""
     found: list[Any] = []
@@ -150,9 +160,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What the run leaves that nobody stops."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "walk.py").write_text(WALK)
-    process = start(["run", "walk.py", TASK, "--seeds", "0:2"], cwd=folder)
-    _, error = process.communicate(timeout=600)
-    assert process.returncode == 0, error
+    with contextlib.chdir(folder):
+        assert main(["run", "walk.py", TASK, "--seeds", "0:2"]) == 0
     return outcome(str(folder / "runs"))
 
 
@@ -178,20 +187,18 @@ def test_a_stopped_run_goes_on_to_the_same_result(
     assert undisturbed[0]["transitions_counted"] == 12
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_a_second_signal_of_any_kind_stops_at_once(number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1], ids=lambda n: n.name)
+def test_ctrl_c_after_a_signal_stops_at_once(number: signal.Signals) -> None:
     """Also a solver that never asks whether it shall stop; what it holds is given back."""
     Path("slow").touch()
     process = start_walk()
-    assert process.stderr is not None
-    process.send_signal(signal.SIGUSR1)
-    assert process.stderr.readline() == "\n"
-    assert process.stderr.readline().startswith("SIGUSR1: stopping when the solver saves")
     process.send_signal(number)
+    assert said_of_signal(process).startswith(f"{number.name}: stopping when the solver saves")
+    process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=600)
-    assert process.returncode == 128 + signal.SIGUSR1, error
-    (line,) = error.splitlines()
-    assert line.startswith("rmdp-bench: stopped at once")
+    assert process.returncode == 128 + number, error
+    assert error.splitlines()[-1].startswith("rmdp-bench: stopped at once")
+    assert "Traceback" not in error
     assert not list(Path("runs").rglob(".lock"))
     Path("slow").unlink()
 
@@ -271,25 +278,30 @@ def test_ctrl_c_while_starting_up_says_so_in_one_line(module: str) -> None:
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_evaluate_stops_in_one_line(number: signal.Signals) -> None:
+def test_evaluate_stops_in_one_line() -> None:
+    """By each of the signals, one after the other."""
     Path("walk.py").write_text(WALK)
     assert main(["run", "walk.py", TASK]) == 0
     before = contents(Path("runs"))
     code = (
-        "import pathlib, time, rmdp_bench.evaluation as e\n"
+        "import pathlib, sys, time, rmdp_bench.evaluation as e\n"
+        "from rmdp_bench_command import main\n"
         "def wait(*a, **k):\n"
-        "    pathlib.Path('ready').touch()\n"
-        "    time.sleep(100)\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(1000)\n"
         "e.evaluate = wait\n"
+        f"for _ in range({len(SIGNALS)}):\n"
+        "    print(main(), flush=True)\n"
     )
-    process = start(["evaluate", f"runs/{TASK}/walk/seed-0"], code + COMMAND)
-    wait_for(Path("ready").exists, process)
-    process.send_signal(number)
-    output, error = process.communicate(timeout=600)
-    assert process.returncode == 128 + number
-    assert output == ""
-    assert error == f"rmdp-bench: stopped by {number.name}; nothing is half written\n"
+    process = start(["evaluate", f"runs/{TASK}/walk/seed-0"], code)
+    assert process.stdout is not None and process.stderr is not None
+    for number in SIGNALS:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.stdout.readline() == f"{128 + number}\n"
+        said = process.stderr.readline()
+        assert said == f"rmdp-bench: stopped by {number.name}; nothing is half written\n"
+    assert process.communicate(timeout=600) == ("", "")
     assert contents(Path("runs")) == before
 
 

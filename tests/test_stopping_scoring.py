@@ -18,7 +18,7 @@ from rmdp_bench.evaluation.offline import OfflineSolution, evaluate_offline
 from rmdp_bench.runs import Interrupted, make_request, run, running
 from rmdp_bench.runs.trained import TRAINED_FILE
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_offline_task, get_task
 from tests.test_cli import contents
 from tests.test_stopping import COMMAND, TASK, WALK, outcome, start, undisturbed, wait_for
 from tests.toys import ScriptedPolicy
@@ -185,8 +185,8 @@ def test_evaluations_ask_before_each_step() -> None:
     evaluate(task, solution, n_episodes=1)
     assert len(asked) == 3  # nobody is asked afterwards
 
-    offline = get_task("CartPoleHet-n500-pure-v1")
-    n_agents = len(offline.eval_agents or ())
+    offline = get_offline_task("CartPoleHet-n500-pure-v1")
+    n_agents = len(offline.eval_agents)
 
     def predict(agent: int, observations: Any, actions: Any) -> Any:
         return np.zeros((len(actions), 50, 4))

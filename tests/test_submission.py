@@ -12,7 +12,7 @@ import pytest
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.cli import main
 from rmdp_bench.files import read_json
-from rmdp_bench.runs import make_request, run
+from rmdp_bench.runs import make_request, read_result, run
 from rmdp_bench.submission import Submission, read_submission, recipes
 from rmdp_bench.submission.comparison import compare
 from rmdp_bench.submission.full import measure
@@ -33,12 +33,12 @@ from tests.submission_toys import (
     edit_json,
     mark_of,
     refused,
-    run_example,
     unpacked,
 )
 
 REFERENCE = ROOT / "leaderboards" / "submissions" / "reference"
 Capture = pytest.CaptureFixture[str]
+PLANNED = "CartPoleHet-n500-pure-v1"
 
 
 def test_raised_claim_is_refused(honest_submission: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -153,14 +153,20 @@ def test_rows_without_policies(tmp_path: Path, capsys: Capture) -> None:
     assert mark_of(folder, task, "true_env_mpc") is None
 
 
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of a solver of the suite whose policies are in no file; not to be changed."""
+    out = tmp_path_factory.mktemp("planned")
+    settings = ["n_sequences=2", "horizon=2"]
+    run(make_request("true_env_mpc", PLANNED, seeds=(0, 1), out=out, settings=settings))
+    return out
+
+
 def test_recipes_are_run_again_and_measured(
-    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    planned: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task, runs = "CartPoleHet-n500-pure-v1", tmp_path / "runs"
-    command = ["run", "true_env_mpc", task, "--seeds", "0:2"]
-    command += ["--set", "n_sequences=2", "--set", "horizon=2", "--out", str(runs)]
-    assert main(command) == 0
-    folder = pack([runs], "planned", tmp_path / "submissions", ABOUT)
+    task = PLANNED
+    folder = pack([planned], "planned", tmp_path / "submissions", ABOUT)
     assert main(["verify", str(folder), "--full", "--recipes", "--record"]) == 0
     mark = mark_of(folder, task, "true_env_mpc")
     assert mark is not None and mark.kind == "recipe"
@@ -177,16 +183,15 @@ def test_recipes_are_run_again_and_measured(
     assert "on the same episodes" in message
 
 
-def test_recipes_that_fail(tmp_path: Path) -> None:
-    task, runs = "CartPoleHet-n500-pure-v1", tmp_path / "runs"
-    settings = ["n_sequences=2", "horizon=2"]
-    records = run(make_request("true_env_mpc", task, n_episodes=1, out=runs, settings=settings))
-    wrong = [records[0].model_copy(update={"config": {"n_sequences": 0}})]
+def test_recipes_that_fail(planned: Path) -> None:
+    task = get_task(PLANNED)
+    record = read_result(planned / PLANNED / "true_env_mpc" / "seed-0" / "result.json")
+    wrong = [record.model_copy(update={"config": {"n_sequences": 0}})]
     with pytest.raises(ValueError, match="fails with exit code 2, .*n_sequences"):
-        recipes._run(get_task(task), wrong, draw_held_out(), Budget())
-    slow = [records[0].model_copy(update={"config": {"n_sequences": 5000}})]
+        recipes._run(task, wrong, draw_held_out(), Budget())
+    slow = [record.model_copy(update={"config": {"n_sequences": 5000}})]
     with pytest.raises(ValueError, match="more than the 1 s that are left of --cpu-seconds"):
-        recipes._run(get_task(task), slow, draw_held_out(), Budget(cpu_seconds=0.5))
+        recipes._run(task, slow, draw_held_out(), Budget(cpu_seconds=0.5))
 
 
 def test_a_recipe_for_a_gpu_is_not_run_without_one(
@@ -247,13 +252,12 @@ def test_packing_asks_for_what_is_missing(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
 
-def test_packing_needs_all_seeds(tmp_path: Path) -> None:
-    run_example(tmp_path / "runs")
+def test_packing_needs_all_seeds(honest_submission: Path, tmp_path: Path) -> None:
+    runs = honest_submission.parent.parent / "runs"
     with pytest.raises(ValueError, match=r"are \[1\], expected 0, 1, ... without a gap"):
-        pack([tmp_path / "runs" / ROW / "seed-1"], "late", tmp_path, ABOUT)
+        pack([runs / ROW / "seed-1"], "late", tmp_path, ABOUT)
     with pytest.raises(ValueError, match="seed 0 of .* is there twice"):
-        copy = copy_of(tmp_path / "runs", tmp_path)
-        pack([tmp_path / "runs", copy], "twice", tmp_path, ABOUT)
+        pack([runs, copy_of(runs, tmp_path)], "twice", tmp_path, ABOUT)
 
 
 @pytest.mark.parametrize(

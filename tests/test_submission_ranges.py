@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rmdp_bench.runs.log import CURVE_COLUMNS, parse_curve, read_curve, write_curve
+from rmdp_bench.runs.curve import CURVE_COLUMNS, parse_curve, read_curve, write_curve
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.rows import RowFiles
 from tests.hostile_toys import CURVE, RESULT, field, put
@@ -110,7 +110,8 @@ def test_curves_are_read_as_they_are_written(
     ]
     write_curve(path, written)
     path.write_text(path.read_text().replace("\n", end), newline="")
-    with_curve(folder, path.read_bytes().decode().removeprefix(HEADER).removeprefix("\r"))
+    header = HEADER.replace("\n", end)
+    with_curve(folder, path.read_bytes().decode().removeprefix(header))
     check_submission(folder)
     curve = read_curve(path)
     assert curve["transitions"] == [0.0, 5_000.0, 10_000.0]

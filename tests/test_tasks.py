@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import cast
 
 import gymnasium as gym
 import pytest
 
 from rmdp_bench.datasets import get_dataset
 from rmdp_bench.envs import ENVIRONMENTS, get_population
-from rmdp_bench.population import DynamicsPopulation
-from rmdp_bench.tasks import Task, find_logged_task, get_task, list_tasks, retired_tasks
+from rmdp_bench.tasks import (
+    OfflineTask,
+    OnlineTask,
+    Task,
+    find_logged_task,
+    get_offline_task,
+    get_online_task,
+    get_task,
+    list_tasks,
+    retired_tasks,
+)
 
 BUDGETS = {"n100": (1, 2, 5, 10), "n1000": (50,)}
 VELOCITY_IDS = {
@@ -25,7 +33,7 @@ OFFLINE_IDS = {
     for world in ("CartPole", "MountainCar", "HalfCheetah")
     for kind in ("pure", "random", "pure-eps20", "pure-eps40")
 }
-ONLINE = [task for task in list_tasks() if task.track == "online"]
+ONLINE = [task for task in list_tasks() if isinstance(task, OnlineTask)]
 GRID_IDS = {f"ResourceGathering-n25-k{k}-v0" for k in (1, 2, 3, 5, 10, 25)}
 
 
@@ -39,11 +47,10 @@ def test_ids_are_those_of_the_design() -> None:
 @pytest.mark.parametrize("task_id", sorted(VELOCITY_IDS | GRID_IDS))
 def test_rules_of_the_design(task_id: str) -> None:
     """To change one of them is to make a new version."""
-    task = get_task(task_id)
+    task = get_online_task(task_id)
     expected = (2_000_000, 0.99, 1000) if task_id in VELOCITY_IDS else (1_000_000, 1.0, 40)
     assert (task.transitions, task.gamma, task.max_episode_steps) == expected
     assert task.n_eval_episodes == 20
-    assert task.eval_agents is None
     assert task.ceiling is not None
 
 
@@ -54,23 +61,21 @@ def test_every_represented_mdp_has_tasks() -> None:
 
 @pytest.mark.parametrize("task_id", sorted(OFFLINE_IDS))
 def test_rules_of_offline_tasks(task_id: str) -> None:
-    task = get_task(task_id)
+    task = get_offline_task(task_id)
     world, _, kind = task_id.rpartition("-")[0].replace("-n500-", "/").partition("/")
-    assert task.track == "offline"
     version = "v1" if world == "HalfCheetahHet" else "v0"
     assert task.env_id == f"rmdp/{world}-n500-{version}"
-    entry = get_dataset(task.dataset_id or "")
+    entry = get_dataset(task.dataset_id)
     assert entry.id == f"rmdp/{world.lower().replace('het', '-het')}/{kind}-{version}"
     assert entry.env_id == task.env_id
-    population = cast(DynamicsPopulation, get_population(task.env_id))
+    population = task.hidden_population
     assert task.n_agents == task.n_representatives == population.n_agents == entry.n_episodes
     assert task.eval_agents == tuple(population.test_agents) == (0, 1, 2, 3, 4)
     unseen, extrapolating = task.heldout_agents[:5], task.heldout_agents[5:]
     assert set(unseen) < set(population.unseen_agents)
     assert set(extrapolating) < set(population.extrapolating_agents) and len(extrapolating) == 4
     assert (task.transitions, task.n_eval_episodes, task.ceiling) == (0, 20, None)
-    with pytest.raises(ValueError, match="offline"):
-        _ = task.population
+    assert not hasattr(task, "population")  # its agents differ in what no solver may know
 
 
 @pytest.mark.parametrize("task", list_tasks(), ids=lambda task: task.id)
@@ -80,16 +85,17 @@ def test_fields_agree_with_the_environment(task: Task) -> None:
     assert spec.max_episode_steps == task.max_episode_steps
     population = get_population(task.env_id)
     assert population.n_agents == task.n_agents
-    assert task.track == "offline" or task.population.n_agents == task.n_agents
+    assert isinstance(task, OfflineTask) or task.population.n_agents == task.n_agents
     assert 1 <= task.n_representatives <= task.n_agents
-    assert (task.transitions >= 1) == (task.track == "online")
+    assert (task.transitions >= 1) == isinstance(task, OnlineTask)
     assert 0.0 < task.gamma <= 1.0
     assert task.n_eval_episodes >= 1
-    assert (task.dataset_id is None) == (task.track == "online")
     assert task.ceiling is None or 0.0 < task.ceiling <= 100.0
     row = json.loads(json.dumps(task.to_dict()))
     assert row["ceiling"] == task.ceiling
     assert {"id", "track", "env_id", "dataset_id", "n_agents", "n_representatives"} < row.keys()
+    assert row["track"] == ("online" if isinstance(task, OnlineTask) else "offline")
+    assert (row["dataset_id"] is None) == (row["eval_agents"] is None) == (row["track"] == "online")
 
 
 def test_ceilings_rise_with_the_budget() -> None:
@@ -101,8 +107,8 @@ def test_ceilings_rise_with_the_budget() -> None:
 
 
 def test_known_ceilings() -> None:
-    assert get_task("ResourceGathering-n25-k1-v0").ceiling == pytest.approx(74.0)
-    assert get_task("HalfCheetahVel-n100-k5-v0").ceiling == pytest.approx(36.4, abs=0.1)
+    assert get_online_task("ResourceGathering-n25-k1-v0").ceiling == pytest.approx(74.0)
+    assert get_online_task("HalfCheetahVel-n100-k5-v0").ceiling == pytest.approx(36.4, abs=0.1)
 
 
 def test_tasks_of_an_earlier_version_name_their_successor() -> None:

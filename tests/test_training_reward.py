@@ -17,7 +17,7 @@ from baselines.online.ppo.settings import PPOConfig
 from baselines.online.ppo.shaping import DenseReward
 from baselines.online.universal.conditions import TargetConditions
 from baselines.online.universal.settings import TrainingConfig
-from rmdp_bench import TargetPopulation, get_task
+from rmdp_bench import TargetPopulation, get_online_task
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.runs import RunLog, make_request
 from tests.point_world import point_task
@@ -54,7 +54,7 @@ def test_it_is_that_of_a_condition() -> None:
 
 @pytest.mark.parametrize("robot", ["HalfCheetah", "Ant", "Hopper", "Walker2d"])
 def test_its_settings_are_those_of_universal(robot: str) -> None:
-    task = get_task(f"{robot}Vel-n100-k5-v0")
+    task = get_online_task(f"{robot}Vel-n100-k5-v0")
     expected = universal.config_for(task)
     for solver in (em, em_plus):
         config: Any = solver.config_for(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 from pathlib import Path
@@ -27,7 +28,7 @@ from rmdp_bench.evaluation import evaluate
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.display import NoDisplay
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OnlineTask, get_online_task
 from tests.point_world import N_STEPS, TARGETS, point_task
 
 pytestmark = pytest.mark.arithmetic
@@ -112,7 +113,7 @@ def test_selection_too_large_for_a_proof_has_a_valid_bound(case: int) -> None:
 
 
 def test_selection_of_perfect_policies_is_the_ceiling() -> None:
-    task = get_task("HalfCheetahVel-n100-k5-v0")
+    task = get_online_task("HalfCheetahVel-n100-k5-v0")
     population: Any = task.population
     speeds = np.sort(population.targets)
     welfare = 1000 * population.rewards(speeds[:, None]).T
@@ -149,8 +150,10 @@ def test_gradients_are_those_of_autograd() -> None:
         torch.testing.assert_close(network.gradients[name], value.grad)
 
 
-@pytest.mark.parametrize("task", [point_task(2_048), get_task("ResourceGathering-n25-k5-v0")])
-def test_compiled_updates_are_those_of_torch(task: Task) -> None:
+@pytest.mark.parametrize(
+    "task", [point_task(2_048), get_online_task("ResourceGathering-n25-k5-v0")]
+)
+def test_compiled_updates_are_those_of_torch(task: OnlineTask) -> None:
     # Sizes that no power of two divides, and steps that leave the clipping range.
     odd: dict[str, Any] = {"hidden_size": 13, "n_envs": 3, "batch_size": 210, "minibatch_size": 35}
     config = universal.Config(**odd, learning_rate=5e-3, entropy_coefficient=0.1)
@@ -190,14 +193,14 @@ def test_frozen_policies_act_as_the_conditioned_one(tmp_path: Path) -> None:
     learner.worlds.envs.close()
 
 
-def solve(task: Task, seeds: list[int], **settings: Any) -> tuple[list[Any], RunLog]:
+def solve(task: OnlineTask, seeds: list[int], **settings: Any) -> tuple[list[Any], RunLog]:
     log = RunLog(task, seeds)
     config = universal.Config(**SMALL | settings)
     universal.check(task, config)
     return universal.solve(task, config, seeds, "cpu", log), log
 
 
-def welfare_of(task: Task, solution: Any) -> float:
+def welfare_of(task: OnlineTask, solution: Any) -> float:
     matrix = evaluate(task, solution, n_episodes=5).welfare_matrix
     return float((solution.assignment * matrix).sum(1).mean())
 
@@ -269,7 +272,7 @@ def test_the_bar_is_as_long_as_what_it_means_to_use() -> None:
 class StopAt(RunLog):
     """Asks the solver to stop at the given number of reported updates."""
 
-    def __init__(self, task: Task, folders: list[Path], update: int) -> None:
+    def __init__(self, task: OnlineTask, folders: list[Path], update: int) -> None:
         stop = threading.Event()
         last = max(list_checkpoints(folders[0]), default=None)
         super().__init__(task, [0, 1], folders, stop=stop, resume_at=last)
@@ -346,8 +349,8 @@ def test_weight_conditions_are_mean_weights_of_groups() -> None:
 
 def test_it_solves_a_small_part_of_resource_gathering() -> None:
     """Enough to be far better than nothing; the optimum takes longer."""
-    task = get_task("ResourceGathering-n25-k5-v0")
-    task = Task(**{**vars(task), "transitions": 9_000})
+    task = get_online_task("ResourceGathering-n25-k5-v0")
+    task = dataclasses.replace(task, transitions=9_000)
     config = universal.config_for(task)
     log = RunLog(task, [0])
     (solution,) = universal.solve(task, config, [0], "cpu", log)

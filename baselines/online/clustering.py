@@ -43,7 +43,7 @@ from baselines.online.ppo.outcome_critic import Nodes
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -149,7 +149,12 @@ class UniversalRule(FixedRule):
 
 
 def clusters(
-    universal: Task, n_clusters: int, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    universal: OnlineTask,
+    n_clusters: int,
+    config: Config,
+    seeds: Sequence[int],
+    device: str,
+    log: RunLog,
 ) -> torch.Tensor:
     """Trains the universal policies and returns the clusters as assignments (R, n, k)."""
     learner = Learner(universal, config, seeds, device)
@@ -176,7 +181,7 @@ def agent_rewards(
 
 @one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Pre-trains, clusters and trains, for every seed.
 

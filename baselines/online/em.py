@@ -30,13 +30,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.online.ppo.assignments import e_step, one_hot, random_even_assignment
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -69,7 +70,7 @@ class EMRule:
     moves_within_update = False
     normalizes_minibatches = False
 
-    def __init__(self, task: Task, config: Config, seeds: Sequence[int], device: str) -> None:
+    def __init__(self, task: OnlineTask, config: Config, seeds: Sequence[int], device: str) -> None:
         """Starts every seed from its own random even assignment."""
         self.seeds, self.n_representatives, self.device = seeds, task.n_representatives, device
         self.patience = config.patience
@@ -77,7 +78,9 @@ class EMRule:
         self.representatives = np.stack(
             [
                 random_even_assignment(
-                    task.n_agents, task.n_representatives, np.random.default_rng([seed, 4])
+                    task.n_agents,
+                    task.n_representatives,
+                    np.random.default_rng([seed, streams.PPO.ASSIGNMENT]),
                 )
                 for seed in seeds
             ]
@@ -119,7 +122,9 @@ class EMRule:
                 can_leave = staying[chosen] > 1
                 can_leave[on_loan] = False
                 # A new generator for each draw, so that there is none to store.
-                generator = np.random.default_rng([self.seeds[r], 4, self.n_steps, int(j)])
+                generator = np.random.default_rng(
+                    [self.seeds[r], streams.PPO.ASSIGNMENT, self.n_steps, int(j)]
+                )
                 self.lent_agent[r, j] = generator.choice(np.flatnonzero(can_leave))
                 self.lent_until[r, j] = self.n_steps + self.patience
                 lender = chosen[self.lent_agent[r, j]]
@@ -146,7 +151,7 @@ class EMRule:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains the k representatives of every seed, as one batch.
 

@@ -30,12 +30,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -79,13 +80,16 @@ def config_for(task: Task) -> Config:
 class SoftRule:
     """psi (R, n, k) and its Adam."""
 
-    def __init__(self, task: Task, config: Config, seeds: Sequence[int], device: str) -> None:
+    def __init__(self, task: OnlineTask, config: Config, seeds: Sequence[int], device: str) -> None:
         """Draws every seed's psi."""
         self.config, self.n_agents = config, task.n_agents
         self.moves_within_update = config.signal == "advantage"
         self.normalizes_minibatches = config.normalization == "minibatch"
         shape = (task.n_agents, task.n_representatives)
-        draws = [np.random.default_rng([seed, 4]).standard_normal(shape) for seed in seeds]
+        draws = [
+            np.random.default_rng([seed, streams.PPO.ASSIGNMENT]).standard_normal(shape)
+            for seed in seeds
+        ]
         self.psi = torch.from_numpy(np.stack(draws).astype(np.float32)).to(device)
         self.psi.grad = torch.zeros_like(self.psi)
         self.optimizer = torch.optim.Adam([self.psi], lr=config.assignment_learning_rate)
@@ -140,7 +144,7 @@ class SoftRule:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains representatives and assignment of every seed, as one batch.
 

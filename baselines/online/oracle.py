@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from baselines.online.ppo.assignments import FixedRule, one_hot
 from baselines.online.ppo.learner import solve_with_rule
-from baselines.online.ppo.settings import PPOConfig, task_settings
+from baselines.online.ppo.settings import PPOConfig, check_online, task_settings
 from baselines.online.ppo.settings import check as check_budget
 from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ def check(task: Task, config: Config) -> None:
         ValueError: if the budget is less than a batch, or the population has no intervals.
     """
     check_budget(task, config)
-    oracle_groups(task, config.groups)
+    oracle_groups(check_online(task), config.groups)
 
 
-def oracle_groups(task: Task, groups: str) -> npt.NDArray[np.intp]:
+def oracle_groups(task: OnlineTask, groups: str) -> npt.NDArray[np.intp]:
     """Representatives (n,) of the agents.
 
     Raises:
@@ -68,7 +68,7 @@ def oracle_groups(task: Task, groups: str) -> npt.NDArray[np.intp]:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains k representatives for the given groups.
 

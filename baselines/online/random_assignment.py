@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from baselines.common import streams
 from baselines.online.ppo.assignments import FixedRule, one_hot, random_even_assignment
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -28,7 +29,7 @@ def config_for(task: Task) -> Config:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains k representatives for every seed's random groups.
 
@@ -36,6 +37,9 @@ def solve(
         One solution for each seed.
     """
     n, k = task.n_agents, task.n_representatives
-    groups = [random_even_assignment(n, k, np.random.default_rng([seed, 4])) for seed in seeds]
+    groups = [
+        random_even_assignment(n, k, np.random.default_rng([seed, streams.PPO.ASSIGNMENT]))
+        for seed in seeds
+    ]
     rule = FixedRule(one_hot(np.stack(groups), k, device))
     return solve_with_rule(task, config, seeds, device, log, rule)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from rmdp_bench.runs import Result, read_curve
 from rmdp_bench.runs.summary import group_results
 from rmdp_bench.solution import Solution, load_solution
 from rmdp_bench.submission.bounded import MAX_ARRAY_BYTES, read_arrays
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, get_task
 
 Groups = Mapping[str, Mapping[Path, Result]]
 """Solver, with its settings where they differ -> run directory -> record."""
@@ -81,16 +81,17 @@ def draw_figures(
         tasks.setdefault(task_id, {})[name] = members
     order = list(dict.fromkeys(name for groups in tasks.values() for name in groups))
     missing: list[str] = []
-    offline = {name: tasks.pop(name) for name in list(tasks) if get_task(name).track == "offline"}
+    known = {get_task(name): groups for name, groups in tasks.items()}
+    online = {task: groups for task, groups in known.items() if isinstance(task, OnlineTask)}
     with _whole_figures(out) as folder:
         figures = _Figures(folder, formats, order)
-        drawn = list(_draw_budgets(tasks, figures))
-        for task_id, groups in offline.items():
-            drawn += _draw_offline(get_task(task_id), groups, figures)
-        for task_id, groups in tasks.items():
-            task = get_task(task_id)
-            drawn += _draw_curves(task, groups, figures, missing.append)
-            drawn += _draw_assignments(task, groups, figures, missing.append)
+        drawn = list(_draw_budgets(online, figures))
+        for task, groups in known.items():
+            if isinstance(task, OfflineTask):
+                drawn += _draw_offline(task, groups, figures)
+        for represented, groups in online.items():
+            drawn += _draw_curves(represented, groups, figures, missing.append)
+            drawn += _draw_assignments(represented, groups, figures, missing.append)
     return [out / path.name for path in drawn], missing
 
 
@@ -153,12 +154,11 @@ def _draw_dataset(entry: DatasetEntry, figures: _Figures) -> Iterator[Path]:
     )
 
 
-def _draw_budgets(tasks: Mapping[str, Groups], figures: _Figures) -> Iterator[Path]:
+def _draw_budgets(tasks: Mapping[OnlineTask, Groups], figures: _Figures) -> Iterator[Path]:
     """Figures 2 and 3: one per environment."""
     by_environment: dict[str, dict[str, dict[int, list[float]]]] = {}
     ceilings: dict[str, dict[int, float]] = {}
-    for task_id, groups in tasks.items():
-        task = get_task(task_id)
+    for task, groups in tasks.items():
         k = task.n_representatives
         if task.ceiling is not None:
             ceilings.setdefault(task.env_id, {})[k] = task.ceiling
@@ -187,10 +187,10 @@ def _label_parameters(
     }
 
 
-def _draw_offline(task: Task, groups: Groups, figures: _Figures) -> Iterator[Path]:
+def _draw_offline(task: OfflineTask, groups: Groups, figures: _Figures) -> Iterator[Path]:
     """Returns of the scored agents, and the factors of the solvers that have them."""
-    population = cast(DynamicsPopulation, get_population(task.env_id))
-    agents = task.eval_agents or ()
+    population = task.hidden_population
+    agents = task.eval_agents
     labels = [
         f"{agent}: {', '.join(f'{value:g}' for value in population.parameters[agent])}"
         for agent in agents
@@ -227,7 +227,7 @@ def _file_name(name: str) -> str:
 
 
 def _draw_curves(
-    task: Task, groups: Groups, figures: _Figures, warn: Callable[[str], None]
+    task: OnlineTask, groups: Groups, figures: _Figures, warn: Callable[[str], None]
 ) -> Iterator[Path]:
     curves: dict[str, list[tuple[Any, Any]]] = {}
     for name, members in groups.items():
@@ -248,7 +248,7 @@ def _draw_curves(
 
 
 def _draw_assignments(
-    task: Task, groups: Groups, figures: _Figures, warn: Callable[[str], None]
+    task: OnlineTask, groups: Groups, figures: _Figures, warn: Callable[[str], None]
 ) -> Iterator[Path]:
     """Figures 1, 4 and 5, from the lowest seed: the best one would flatter.
 

@@ -60,8 +60,8 @@ def run_command(
     """Train a solver on a task, save its policies and score them.
 
     Finished seeds are skipped, interrupted ones go on from their last checkpoint, or at scoring.
-    Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop at the next checkpoint, or in scoring at once; a second
-    one stops at once wherever it comes.
+    Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop at the next checkpoint, or in scoring at once; Ctrl-C
+    after one of them stops at once wherever it comes.
     """
     from rmdp_bench.runs import Interrupted, SolverError, make_request, run
     from rmdp_bench.runs.display import make_display
@@ -120,12 +120,12 @@ def evaluate_command(
     as_json: JsonOption = False,
 ) -> None:
     """Score the saved policies of a run again; its record stays as it is."""
-    from rmdp_bench.evaluation import EVALUATION_SEED, evaluate
-    from rmdp_bench.evaluation.offline import evaluate_offline
+    from rmdp_bench.evaluation import EVALUATION_SEED, Evaluation, evaluate
+    from rmdp_bench.evaluation.offline import OfflineEvaluation, evaluate_offline
     from rmdp_bench.runs import read_result
     from rmdp_bench.runs.running import score_solution
     from rmdp_bench.solution import load_solution
-    from rmdp_bench.tasks import get_task
+    from rmdp_bench.tasks import OnlineTask, get_task
 
     if not run_directory.is_dir():
         raise ValueError(f"there is no run directory {run_directory}")
@@ -138,8 +138,12 @@ def evaluate_command(
         raise ValueError(f"{run_directory} has no saved policies: they were scored in memory")
     task = get_task(record.task)
     solution = load_solution(run_directory / record.solution)
-    score = evaluate if task.track == "online" else evaluate_offline
-    evaluation = score(task, solution, n_episodes=episodes, seed=EVALUATION_SEED + seed)
+    first = EVALUATION_SEED + seed
+    evaluation: Evaluation | OfflineEvaluation
+    if isinstance(task, OnlineTask):
+        evaluation = evaluate(task, solution, n_episodes=episodes, seed=first)
+    else:
+        evaluation = evaluate_offline(task, solution, n_episodes=episodes, seed=first)
     scores = score_solution(task, solution, evaluation)
     n_episodes = episodes or task.n_eval_episodes
     if as_json:
@@ -188,7 +192,11 @@ def parse_seeds(text: str) -> list[int]:
 
 
 class _AskToStop:
-    """What `run` does on signals: the first asks the run to stop, any other stops it at once.
+    """What `run` does on signals: the first asks the run to stop, Ctrl-C after it stops it at once.
+
+    Others after the first change nothing. Batch systems send SIGTERM again at the end of the time
+    that they had given, `timeout` sends it twice, and a closed terminal its SIGHUP from two sides:
+    none of them may cost the checkpoint that is on its way. What is hopeless ends with SIGKILL.
 
     Attributes:
         exit_code: for the first signal; that of Ctrl-C before one came.
@@ -203,19 +211,19 @@ class _AskToStop:
         """Ask, and say so.
 
         Raises:
-            Stopped: at each signal after the first.
+            Stopped: at Ctrl-C after the first signal.
         """
-        if self._stop.is_set():
+        again = "Ctrl-C (SIGINT) stops at once"
+        if not self._stop.is_set():
+            self.exit_code = 128 + number
+            self._stop.set()
+            again = f"stopping when the solver saves a checkpoint or has trained; {again}"
+        elif number == signal.SIGINT:
             raise Stopped(number)
-        self.exit_code = 128 + number
-        self._stop.set()
-        again = "press Ctrl-C again" if number == signal.SIGINT else "send another signal"
-        text = (
-            f"\n{signal.Signals(number).name}: stopping when the solver saves a checkpoint or has "
-            f"trained; {again} to stop at once\n"
-        )
-        try:
-            os.write(2, text.encode())  # not print(), which the signal may have interrupted
+        else:
+            again = f"stopping already; {again}"
+        try:  # not print(), which the signal may have interrupted
+            os.write(2, f"\n{signal.Signals(number).name}: {again}\n".encode())
         except OSError:  # the terminal has gone: whatever else is said there goes nowhere
             silence = os.open(os.devnull, os.O_WRONLY)
             is_file = stat.S_ISREG(os.fstat(1).st_mode) or stat.S_ISFIFO(os.fstat(1).st_mode)

@@ -24,7 +24,7 @@ from rmdp_bench.datasets.storage import (
     write_dataset,
 )
 from rmdp_bench.datasets.table import DatasetEntry, get_dataset
-from rmdp_bench.tasks import Task, list_tasks
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, list_tasks
 
 
 def load_dataset(dataset: str | Task) -> MinariDataset:
@@ -44,11 +44,9 @@ def load_dataset(dataset: str | Task) -> MinariDataset:
     tasks = {task.id: task for task in list_tasks()}
     if isinstance(dataset, str):
         dataset = tasks.get(dataset, dataset)
-    if isinstance(dataset, Task):
-        if dataset.dataset_id is None:
-            raise ValueError(f"the task {dataset.id} is an online one: it has no dataset")
-        dataset = dataset.dataset_id
-    entry = get_dataset(dataset)
+    if isinstance(dataset, OnlineTask):
+        raise ValueError(f"the task {dataset.id} is an online one: it has no dataset")
+    entry = get_dataset(dataset.dataset_id if isinstance(dataset, OfflineTask) else dataset)
     dataset_id = entry.id
     if entry.shipped:
         try:

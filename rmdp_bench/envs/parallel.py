@@ -319,7 +319,7 @@ def heterogeneous_parallel_env(
 
 def parallel_env(
     env_id: str,
-    n_representatives: int,
+    n_representatives: int = 2,
     assignment: ArrayLike | None = None,
     *,
     render_mode: str | None = None,
@@ -329,7 +329,8 @@ def parallel_env(
 
     Args:
         env_id: an environment of this package, such as "rmdp/ResourceGathering-n25-v0".
-        n_representatives: k, from 1 to the number of agents n.
+        n_representatives: k, from 1 to the number of agents n; by default the fewest among whom
+            agents are divided.
         assignment: (n, k), the weight of each representative for each agent, rows on the simplex.
             None: a balanced split in the order of the agents, agent i to representative
             floor(i k / n), so that groups differ by one agent at most.

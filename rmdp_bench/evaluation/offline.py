@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
-from rmdp_bench.evaluation.playing import EVALUATION_SEED, call, check_episodes, play
+from rmdp_bench.evaluation.playing import EVALUATION_SEED, ask_to_go_on, call, check_episodes, play
 from rmdp_bench.evaluation.prediction import (
     Prediction,
     factor_correlation,
@@ -36,7 +36,7 @@ from rmdp_bench.evaluation.prediction import (
 )
 from rmdp_bench.references import check_references, references
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class OfflineEvaluation:
 
 
 def evaluate_offline(
-    task: Task,
+    task: OfflineTask,
     solution: Solution,
     *,
     n_episodes: int | None = None,
@@ -109,7 +109,7 @@ def evaluate_offline(
     if isinstance(solution, OfflineSolution) and solution.adapt is not None:
         heldout_episodes(task)  # collected once for all solutions: not the time of the first
     began = time.perf_counter()
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     returns, lengths = play_agents(task, solution, agents, n_episodes, seed)
     heldout = prediction = correlation = None
     if isinstance(solution, OfflineSolution):
@@ -137,7 +137,7 @@ class _JoinablePolicy(Protocol):
 
 
 def play_agents(
-    task: Task, solution: Solution, agents: Sequence[int], n_episodes: int, seed: int
+    task: OfflineTask, solution: Solution, agents: Sequence[int], n_episodes: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Play E episodes of each of A agents, each under its policy, all at once.
 
@@ -198,23 +198,25 @@ def check_one_policy_each(solution: Solution, agents: Sequence[int]) -> None:
 
 
 @functools.lru_cache(maxsize=4)
-def heldout_episodes(task: Task) -> list[Episode]:
+def heldout_episodes(task: OfflineTask) -> list[Episode]:
     """One logged episode of each held-out agent, as the data set would have it.
 
     Their metadata say who acted and for whom, but not the hidden parameters.
     """
-    entry = get_dataset(task.dataset_id or "")
+    entry = get_dataset(task.dataset_id)
     return [
         replace(
             episode,
             metadata={k: v for k, v in episode.metadata.items() if k != HIDDEN_PARAMETERS},
         )
-        for episode in collect(entry, agents=task.heldout_agents)
+        for episode in collect(
+            entry, agents=task.heldout_agents, report=lambda share: ask_to_go_on()
+        )
     ]
 
 
 def normalise(
-    task: Task, agents: Sequence[int], returns: NDArray[np.float64]
+    task: OfflineTask, agents: Sequence[int], returns: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Returns of agents (A,) in percent: uniform actions 0, the agent's reference 100.
 
@@ -226,7 +228,7 @@ def normalise(
     return normalised
 
 
-def normalise_mean(task: Task, agents: Sequence[int], returns: NDArray[np.float64]) -> float:
+def normalise_mean(task: OfflineTask, agents: Sequence[int], returns: NDArray[np.float64]) -> float:
     """The mean of returns (A,), where 0 and 100 are the means over the same agents.
 
     For held-out agents, some of whom need hardly more than uniform actions: the score of one of
@@ -239,7 +241,7 @@ def normalise_mean(task: Task, agents: Sequence[int], returns: NDArray[np.float6
     return float(100.0 * (returns.mean() - random) / (best - random))
 
 
-def _references_of(task: Task, agents: Sequence[int]) -> NDArray[np.float64]:
+def _references_of(task: OfflineTask, agents: Sequence[int]) -> NDArray[np.float64]:
     """(2, A): uniform actions, reference."""
     check_references(task.env_id, agents)
     rows = references(task.env_id)

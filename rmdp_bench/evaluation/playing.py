@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rmdp_bench.envs.core.checks import MAX_ENVS
 from rmdp_bench.envs.core.counting import uncounted
 from rmdp_bench.solution import Policy
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 EVALUATION_SEED = 2**31
 """Seed of the first evaluation episode; all smaller seeds are for training."""
@@ -41,7 +41,8 @@ def before_each_step(ask: Callable[[], None]) -> Iterator[None]:
     """Call `ask` before each step of all episodes that are played here; what it raises ends them.
 
     Args:
-        ask: asks whoever waits for the scores whether to go on.
+        ask: asks whoever waits for the scores whether to go on. What it raises is no Exception:
+            those become failures of the policy or solver in whose code the episodes are played.
     """
     token = _before_each_step.set(ask)
     try:
@@ -256,7 +257,7 @@ def check_episodes(
     """
     if n_policies is None:
         n_policies = (
-            task.n_representatives if task.track == "online" else len(task.eval_agents or ())
+            task.n_representatives if isinstance(task, OnlineTask) else len(task.eval_agents)
         )
     most = max(1, _most_episodes(task) // n_policies)
     if not 1 <= n_episodes <= most:
@@ -273,5 +274,5 @@ def check_episodes(
 
 def _most_episodes(task: Task) -> int:
     """That can be played at the same time, of all policies together."""
-    n_returns = task.n_agents if task.track == "online" else 1
+    n_returns = task.n_agents if isinstance(task, OnlineTask) else 1
     return min(MAX_ENVS, MAX_RETURNS // n_returns)

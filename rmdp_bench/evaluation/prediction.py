@@ -11,17 +11,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.datasets.behaviour import load_behaviour_policies
-from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation.playing import EVALUATION_SEED, ask_to_go_on, call, play
-from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.solution import Policy
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask
 
 N_FORCED = 10
 """Steps of a prediction for which the true observations are given."""
@@ -67,10 +65,10 @@ class TestTrajectories:
 
 
 @functools.lru_cache(maxsize=2)
-def play_test_trajectories(task: Task) -> TestTrajectories:
+def play_test_trajectories(task: OfflineTask) -> TestTrajectories:
     """Let the behaviour policies act for the scored agents, each in as many episodes."""
     policies: list[Policy] = load_behaviour_policies(task.env_id)
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     n_each, n_agents = N_PREDICTIONS // len(policies), len(agents)
     rows = [(agent, episode) for agent in agents for episode in range(n_each)]
     played = play(
@@ -96,7 +94,7 @@ def play_test_trajectories(task: Task) -> TestTrajectories:
 
 
 def score_predictions(
-    task: Task, predict: Callable[[int, NDArray[Any], NDArray[Any]], NDArray[Any]]
+    task: OfflineTask, predict: Callable[[int, NDArray[Any], NDArray[Any]], NDArray[Any]]
 ) -> Prediction:
     """Compare what a model foresees with test trajectories.
 
@@ -107,7 +105,7 @@ def score_predictions(
     Raises:
         ValueError: predictions of another shape.
     """
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     test = play_test_trajectories(task)
     rmse = np.full(test.lengths.shape, np.nan)
     r2 = np.full(test.lengths.shape, np.nan)
@@ -134,7 +132,7 @@ def score_predictions(
     return Prediction(rmse, r2)
 
 
-def factor_correlation(task: Task, factors: NDArray[np.floating[Any]]) -> dict[str, float]:
+def factor_correlation(task: OfflineTask, factors: NDArray[np.floating[Any]]) -> dict[str, float]:
     """How well the hidden parameters follow from learned factors, -1 to 1 for each parameter.
 
     Spearman's rank correlation between a parameter and its linear prediction from the factors,
@@ -156,7 +154,7 @@ def factor_correlation(task: Task, factors: NDArray[np.floating[Any]]) -> dict[s
             f"factors have shape {factors.shape}, expected (n, r) finite numbers, n from {N_FOLDS} "
             f"to {task.n_agents}"
         )
-    population = cast(DynamicsPopulation, get_population(task.env_id))
+    population = task.hidden_population
     parameters = population.parameters[:n_agents]
     inputs = np.concatenate((factors, np.ones((len(factors), 1))), axis=1)
     fold = np.arange(len(factors)) % N_FOLDS

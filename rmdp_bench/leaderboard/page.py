@@ -33,7 +33,7 @@ from rmdp_bench.leaderboard.reading import BROKEN, Array, SubmittedRow, ranks, r
 from rmdp_bench.leaderboard.snapshot import write_snapshot
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.submission.schema import without_nulls
-from rmdp_bench.tasks import Task, list_tasks
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, list_tasks
 
 TABLES_FILE = "TABLES.md"
 SITE_FOLDER = "site"
@@ -165,10 +165,10 @@ def describe_task(task: Task) -> dict[str, Any]:
         "id": task.id,
         "track": task.track,
         "environment": task.env_id.removeprefix("rmdp/"),
-        "dataset": task.dataset_id,
+        "dataset": task.dataset_id if isinstance(task, OfflineTask) else None,
         "agents": task.n_agents,
-        "scored": task.n_agents if task.eval_agents is None else len(task.eval_agents),
-        "k": task.n_representatives if task.track == "online" else None,
+        "scored": task.n_agents if isinstance(task, OnlineTask) else len(task.eval_agents),
+        "k": task.n_representatives if isinstance(task, OnlineTask) else None,
         "transitions": task.transitions or None,
         "episodes": task.n_eval_episodes,
         "ceiling": rounded(task.ceiling, 4),
@@ -269,10 +269,11 @@ def describe_details(task: Task, rows: Sequence[SubmittedRow]) -> dict[str, Any]
 def _describe_row(row: SubmittedRow, thresholds: Array) -> dict[str, Any]:
     returns = np.array([result.agent_returns for result in row.results])  # (seeds, agents)
     low, high = scoring.performance_profile_interval(returns, thresholds)
-    assignments = row.assignments() if row.task.track == "online" else []
+    is_online = isinstance(row.task, OnlineTask)
+    assignments = row.assignments() if is_online else []
     return {
         "scores": rounded_all(row.seed_scores, 3),
-        "agents": rounded_all(returns.mean(axis=0), 1) if row.task.track == "offline" else None,
+        "agents": None if is_online else rounded_all(returns.mean(axis=0), 1),
         "profile": rounded_all(scoring.performance_profile(returns, thresholds), 3),
         "profileLow": rounded_all(low, 3),
         "profileHigh": rounded_all(high, 3),
@@ -285,7 +286,7 @@ def _describe_row(row: SubmittedRow, thresholds: Array) -> dict[str, Any]:
 
 def _thresholds(task: Task, rows: Sequence[SubmittedRow]) -> Array:
     """Ascending returns, percent, over what agents of the task receive."""
-    if task.track == "online":
+    if isinstance(task, OnlineTask):
         return np.linspace(0.0, 100.0, N_THRESHOLDS)
     returns = [value for row in rows for result in row.results for value in result.agent_returns]
     low = max(LEAST_NORMALISED, 10.0 * math.floor(min(0.0, *returns) / 10.0))
@@ -344,7 +345,7 @@ def _target_bins(task: Task) -> tuple[Array, NDArray[np.int64], Array] | None:
 
     None where preferences are not targets.
     """
-    if task.track == "offline" or not isinstance(task.population, TargetPopulation):
+    if isinstance(task, OfflineTask) or not isinstance(task.population, TargetPopulation):
         return None
     targets = task.population.targets
     edges = np.linspace(math.floor(targets.min()), math.ceil(targets.max()), N_TARGET_BINS + 1)

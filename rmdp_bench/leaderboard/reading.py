@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rmdp_bench.leaderboard import DEVICE_CLASSES
 from rmdp_bench.leaderboard.columns import rounded
-from rmdp_bench.runs.log import parse_curve
+from rmdp_bench.runs.curve import parse_curve
 from rmdp_bench.runs.records import Result
 from rmdp_bench.runs.summary import Summary, group_results, summarise_group, with_measured
 from rmdp_bench.submission import (

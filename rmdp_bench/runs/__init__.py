@@ -12,7 +12,8 @@ A run directory is OUT/TASK/SOLVER/seed-S/:
 
 from __future__ import annotations
 
-from rmdp_bench.runs.log import Interrupted, RunLog, read_curve
+from rmdp_bench.runs.curve import read_curve
+from rmdp_bench.runs.log import Interrupted, RunLog
 from rmdp_bench.runs.records import Result, find_results, read_result
 from rmdp_bench.runs.requests import Request, make_request
 from rmdp_bench.runs.running import SolverError, run

@@ -13,6 +13,7 @@ so that a kill in between leaves them one in common.
 from __future__ import annotations
 
 import json
+import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from rmdp_bench.files import replacing
 _ARRAY = "array/"
 _STATE = "state"
 _SHAPES = "shapes"
+CHECKPOINT_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,62 @@ class Checkpoint:
 
     arrays: dict[str, NDArray[Any]]
     state: dict[str, Any]
+
+
+class Checkpoints:
+    """Those of seeds that train together: when another is due, saving and loading."""
+
+    def __init__(self, directories: Sequence[Path], resume_at: int | None, seconds: float) -> None:
+        """Begin to wait for the first.
+
+        Args:
+            directories: of the seeds; none: nothing is written.
+            resume_at: number of the checkpoint that all seeds have; None: from the start.
+            seconds: from one to the next.
+        """
+        self._directories = directories
+        self._resume_at = resume_at
+        self._seconds = seconds
+        self._n_saved = resume_at or 0
+        self._last = time.perf_counter()
+
+    @property
+    def source(self) -> Path | None:
+        """The first seed's file of those that the run goes on from; None where it starts."""
+        if self._resume_at is None or not self._directories:
+            return None
+        return checkpoint_path(self._directories[0], self._resume_at)
+
+    def is_due(self) -> bool:
+        """Whether so much time has passed since the last one."""
+        return time.perf_counter() - self._last >= self._seconds
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], states: Sequence[dict[str, Any]]) -> None:
+        """Save another one; atomic for each seed.
+
+        Args:
+            arrays: name -> array with the seeds as leading axis.
+            states: one per seed, JSON.
+
+        Raises:
+            ValueError: arrays of another form.
+        """
+        parts = split_arrays(arrays, len(states))
+        if self._directories:
+            self._n_saved += 1
+            checkpoints = list(map(Checkpoint, parts, states))
+            write_checkpoints(self._directories, self._n_saved, checkpoints)
+        self._last = time.perf_counter()
+
+    def load(self) -> list[Checkpoint] | None:
+        """What the run goes on from, one per seed; None where it starts.
+
+        Raises:
+            ValueError: as `read_checkpoint`.
+        """
+        if self._resume_at is None or not self._directories:
+            return None
+        return [read_checkpoint(directory, self._resume_at) for directory in self._directories]
 
 
 def write_checkpoints(

@@ -23,12 +23,8 @@ again.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import re
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,34 +34,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.envs.core.counting import steps_made
-from rmdp_bench.evaluation import EVALUATION_SEED, evaluate_all
-from rmdp_bench.files import write_text
-from rmdp_bench.runs.checkpoints import (
-    Checkpoint,
-    checkpoint_path,
-    read_checkpoint,
-    split_arrays,
-    stack_arrays,
-    write_checkpoints,
-)
+from rmdp_bench.evaluation import evaluate_all
+from rmdp_bench.runs.checkpoints import CHECKPOINT_SECONDS, Checkpoints, stack_arrays
+from rmdp_bench.runs.clock import Clock
+from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED, Curve, Row
 from rmdp_bench.runs.display import Display, NoDisplay
 from rmdp_bench.runs.tensorboard import ScalarWriter
 from rmdp_bench.scoring import agent_returns, social_welfare
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task, get_task
-
-CURVE_POINTS = 20
-CURVE_EPISODES = 4
-CURVE_SEED = EVALUATION_SEED + 2**20
-"""The curve has its own episodes, so that watching it says nothing about those that score."""
-CURVE_COLUMNS = ("transitions", "wall_seconds", "social_welfare", "train_social_welfare")
-_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?"
-_CURVE_ROW = re.compile(rf"[0-9]{{1,15}},{_NUMBER},(?:{_NUMBER})?,(?:{_NUMBER})?")
-CHECKPOINT_SECONDS = 180.0
+from rmdp_bench.tasks import OfflineTask, Task, get_task
 
 
-class Interrupted(Exception):
-    """A solver raises it after it saved a checkpoint because a stop was requested."""
+class Interrupted(BaseException):
+    """A solver raises it after it saved a checkpoint because a stop was requested.
+
+    Not an Exception: what takes those for failures, of a policy or a model, lets it pass.
+    """
 
 
 @dataclass(frozen=True)
@@ -112,35 +96,30 @@ class RunLog:
         """
         self.task = task
         self.seeds = tuple(seeds)
-        self.curves: list[list[dict[str, float | None]]] = [[] for _ in self.seeds]
         self.transitions = 0
         """Transitions per policy that the solver has reported."""
         self._total = task.transitions
-        self._unit = "transitions per policy" if task.track == "online" else "updates"
+        self._unit = "updates" if isinstance(task, OfflineTask) else "transitions per policy"
         self.restoring: Path | None = None
         """A checkpoint that was loaded, until training has gone on from it."""
         self._counted_before: int | None = 0
         self._count_started = steps_made()
         self.others: list[OtherTask] = []
         """Solutions of other tasks that the solver has handed in."""
-        self._directories = None if directories is None else tuple(directories)
-        self._resume_at = resume_at
-        self._n_checkpoints = resume_at or 0
+        folders = tuple(directories or ())
+        self._curve = Curve(len(self.seeds), [folder / "curve.csv" for folder in folders])
+        self._clock = Clock(len(self.seeds))
+        self._checkpoints = Checkpoints(folders, resume_at, checkpoint_seconds)
         self._display = display or NoDisplay()
         self._stop = stop or threading.Event()
-        self._checkpoint_seconds = checkpoint_seconds
         self._train_welfare: list[float | None] = [None] * len(self.seeds)
         self._loss: float | None = None
-        self._wall_before = [0.0] * len(self.seeds)
-        self._train_before = [0.0] * len(self.seeds)
-        self._wall_started = self._train_started = time.perf_counter()
-        self._last_checkpoint = self._wall_started
-        self._paused = 0.0
-        self._writers = [
-            ScalarWriter(directory / "tensorboard")
-            for directory in self._directories or ()
-            if tensorboard
-        ]
+        self._writers = [ScalarWriter(folder / "tensorboard") for folder in folders if tensorboard]
+
+    @property
+    def curves(self) -> list[list[Row]]:
+        """Points of each seed's learning curve."""
+        return self._curve.rows
 
     @property
     def stop_requested(self) -> bool:
@@ -165,14 +144,12 @@ class RunLog:
     @property
     def wall_seconds(self) -> list[float]:
         """Time of each seed's run so far, over all its sessions."""
-        here = time.perf_counter() - self._wall_started
-        return [before + here for before in self._wall_before]
+        return self._clock.wall_seconds
 
     @property
     def train_seconds(self) -> list[float]:
         """The same without evaluation and without the start-up before `load_checkpoint`."""
-        here = time.perf_counter() - self._train_started - self._paused
-        return [before + here for before in self._train_before]
+        return self._clock.train_seconds
 
     def evaluation_due(self, transitions: int) -> bool:
         """Whether another of the curve's about 20 evenly spaced points is reached.
@@ -180,13 +157,8 @@ class RunLog:
         They are spread over the task's transitions, or those that the solver means to use. An
         offline task has no curve.
         """
-        if self.task.track != "online":
-            return False
-        done = max(
-            (int(row["transitions"] or 0) for rows in self.curves for row in rows), default=0
-        )
-        total = self._total
-        return transitions * CURVE_POINTS // total > done * CURVE_POINTS // total
+        is_online = not isinstance(self.task, OfflineTask)
+        return is_online and self._curve.is_due(transitions, self._total)
 
     def evaluate(self, transitions: int, solutions: Sequence[Solution]) -> None:
         """Add a point to the curve of every seed, from a few deterministic episodes.
@@ -199,26 +171,23 @@ class RunLog:
             ValueError: a solution does not fit the task, a policy fails, or the task is offline:
                 there, whoever watches returns during training has tried them in the environment.
         """
-        if self.task.track != "online":
+        if isinstance(self.task, OfflineTask):
             raise ValueError(f"{self.task.id} is an offline task: it has no learning curve")
-        began = time.perf_counter()
-        wall = self.wall_seconds
         self._check_one_per_seed(solutions, "solutions")
-        evaluations = evaluate_all(
-            self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED, is_counted=False
-        )
-        for r, (solution, evaluation) in enumerate(zip(solutions, evaluations, strict=True)):
-            returns = agent_returns(evaluation.welfare_matrix, solution.assignment)
-            welfare = float(social_welfare(returns))
-            values = (transitions, wall[r], welfare, self._train_welfare[r])
-            self.curves[r].append(dict(zip(CURVE_COLUMNS, values, strict=True)))
-        self._write_curves()
-        self._write_scalars(
-            transitions,
-            {"eval/social_welfare": [rows[-1]["social_welfare"] for rows in self.curves]},
-        )
-        self._report(transitions)
-        self._paused += time.perf_counter() - began
+        wall = self.wall_seconds
+        with self._clock.pause():
+            evaluations = evaluate_all(
+                self.task, solutions, n_episodes=CURVE_EPISODES, seed=CURVE_SEED, is_counted=False
+            )
+            returns = [
+                agent_returns(evaluation.welfare_matrix, solution.assignment)
+                for solution, evaluation in zip(solutions, evaluations, strict=True)
+            ]
+            welfare = [float(social_welfare(own)) for own in returns]
+            reached = [transitions] * len(self.seeds)
+            self._curve.add(list(zip(reached, wall, welfare, self._train_welfare, strict=True)))
+            self._write_scalars(transitions, {"eval/social_welfare": welfare})
+            self._report(transitions)
 
     def progress(
         self, transitions: int, scalars: Mapping[str, Sequence[float]], *, total: int | None = None
@@ -253,8 +222,7 @@ class RunLog:
 
     def checkpoint_due(self) -> bool:
         """Whether to save a checkpoint: every few minutes, and when a stop is requested."""
-        waited = time.perf_counter() - self._last_checkpoint
-        return self.stop_requested or waited >= self._checkpoint_seconds
+        return self.stop_requested or self._checkpoints.is_due()
 
     def save_checkpoint(
         self,
@@ -274,21 +242,20 @@ class RunLog:
         """
         self._check_one_per_seed(states, "states")
         self.restoring = None
-        parts = split_arrays(arrays, len(self.seeds))
         reached = self.get_state(transitions)
-        checkpoints = [
-            Checkpoint(part, {"solver": _checked_json(state)} | own)
-            for part, state, own in zip(parts, states, reached, strict=True)
-        ]
-        if self._directories is not None:
-            self._n_checkpoints += 1
-            write_checkpoints(self._directories, self._n_checkpoints, checkpoints)
+        self._checkpoints.save(
+            arrays,
+            [
+                {"solver": _checked_json(state)} | own
+                for state, own in zip(states, reached, strict=True)
+            ],
+        )
         self.transitions = max(self.transitions, transitions)
-        self._last_checkpoint = time.perf_counter()
 
     def get_state(self, transitions: int) -> list[dict[str, Any]]:
         """What the log knows of each seed, for `set_state`; `transitions` per policy, so far."""
         counted, n_seeds = self.steps_counted, len(self.seeds)
+        wall, train = self.wall_seconds, self.train_seconds
         return [
             {
                 "transitions": transitions,
@@ -296,8 +263,8 @@ class RunLog:
                 "steps_counted": None if counted is None else _share(counted, r, n_seeds),
                 "curve": self.curves[r],
                 "train_social_welfare": self._train_welfare[r],
-                "wall_seconds": self.wall_seconds[r],
-                "train_seconds": self.train_seconds[r],
+                "wall_seconds": wall[r],
+                "train_seconds": train[r],
             }
             for r in range(n_seeds)
         ]
@@ -308,13 +275,14 @@ class RunLog:
         self._set_total(int(states[0].get("total", self._total)))
         counted: list[Any] = [state.get("steps_counted") for state in states]
         self._counted_before = None if None in counted else sum(counted)
-        self.curves = [list(state["curve"]) for state in states]
         self._train_welfare = [state["train_social_welfare"] for state in states]
-        self._wall_before = [state["wall_seconds"] for state in states]
-        self._train_before = [state["train_seconds"] for state in states]
+        self._clock.set_before(
+            [state["wall_seconds"] for state in states],
+            [state["train_seconds"] for state in states],
+        )
         for writer in self._writers:
             writer.restart(self.transitions)
-        self._write_curves()
+        self._curve.set_rows([state["curve"] for state in states])
         self._report(self.transitions)
 
     def load_checkpoint(self) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]] | None:
@@ -326,11 +294,11 @@ class RunLog:
             ValueError: the checkpoint is damaged.
         """
         if self.transitions == 0:
-            self._train_started, self._paused = time.perf_counter(), 0.0
-        if self._resume_at is None or self._directories is None:
+            self._clock.start_training()
+        saved = self._checkpoints.load()
+        if saved is None:
             return None
-        saved = [read_checkpoint(directory, self._resume_at) for directory in self._directories]
-        self.restoring = checkpoint_path(self._directories[0], self._resume_at)
+        self.restoring = self._checkpoints.source
         self.set_state([checkpoint.state for checkpoint in saved])
         return stack_arrays(saved), [checkpoint.state["solver"] for checkpoint in saved]
 
@@ -358,14 +326,8 @@ class RunLog:
 
     def complete_curve(self, solutions: Sequence[Solution]) -> None:
         """End a curve, if there is one, with the final solutions; the harness calls it."""
-        if 0 < self._evaluated_at < self.transitions:
+        if 0 < self._curve.reached < self.transitions:
             self.evaluate(self.transitions, solutions)
-
-    @property
-    def _evaluated_at(self) -> int:
-        """Transitions of the last point of the curve; 0 without one."""
-        last = (rows[-1]["transitions"] for rows in self.curves if rows)
-        return max((int(transitions or 0) for transitions in last), default=0)
 
     def close(self) -> None:
         """Close what is open."""
@@ -374,7 +336,7 @@ class RunLog:
 
     def _report(self, transitions: int) -> None:
         self.transitions = max(self.transitions, transitions)
-        evaluated = [rows[-1]["social_welfare"] if rows else None for rows in self.curves]
+        evaluated = self._curve.latest("social_welfare")
         parts = [
             f"{name} {sum(known) / len(known):.1f} %"
             for name, values in (("welfare", evaluated), ("training", self._train_welfare))
@@ -383,10 +345,6 @@ class RunLog:
         if self._loss is not None:
             parts.append(f"loss {self._loss:.3g}")
         self._display.update(transitions, ", ".join(parts))
-
-    def _write_curves(self) -> None:
-        for directory, rows in zip(self._directories or (), self.curves, strict=False):
-            write_curve(directory / "curve.csv", rows)
 
     def _write_scalars(
         self, transitions: int, scalars: Mapping[str, Sequence[float | None]]
@@ -402,57 +360,6 @@ class RunLog:
 def _share(total: int, r: int, n_seeds: int) -> int:
     """The r-th of n_seeds even shares, which add up to the total."""
     return (r + 1) * total // n_seeds - r * total // n_seeds
-
-
-def write_curve(path: Path, rows: Sequence[Mapping[str, float | None]]) -> None:
-    """Write a learning curve, one row per evaluation; an unknown value is left empty."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CURVE_COLUMNS)
-    for row in rows:
-        writer.writerow(["" if row[name] is None else repr(row[name]) for name in CURVE_COLUMNS])
-    write_text(path, buffer.getvalue())
-
-
-def read_curve(path: Path) -> dict[str, list[float]]:
-    """Read a learning curve as columns; an unknown value is NaN.
-
-    Raises:
-        ValueError: missing, or not a curve; see `parse_curve`.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read the curve {path}: {error}") from error
-    return parse_curve(text, str(path))
-
-
-def parse_curve(text: str, name: str) -> dict[str, list[float]]:
-    """The columns of a learning curve as `write_curve` writes it; an unknown value is NaN.
-
-    Args:
-        text: of the file. Lines end with a line feed, or on Windows with two characters; nothing
-            else that ends lines elsewhere does.
-        name: what messages call it.
-
-    Raises:
-        ValueError: another first line, a row that is not one, or transitions that do not grow.
-    """
-    header, *rows = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
-    if header != ",".join(CURVE_COLUMNS):
-        raise ValueError(
-            f"{name}: the first line is {ascii(header[:100])}, not {','.join(CURVE_COLUMNS)}"
-        )
-    curve: dict[str, list[float]] = {column: [] for column in CURVE_COLUMNS}
-    for number, row in enumerate(rows, start=2):
-        if not _CURVE_ROW.fullmatch(row):
-            raise ValueError(f"{name}, line {number}: {ascii(row[:100])} is not a row of a curve")
-        values = [float(value or "nan") for value in row.split(",")]
-        if curve["transitions"] and values[0] <= curve["transitions"][-1]:
-            raise ValueError(f"{name}, line {number}: transitions do not grow")
-        for column, value in zip(CURVE_COLUMNS, values, strict=True):
-            curve[column].append(value)
-    return curve
 
 
 def _checked_json(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import (
 
 from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.files import read_json, write_json
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import OfflineTask, OnlineTask, get_task
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
@@ -226,16 +226,16 @@ def _check_scores(result: Result) -> None:
     """Refuse scores that do not belong together or to the task."""
     task = get_task(result.task)
     returns = result.agent_returns
-    n_scored = task.n_agents if task.eval_agents is None else len(task.eval_agents)
+    n_scored = task.n_agents if isinstance(task, OnlineTask) else len(task.eval_agents)
     if len(returns) != n_scored:
         raise ValueError(
             f"agent_returns: {len(returns)} values, expected one for each of the {n_scored} "
             f"agents of {task.id}"
         )
-    if (result.offline is None) != (task.track == "online"):
+    if (result.offline is None) != isinstance(task, OnlineTask):
         raise ValueError(f"offline: expected scores if and only if the task is one; {task.id}")
-    if result.offline is not None:
-        normalised = normalise(task, task.eval_agents or (), np.array(result.offline.returns))
+    if isinstance(task, OfflineTask) and result.offline is not None:
+        normalised = normalise(task, task.eval_agents, np.array(result.offline.returns))
         if not np.allclose(normalised, returns, rtol=0, atol=TOLERANCE):
             raise ValueError("agent_returns: they do not agree with offline.returns")
     ceiling, welfare = task.ceiling, result.social_welfare

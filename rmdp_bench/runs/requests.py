@@ -22,7 +22,7 @@ from rmdp_bench.runs.solver_loading import (
     load_solver,
     make_config,
 )
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OfflineTask, Task, get_task
 
 REQUEST_FILE = "run.json"
 DEVICES = ("cpu", "cuda")
@@ -108,14 +108,15 @@ def make_request(
         ValueError: anything is wrong, or a run directory was made by another request.
     """
     checked_task = get_task(task)
-    if checked_task.track == "offline":  # else the scores would be missing after hours of training
-        agents = (*(checked_task.eval_agents or ()), *checked_task.heldout_agents)
+    if isinstance(checked_task, OfflineTask):
+        # else the scores would be missing after hours of training
+        agents = (*checked_task.eval_agents, *checked_task.heldout_agents)
         check_references(checked_task.env_id, agents)
     if n_episodes is not None:
         check_episodes(checked_task, n_episodes, EVALUATION_SEED)
         checked_task = dataclasses.replace(checked_task, n_eval_episodes=n_episodes)
     if transitions is not None:
-        if checked_task.track == "offline":
+        if isinstance(checked_task, OfflineTask):
             raise ValueError(
                 f"transitions is {transitions}, but {task} is an offline task: its data are fixed, "
                 "and nothing is collected"

@@ -21,13 +21,12 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from rmdp_bench import scoring
 from rmdp_bench.energy import EnergyMeter, find_counters
-from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import Evaluation, before_each_step, evaluate_all
 from rmdp_bench.evaluation.offline import (
     OfflineEvaluation,
@@ -46,7 +45,6 @@ from rmdp_bench.files import (
     write_json,
     write_text,
 )
-from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.runs.checkpoints import group_by_checkpoint, list_checkpoints
 from rmdp_bench.runs.display import Display, NoDisplay
 from rmdp_bench.runs.log import Interrupted, OtherTask, RunLog
@@ -80,7 +78,7 @@ from rmdp_bench.system import (
     system_record,
     versions,
 )
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task
 
 
 class SolverError(Exception):
@@ -276,7 +274,7 @@ class _Group:
             for other in trained.others:
                 _finish_other(self._request, other, log, trained, self._display)
             log.complete_curve(trained.solutions)
-            if task.track == "online":
+            if isinstance(task, OnlineTask):
                 return evaluate_all(task, trained.solutions)
             return [evaluate_offline(task, solution) for solution in trained.solutions]
 
@@ -288,7 +286,7 @@ class _Group:
         energy: float | None,
     ) -> None:
         task = self._request.task
-        reported = log.transitions if task.track == "online" else 0
+        reported = log.transitions if isinstance(task, OnlineTask) else 0
         for r, directory in enumerate(self._directories):
             facts = _facts(self._request, log, r, trained, reported)
             facts |= {
@@ -309,7 +307,7 @@ class _Group:
 
 def _per_policy(task: Task, trained: Trained) -> int | None:
     """Steps of all seeds and policies as `Result.transitions_counted` has them."""
-    n_policies = task.n_representatives if task.track == "online" else 1
+    n_policies = task.n_representatives if isinstance(task, OnlineTask) else 1
     counted = trained.steps_counted
     return None if counted is None else -(-counted // (n_policies * len(trained.seeds)))
 
@@ -411,8 +409,8 @@ def _checked_solutions(request: Request, solutions: Any, n_seeds: int) -> list[S
     for solution in solutions:
         if not isinstance(solution, Solution):
             raise ValueError(f"solve returned a {type(solution).__name__}, expected Solutions")
-        if task.track == "offline":
-            check_one_policy_each(solution, task.eval_agents or ())
+        if isinstance(task, OfflineTask):
+            check_one_policy_each(solution, task.eval_agents)
         elif solution.assignment.shape != (task.n_agents, task.n_representatives):
             raise ValueError(
                 f"solve returned an assignment of shape {solution.assignment.shape}, expected "
@@ -443,8 +441,9 @@ def score_solution(
 ) -> dict[str, Any]:
     """All scores of a solution, named as in `Result`."""
     if isinstance(evaluation, OfflineEvaluation):
+        assert isinstance(task, OfflineTask)
         own = evaluation.returns.mean(axis=1)
-        returns = normalise(task, task.eval_agents or (), own)
+        returns = normalise(task, task.eval_agents, own)
         regret, reassigned, offline = None, None, _offline_scores(task, evaluation)
     else:
         matrix, assignment = evaluation.welfare_matrix, solution.assignment
@@ -469,11 +468,11 @@ def score_solution(
     }
 
 
-def _offline_scores(task: Task, evaluation: OfflineEvaluation) -> dict[str, Any]:
+def _offline_scores(task: OfflineTask, evaluation: OfflineEvaluation) -> dict[str, Any]:
     """Named as in `OfflineScores`."""
     returns = evaluation.returns.mean(axis=1)
     groups: dict[str, Any] = {}
-    unseen = set(cast(DynamicsPopulation, get_population(task.env_id)).unseen_agents)
+    unseen = set(task.hidden_population.unseen_agents)
     for name, inside in (("unseen", True), ("extrapolating", False)):
         rows = [i for i, agent in enumerate(task.heldout_agents) if (agent in unseen) == inside]
         groups |= {f"{name}_returns": None, f"{name}_welfare": None}

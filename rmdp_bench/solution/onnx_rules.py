@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rmdp_bench.solution.onnx_bounds import check_bounds
 
 if TYPE_CHECKING:
@@ -205,6 +207,35 @@ def fix_representative(data: bytes, representative: int) -> bytes:
     ]
     del graph.node[:]
     graph.node.extend(own)
+    return bytes(model.SerializeToString())
+
+
+def nudge_weights(data: bytes, size: float, rng: np.random.Generator) -> bytes:
+    """Give a checked graph with weights that are changed a little, each by a share of its own.
+
+    Whole numbers stay: they are bounds, steps and masks, and no weights.
+
+    Args:
+        data: the graph.
+        size: greatest change, of a weight's own size; of short numbers at least eight spacings.
+        rng: draws the changes.
+    """
+    import onnx
+
+    model = onnx.load_model_from_string(data)
+    for graph in _graphs(model.graph):
+        attributes = [part for node in graph.node for part in node.attribute]
+        own = [part.t for part in attributes if part.HasField("t")]
+        own += [tensor for part in attributes for tensor in part.tensors]
+        for tensor in (*graph.initializer, *own):
+            values = onnx.numpy_helper.to_array(tensor)
+            if values.dtype.kind != "f" or values.size == 0:
+                continue
+            share = max(size, 8.0 * float(np.finfo(values.dtype).eps))
+            changed = values * (1.0 + share * rng.uniform(-1.0, 1.0, size=values.shape))
+            kept = ~np.isfinite(values) | (values == np.round(values))
+            nudged = np.where(kept, values, changed).astype(values.dtype)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(nudged, tensor.name))
     return bytes(model.SerializeToString())
 
 

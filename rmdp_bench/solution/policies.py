@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rmdp_bench.solution.onnx_rules import (
     first_line,
     fix_representative,
+    nudge_weights,
 )
 
 
@@ -131,6 +132,28 @@ class OnnxPolicy:
         if self._representative is None:
             return self._graph.data
         return fix_representative(self._graph.data, self._representative)
+
+
+def nudge_policies(
+    policies: Sequence[Policy], size: float, rng: np.random.Generator
+) -> list[Policy]:
+    """Policies whose weights are changed a little, as rounding changes what follows from them.
+
+    Args:
+        policies: those that are not `OnnxPolicy` stay as they are.
+        size: see `rmdp_bench.solution.onnx_rules.nudge_weights`.
+        rng: draws the changes; policies that share a graph share them.
+    """
+    graphs: dict[int, OpenGraph] = {}
+    nudged: list[Policy] = []
+    for policy in policies:
+        if isinstance(policy, OnnxPolicy):
+            own = policy._graph
+            if id(own) not in graphs:
+                graphs[id(own)] = OpenGraph(nudge_weights(own.data, size, rng), own.name)
+            policy = OnnxPolicy(graphs[id(own)], policy._representative, policy._name)
+        nudged.append(policy)
+    return nudged
 
 
 def _load_session(graph: bytes, name: str) -> Any:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from rmdp_bench.solution import Policy
 from rmdp_bench.solution.storage import parse_solution
 from rmdp_bench.submission.bounded import read_bytes
+from rmdp_bench.submission.marks import confusable
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.rows import MAX_RECORDS_BYTES, RECORDS_FILE, RowFiles
 from rmdp_bench.submission.sandbox.budget import Budget
@@ -176,7 +177,7 @@ def compare_job(job: Mapping[str, Any]) -> bytes:
         for folder in folders:
             try:
                 submission = read_submission(folder)
-                authors[folder.name] = frozenset(author.casefold() for author in submission.authors)
+                authors[folder.name] = frozenset(map(confusable, submission.authors))
                 seeds |= _ask_all(folder, task, observations)
             except Exception as error:
                 if folder == own:

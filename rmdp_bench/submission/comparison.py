@@ -16,10 +16,10 @@ A claim is compared in two steps, for the row and for each of its seeds:
 
   1. claim and replay, on the same episodes: the same machine gives the same numbers, up to
      TOLERANCE.  Where rounding differs, an episode may take another course.  What that does is
-     measured by playing the known episodes once more with observations that are changed in their
-     last bits ("nudged"): if most of them change, they are other draws of the same chance.  If not,
-     they are played N_NUDGES times in all: if nothing follows, nothing is allowed; if some episodes
-     change, as far as they do.
+     measured by playing the known episodes once more with observations and weights that are
+     changed in their last bits ("nudged"): if most of them change, they are other draws of the same
+     chance.  If not, they are played N_NUDGES times in all: if nothing follows, nothing is allowed;
+     if some episodes change, as far as they do.
   2. replay and measured score: E known and H held-out episodes of honest policies are exchangeable.
      They are divided at random into E and H again; what a share CHANCE of these partitions exceeds
      is allowed.  It tells policies that are good on the known episodes only.
@@ -46,8 +46,10 @@ TOLERANCE = 0.05
 CHANCE = 5e-4
 """With which an honest row fails one of the comparisons. It is more often where rounds end by what
 they have given: one row in 500 of rare falls."""
-N_NUDGES = 4
-"""How often the known episodes are nudged where that changes few of them."""
+N_NUDGES = 40
+"""How often the known episodes are nudged where that changes few of them: so often that, however
+rare it is, rounding changes an episode of the claim and none of these in less than one row of a
+hundred."""
 MAX_PROFILE_DISTANCE = 5.0
 """Percent: mean distance of claimed and replayed returns of agents, whatever rounding does."""
 _N_PARTITIONS = 10_000

@@ -35,6 +35,12 @@ MAX_FILES = 20_000
 STRAY_FILE = ".DS_Store"
 """macOS puts it into every folder that somebody has looked at; it is of no submission."""
 MAX_TOTAL_BYTES = 2**30
+MAX_RECORD_BYTES = 2**17
+"""Of a record without its lists of returns; the board's have 5000."""
+MAX_NUMBER_BYTES = 40
+"""Of a number in a list, with what separates it from the next."""
+_MAX_ENTRY_BYTES = 128
+"""Of a file or a seed in a manifest, beside its name: a hash and what is around it."""
 
 _ABOUT = {
     SUBMISSION_FILE: MAX_TOML_BYTES,
@@ -115,7 +121,7 @@ def list_all_files(folder: Path) -> dict[str, Path]:
 def _check_folder(folder: Path, name: str) -> None:
     if _OLD_FOLDERS.fullmatch(name):
         raise ValueError(
-            f"{folder}: the folder {name} has no place in a submission any more, it is of schema 1; "
+            f"{folder}: the folder {ascii(name)} has no place in a submission; it had in schema 1: "
             f"{how_to_convert(folder)}"
         )
     if not _FOLDERS.fullmatch(name):
@@ -148,21 +154,29 @@ def read_manifest(folder: Path) -> Manifest:
     return validated(Manifest, read_object(path), path)
 
 
-def check_manifest(folder: Path, files: dict[str, Path]) -> Manifest:
+def check_manifest(folder: Path, files: dict[str, Path], n_seeds: int) -> Manifest:
     """Compare the files with the manifest.
 
     Args:
         folder: the submission.
         files: from `list_files`.
+        n_seeds: of all rows.
 
     Raises:
-        ValueError: names a file that is missing, is not listed, or has another hash.
+        ValueError: names a file that is missing, is not listed, or has another hash; or the
+            manifest is longer than its files need.
     """
     manifest = read_manifest(folder)
     for name in sorted(manifest.files.keys() ^ files.keys()):
         where = f"listed in {MANIFEST_FILE} but not there"
         where = where if name in manifest.files else f"not listed in {MANIFEST_FILE}"
         raise ValueError(f"{folder}: {ascii(name)} is {where}; pack the submission again")
+    n_names = sum(len(name) + _MAX_ENTRY_BYTES for name in files)
+    limit = 1024 + 2 * n_names + n_seeds * _MAX_ENTRY_BYTES
+    if (folder / MANIFEST_FILE).stat().st_size > limit:
+        raise ValueError(
+            f"{folder / MANIFEST_FILE} has more than the {limit} bytes that {len(files)} files need"
+        )
     for name, path in files.items():
         if sha256_of(path, MAX_ARCHIVE_BYTES) != manifest.files[name]:
             raise ValueError(

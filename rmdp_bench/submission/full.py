@@ -28,7 +28,7 @@ from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
 from rmdp_bench.submission.schema import Row
 from rmdp_bench.system import git_revision, gpu_name, versions
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OnlineTask, Task, get_task
 
 
 def can_be_played(records: list[Result]) -> bool:
@@ -190,7 +190,7 @@ def _known(record: Result) -> Mapping[str, tuple[int, int]]:
 
 
 def _claimed_entries(task: Task, record: Result, files: RowFiles) -> FloatArray:
-    if task.track == "online":
+    if isinstance(task, OnlineTask):
         shape = (task.n_agents, task.n_representatives)
         matrix = files.array(record.seed, "welfare_matrix", shape)
         return matrix.ravel().astype(np.float64)

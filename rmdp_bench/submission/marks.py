@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -181,8 +182,13 @@ _SKELETON = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l", "m": "rn", "-
 
 
 def confusable(name: str) -> str:
-    """A text that names have in common if they look alike: UTS #39's skeleton, case-folded."""
-    return name.casefold().translate(_SKELETON)
+    """A text that names have in common if they look alike: UTS #39's skeleton, case-folded.
+
+    Letters in another style, wide ones for example, are the same letters.  Names of solvers and
+    submissions are ASCII, so of Unicode's list of confusable characters (confusables.txt) five
+    entries matter: 0 looks like O, 1, I and | like l, and m like rn.
+    """
+    return unicodedata.normalize("NFKC", name).casefold().translate(_SKELETON)
 
 
 _OF_THE_SUITE = {confusable(name) for name in SOLVERS}

@@ -11,9 +11,16 @@ from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.runs.records import Result
 from rmdp_bench.runs.requests import DEVICES
 from rmdp_bench.runs.solver_loading import SOLVERS
-from rmdp_bench.submission.files import MANIFEST_FILE, check_manifest, list_files, read_manifest
+from rmdp_bench.submission.files import (
+    MANIFEST_FILE,
+    MAX_NUMBER_BYTES,
+    MAX_RECORD_BYTES,
+    check_manifest,
+    list_files,
+    read_manifest,
+)
 from rmdp_bench.submission.marks import confusable
-from rmdp_bench.submission.rows import RowFiles, read_record
+from rmdp_bench.submission.rows import RECORDS_FILE, RowFiles, read_record
 from rmdp_bench.submission.schema import (
     Row,
     Submission,
@@ -21,7 +28,7 @@ from rmdp_bench.submission.schema import (
     without_nulls,
 )
 from rmdp_bench.submission.scores import check_seed
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OfflineTask, Task, get_task
 
 MIN_SECONDS, MAX_SECONDS = 1e-6, 366 * 86_400.0
 """Of a seed: less than any call of a solver takes, and a year."""
@@ -67,7 +74,8 @@ def check_submission(folder: Path) -> Checked:
     """
     files = list_files(folder)
     submission = read_submission(folder)
-    manifest = check_manifest(folder, files)
+    n_seeds = sum(len(row.seeds) for row in submission.rows)
+    manifest = check_manifest(folder, files, n_seeds)
     records: dict[tuple[str, str], list[Result]] = {}
     fingerprints: dict[str, list[str]] = {}
     _check_names(folder, submission)
@@ -77,6 +85,7 @@ def check_submission(folder: Path) -> Checked:
             raise ValueError(f"{folder}: {row.task} is not ranked: {task.unranked}")
         base = f"{row.task}/{row.solver}"
         own = RowFiles(folder / base)
+        _check_size(task, own)
         checked = [_check_record(submission, row, task, own, seed) for seed in row.seeds]
         records[row.task, row.solver] = [record for record, _ in checked]
         fingerprints[base] = [fingerprint for _, fingerprint in checked]
@@ -108,6 +117,18 @@ def _check_names(folder: Path, submission: Submission) -> None:
         alike = confusable(beside.name) == confusable(name)
         if alike and beside.name != name and (beside / MANIFEST_FILE).is_file():
             raise ValueError(f"{folder}: its name looks like that of {beside.name}; choose another")
+
+
+def _check_size(task: Task, files: RowFiles) -> None:
+    """Records are no longer than what they have to say."""
+    n_numbers = 2 * task.n_agents
+    if isinstance(task, OfflineTask):
+        n_numbers = 2 * len(task.eval_agents) + len(task.heldout_agents)
+    n_lines = sum(len(line) + MAX_NUMBER_BYTES for seed in files.seeds for line in seed.curve or ())
+    limit = len(files.seeds) * (MAX_RECORD_BYTES + MAX_NUMBER_BYTES * n_numbers) + n_lines
+    path = files.folder / RECORDS_FILE
+    if path.stat().st_size > limit:
+        raise ValueError(f"{path} has more than the {limit} bytes that its records need")
 
 
 def _check_record(

@@ -37,7 +37,7 @@ from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import cpu_of_children
 from rmdp_bench.submission.schema import Row
-from rmdp_bench.tasks import Task, get_task
+from rmdp_bench.tasks import OnlineTask, Task, get_task
 
 MAX_EPISODES = 200
 """Held-out episodes of a recipe: planners take their time."""
@@ -138,7 +138,7 @@ def _run(
         "task": task.id,
         "n_seeds": len(records),
         "device": first.device,
-        "transitions": first.transitions if task.track == "online" else None,
+        "transitions": first.transitions if isinstance(task, OnlineTask) else None,
         "settings": _settings(first),
         "held_out": asdict(replace(held_out, limit=limit)),
         "cpu_seconds": cpu_seconds,
@@ -156,8 +156,9 @@ def _run(
                 f"--wall-seconds: {recipe_command(records)}"
             ) from error
         finally:
-            budget.charge(cpu_of_children() - before)
-        if -done.returncode in (signal.SIGXCPU, signal.SIGKILL):
+            used = cpu_of_children() - before
+            budget.charge(used)
+        if -done.returncode in (signal.SIGXCPU, signal.SIGKILL) and used >= cpu_left:
             raise ValueError(
                 f"the command of the recipe takes more than the {cpu_seconds} s that are left of "
                 f"--cpu-seconds: {recipe_command(records)}"

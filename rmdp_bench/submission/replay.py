@@ -11,8 +11,8 @@ where a row stands, by how many there are, or by what else is in the batch.  So
 
 Compared are actions on identical observations, never returns: physics makes large differences of
 small ones.  Two ways to add up the same numbers differ in their last bits, which may turn a choice
-between two actions that are worth the same; that is told from the rest by asking about observations
-that differ in their last bits only (`_is_rounding`).
+between two actions that are worth the same; that is told from the rest by asking policies whose
+weights differ in their last bits about observations that do (`_is_rounding`).
 """
 
 from __future__ import annotations
@@ -28,17 +28,20 @@ from rmdp_bench.evaluation import play
 from rmdp_bench.evaluation.offline import check_one_policy_each, normalise
 from rmdp_bench.evaluation.playing import check_episodes
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.solution.policies import nudge_policies
+from rmdp_bench.tasks import OnlineTask, Task
 
 FloatArray = NDArray[np.float64]
 
 ACTION_TOLERANCE = 1e-4
 """Between two actions of the same policy for the same observation."""
 NUDGE = 1e-5
-"""Change of an observation that stands for the rounding of another processor or batch, of its own
-size and that of what others see in its place.  It is eighty times the spacing of float32: a network
-rounds in every layer, numbers that may be larger than what it sees, and what follows from a nudge
-must not be less than that."""
+"""Change that stands for the rounding of another processor or batch: of every number of an
+observation, of its own size and that of what others see in its place, and of every weight.  It is
+eighty times the spacing of float32: a network rounds in every layer, and what follows from a nudge
+must not be less than that.  Of the board's policies, those that choose by values (bcq, cql) round
+most, for these are large and differ by little: nudging moves them three times as far.  Nudged
+observations alone would move them half as far."""
 BATCH_SIZES = (24, 64)
 """Least and greatest number of episodes that a policy plays side by side, for each agent who has it
 offline; the last batch of a round may be smaller."""
@@ -48,7 +51,8 @@ MAX_ALONE = 64
 """Rows of a step that are asked about alone."""
 _ROUNDING_SHARE = 1e-3
 """Of all answers may be another action for no reason but rounding."""
-_N_NUDGES = 64
+_N_NUDGES = (16, 4)
+"""Of the weights, and of the observation for each of these."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def play_shuffled(
         solution: policies without memory.
         episodes: name of a group -> seed of its first episode, number of episodes.
         rng: shuffles; nothing else depends on it.
-        nudged: groups whose observations are changed by `NUDGE` before a policy sees them.
+        nudged: groups in which observations and weights are changed by `NUDGE`; policies are not
+            asked again about them.
 
     Raises:
         ValueError: the solution does not fit the task, a policy fails, or it acts by more than the
@@ -116,7 +121,7 @@ def play_shuffled(
 
 def _cells(task: Task, solution: Solution) -> tuple[list[_Cell], FloatArray]:
     """What is played in every episode, and the weight (m,) of every entry in the welfare."""
-    if task.track == "online":
+    if isinstance(task, OnlineTask):
         shape = (task.n_agents, task.n_representatives)
         if solution.assignment.shape != shape:
             raise ValueError(
@@ -124,7 +129,7 @@ def _cells(task: Task, solution: Solution) -> tuple[list[_Cell], FloatArray]:
             )
         cells = [_Cell(j, None) for j in range(task.n_representatives)]
         return cells, solution.assignment.ravel() / task.n_agents
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     check_one_policy_each(solution, agents)
     policies = solution.assignment.argmax(axis=1).tolist()
     cells = [_Cell(j, agent) for j, agent in zip(policies, agents, strict=True)]
@@ -152,44 +157,51 @@ def _play_batch(
 ) -> FloatArray:
     """Returns (episodes, m) of episodes side by side; policies are asked again afterwards."""
     used = sorted({cell.policy for cell in cells})
+    policies = [solution.policies[j] for j in used]
+    others = nudge_policies(policies, NUDGE, rng) if nudged else policies
     asked, rows = [], []
-    for j in used:
+    for j, policy, other in zip(used, policies, others, strict=True):
         own = [
             (c, e) for c, cell in enumerate(cells) if cell.policy == j for e in range(len(episodes))
         ]
         own = [own[place] for place in rng.permutation(len(own))]
         mask = np.array([episodes[e][0] in nudged for _, e in own])
-        asked.append(_Asked(solution.policies[j], f"policy {j}", mask, rng))
+        asked.append(_Asked(policy, other, f"policy {j}", mask, rng))
         rows.append(own)
     flat = [row for own in rows for row in own]
-    agents = [cells[c].agent for c, _ in flat]
+    agents = [agent for c, _ in flat if (agent := cells[c].agent) is not None]
     played = play(
         task,
         asked,
         [len(own) for own in rows],
         [episodes[e][1] for _, e in flat],
-        agents=None if task.track == "online" else [agent for agent in agents if agent is not None],
-        names=[policy.name for policy in asked],
+        agents=None if isinstance(task, OnlineTask) else agents,
+        names=[questioned.name for questioned in asked],
     )
-    for policy in asked:
-        policy.ask_again()
+    for questioned in asked:
+        questioned.ask_again()
     returns = np.empty((len(episodes), len(cells), played.returns.shape[1]))
     for (c, e), values in zip(flat, played.returns, strict=True):
         returns[e, c] = values
-    if task.track == "online":
+    if isinstance(task, OnlineTask):
         return returns.swapaxes(1, 2).reshape(len(episodes), -1)  # agent by agent, as a matrix
-    scored = task.eval_agents or ()
-    return np.array([normalise(task, scored, episode) for episode in returns[:, :, 0]])
+    return np.array([normalise(task, task.eval_agents, episode) for episode in returns[:, :, 0]])
 
 
 class _Asked:
     """A policy that remembers some of what it has seen and done, to be asked again."""
 
     def __init__(
-        self, policy: Policy, name: str, nudged: NDArray[np.bool_], rng: np.random.Generator
+        self,
+        policy: Policy,
+        other: Policy,
+        name: str,
+        nudged: NDArray[np.bool_],
+        rng: np.random.Generator,
     ) -> None:
         self.name = name
         self._policy = policy
+        self._other = other  # acts in the episodes that are nudged
         self._nudged = nudged
         self._rng = rng
         self._n_steps = 0
@@ -200,14 +212,20 @@ class _Asked:
 
     def reset(self, n_envs: int) -> None:
         self._policy.reset(n_envs)
+        self._other.reset(n_envs)
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
-        if self._nudged.any():
-            observations = observations.copy()
-            nudged = _nudge(observations[self._nudged], _typical(observations), self._rng)
-            observations[self._nudged] = nudged
-        actions = self._policy.act(observations)
-        self._keep(observations, actions)
+        if not self._nudged.any():
+            actions = self._policy.act(observations)
+            self._keep(observations, actions)
+            return actions
+        nudged = _nudge(observations, _typical(observations), self._rng)
+        if self._nudged.all():
+            return self._other.act(nudged)
+        plain = ~self._nudged
+        actions = np.array(self._policy.act(observations))
+        self._keep(observations[plain], actions[plain])
+        actions[self._nudged] = self._other.act(nudged)[self._nudged]
         return actions
 
     def _keep(self, observations: NDArray[Any], actions: NDArray[Any]) -> None:
@@ -285,18 +303,23 @@ class _Asked:
     def _is_rounding(
         self, observation: NDArray[Any], one: NDArray[Any], other: NDArray[Any]
     ) -> bool:
-        """Whether both actions are given, row by row, for observations that round to this one."""
-        copies = np.repeat(observation[np.newaxis], _N_NUDGES, axis=0)
-        nudged = _nudge(copies, self._typical, self._rng)
-        answers = np.concatenate([np.asarray(self._act(row[np.newaxis])) for row in nudged])
+        """Whether both actions are given, row by row, by what rounds to this policy and row."""
+        n_policies, n_rows = _N_NUDGES
+        copies = np.repeat(observation[np.newaxis], n_rows, axis=0)
+        parts = []
+        for _ in range(n_policies):
+            (policy,) = nudge_policies([self._policy], NUDGE, self._rng)
+            nudged = _nudge(copies, self._typical, self._rng)
+            parts += [np.asarray(self._act(row[np.newaxis], policy)) for row in nudged]
+        answers = np.concatenate(parts)
         if answers.dtype.kind in "iu":
             return bool((answers == one).any() and (answers == other).any())
         low, high = answers.min(axis=0) - ACTION_TOLERANCE, answers.max(axis=0) + ACTION_TOLERANCE
         return all(bool(((a >= low) & (a <= high)).all()) for a in (one, other))
 
-    def _act(self, observations: NDArray[Any]) -> NDArray[Any]:
+    def _act(self, observations: NDArray[Any], policy: Policy | None = None) -> NDArray[Any]:
         try:
-            return self._policy.act(observations)
+            return (policy or self._policy).act(observations)
         except Exception as error:
             raise ValueError(f"{self.name} fails when it is asked again: {error}") from error
 

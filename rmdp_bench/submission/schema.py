@@ -7,8 +7,10 @@ Any letters are welcome in its texts; what makes text look like something else i
 characters, marks that turn the direction of writing, invisible characters.  Three of these are
 needed to write well, and are allowed where they are: the non-joiner between Arabic letters and the
 two joiners after a virama (RFC 5892, appendices A.1 and A.2), the joiner between emoji, and the
-selector of an emoji's colours.  Markup is text like any other here; a page that shows it escapes
-it.  Names that become folders are plain ASCII, so that no two look alike.
+selector of an emoji's colours.  Signs that say that something was checked or has won are the
+board's alone.  Markup is text like any other here; a page that shows it escapes it.  Names that
+become folders are plain ASCII, so that no two look alike; those of authors have the letters that
+people write.
 """
 
 from __future__ import annotations
@@ -55,6 +57,14 @@ _INVISIBLE = {
     *range(0xE0100, 0xE01F0),
 }
 """Letters, marks and symbols that show nothing: fillers, blanks and selectors of variants."""
+_SIGNS = re.compile(
+    r"\b(?:CHECK MARK|WITH (?:BOLD )?CHECK|MEDAL|TROPHY|ROSETTE|BADGE|CLOCKWISE .*CIRCLE ARROWS?)\b"
+)
+"""In the Unicode name of what looks like the board's marks, or like a prize."""
+_STYLES = ("<wide>", "<font>", "<circle>", "<square>")
+"""Of letters that are other letters in another style, as Unicode's decompositions call them."""
+_ALPHABETS = ("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "CHEROKEE", "COPTIC")
+"""Whose letters look like each other's."""
 _NON_JOINER, _JOINER, _EMOJI_SELECTOR = "\u200c", "\u200d", "\ufe0f"
 _VIRAMA = 9
 """Class of combining marks that end a consonant without its vowel."""
@@ -82,6 +92,8 @@ def check_text(text: str) -> str:
         kind = _REFUSED_CATEGORIES.get(category)
         if ord(character) in _INVISIBLE:
             kind = "an invisible character"
+        if category[0] in "SP" and _SIGNS.search(unicodedata.name(character, "")):
+            kind = "a sign that only the board gives"
         if kind is not None and _is_needed(character, text[:place], text[place + 1 :]):
             kind = None
         n_marks = n_marks + 1 if category in ("Mn", "Me") else 0
@@ -148,6 +160,25 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _check_author(name: str) -> str:
+    """Letters as people write them: no style, and no word of letters that look like others'."""
+    for word in name.split():
+        styled = [c for c in word if unicodedata.decomposition(c).startswith(_STYLES)]
+        if styled:
+            raise ValueError(
+                f"U+{ord(styled[0]):04X} in an author's name is a letter in another style; type "
+                f"{unicodedata.normalize('NFKC', styled[0])!r}"
+            )
+        names = [unicodedata.name(c, "") for c in word]
+        alphabets = [part for part in _ALPHABETS if any(own.startswith(part) for own in names)]
+        if len(alphabets) > 1:
+            raise ValueError(
+                f"a word of an author's name has letters of {' and '.join(alphabets)}, which look "
+                f"like each other"
+            )
+    return name
+
+
 Text = Annotated[str, Field(max_length=MAX_TEXT), AfterValidator(check_text)]
 """One line, any letters, possibly empty."""
 Line = Annotated[
@@ -157,6 +188,9 @@ Line = Annotated[
     AfterValidator(_not_blank),
 ]
 """A short text, not blank."""
+Author = Annotated[Line, AfterValidator(_check_author)]
+"""Somebody's name."""
+_MARK = re.compile(r"(?<![a-z])[vu]er[il1]f[il1]ed(?![a-z])", re.IGNORECASE)
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
 
 
@@ -164,13 +198,15 @@ def check_name(name: str) -> str:
     """Give back a name of a folder that is one everywhere and looks like what it is.
 
     Raises:
-        ValueError: Windows keeps it for a device, or it is the form in which browsers write names
-            in other letters (xn--).
+        ValueError: Windows keeps it for a device, it is the form in which browsers write names in
+            other letters (xn--), or it says what only the board says of a row.
     """
     if _DEVICES.fullmatch(name):
         raise ValueError(f"{name!r} is the name of a device on Windows")
     if name.lower().startswith("xn--"):
         raise ValueError(f"{name!r} begins as names in other letters do (xn--)")
+    if _MARK.search(name):
+        raise ValueError(f"{name!r} says what only the board says of a row; choose another name")
     return name
 
 
@@ -235,7 +271,7 @@ class Submission(BaseModel):
     schema_version: LayoutVersion
     name: Name
     """That of the folder."""
-    authors: list[Line] = Field(min_length=1, max_length=50)
+    authors: list[Author] = Field(min_length=1, max_length=50)
     method: Line
     """The method in a few words; the page shows it with the records of the row."""
     description: Text = ""

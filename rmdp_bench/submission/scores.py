@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from rmdp_bench.evaluation import Evaluation
 from rmdp_bench.evaluation.offline import OfflineEvaluation, check_one_policy_each
 from rmdp_bench.evaluation.prediction import N_PREDICTIONS, Prediction, factor_correlation
-from rmdp_bench.runs.log import parse_curve
+from rmdp_bench.runs.curve import parse_curve
 from rmdp_bench.runs.records import TOLERANCE, Result
 from rmdp_bench.runs.running import score_solution
 from rmdp_bench.solution import Solution
 from rmdp_bench.solution.storage import check_saved_solution
 from rmdp_bench.submission.bounded import Shapes
 from rmdp_bench.submission.rows import ARRAYS_FILE, ASSIGNMENT, MAX_SIZE, RowFiles
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task
 
 _CORRELATION_TOLERANCE = 0.02
 """Ranks may swap where another processor rounds differently."""
@@ -65,7 +65,7 @@ def check_seed(task: Task, result: Result, row: RowFiles, saved: Mapping[str, by
     if solution is None and isinstance(evaluation, Evaluation):
         _check_bounds(result, evaluation.welfare_matrix)
         return
-    scores = score_solution(task, solution or any_solution(task), evaluation)
+    scores = score_solution(task, solution or any_solution(len(result.agent_returns)), evaluation)
     _check_same(scores, result.model_dump(mode="json"), row.record_name(result.seed))
 
 
@@ -83,8 +83,9 @@ def read_evaluation(
     Raises:
         ValueError: an array is missing or damaged.
     """
-    make = _read_welfare if task.track == "online" else _read_returns
-    return make(task, result, read, where)
+    if isinstance(task, OnlineTask):
+        return _read_welfare(task, result, read, where)
+    return _read_returns(task, result, read, where)
 
 
 def _check_parts(result: Result, row: RowFiles, saved: Mapping[str, bytes]) -> None:
@@ -110,7 +111,9 @@ def _check_curve(text: str, name: str, task: Task, result: Result) -> None:
             f"{name} has {len(text)} characters, at most {MAX_CURVE_BYTES} are allowed"
         )
     curve = parse_curve(text, name)
-    welfare = (0.0, 100.0) if task.track == "online" else (-MAX_CURVE_WELFARE, MAX_CURVE_WELFARE)
+    welfare = (
+        (0.0, 100.0) if isinstance(task, OnlineTask) else (-MAX_CURVE_WELFARE, MAX_CURVE_WELFARE)
+    )
     ranges = {
         "transitions": (0.0, float(result.transitions)),
         "wall_seconds": (0.0, result.wall_seconds),
@@ -133,16 +136,16 @@ def _check_solution(
         saved, where, n_observations, n_actions, assignment_shape(task)
     )
     solution = Solution([_Unused() for _ in assignment.T], assignment)
-    if task.track == "offline":
-        check_one_policy_each(solution, task.eval_agents or ())
+    if isinstance(task, OfflineTask):
+        check_one_policy_each(solution, task.eval_agents)
     return solution
 
 
 def assignment_shape(task: Task) -> tuple[int, int | None]:
     """That saved assignments of a task have; offline, there may be any number of policies."""
-    if task.track == "online":
+    if isinstance(task, OnlineTask):
         return task.n_agents, task.n_representatives
-    return len(task.eval_agents or ()), None
+    return len(task.eval_agents), None
 
 
 @functools.cache
@@ -158,12 +161,12 @@ def _sizes(task: Task) -> tuple[int, int | None]:
     return observations.shape[0], actions.shape[0]
 
 
-def any_solution(task: Task) -> Solution:
-    """For an offline task, whose scores do not depend on the assignment."""
-    return Solution([_Unused()], np.ones((len(task.eval_agents or ()), 1)))
+def any_solution(n_agents: int) -> Solution:
+    """For n agents of an offline task, whose scores do not depend on the assignment."""
+    return Solution([_Unused()], np.ones((n_agents, 1)))
 
 
-def _read_welfare(task: Task, result: Result, read: Read, where: str) -> Evaluation:
+def _read_welfare(task: OnlineTask, result: Result, read: Read, where: str) -> Evaluation:
     n, k, n_episodes = task.n_agents, task.n_representatives, result.evaluation.n_episodes
     shapes = {"welfare_matrix": (n, k), "episode_lengths": (k, n_episodes)}
     arrays = _arrays(read, where, shapes)
@@ -173,8 +176,8 @@ def _read_welfare(task: Task, result: Result, read: Read, where: str) -> Evaluat
     return Evaluation(matrix, matrix[:, :, np.newaxis], lengths, result.evaluation.seed)
 
 
-def _read_returns(task: Task, result: Result, read: Read, where: str) -> OfflineEvaluation:
-    n_agents, n_episodes = len(task.eval_agents or ()), result.evaluation.n_episodes
+def _read_returns(task: OfflineTask, result: Result, read: Read, where: str) -> OfflineEvaluation:
+    n_agents, n_episodes = len(task.eval_agents), result.evaluation.n_episodes
     own = (n_agents, n_episodes)
     predictions = (n_agents, N_PREDICTIONS)
     optional: dict[str, tuple[int | None, ...]] = {

@@ -9,7 +9,6 @@ steps; official code with discrete actions: random shooting).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -18,14 +17,12 @@ from baselines.offline.cadm.solutions import ContextDynamics, check, solve_with
 from baselines.offline.planning.planner import planner_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 __all__ = ["Config", "SquaredError", "check", "config_for", "solve"]
 
 
-@dataclass(frozen=True)
-class Config(ContextConfig):
-    """Settings of the networks, their training and the planner."""
+Config = ContextConfig
 
 
 class SquaredError(ForwardHead):
@@ -50,13 +47,9 @@ def config_for(task: Task) -> Config:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Trains one model for each seed, all as one batch.
-
-    Returns:
-        One solution for each seed, whose policy plans for whoever it meets.
-    """
+    """Train one model for each seed, all as one batch; its policy plans for whoever it meets."""
     return solve_with(
         task,
         config,

@@ -31,9 +31,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.data import LoggedData, OfflineConfig
-from baselines.offline.common.networks import MemberMLP, make_generators
+from baselines.offline.common.networks import (
+    MemberMLP,
+    action_features,
+    member_generators,
+    member_keys,
+)
 from baselines.offline.planning.planner import PlannerConfig
 
 SMALLEST_SCALE = 1e-6
@@ -72,11 +78,7 @@ class ContextConfig(OfflineConfig, PlannerConfig):
     """Weight of the backward loss."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: a number is out of its range, or not every layer has a penalty.
-        """
+        """Refuse numbers out of their range, and layers without a penalty."""
         OfflineConfig.__post_init__(self)
         PlannerConfig.__post_init__(self)
         check_range(self, 1, math.inf, "n_updates", "batch_size", "context_size")
@@ -160,7 +162,7 @@ class ContextModel(nn.Module):
         seeds: Sequence[int],
         ensemble_size: int,
     ) -> None:
-        """Draws the parameters on the CPU; member r * ensemble_size + e is the e-th of seed r."""
+        """Draw the parameters on the CPU; member r * ensemble_size + e is the e-th of seed r."""
         super().__init__()
         self.n_actions, self.head = n_actions, head
         self.history_length = config.history_length
@@ -172,37 +174,32 @@ class ContextModel(nn.Module):
         self.differences_scales: Tensor
         self.actions_scales: Tensor
 
+        keys = member_keys(seeds, ensemble_size)
+
         def network(
             purpose: int, sizes: list[int], activation: Callable[[Tensor], Tensor]
         ) -> MemberMLP:
-            generators = [
-                generator
-                for seed in seeds
-                for generator in make_generators(seed, purpose, ensemble_size)
-            ]
-            return MemberMLP(sizes, generators, activation=activation)
+            return MemberMLP(sizes, member_generators(keys, purpose), activation=activation)
 
         inputs = [d + a + config.context_size, *config.hidden_sizes]
         history = config.history_length * (d + a)
-        self.encoder = network(0, [history, *config.encoder_sizes, config.context_size], torch.relu)
-        self.forward_model = network(1, [*inputs, head.n_outputs(d)], nn.functional.silu)
-        self.backward_model = network(2, [*inputs, d], nn.functional.silu)
+        self.encoder = network(
+            streams.CaDM.ENCODER, [history, *config.encoder_sizes, config.context_size], torch.relu
+        )
+        self.forward_model = network(
+            streams.CaDM.FORWARD_MODEL, [*inputs, head.n_outputs(d)], nn.functional.silu
+        )
+        self.backward_model = network(streams.CaDM.BACKWARD_MODEL, [*inputs, d], nn.functional.silu)
 
     @property
     def n_members(self) -> int:
         """K."""
         return len(self.encoder.weights[0])
 
-    def action_features(self, actions: Tensor) -> Tensor:
-        """One-hot (..., n_actions) of discrete actions (...); continuous ones as they are."""
-        if self.n_actions is None:
-            return actions
-        return nn.functional.one_hot(actions, self.n_actions).float()
-
     def pairs(self, observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
         """What a history holds of a step: scaled difference and action, (..., d + a)."""
         differences = (next_observations - observations) / self.differences_scales[1]
-        return torch.cat([differences, self.action_features(actions)], -1)
+        return torch.cat([differences, action_features(actions, self.n_actions)], -1)
 
     def encode(self, histories: Tensor) -> Tensor:
         """Contexts (K, B, c) of histories (K, B, H, d + a), the latest pair last."""
@@ -219,7 +216,7 @@ class ContextModel(nn.Module):
         """
         mean, scale = self.observations_scales
         action_mean, action_scale = self.actions_scales
-        features = (self.action_features(actions) - action_mean) / action_scale
+        features = (action_features(actions, self.n_actions) - action_mean) / action_scale
         features = features.expand(*observations.shape[:-1], -1)
         return torch.cat([(observations - mean) / scale, features, contexts], -1)
 

@@ -25,7 +25,7 @@ from baselines.offline.cadm.solutions import ContextDynamics, check, solve_with
 from baselines.offline.planning.planner import planner_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 __all__ = ["Config", "GaussianLikelihood", "ParticleDynamics", "check", "config_for", "solve"]
 
@@ -45,11 +45,7 @@ class Config(ContextConfig):
     """Trajectories of each plan, a multiple of the ensemble's size."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: a number is out of its range, or the particles cannot be shared out evenly.
-        """
+        """Refuse numbers out of their range, and particles that cannot be shared out evenly."""
         super().__post_init__()
         check_range(self, 1, 1000, "ensemble_size")
         if self.n_particles < 1 or self.n_particles % self.ensemble_size:
@@ -100,7 +96,7 @@ class ParticleDynamics(ContextDynamics):
     stochastic = True
 
     def __init__(self, model: ContextModel, n_particles: int) -> None:
-        """Plans with n_particles trajectories, a multiple of the members of the model."""
+        """Plan with n_particles trajectories, a multiple of the members of the model."""
         self.per_member = n_particles // model.n_members
         super().__init__(model, self.per_member)
 
@@ -111,7 +107,7 @@ class ParticleDynamics(ContextDynamics):
         envs: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draws the next states of every particle; see `Dynamics.step`."""
+        """Draw the next states of every particle."""
         model, head = self.model, self.model.head
         assert isinstance(head, GaussianLikelihood)
         particles = states.unflatten(0, (model.n_members, self.per_member))
@@ -137,13 +133,9 @@ def config_for(task: Task) -> Config:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Trains an ensemble for each seed, all members of all seeds as one batch.
-
-    Returns:
-        One solution for each seed, whose policy plans for whoever it meets.
-    """
+    """Train an ensemble for each seed, as one batch; its policy plans for whoever it meets."""
     return solve_with(
         task,
         config,

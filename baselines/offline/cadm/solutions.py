@@ -16,17 +16,18 @@ from torch import Tensor
 
 from baselines.common.threads import one_thread
 from baselines.offline.cadm.model import ContextConfig, ContextModel, ForwardHead, Scales
-from baselines.offline.cadm.training import Histories, Trainer, train
+from baselines.offline.cadm.training import ContextLearner, Histories
 from baselines.offline.common.data import LoggedData, check_offline, load_data
 from baselines.offline.common.networks import take_members
 from baselines.offline.common.spaces import n_discrete_actions
+from baselines.offline.common.training import train
 from baselines.offline.planning.dynamics import Dynamics, predict
 from baselines.offline.planning.planner import check_planner, make_policy
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 class ContextDynamics(Dynamics):
@@ -37,7 +38,7 @@ class ContextDynamics(Dynamics):
     """
 
     def __init__(self, model: ContextModel, per_member: int = 1) -> None:
-        """Plans with all members of a model, each of which has `per_member` trajectories."""
+        """Plan with all members of a model, each of which has `per_member` trajectories."""
         self.model = model
         self.device = model.observations_scales.device
         self.n_members = model.n_members * per_member
@@ -46,7 +47,7 @@ class ContextDynamics(Dynamics):
         self.begin(1, 0)
 
     def begin(self, n_envs: int, seed: int) -> None:
-        """Begins E = n_envs new episodes, whose histories are zeros."""
+        """Begin E = n_envs new episodes, whose histories are zeros."""
         super().begin(n_envs, seed)
         model = self.model
         size = model.observation_size + model.action_size
@@ -55,7 +56,7 @@ class ContextDynamics(Dynamics):
 
     @torch.no_grad()
     def observe(self, observations: Tensor, actions: Tensor, next_observations: Tensor) -> None:
-        """Appends the step of each environment (E, ...) to its history."""
+        """Append the step of each environment (E, ...) to its history."""
         pairs = self.model.pairs(observations, actions, next_observations)
         self.history = torch.cat([self.history[:, 1:], pairs[:, None]], 1)
         self._encode()
@@ -71,7 +72,7 @@ class ContextDynamics(Dynamics):
         envs: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Rolls every member one step on; see `Dynamics.step`."""
+        """Roll every member to where it expects to be."""
         return self.model.predict(states, actions, self.contexts[:, envs])
 
 
@@ -129,18 +130,14 @@ def make_solution(
 
 
 def check(task: Task, config: ContextConfig) -> None:
-    """Refuses tasks without data to learn from, and sizes with which one cannot plan.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
+    """Refuse tasks without data, and sizes with which one cannot plan, by a ValueError."""
     check_offline(task, config)
     check_planner(task.env_id, config)
 
 
 @one_thread()
 def solve_with(
-    task: Task,
+    task: OfflineTask,
     config: ContextConfig,
     seeds: Sequence[int],
     device: str,
@@ -150,7 +147,7 @@ def solve_with(
     make_dynamics: Callable[[ContextModel], Dynamics],
     ensemble_size: int = 1,
 ) -> list[Solution]:
-    """Trains an ensemble for each seed, as one batch, and plans with it.
+    """Train an ensemble for each seed, as one batch, and plans with it.
 
     Args:
         task: offline.
@@ -171,9 +168,9 @@ def solve_with(
     scales = Scales.from_data(data, n_actions)
     model = ContextModel(config, scales, n_actions, head, seeds, ensemble_size).to(device)
     data = data.to(device)
-    train(Trainer(model, data, config, seeds, ensemble_size), log)
+    train(ContextLearner(model, data, config, seeds, ensemble_size), log)
     solutions: list[Solution] = []
     for seed, own in zip(seeds, member_models(model, len(seeds)), strict=True):
         policy = make_policy(task.env_id, make_dynamics(own), config, seed=seed, agent=0)
-        solutions.append(make_solution(own, data, policy, len(task.eval_agents or ())))
+        solutions.append(make_solution(own, data, policy, len(task.eval_agents)))
     return solutions

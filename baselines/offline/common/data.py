@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines.common.settings import check_range
 from rmdp_bench import load_dataset
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,34 @@ class LoggedData:
         """The same on a device."""
         return LoggedData(*(getattr(self, name).to(device) for name in self.__annotations__))
 
+    def take(self, rows: Tensor | slice, lengths: Tensor) -> LoggedData:
+        """Some transitions, of agents who have so many of them (n,), one after the other."""
+        parts = {name: getattr(self, name)[rows] for name in COLUMNS}
+        parts["agents"] = torch.arange(len(lengths), device=lengths.device)
+        parts["agents"] = parts["agents"].repeat_interleave(lengths)
+        return LoggedData(**parts, starts=_starts(lengths))
+
     def trajectory(self, agent: int) -> LoggedData:
         """Transitions of one agent, who is agent 0 there."""
-        start, end = self.starts[agent : agent + 2].tolist()
-        parts = {name: getattr(self, name)[start:end] for name in self.__annotations__}
-        parts["agents"] = torch.zeros_like(parts["agents"])
-        parts["starts"] = self.starts.new_tensor([0, end - start])
-        return LoggedData(**parts)
+        first, end = self.starts[agent : agent + 2].tolist()
+        return self.take(slice(first, end), self.starts.new_tensor([end - first]))
+
+
+COLUMNS = tuple(name for name in LoggedData.__annotations__ if name != "starts")
+"""What there is of each transition."""
+
+
+def _starts(lengths: Tensor) -> Tensor:
+    """Where trajectories of these lengths (n,) begin, and the end: (n + 1,)."""
+    return torch.cat((lengths.new_zeros(1), lengths.cumsum(0)))
+
+
+def join(parts: Sequence[Sequence[LoggedData]]) -> LoggedData:
+    """All transitions of each agent's parts, on the CPU; trajectories are no longer told apart."""
+    flat = [part for own in parts for part in own]
+    columns = {name: torch.cat([getattr(part, name).cpu() for part in flat]) for name in COLUMNS}
+    lengths = torch.tensor([sum(len(part.rewards) for part in own) for own in parts])
+    return LoggedData(**columns, starts=_starts(lengths)).take(slice(None), lengths)
 
 
 @dataclass(frozen=True)
@@ -63,21 +84,17 @@ class OfflineConfig:
     """Trajectories that are used: those of the first agents, from 5 (the test agents) to 500."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         check_range(self, 5, 500, "n_agents")
 
 
 def check_offline(task: Task, config: OfflineConfig) -> None:
-    """Refuses tasks without logged data, and data that are missing, damaged or not the task's.
+    """Refuse tasks without logged data, and data that are missing, damaged or not the task's.
 
     Raises:
         ValueError: says what is wrong and what to do.
     """
-    if task.track != "offline":
+    if not isinstance(task, OfflineTask):
         raise ValueError(
             f"{task.id} is an online task, expected an offline one, such as "
             "CartPoleHet-n500-pure-v1: this solver learns from logged data"
@@ -101,7 +118,7 @@ def check_offline(task: Task, config: OfflineConfig) -> None:
 
 
 def load_data(task: Task, n_agents: int) -> LoggedData:
-    """Loads the trajectories of agents 0 to n_agents - 1.
+    """Load the trajectories of agents 0 to n_agents - 1.
 
     Raises:
         FileNotFoundError: the dataset is not built; says which command builds it.
@@ -117,19 +134,16 @@ def to_tensors(episodes: Iterable[Any]) -> LoggedData:
     Args:
         episodes: Minari's `EpisodeData`, or `rmdp_bench.datasets.Episode`.
     """
-    parts: dict[str, list[np.ndarray[Any, Any]]] = {
-        name: [] for name in LoggedData.__annotations__ if name != "starts"
+    episodes = list(episodes)
+    discrete = np.issubdtype(episodes[0].actions.dtype, np.integer)
+    lengths = torch.tensor([len(episode.rewards) for episode in episodes])
+    columns = {
+        "observations": [episode.observations[:-1].astype(np.float32) for episode in episodes],
+        "actions": [e.actions.astype(np.int64 if discrete else np.float32) for e in episodes],
+        "rewards": [episode.rewards.astype(np.float32) for episode in episodes],
+        "next_observations": [episode.observations[1:].astype(np.float32) for episode in episodes],
+        "terminated": [np.asarray(episode.terminations, np.bool_) for episode in episodes],
     }
-    starts = [0]
-    for agent, episode in enumerate(episodes):
-        n_steps = len(episode.rewards)
-        parts["observations"].append(episode.observations[:-1].astype(np.float32))
-        parts["next_observations"].append(episode.observations[1:].astype(np.float32))
-        discrete = np.issubdtype(episode.actions.dtype, np.integer)
-        parts["actions"].append(episode.actions.astype(np.int64 if discrete else np.float32))
-        parts["rewards"].append(episode.rewards.astype(np.float32))
-        parts["terminated"].append(np.asarray(episode.terminations, np.bool_))
-        parts["agents"].append(np.full(n_steps, agent))
-        starts.append(starts[-1] + n_steps)
-    tensors = {name: torch.from_numpy(np.concatenate(arrays)) for name, arrays in parts.items()}
-    return LoggedData(**tensors, starts=torch.tensor(starts))
+    tensors = {name: torch.from_numpy(np.concatenate(own)) for name, own in columns.items()}
+    agents = torch.arange(len(episodes)).repeat_interleave(lengths)
+    return LoggedData(**tensors, agents=agents, starts=_starts(lengths))

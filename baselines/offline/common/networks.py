@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 Activation = Callable[[Tensor], Tensor]
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
+MemberKey = tuple[int, int]
+"""Seed of the run, and the member's index among that seed's."""
 
 
 class MemberMLP(nn.Module):
@@ -32,7 +34,7 @@ class MemberMLP(nn.Module):
         *,
         activation: Activation = torch.relu,
     ) -> None:
-        """Draws the parameters, each member's from its own generator.
+        """Draw the parameters, each member's from its own generator.
 
         Args:
             sizes: of the layers, inputs first, outputs last.
@@ -82,15 +84,26 @@ def two_values(critics: nn.Module, observations: Tensor, actions: Tensor) -> Ten
     return values
 
 
-def make_generators(seed: int, purpose: int, n_members: int) -> list[torch.Generator]:
+def action_features(actions: Tensor, n_actions: int | None) -> Tensor:
+    """One-hot (..., n_actions) of discrete actions (...), or the vectors (..., a) as they are."""
+    if n_actions is None:
+        return actions
+    return nn.functional.one_hot(actions, n_actions).float()
+
+
+def member_keys(seeds: Sequence[int], n_members: int) -> list[MemberKey]:
+    """Keys of n_members of each seed, the first seed's first."""
+    return [(seed, m) for seed in seeds for m in range(n_members)]
+
+
+def member_generators(keys: Sequence[MemberKey], purpose: int) -> list[torch.Generator]:
     """Generators of the CPU, one for each member, which no other seed has for them.
 
     Args:
-        seed: of the run, 0 to 2**31 - 1.
-        purpose: 0 to 63: what they are for, numbered by the solver.
-        n_members: 1 to 2**16.
+        keys: seeds from 0 to 2**31 - 1, indices below 2**16.
+        purpose: 0 to 63: what they are for, of `streams`.
     """
-    numbers = [(seed * 64 + purpose) * 65536 + m for m in range(n_members)]
+    numbers = [(seed * 64 + purpose) * 65536 + m for seed, m in keys]
     # A generator of the CPU starts from 32 bits; those above are mixed in, times an odd constant.
     mixed = [(number ^ (number >> 32) * 0x9E3779B1) % 2**32 for number in numbers]
     return [torch.Generator().manual_seed(number) for number in mixed]

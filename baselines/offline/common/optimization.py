@@ -18,7 +18,7 @@ _ALIGNMENT = 64
 
 
 def _flatten(network: nn.Module) -> tuple[Tensor, list[slice]]:
-    """Moves the parameters into one vector, of which they become views; gives their places."""
+    """Move the parameters into one vector, of which they become views; returns their places."""
     places, end = [], 0
     for parameter in network.parameters():
         places.append(slice(end, end + parameter.numel()))
@@ -40,7 +40,7 @@ class MemberAdam:
     """
 
     def __init__(self, network: nn.Module, learning_rate: float, epsilon: float = 1e-8) -> None:
-        """Takes the network's parameters over.
+        """Take the network's parameters over.
 
         Args:
             network: on its device; all parameters have a leading axis of members.
@@ -63,11 +63,11 @@ class MemberAdam:
         self._adam.state[vector] = self._state
 
     def clear(self) -> None:
-        """Sets the gradient to zero."""
+        """Set the gradient to zero."""
         self._gradient.zero_()
 
     def step(self) -> None:
-        """Moves the parameters by their gradient."""
+        """Move the parameters by their gradient."""
         self._adam.step()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -82,8 +82,34 @@ class MemberAdam:
         return found
 
     def set_steps(self, n_steps: int) -> None:
-        """Tells how many steps the moments are from."""
+        """Take note of how many steps the moments are from."""
         self._state["step"].fill_(n_steps)
+
+
+class TorchAdam:
+    """A network and torch's own Adam for its parameters (M, ...), whose state is there at once."""
+
+    def __init__(self, network: nn.Module, adam: torch.optim.Adam, step_device: str) -> None:
+        """Begin the moments; Adam reads the number of its steps on `step_device`."""
+        self.network, self.adam = network, adam
+        for parameter in network.parameters():
+            state = adam.state[parameter]
+            state["step"] = torch.zeros((), device=step_device)
+            state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and moments (M, ...) by name."""
+        found = {}
+        for name, parameter in self.network.named_parameters():
+            found[name] = parameter.data
+            for moment in ("exp_avg", "exp_avg_sq"):
+                found[f"{name}.{moment}"] = self.adam.state[parameter][moment]
+        return found
+
+    def set_steps(self, n_steps: int) -> None:
+        """Take note of how many steps the moments are from."""
+        for state in self.adam.state.values():
+            state["step"].fill_(n_steps)
 
 
 class TargetNetwork:
@@ -94,14 +120,14 @@ class TargetNetwork:
     """
 
     def __init__(self, source: MemberAdam) -> None:
-        """Starts at the source's parameters."""
+        """Start at the source's parameters."""
         self.source = source
         self.network = copy.deepcopy(source.network).requires_grad_(False)
         self.network.zero_grad(set_to_none=True)
         self.flat, _ = _flatten(self.network)
 
     def follow(self, rate: float) -> None:
-        """Moves by the share `rate` of the distance to the source."""
+        """Move by the share `rate` of the distance to the source."""
         self.flat.lerp_(self.source.flat, rate)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -109,11 +135,11 @@ class TargetNetwork:
         return {name: parameter.data for name, parameter in self.network.named_parameters()}
 
     def set_steps(self, n_steps: int) -> None:
-        """Does nothing: it has no moments."""
+        """A target has no moments."""
 
 
 def minimize(loss: Tensor, *parts: MemberAdam) -> None:
-    """One Adam step of these networks, and of no other that the loss depends on."""
+    """Make one Adam step of these networks, and of no other that the loss depends on."""
     for part in parts:
         part.clear()
     loss.backward(inputs=[p for part in parts for p in part.network.parameters()])

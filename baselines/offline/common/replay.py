@@ -7,6 +7,7 @@ same whoever is trained with it, and an interrupted run has no state of generato
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,13 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.offline.common.data import LoggedData
+from baselines.offline.common.networks import MemberKey
 
-MemberKey = tuple[int, int]
-"""Seed of the run, and the member's index among that seed's."""
-
-_ROWS = 1
-"""Purpose of the random numbers that choose transitions; see `RandomBlocks`."""
 _SCALE_OFFSET = 1e-3
 """Added to the standard deviation of observations, which may be zero (TD3+BC's value)."""
 
@@ -36,11 +34,11 @@ class RandomBlocks:
         draw: Callable[[int, torch.Generator], Tensor],
         device: str,
     ) -> None:
-        """Sets up; nothing is drawn yet.
+        """Set up; nothing is drawn yet.
 
         Args:
             keys: of the M members.
-            purpose: what the numbers are for; a solver numbers its own, from 2.
+            purpose: what the numbers are for, of `streams`.
             block_length: updates for which is drawn at once.
             draw: (member, generator) -> numbers (block_length, ...) on the device.
             device: of the generators; the numbers differ from device to device.
@@ -77,7 +75,7 @@ def normal_blocks(
 
 
 @dataclass(frozen=True)
-class Batch:
+class LoggedBatch:
     """B transitions for each of M members.
 
     Attributes:
@@ -96,8 +94,72 @@ class Batch:
     continues: Tensor
 
 
+@dataclass(frozen=True)
+class MemberRows:
+    """The data of M members: each has consecutive rows of one `LoggedData`.
+
+    Attributes:
+        data: N rows.
+        ranges: first row and number of rows of each member.
+    """
+
+    data: LoggedData
+    ranges: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of_all(cls, data: LoggedData, n_members: int) -> MemberRows:
+        """Everybody's rows for each member."""
+        return cls(data, ((0, len(data.rewards)),) * n_members)
+
+    @classmethod
+    def of_agents(cls, data: LoggedData, agents: Sequence[int]) -> MemberRows:
+        """One agent's trajectory for each member."""
+        starts = data.starts.tolist()
+        return cls(data, tuple((starts[i], starts[i + 1] - starts[i]) for i in agents))
+
+    def to(self, device: str) -> MemberRows:
+        """The same on a device."""
+        return MemberRows(self.data.to(device), self.ranges)
+
+    def of_member(self, m: int) -> slice:
+        """A member's rows."""
+        first, count = self.ranges[m]
+        return slice(first, first + count)
+
+    @functools.cached_property
+    def initial(self) -> Tensor:
+        """(M, S) int64, the rows at which each member's S trajectories begin."""
+        starts = self.data.starts
+        own = [starts[(starts >= f) & (starts < f + count)] for f, count in self.ranges]
+        return torch.stack(own)
+
+    def draw(self, n_rows: int, generators: Sequence[torch.Generator]) -> Tensor:
+        """(len(generators), n_rows) rows with replacement.
+
+        Args:
+            n_rows: of each.
+            generators: of the CPU, a multiple of M: the first ones are the first member's.
+        """
+        times = len(generators) // len(self.ranges)
+        owners = [own for own in self.ranges for _ in range(times)]
+        drawn = [
+            first + torch.randint(count, (n_rows,), generator=generator)
+            for (first, count), generator in zip(owners, generators, strict=True)
+        ]
+        return torch.stack(drawn).to(self.data.observations.device)
+
+    def blocks(self, size: int) -> list[Tensor]:
+        """Rows (M, at most `size`) of all data, in order; a member with fewer repeats its last."""
+        first, count = torch.tensor(self.ranges, device=self.data.observations.device).mT
+        steps = torch.arange(int(count.max()), device=first.device)
+        return [
+            torch.minimum(first[:, None] + own, (first + count - 1)[:, None])
+            for own in steps.split(size)
+        ]
+
+
 class Replay:
-    """The data of M members, from which mini-batches are drawn uniformly with replacement.
+    """Mini-batches of the data of M members, drawn uniformly with replacement.
 
     Attributes:
         keys: of the members.
@@ -105,54 +167,51 @@ class Replay:
         observation_size: d.
         action_size: a; None where actions are discrete.
         mean: (M, d) subtracted from observations.
-        scale: (M, d) multiplied with the difference.
+        inverse_scale: (M, d) multiplied with the difference.
     """
 
     def __init__(
         self,
-        datasets: Sequence[LoggedData],
+        rows: MemberRows,
         keys: Sequence[MemberKey],
         batch_size: int,
         device: str,
         *,
         normalize: bool = True,
     ) -> None:
-        """Copies the data to the device; what several members share, once.
+        """Copy the data to the device; what several members share, once.
 
         Args:
-            datasets: one for each member, any number of them the same object.
+            rows: of the members, on the CPU.
             keys: of the members, all different.
             batch_size: B.
             device: "cpu" or "cuda".
             normalize: whether a member's observations are standardised by its own data's mean and
                 standard deviation; otherwise they stay as they are.
         """
-        first = datasets[0]
+        data = rows.data
         self.keys, self.device = tuple(keys), device
-        self.observation_size = first.observations.shape[1]
-        self.action_size = first.actions.shape[1] if first.actions.ndim == 2 else None
-        unique = {id(data): data for data in datasets}
-        moments = {name: _moments(data, normalize) for name, data in unique.items()}
-        self._table = torch.cat([_pack(data, *moments[name]) for name, data in unique.items()]).to(
-            device
-        )
-        self.mean = torch.stack([moments[id(data)][0] for data in datasets])
-        self.scale = torch.stack([moments[id(data)][1] for data in datasets])
-        ends = np.cumsum([len(data.rewards) for data in unique.values()])
-        ranges = {
-            name: (int(end) - len(data.rewards), int(end))
-            for (name, data), end in zip(unique.items(), ends, strict=True)
-        }
-        self._ranges = [ranges[id(data)] for data in datasets]
+        self.observation_size = data.observations.shape[1]
+        self.action_size = data.actions.shape[1] if data.actions.ndim == 2 else None
+        moments, tables, bounds, end = {}, [], {}, 0
+        for own in dict.fromkeys(rows.ranges):
+            part = slice(own[0], own[0] + own[1])
+            moments[own] = _moments(data.observations[part], normalize)
+            tables.append(_pack(data, part, *moments[own]))
+            bounds[own] = end, end + own[1]
+            end += own[1]
+        self._table = torch.cat(tables).to(device)
+        self.mean = torch.stack([moments[own][0] for own in rows.ranges])
+        self.inverse_scale = torch.stack([moments[own][1] for own in rows.ranges])
         block_length = 512
 
         def draw(member: int, generator: torch.Generator) -> Tensor:
-            shape = (block_length, batch_size)
-            return torch.randint(*self._ranges[member], shape, generator=generator, device=device)
+            limits, shape = bounds[rows.ranges[member]], (block_length, batch_size)
+            return torch.randint(*limits, shape, generator=generator, device=device)
 
-        self._rows = RandomBlocks(keys, _ROWS, block_length, draw, device)
+        self._rows = RandomBlocks(keys, streams.Replay.MINIBATCHES, block_length, draw, device)
 
-    def batch(self, update: int) -> Batch:
+    def batch(self, update: int) -> LoggedBatch:
         """The mini-batch of an update, numbered from 0."""
         rows = self._rows.at(update)
         d, a = self.observation_size, self.action_size or 1
@@ -160,26 +219,26 @@ class Replay:
         before, actions, after, rest = values.split((d, a, d, 2), -1)
         if self.action_size is None:
             actions = actions.squeeze(-1).long()
-        return Batch(before, actions, rest[..., 0], after, rest[..., 1])
+        return LoggedBatch(before, actions, rest[..., 0], after, rest[..., 1])
 
 
-def _moments(data: LoggedData, normalize: bool) -> tuple[Tensor, Tensor]:
-    """Mean and inverse standard deviation (d,) of the observations."""
+def _moments(observations: Tensor, normalize: bool) -> tuple[Tensor, Tensor]:
+    """Mean and inverse standard deviation (d,) of observations (N, d)."""
     if not normalize:
-        size = data.observations.shape[1]
+        size = observations.shape[1]
         return torch.zeros(size), torch.ones(size)
-    values = data.observations.double()
-    scale = 1 / (values.std(0, correction=0) + _SCALE_OFFSET)
-    return values.mean(0).float(), scale.float()
+    values = observations.double()
+    inverse_scale = 1 / (values.std(0, correction=0) + _SCALE_OFFSET)
+    return values.mean(0).float(), inverse_scale.float()
 
 
-def _pack(data: LoggedData, mean: Tensor, scale: Tensor) -> Tensor:
+def _pack(data: LoggedData, rows: slice, mean: Tensor, inverse_scale: Tensor) -> Tensor:
     """All columns in one table (N, 2d + a + 2), so that a mini-batch is one selection of rows."""
     columns = [
-        (data.observations - mean) * scale,
-        data.actions.float().reshape(len(data.rewards), -1),
-        (data.next_observations - mean) * scale,
-        data.rewards.unsqueeze(1),
-        (~data.terminated).float().unsqueeze(1),
+        (data.observations[rows] - mean) * inverse_scale,
+        data.actions[rows].float().reshape(rows.stop - rows.start, -1),
+        (data.next_observations[rows] - mean) * inverse_scale,
+        data.rewards[rows].unsqueeze(1),
+        (~data.terminated[rows]).float().unsqueeze(1),
     ]
     return torch.cat(columns, 1)

@@ -1,61 +1,32 @@
-"""Training of policies on logged data, for the whole population or for one agent each.
+"""Training: one loop for all learners, and several stages of it in one run.
 
-Members are all policies of all seeds: one for each seed (scope "population"), or one for each seed
-and scored agent (scope "agent"). They are trained as one batch.
+A checkpoint of a run in stages has the latest state of every stage that has begun; the stages
+themselves train as if each had a log of its own:
+
+    stages = Stages(log)
+    train(model, stages.stage("model"))  # finds itself finished if the run was further on
+    train(policies, stages.stage("policy"))
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.common.divergence import check_finite
-from baselines.common.settings import check_range
-from baselines.common.threads import one_thread
-from baselines.offline.common.data import LoggedData, OfflineConfig, load_data
-from baselines.offline.common.networks import make_generators
-from baselines.offline.common.replay import MemberKey, Replay
-from baselines.offline.common.stages import TrainingLog
-from rmdp_bench.datasets import Episode
-from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import Interrupted, RunLog
-from rmdp_bench.solution import Solution
-from rmdp_bench.solution.onnx_export import export_module
-from rmdp_bench.tasks import Task
 
-N_REPORTS = 200
-"""Times that training reports its losses."""
-
-
-@dataclass(frozen=True)
-class ScopedConfig(OfflineConfig):
-    """Settings of solvers that learn one policy for all agents, or one for each."""
-
-    scope: Literal["population", "agent"] = "population"
-    """population: one policy from everybody's data; agent: one for each test agent, from its own
-    trajectory."""
-    n_updates: int = 30_000
-    """Gradient steps."""
-    batch_size: int = 64
-    """Transitions in a gradient step."""
-    normalize_observations: bool = True
-    """Whether observations are standardised by the mean and standard deviation of the data."""
-
-    def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
-        super().__post_init__()
-        check_range(self, 1, math.inf, "n_updates", "batch_size")
+Arrays = dict[str, NDArray[Any]]
+"""By name, with the seeds as leading axis."""
+Saved = tuple[Arrays, list[dict[str, Any]]]
+"""Arrays, and one state for each seed."""
 
 
 class Part(Protocol):
@@ -65,164 +36,159 @@ class Part(Protocol):
         """Views (M, ...) by name; a part may have several rows for each member, (M * c, ...)."""
 
     def set_steps(self, n_steps: int) -> None:
-        """Tells how many steps were made."""
+        """Take note of how many steps were made."""
 
 
-class Learner(Protocol):
-    """An algorithm that makes one update of all its members at a time."""
+class MemberLearner(ABC):
+    """Networks of M members in training, as one batch.
 
-    @property
-    def parts(self) -> Mapping[str, Part]:
-        """All that it learns, by name."""
+    Attributes:
+        n_seeds: R; the first M / R members are the first seed's.
+        parts: all that is learned, by name.
+        generators: of the CPU, by name, from which updates draw; a multiple of M each.
+        done: updates made.
+        total: how many there are.
+    """
 
-    def update(self, n_done: int) -> dict[str, Tensor]:
-        """One update, after n_done others; gives losses (M,) by name."""
+    n_seeds: int
+    parts: Mapping[str, Part]
+    generators: Mapping[str, Sequence[torch.Generator]] = {}
+    done: int = 0
+    total: int
 
-    def policy(self, member: int) -> NetworkPolicy:
-        """A member's policy as it is; later updates do not change it."""
+    @abstractmethod
+    def advance(self) -> dict[str, Tensor]:
+        """Make the next updates; gives (M,) by name, or nothing where nothing is to be reported."""
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Views by name of all that training continues from, but for generators and `done`."""
+        return {
+            f"{name}.{own}": tensor
+            for name, part in self.parts.items()
+            for own, tensor in part.tensors().items()
+        }
 
-class NetworkPolicy:
-    """A deterministic policy that is one network, and saves itself as ONNX."""
+    def set_steps(self) -> None:
+        """Let each part know how many steps it has made, from `done`."""
+        for part in self.parts.values():
+            part.set_steps(self.done)
 
-    def __init__(self, network: nn.Module, observation_size: int) -> None:
-        """Wraps a network that gives actions, clipped to [-1, 1], at observations (E, d)."""
-        self.network, self.observation_size = network, observation_size
+    def get_state(self) -> Saved:
+        """Copies of everything that training continues from bit for bit."""
+        tensors = self.tensors()
+        for name, generators in self.generators.items():
+            tensors[f"generators.{name}"] = torch.stack([g.get_state() for g in generators])
+        arrays = {
+            name: tensor.detach().reshape(self.n_seeds, -1, *tensor.shape[1:]).cpu().numpy().copy()
+            for name, tensor in tensors.items()
+        }
+        return arrays, [{"done": self.done} for _ in range(self.n_seeds)]
 
-    def reset(self, n_envs: int) -> None:
-        """Does nothing: the policy has no memory."""
-
-    @one_thread()
-    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """Actions (E, a) float32, or (E,) int64 for discrete ones, at observations (E, d)."""
-        with torch.no_grad():
-            actions = self.network(torch.from_numpy(np.asarray(observations, np.float32)))
-        array: NDArray[Any] = actions.numpy()
-        return array
-
-    def to_onnx(self) -> bytes:
-        """The network as an ONNX model."""
-        return export_module(self.network, {"observation": torch.zeros(2, self.observation_size)})
-
-
-class Normalizer(nn.Module):
-    """Standardises one member's observations as `Replay` did."""
-
-    def __init__(self, replay: Replay, member: int) -> None:
-        """Copies the member's mean and scale."""
-        super().__init__()
-        self.register_buffer("mean", replay.mean[member].clone())
-        self.register_buffer("scale", replay.scale[member].clone())
-
-    def forward(self, observations: Tensor) -> Tensor:
-        """Normalised observations (E, d)."""
-        buffers = dict(self.named_buffers())
-        return (observations - buffers["mean"]) * buffers["scale"]
-
-
-def member_generators(keys: Sequence[MemberKey], purpose: int) -> list[torch.Generator]:
-    """A generator of the CPU for each member; see `make_generators`."""
-    return [make_generators(seed, purpose, index + 1)[index] for seed, index in keys]
-
-
-def get_state(learner: Learner, n_seeds: int) -> dict[str, NDArray[Any]]:
-    """Copies of all that a learner needs to continue, but its number of updates: (R, ...)."""
-    return {
-        f"{name}.{own}": tensor.reshape(n_seeds, -1, *tensor.shape[1:]).cpu().numpy().copy()
-        for name, part in learner.parts.items()
-        for own, tensor in part.tensors().items()
-    }
+    def set_state(
+        self, arrays: Mapping[str, NDArray[Any]], states: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Restore what `get_state` returned."""
+        self.done = int(states[0]["done"])
+        self.set_steps()
+        for name, tensor in self.tensors().items():
+            tensor.copy_(torch.from_numpy(arrays[name]).reshape(tensor.shape))
+        for name, generators in self.generators.items():
+            rows = torch.from_numpy(arrays[f"generators.{name}"]).flatten(0, 1)
+            for generator, row in zip(generators, rows, strict=True):
+                generator.set_state(row.clone())  # it reads a tensor of its own storage
 
 
-def set_state(learner: Learner, arrays: Mapping[str, NDArray[Any]], n_done: int) -> None:
-    """Restores what `get_state` returned after n_done updates."""
-    for name, part in learner.parts.items():
-        part.set_steps(n_done)
-        for own, tensor in part.tensors().items():
-            tensor.copy_(torch.from_numpy(arrays[f"{name}.{own}"]).reshape(tensor.shape))
-
-
-def check_learner(learner: Learner, n_done: int) -> None:
-    """Refuses a learner that has diverged after n_done updates; see `check_finite`."""
-    tensors = [tensor for part in learner.parts.values() for tensor in part.tensors().values()]
-    check_finite(tensors, f"{n_done:,} updates")
-
-
-def train(learner: Learner, n_updates: int, log: TrainingLog) -> None:
-    """Trains to the end, from a checkpoint if there is one, and leaves one at the end.
+def train(learner: MemberLearner, log: RunLog | TrainingStage) -> None:
+    """Train to the end, from a checkpoint if there is one, and leave one at the end.
 
     Raises:
         FloatingPointError: training has diverged.
         Interrupted: after a checkpoint, when the log asks to stop.
     """
-    n_seeds, n_done = len(log.seeds), 0
     resumed = log.load_checkpoint()
     if resumed is not None:
-        n_done = int(resumed[1][0]["n_done"])
-        set_state(learner, resumed[0], n_done)
-    while n_done < n_updates:
-        losses = learner.update(n_done)
-        n_done += 1
-        if n_done % max(1, n_updates // N_REPORTS) == 0 or n_done == n_updates:
-            check_learner(learner, n_done)
-            scalars = {
-                name: loss.detach().reshape(n_seeds, -1).mean(1).tolist()
-                for name, loss in losses.items()
+        learner.set_state(*resumed)
+    while learner.done < learner.total:
+        scalars = learner.advance()
+        if scalars:
+            check_finite(learner.tensors().values(), f"{learner.done:,} updates")
+            means = {
+                name: values.detach().reshape(learner.n_seeds, -1).mean(1).tolist()
+                for name, values in scalars.items()
             }
-            log.progress(n_done, scalars, total=n_updates)
-        if log.checkpoint_due() or n_done == n_updates:
-            check_learner(learner, n_done)
-            states = [{"n_done": n_done} for _ in range(n_seeds)]
-            log.save_checkpoint(n_done, get_state(learner, n_seeds), states)
+            log.progress(learner.done, means, total=learner.total)
+        if log.checkpoint_due() or learner.done == learner.total:
+            check_finite(learner.tensors().values(), f"{learner.done:,} updates")
+            log.save_checkpoint(learner.done, *learner.get_state())
             if log.stop_requested:
                 raise Interrupted
 
 
-@one_thread()
-def solve_with_learner(
-    task: Task,
-    config: ScopedConfig,
-    seeds: Sequence[int],
-    device: str,
-    log: RunLog,
-    make_learner: Callable[[Replay], Learner],
-) -> list[Solution]:
-    """Loads the data, trains one member for each seed or each seed and agent, and hands out.
+class Stages:
+    """The stages of one run."""
 
-    Returns:
-        An `OfflineSolution` for each seed.
-    """
-    data = load_data(task, config.n_agents)
-    agents = task.eval_agents or ()
-    per_seed: list[LoggedData] = [data]
-    if config.scope == "agent":
-        per_seed = [data.trajectory(agent) for agent in agents]
-    keys = [(seed, index) for seed in seeds for index in range(len(per_seed))]
-    replay = Replay(
-        per_seed * len(seeds),
-        keys,
-        config.batch_size,
-        device,
-        normalize=config.normalize_observations,
-    )
-    learner = make_learner(replay)
-    train(learner, config.n_updates, log)
-    policies = [learner.policy(member) for member in range(len(keys))]
-    k = len(per_seed)
-    return [scoped_solution(policies[r * k : (r + 1) * k], len(agents)) for r in range(len(seeds))]
+    def __init__(self, log: RunLog) -> None:
+        """Take the run's log; its checkpoint is read when the first stage is set up."""
+        self.log = log
+
+    @functools.cached_property
+    def saved(self) -> dict[str, Saved]:
+        """The latest state of every stage that has begun, by name."""
+        arrays, states = self.log.load_checkpoint() or ({}, [{}])
+        return {
+            name: (
+                {
+                    n.removeprefix(f"{name}/"): a
+                    for n, a in arrays.items()
+                    if n.startswith(f"{name}/")
+                },
+                [state[name] for state in states],
+            )
+            for name in states[0]
+        }
+
+    def stage(self, name: str) -> TrainingStage:
+        """The log of a stage, whose name has no slash."""
+        return TrainingStage(self, name)
 
 
-def scoped_solution(policies: Sequence[NetworkPolicy], n_agents: int) -> OfflineSolution:
-    """One policy for all scored agents, held-out ones too, or one for each scored agent.
+@dataclass(frozen=True)
+class TrainingStage:
+    """What `train` needs of a `RunLog`; its checkpoints are parts of the run's."""
 
-    Args:
-        policies: one, or n_agents.
-        n_agents: number of scored agents.
-    """
-    if len(policies) > 1:
-        return OfflineSolution(policies, np.eye(n_agents))
+    stages: Stages
+    name: str
 
-    def adapt(episodes: Sequence[Episode]) -> Solution:
-        return Solution(policies, np.ones((len(episodes), 1)))
+    @property
+    def stop_requested(self) -> bool:
+        """Whether to save a checkpoint and raise `Interrupted`."""
+        return self.stages.log.stop_requested
 
-    return OfflineSolution(policies, np.ones((n_agents, 1)), adapt=adapt)
+    def progress(
+        self, transitions: int, scalars: Mapping[str, Sequence[float]], *, total: int | None = None
+    ) -> None:
+        """Tell how far training is; the bar of the run is that of the stage it is in."""
+        shown = {f"{self.name}_{key}": values for key, values in scalars.items()}
+        if "loss" in scalars:
+            shown = {"loss": scalars["loss"]} | shown
+        self.stages.log.progress(transitions, shown, total=total)
+
+    def checkpoint_due(self) -> bool:
+        """Whether to save a checkpoint."""
+        return self.stages.log.checkpoint_due()
+
+    def save_checkpoint(
+        self, transitions: int, arrays: Arrays, states: list[dict[str, Any]]
+    ) -> None:
+        """Save this stage's state, and with it the latest of the others."""
+        saved = self.stages.saved
+        saved[self.name] = arrays, states
+        self.stages.log.save_checkpoint(
+            transitions,
+            {f"{name}/{n}": a for name, (own, _) in saved.items() for n, a in own.items()},
+            [{name: own[r] for name, (_, own) in saved.items()} for r in range(len(states))],
+        )
+
+    def load_checkpoint(self) -> Saved | None:
+        """This stage's state, if it had begun."""
+        return self.stages.saved.get(self.name)

@@ -7,33 +7,32 @@ with, is reported as "data_return": the mean over the test agents' trajectories.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.data import LoggedData, check_offline, load_data
-from baselines.offline.common.networks import MemberMLP
+from baselines.offline.common.networks import MemberMLP, member_generators
 from baselines.offline.common.optimization import MemberAdam, minimize
-from baselines.offline.common.replay import Replay
-from baselines.offline.common.spaces import n_discrete_actions
-from baselines.offline.common.training import (
+from baselines.offline.common.policies import (
+    MemberPolicy,
     NetworkPolicy,
     Normalizer,
-    Part,
+    ReplayLearner,
     ScopedConfig,
-    member_generators,
+    likeliest,
     solve_with_learner,
 )
+from baselines.offline.common.replay import Replay
+from baselines.offline.common.spaces import n_discrete_actions
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
-
-_INITIAL = 0
-"""Purpose of random numbers."""
+from rmdp_bench.tasks import OfflineTask
 
 
 @dataclass(frozen=True)
@@ -48,22 +47,12 @@ class Config(ScopedConfig):
     """Hidden layers."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         super().__post_init__()
         check_range(self, 1e-12, 1, "learning_rate")
 
 
-def check(task: Task, config: Config) -> None:
-    """Refuses online tasks and data that are not there.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
-    check_offline(task, config)
+check = check_offline
 
 
 def data_returns(data: LoggedData) -> Tensor:
@@ -72,21 +61,24 @@ def data_returns(data: LoggedData) -> Tensor:
     return returns.index_add(0, data.agents, data.rewards.double())
 
 
-class Cloning:
+class Cloning(ReplayLearner):
     """Policies of all members."""
 
     def __init__(self, replay: Replay, config: Config, n_actions: int | None) -> None:
-        """Draws the networks; n_actions is None where actions are continuous."""
-        self.replay, self.discrete = replay, n_actions is not None
+        """Draw the networks; n_actions is None where actions are continuous."""
+        super().__init__(replay, config.n_updates)
+        self.discrete = n_actions is not None
         n_outputs = n_actions or replay.action_size
         assert n_outputs is not None
         sizes = (replay.observation_size, *config.hidden_dims, n_outputs)
-        self.network = MemberMLP(sizes, member_generators(replay.keys, _INITIAL))
+        self.network = MemberMLP(
+            sizes, member_generators(replay.keys, streams.Replay.INITIAL_PARAMETERS)
+        )
         self._adam = MemberAdam(self.network.to(replay.device), config.learning_rate)
-        self.parts: Mapping[str, Part] = {"policy": self._adam}
+        self.parts = {"policy": self._adam}
 
     def update(self, n_done: int) -> dict[str, Tensor]:
-        """One step towards the actions of the data."""
+        """Make one step towards the actions of the data."""
         batch = self.replay.batch(n_done)
         outputs = self.network(batch.observations)
         if self.discrete:
@@ -98,34 +90,19 @@ class Cloning:
 
     def policy(self, member: int) -> NetworkPolicy:
         """The likeliest action, or the mean."""
-        network = _Clone(
-            Normalizer(self.replay, member), self.network.member(member), self.discrete
-        )
-        return NetworkPolicy(network, self.replay.observation_size)
-
-
-class _Clone(nn.Module):
-    def __init__(self, normalizer: Normalizer, network: MemberMLP, discrete: bool) -> None:
-        super().__init__()
-        self.normalizer, self.network, self.discrete = normalizer, network, discrete
-
-    def forward(self, observation: Tensor) -> Tensor:
-        outputs = self.network(self.normalizer(observation).unsqueeze(0)).squeeze(0)
-        actions: Tensor = outputs.argmax(-1) if self.discrete else outputs.tanh()
-        return actions
+        normalizer, network = Normalizer(self.replay, member), self.network.member(member)
+        read = likeliest if self.discrete else torch.tanh
+        policy = MemberPolicy(normalizer, network, read)
+        return NetworkPolicy(policy, self.replay.observation_size)
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Trains the policies of every seed, as one batch.
-
-    Returns:
-        One solution for each seed.
-    """
+    """Train the policies of every seed, as one batch; one solution for each."""
     n_actions = n_discrete_actions(task)
     returns = data_returns(load_data(task, config.n_agents))
-    mean_return = float(returns[list(task.eval_agents or ())].mean())
+    mean_return = float(returns[list(task.eval_agents)].mean())
     solutions = solve_with_learner(
         task, config, seeds, device, log, lambda replay: Cloning(replay, config, n_actions)
     )

@@ -17,35 +17,35 @@ entropy in the backup. Choices:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.data import check_offline
-from baselines.offline.common.networks import MemberMLP, two_values
+from baselines.offline.common.networks import MemberMLP, member_generators, two_values
 from baselines.offline.common.optimization import MemberAdam, TargetNetwork, minimize
-from baselines.offline.common.replay import Batch, RandomBlocks, Replay, normal_blocks
-from baselines.offline.common.spaces import n_discrete_actions
-from baselines.offline.common.training import (
-    Learner,
+from baselines.offline.common.policies import (
+    MemberPolicy,
     NetworkPolicy,
     Normalizer,
-    Part,
+    ReplayLearner,
     ScopedConfig,
-    member_generators,
+    likeliest,
     solve_with_learner,
 )
+from baselines.offline.common.replay import LoggedBatch, RandomBlocks, Replay, normal_blocks
+from baselines.offline.common.spaces import n_discrete_actions
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
-_INITIAL, _POLICY_NOISE, _UNIFORM_NOISE = 0, 2, 3
-"""Purposes of random numbers."""
 _LOG_STD_BOUNDS = (-20.0, 2.0)
 """Of the policy's standard deviation before the hyperbolic tangent."""
 
@@ -68,11 +68,7 @@ class Config(ScopedConfig):
     """Continuous: actions of each of the three kinds in the logsumexp."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         super().__post_init__()
         check_range(self, 1e-12, 1, "learning_rate", "policy_learning_rate", "target_rate")
         check_range(self, 0, math.inf, "conservative_weight")
@@ -96,29 +92,26 @@ def config_for(task: Task) -> Config:
     return Config(**(CONTINUOUS_SETTINGS if n_discrete_actions(task) is None else {}))
 
 
-def check(task: Task, config: Config) -> None:
-    """Refuses online tasks and data that are not there.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
-    check_offline(task, config)
+check = check_offline
 
 
-class DiscreteCQL:
+class DiscreteCQL(ReplayLearner):
     """Discrete form: values of all members."""
 
     def __init__(self, replay: Replay, config: Config, gamma: float, n_actions: int) -> None:
-        """Draws the networks from each member's generator."""
-        self.replay, self.config, self.gamma = replay, config, gamma
+        """Draw the networks from each member's generator."""
+        super().__init__(replay, config.n_updates)
+        self.config, self.gamma = config, gamma
         sizes = (replay.observation_size, *config.hidden_dims, n_actions)
-        self.q = MemberMLP(sizes, member_generators(replay.keys, _INITIAL)).to(replay.device)
+        self.q = MemberMLP(
+            sizes, member_generators(replay.keys, streams.Replay.INITIAL_PARAMETERS)
+        ).to(replay.device)
         self._adam = MemberAdam(self.q, config.learning_rate)
         self._target = TargetNetwork(self._adam)
-        self.parts: Mapping[str, Part] = {"q": self._adam, "target": self._target}
+        self.parts = {"q": self._adam, "target": self._target}
 
     def update(self, n_done: int) -> dict[str, Tensor]:
-        """One step of the values."""
+        """Make one step of the values."""
         batch = self.replay.batch(n_done)
         values = self.q(batch.observations)
         own = values.gather(-1, batch.actions.unsqueeze(-1)).squeeze(-1)
@@ -130,7 +123,7 @@ class DiscreteCQL:
         return {"loss": loss, "value_loss": value_loss, "conservative_gap": gap}
 
     @torch.no_grad()
-    def targets(self, batch: Batch) -> Tensor:
+    def targets(self, batch: LoggedBatch) -> Tensor:
         """Values (M, B) of the double-Q target."""
         after = batch.next_observations
         best = self.q(after).argmax(-1, keepdim=True)
@@ -140,18 +133,8 @@ class DiscreteCQL:
 
     def policy(self, member: int) -> NetworkPolicy:
         """The action of the greatest value."""
-        network = _DiscreteNetwork(Normalizer(self.replay, member), self.q.member(member))
+        network = MemberPolicy(Normalizer(self.replay, member), self.q.member(member), likeliest)
         return NetworkPolicy(network, self.replay.observation_size)
-
-
-class _DiscreteNetwork(nn.Module):
-    def __init__(self, normalizer: Normalizer, q: MemberMLP) -> None:
-        super().__init__()
-        self.normalizer, self.q = normalizer, q
-
-    def forward(self, observation: Tensor) -> Tensor:
-        actions: Tensor = self.q(self.normalizer(observation).unsqueeze(0)).argmax(-1).squeeze(0)
-        return actions
 
 
 class _EntropyWeight(nn.Module):
@@ -162,15 +145,16 @@ class _EntropyWeight(nn.Module):
         self.logarithm = nn.Parameter(torch.zeros(n_members, 1))
 
 
-class ContinuousCQL:
+class ContinuousCQL(ReplayLearner):
     """Continuous form: a policy, two critics and the weight of the entropy of all members."""
 
     def __init__(self, replay: Replay, config: Config, gamma: float) -> None:
-        """Draws the policy, then the critics, from each member's generator."""
+        """Draw the policy, then the critics, from each member's generator."""
         assert replay.action_size is not None
-        self.replay, self.config, self.gamma = replay, config, gamma
+        super().__init__(replay, config.n_updates)
+        self.config, self.gamma = config, gamma
         d, self.action_size = replay.observation_size, replay.action_size
-        generators = member_generators(replay.keys, _INITIAL)
+        generators = member_generators(replay.keys, streams.Replay.INITIAL_PARAMETERS)
         twice = [generator for generator in generators for _ in range(2)]
         self.actor = MemberMLP((d, *config.hidden_dims, 2 * self.action_size), generators)
         self.critics = MemberMLP((d + self.action_size, *config.hidden_dims, 1), twice)
@@ -180,7 +164,7 @@ class ContinuousCQL:
         self._critics_adam = MemberAdam(self.critics.to(device), config.learning_rate)
         self._weight_adam = MemberAdam(self.entropy_weight.to(device), config.policy_learning_rate)
         self._target = TargetNetwork(self._critics_adam)
-        self.parts: Mapping[str, Part] = {
+        self.parts = {
             "actor": self._actor_adam,
             "critics": self._critics_adam,
             "entropy_weight": self._weight_adam,
@@ -188,16 +172,16 @@ class ContinuousCQL:
         }
         # For the policy's own loss, the target, and both kinds of actions in the logsumexp.
         shape = (2 + 2 * config.n_samples, config.batch_size, self.action_size)
-        self._noise = normal_blocks(replay.keys, _POLICY_NOISE, shape, device)
+        self._noise = normal_blocks(replay.keys, streams.CQL.POLICY_NOISE, shape, device)
         uniform_shape = (16, config.n_samples, config.batch_size, self.action_size)
 
         def draw(member: int, generator: torch.Generator) -> Tensor:
             return 2 * torch.rand(uniform_shape, generator=generator, device=device) - 1
 
-        self._uniform = RandomBlocks(replay.keys, _UNIFORM_NOISE, 16, draw, device)
+        self._uniform = RandomBlocks(replay.keys, streams.CQL.UNIFORM_ACTIONS, 16, draw, device)
 
     def update(self, n_done: int) -> dict[str, Tensor]:
-        """One step of the entropy's weight, the policy and the critics."""
+        """Make one step of the entropy's weight, the policy and the critics."""
         batch, noise = self.replay.batch(n_done), self._noise.at(n_done)
         actions, log_density = self._act(batch.observations, noise[:, 0])
         # The weight moves to where the policy's entropy is -a.
@@ -218,14 +202,14 @@ class ContinuousCQL:
         return {"loss": loss, "value_loss": value_loss, "policy_loss": policy_loss}
 
     @torch.no_grad()
-    def targets(self, batch: Batch, noise: Tensor) -> Tensor:
+    def targets(self, batch: LoggedBatch, noise: Tensor) -> Tensor:
         """Values (M, B): the smaller of both target critics for a new action, without entropy."""
         actions, _ = self._act(batch.next_observations, noise)
         values = two_values(self._target.network, batch.next_observations, actions).amin(1)
         targets: Tensor = batch.rewards + self.gamma * batch.continues * values
         return targets
 
-    def _gap(self, batch: Batch, own: Tensor, noise: Tensor, uniform: Tensor) -> Tensor:
+    def _gap(self, batch: LoggedBatch, own: Tensor, noise: Tensor, uniform: Tensor) -> Tensor:
         """Log of the integral of exp Q over actions, estimated, minus Q of the data's: (M,).
 
         Args:
@@ -262,34 +246,23 @@ class ContinuousCQL:
 
     def policy(self, member: int) -> NetworkPolicy:
         """The hyperbolic tangent of the mean."""
-        network = _ContinuousNetwork(
-            Normalizer(self.replay, member), self.actor.member(member), self.action_size
-        )
+        normalizer, actor = Normalizer(self.replay, member), self.actor.member(member)
+        network = MemberPolicy(normalizer, actor, partial(_squashed_mean, self.action_size))
         return NetworkPolicy(network, self.replay.observation_size)
 
 
-class _ContinuousNetwork(nn.Module):
-    def __init__(self, normalizer: Normalizer, actor: MemberMLP, action_size: int) -> None:
-        super().__init__()
-        self.normalizer, self.actor, self.action_size = normalizer, actor, action_size
-
-    def forward(self, observation: Tensor) -> Tensor:
-        outputs = self.actor(self.normalizer(observation).unsqueeze(0)).squeeze(0)
-        actions: Tensor = outputs[:, : self.action_size].tanh()
-        return actions
+def _squashed_mean(action_size: int, outputs: Tensor) -> Tensor:
+    """Actions (E, a) of means and log deviations (E, 2 a)."""
+    return outputs[:, :action_size].tanh()
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Trains the policies of every seed, as one batch.
-
-    Returns:
-        One solution for each seed.
-    """
+    """Train the policies of every seed, as one batch; one solution for each."""
     n_actions = n_discrete_actions(task)
 
-    def make_learner(replay: Replay) -> Learner:
+    def make_learner(replay: Replay) -> ReplayLearner:
         if n_actions is None:
             return ContinuousCQL(replay, config, task.gamma)
         return DiscreteCQL(replay, config, task.gamma, n_actions)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.offline.common.networks import MemberMLP
-from baselines.offline.common.training import NetworkPolicy
+from baselines.offline.common.policies import NetworkPolicy
 
 
 class Actor(nn.Module):
@@ -31,7 +31,7 @@ class Actor(nn.Module):
         log_std: float | None = None,
         min_log_std: float = -1.0,
     ) -> None:
-        """Draws the policies.
+        """Draw the policies.
 
         Args:
             mean: (M, 1, d) subtracted from observations.
@@ -104,16 +104,16 @@ class Actor(nn.Module):
 class _Deterministic(nn.Module):
     """A member without its noise."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, actor: Actor, member: int) -> None:
-        """Copies the member to the CPU."""
         super().__init__()
         self.network, self.discrete = actor.network.member(member), actor.discrete
         self.register_buffer("mean", actor.mean[member].cpu())
         self.register_buffer("scale", actor.scale[member].cpu())
 
     def forward(self, observation: Tensor) -> Tensor:
-        """Actions (E,) int64, or (E, a) in [-1, 1], at observations (E, d)."""
-        buffers = dict(self.named_buffers())
-        inputs = (observation - buffers["mean"]) / buffers["scale"]
+        inputs = (observation - self.mean) / self.scale
         outputs: Tensor = self.network(inputs.unsqueeze(0)).squeeze(0)
         return outputs.argmax(-1) if self.discrete else outputs.clamp(-1.0, 1.0)

@@ -6,28 +6,26 @@ Sources, and where we depart from them: see `solver`, `model` and `natural_polic
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from baselines.common.divergence import check_finite
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.data import OfflineConfig
-from baselines.offline.common.networks import make_generators
+from baselines.offline.common.networks import MemberKey, member_generators
 from baselines.offline.common.optimization import MemberAdam, minimize
-from baselines.offline.common.stages import TrainingLog
+from baselines.offline.common.replay import MemberRows
+from baselines.offline.common.training import MemberLearner
 from baselines.offline.morel.actors import Actor
 from baselines.offline.morel.model import (
-    MemberRows,
     Model,
     Paths,
     PessimisticModel,
-    World,
     roll_out,
+    standardisation,
 )
 from baselines.offline.morel.natural_policy_gradient import (
     Baseline,
@@ -39,7 +37,7 @@ from baselines.offline.morel.natural_policy_gradient import (
     valid_steps,
     whiten,
 )
-from rmdp_bench.runs import Interrupted
+from baselines.offline.planning.dynamics import Objective
 
 _REPORT_EVERY = 50
 """Gradient steps between two reports of progress."""
@@ -101,11 +99,7 @@ class MorelConfig(OfflineConfig):
     """Its lower bound."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         super().__post_init__()
         at_least_one = ("model_hidden_size", "batch_size", "model_epochs", "min_model_updates")
         check_range(self, 1, math.inf, *at_least_one, "policy_hidden_size", "n_paths", "horizon")
@@ -121,98 +115,91 @@ class MorelConfig(OfflineConfig):
         check_range(self, self.min_log_std, 1.0, "log_std")
 
 
-class Learner:
-    """M members in training: an ensemble, a policy and its baseline for each.
+class NaturalGradientLearner(MemberLearner):
+    """M policies and their baselines, trained in a model: MOReL's last two stages.
 
     Attributes:
-        model: the pessimistic model.
+        model: in which policies are rolled out.
         actor: the policies.
-        done: gradient steps and iterations made, of all three stages.
-        total: how many there are.
+        ends: part -> number of updates after which it stays as it is.
     """
 
     def __init__(
         self,
+        model: Model,
         rows: MemberRows,
-        world: World,
         config: MorelConfig,
-        seeds: Sequence[int],
+        n_actions: int | None,
+        horizon: int,
+        keys: Sequence[MemberKey],
+        purposes: type[streams.MOReL] | type[streams.PerSim],
+        *,
+        model_updates: int = 0,
     ) -> None:
-        """Draws the networks.
+        """Draw the networks.
 
         Args:
-            rows: of M members, the first seed's first.
-            world: the rules.
+            model: of M members.
+            rows: of M members: what is cloned, and where paths begin.
             config: the settings.
-            seeds: R; each has M / R members.
+            n_actions: number of discrete actions; None: actions are vectors in [-1, 1].
+            horizon: steps of a path.
+            keys: of the members, the first seed's first.
+            purposes: of random numbers.
+            model_updates: of the model, before the policies'.
         """
-        self.rows, self.world, self.config, self.n_seeds = rows, world, config, len(seeds)
-        own = len(rows.first) // len(seeds)
-
-        def generators(purpose: int, times: int = 1) -> list[torch.Generator]:
-            return [g for seed in seeds for g in make_generators(seed, purpose, own * times)]
-
-        hidden = (config.model_hidden_size,) * 2
-        self.model = PessimisticModel(
-            rows,
-            world,
-            config.n_models,
-            hidden,
-            config.halt_penalty,
-            generators(0, config.n_models),
-        )
+        self.model, self.rows, self.config, self.horizon = model, rows, config, horizon
+        self.n_seeds = len({seed for seed, _ in keys})
         self.actor = Actor(
-            self.model.mean,
-            self.model.scale,
-            world.n_actions or rows.data.actions.shape[-1],
+            *standardisation(rows.data.observations, rows),
+            n_actions or rows.data.actions.shape[-1],
             (config.policy_hidden_size,) * 2,
-            generators(1),
-            log_std=None if world.n_actions else config.log_std,
+            member_generators(keys, purposes.ACTOR),
+            log_std=None if n_actions else config.log_std,
             min_log_std=config.min_log_std,
         )
-        self.baseline = Baseline(self.actor, world.horizon, config.gamma, generators(2))
-        self.generators = {"model": generators(3, config.n_models), "policy": generators(4)}
-        self.parts = {
-            "model": MemberAdam(self.model.networks, config.model_learning_rate),
-            "actor": MemberAdam(self.actor, 1e-3),
-            "baseline": MemberAdam(self.baseline.network, config.baseline_learning_rate),
-        }
-        self.done = 0
-        batches = config.model_epochs * int(rows.count.max()) / config.batch_size
-        self.model_updates = int(
-            min(max(batches, config.min_model_updates), config.max_model_updates)
-        )
-        self.total = self.model_updates + config.cloning_updates + config.iterations
+        generators = member_generators(keys, purposes.BASELINE)
+        self.baseline = Baseline(self.actor, horizon, config.gamma, generators)
+        self._actor_adam = MemberAdam(self.actor, 1e-3)
+        self._baseline_adam = MemberAdam(self.baseline.network, config.baseline_learning_rate)
+        self.parts = {"actor": self._actor_adam, "baseline": self._baseline_adam}
+        self.generators = {"policy": member_generators(keys, purposes.POLICY)}
+        self.model_updates, n_cloned = model_updates, model_updates + config.cloning_updates
+        self.total = n_cloned + config.iterations
+        self.ends = {"actor": n_cloned, "baseline": self.total}
 
     def advance(self) -> dict[str, Tensor]:
-        """Makes the next gradient step or iteration; scalars (M,) by name."""
-        n_before_planning = self.model_updates + self.config.cloning_updates
-        if self.done < self.model_updates:
-            scalars = {"loss": self._update_model()}
-        elif self.done < n_before_planning:
-            scalars = {"cloning_loss": self._clone()}
-        else:
-            scalars = self._plan()
+        """Make the next gradient step of cloning, or the next iteration."""
+        is_cloning = self.done < self.ends["actor"]
+        scalars = {"cloning_loss": self._clone()} if is_cloning else self._plan()
         self.done += 1
-        if self.done == self.model_updates:
-            self.model.measure_threshold(self.config.pessimism)
-        return scalars
+        return {} if is_cloning and self.done % _REPORT_EVERY else scalars
 
-    def _update_model(self) -> Tensor:
-        batch = self.rows.draw(self.config.batch_size, self.generators["model"])
-        losses = self.model.loss(batch)
-        minimize(losses.sum(), self.parts["model"])
-        return losses.detach().reshape(-1, self.config.n_models).mean(1)
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters by name; with Adam's moments, where more of its steps are to come."""
+        return {
+            name: tensor
+            for name, tensor in super().tensors().items()
+            if self.done < self.ends[name.partition(".")[0]]
+            or not name.endswith(("exp_avg", "exp_avg_sq"))
+        }
+
+    def set_steps(self) -> None:
+        """Let each part know how many steps it has made."""
+        n_cloned = min(self.done, self.ends["actor"]) - self.model_updates
+        n_planned = max(0, self.done - self.ends["actor"])
+        self._actor_adam.set_steps(max(0, n_cloned))
+        self._baseline_adam.set_steps(n_planned * self.config.baseline_updates)
 
     def _clone(self) -> Tensor:
         batch = self.rows.draw(self.config.batch_size, self.generators["policy"])
         data = self.rows.data
         losses = self.actor.cloning_loss(data.observations[batch], data.actions[batch])
-        minimize(losses.sum(), self.parts["actor"])
-        return losses.detach()
+        minimize(losses.sum(), self._actor_adam)
+        return losses
 
     def _plan(self) -> dict[str, Tensor]:
-        """Rolls out, takes a natural gradient step, and fits the baseline to the returns."""
+        """Roll out, take a natural gradient step, and fit the baseline to the returns."""
         config, generators = self.config, self.generators["policy"]
         paths = self.roll_out()
         advantages = self.baseline.advantages(paths, config.gamma, config.gae_lambda)
@@ -233,7 +220,7 @@ class Learner:
             config.gamma,
             config.batch_size,
             config.baseline_updates,
-            self.parts["baseline"],
+            self._baseline_adam,
             generators,
         )
         from_start = slice(0, self._n_initial)
@@ -244,17 +231,12 @@ class Learner:
         }
 
     @property
-    def worlds(self) -> Model:
-        """What policies are rolled out in."""
-        return self.model
-
-    @property
     def _n_initial(self) -> int:
         """Paths that start at a first observation."""
         return self.config.n_paths - int(self.config.buffer_fraction * self.config.n_paths)
 
     def roll_out(self) -> Paths:
-        """Rolls all policies out; the first paths start at first observations of the data."""
+        """Roll all policies out; the first paths start at first observations of the data."""
         generators, rows = self.generators["policy"], self.rows
         n_initial = self._n_initial
         n_first = rows.initial.shape[1]
@@ -264,83 +246,77 @@ class Learner:
         first = rows.initial.gather(1, chosen.to(rows.initial.device))
         anywhere = rows.draw(self.config.n_paths - n_initial, generators)
         starts = rows.data.observations[torch.cat((first, anywhere), 1)]
-        noise = self.actor.draw_noise(self.world.horizon, self.config.n_paths, generators)
-        return roll_out(self.worlds, self.actor.act, starts, noise, self.config.gamma)
+        noise = self.actor.draw_noise(self.horizon, self.config.n_paths, generators)
+        return roll_out(self.model, self.actor.act, starts, noise, self.config.gamma)
 
-    def get_state(self) -> tuple[dict[str, npt.NDArray[Any]], list[dict[str, Any]]]:
-        """Everything that training needs to continue bit for bit: arrays (R, ...), and JSON."""
-        tensors = self.measured_tensors() | self.part_tensors()
-        for name, generators in self.generators.items():
-            tensors[f"generators.{name}"] = torch.stack([g.get_state() for g in generators])
-        arrays = {
-            name: tensor.detach().cpu().numpy().reshape(self.n_seeds, -1, *tensor.shape[1:]).copy()
-            for name, tensor in tensors.items()
-        }
-        return arrays, [{"done": self.done} for _ in range(self.n_seeds)]
 
-    def set_state(
-        self, arrays: Mapping[str, npt.NDArray[Any]], states: Sequence[Mapping[str, Any]]
+class MorelLearner(NaturalGradientLearner):
+    """The same, with an ensemble for each member, which is trained before its policy."""
+
+    model: PessimisticModel
+
+    def __init__(
+        self,
+        rows: MemberRows,
+        objective: Objective,
+        config: MorelConfig,
+        n_actions: int | None,
+        horizon: int,
+        keys: Sequence[MemberKey],
     ) -> None:
-        """Restores what `get_state` returned."""
-        self.done = int(states[0]["done"])
-        past_models = max(0, self.done - self.model_updates)
-        planned = max(0, past_models - self.config.cloning_updates)
-        n_steps = {
-            "model": min(self.done, self.model_updates),
-            "actor": min(past_models, self.config.cloning_updates),
-            "baseline": planned * self.config.baseline_updates,
-        }
-        for name, part in self.parts.items():
-            part.set_steps(n_steps[name])
-        tensors = self.measured_tensors() | self.part_tensors()
-        for name, tensor in tensors.items():
-            tensor.copy_(torch.from_numpy(arrays[name]).reshape(tensor.shape))
-        for name, generators in self.generators.items():
-            states_of = torch.from_numpy(arrays[f"generators.{name}"]).flatten(0, 1)
-            for generator, own in zip(generators, states_of, strict=True):
-                generator.set_state(own.clone())  # set_state reads a tensor of its own storage
+        """Draw the networks; arguments as above, and what gives rewards and ends."""
+        networks = [
+            (seed, index * config.n_models + own)
+            for seed, index in keys
+            for own in range(config.n_models)
+        ]
+        model = PessimisticModel(
+            rows,
+            objective,
+            n_actions,
+            config.n_models,
+            (config.model_hidden_size,) * 2,
+            config.halt_penalty,
+            member_generators(networks, streams.MOReL.MODEL),
+        )
+        batches = config.model_epochs * max(count for _, count in rows.ranges) / config.batch_size
+        model_updates = int(min(max(batches, config.min_model_updates), config.max_model_updates))
+        super().__init__(
+            model,
+            rows,
+            config,
+            n_actions,
+            horizon,
+            keys,
+            streams.MOReL,
+            model_updates=model_updates,
+        )
+        self._model_adam = MemberAdam(model.networks, config.model_learning_rate)
+        self.parts = {"model": self._model_adam, **self.parts}
+        self.ends["model"] = model_updates
+        drawn = member_generators(networks, streams.MOReL.MODEL_MINIBATCHES)
+        self.generators = {"model": drawn, **self.generators}
 
-    def measured_tensors(self) -> dict[str, Tensor]:
-        """What the learner cannot compute again without the training before."""
-        return {"threshold": self.model.threshold}
+    def advance(self) -> dict[str, Tensor]:
+        """Make the next gradient step of the model; after these, what follows."""
+        if self.done >= self.model_updates:
+            return super().advance()
+        batch = self.rows.draw(self.config.batch_size, self.generators["model"])
+        losses = self.model.loss(batch)
+        minimize(losses.sum(), self._model_adam)
+        self.done += 1
+        if self.done == self.model_updates:
+            self.model.measure_threshold(self.config.pessimism)
+        each = losses.detach().reshape(-1, self.config.n_models).mean(1)
+        return {} if self.done % _REPORT_EVERY else {"loss": each}
 
-    def part_tensors(self) -> dict[str, Tensor]:
-        """Parameters by name; with Adam's moments, where more of its steps are to come."""
-        finished = {
-            "model": self.done >= self.model_updates,
-            "actor": self.done >= self.model_updates + self.config.cloning_updates,
-            "baseline": self.done >= self.total,
-        }
-        return {
-            f"{name}.{own}": tensor
-            for name, part in self.parts.items()
-            for own, tensor in part.tensors().items()
-            if not (finished[name] and own.endswith(("exp_avg", "exp_avg_sq")))
-        }
+    def tensors(self) -> dict[str, Tensor]:
+        """The thresholds, too, once they are measured."""
+        if self.done < self.model_updates:
+            return super().tensors()
+        return {"threshold": self.model.threshold, **super().tensors()}
 
-
-def train(learner: Learner, log: TrainingLog) -> None:
-    """Trains to the end, from a checkpoint if there is one.
-
-    Raises:
-        FloatingPointError: training has diverged.
-        Interrupted: after a checkpoint, when the log asks to stop.
-    """
-    resumed = log.load_checkpoint()
-    if resumed is not None:
-        learner.set_state(*resumed)
-    while learner.done < learner.total:
-        scalars = learner.advance()
-        planning = learner.done > learner.total - learner.config.iterations
-        if planning or learner.done % _REPORT_EVERY == 0:
-            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
-            per_seed = {
-                name: values.reshape(learner.n_seeds, -1).mean(1).tolist()
-                for name, values in scalars.items()
-            }
-            log.progress(learner.done, per_seed, total=learner.total)
-        if log.checkpoint_due() or learner.done == learner.total:
-            check_finite(learner.part_tensors().values(), f"{learner.done:,} updates")
-            log.save_checkpoint(learner.done, *learner.get_state())
-            if log.stop_requested:
-                raise Interrupted
+    def set_steps(self) -> None:
+        """Let each part know how many steps it has made."""
+        super().set_steps()
+        self._model_adam.set_steps(min(self.done, self.model_updates))

@@ -26,19 +26,16 @@ Where we depart from the official code, and why:
 
 from __future__ import annotations
 
-import copy
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from baselines.offline.common.data import LoggedData
-from baselines.offline.common.networks import MemberMLP, take_members
-from baselines.offline.planning.dynamics import objective_for
+from baselines.offline.common.networks import MemberMLP, action_features, take_members
+from baselines.offline.common.replay import MemberRows
+from baselines.offline.planning.dynamics import Dynamics, Objective
 
 _SMALLEST_SCALE = 1e-6
 """Floor of a standard deviation: a constant feature stays finite."""
@@ -46,85 +43,9 @@ _BLOCK = 2048
 """Rows of data that are predicted at once."""
 
 
-@dataclass(frozen=True)
-class World:
-    """What is known of a world without data.
-
-    Attributes:
-        reward_function: of observations (..., d), actions, next observations; gives (...).
-        termination_function: the same, whether the episode ends.
-        n_actions: number of discrete actions; None: actions are vectors in [-1, 1].
-        horizon: steps of a rollout.
-    """
-
-    reward_function: Callable[[Tensor, Tensor, Tensor], Tensor]
-    termination_function: Callable[[Tensor, Tensor, Tensor], Tensor]
-    n_actions: int | None
-    horizon: int
-
-
-def make_world(env_id: str, n_actions: int | None, horizon: int) -> World:
-    """The known rules of an environment whose agents differ in dynamics."""
-    objective = objective_for(env_id)
-    return World(objective.reward, objective.terminated, n_actions, horizon)
-
-
-@dataclass(frozen=True)
-class MemberRows:
-    """The data of M members: each has a range of the rows of one `LoggedData`.
-
-    Attributes:
-        data: N rows.
-        first: (M,) int64, the member's first row.
-        count: (M,) int64, how many it has.
-        initial: (M, S) int64, the rows at which its S trajectories begin.
-    """
-
-    data: LoggedData
-    first: Tensor
-    count: Tensor
-    initial: Tensor
-
-    @functools.cached_property
-    def ranges(self) -> list[tuple[int, int]]:
-        """`first` and `count` of each member, where a GPU need not be asked for them."""
-        return list(zip(self.first.tolist(), self.count.tolist(), strict=True))
-
-    def draw(self, n_rows: int, generators: Sequence[torch.Generator]) -> Tensor:
-        """(len(generators), n_rows) rows with replacement.
-
-        Args:
-            n_rows: of each.
-            generators: of the CPU, a multiple of M: the first ones are the first member's.
-        """
-        times = len(generators) // len(self.first)
-        owners = [own for own in self.ranges for _ in range(times)]
-        drawn = [
-            first + torch.randint(count, (n_rows,), generator=generator)
-            for (first, count), generator in zip(owners, generators, strict=True)
-        ]
-        return torch.stack(drawn).to(self.data.observations.device)
-
-    def blocks(self) -> list[Tensor]:
-        """Rows (M, B) of all data, in order; a member with fewer repeats its last one."""
-        longest = int(self.count.max())
-        last = (self.first + self.count - 1).unsqueeze(1)
-        return [
-            torch.minimum(self.first.unsqueeze(1) + steps.to(self.first.device), last)
-            for steps in torch.arange(longest).split(_BLOCK)
-        ]
-
-
-def actions_as_inputs(actions: Tensor, n_actions: int | None) -> Tensor:
-    """(..., n_actions) one-hot of discrete actions (...), or the vectors as they are."""
-    if n_actions is None:
-        return actions
-    return functional.one_hot(actions, n_actions).to(torch.float32)
-
-
 def standardisation(values: Tensor, rows: MemberRows) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (M, 1, d) of `values` (N, d) over each member's rows."""
-    parts = [values[first : first + count] for first, count in rows.ranges]
+    parts = [values[rows.of_member(m)] for m in range(len(rows.ranges))]
     mean = torch.stack([part.mean(0, keepdim=True) for part in parts])
     scale = torch.stack([part.std(0, correction=0, keepdim=True) for part in parts])
     return mean, scale.clamp(min=_SMALLEST_SCALE)
@@ -143,35 +64,38 @@ class PessimisticModel:
     def __init__(
         self,
         rows: MemberRows,
-        world: World,
+        objective: Objective,
+        n_actions: int | None,
         n_models: int,
         hidden_sizes: Sequence[int],
         halt_penalty: float,
         generators: Sequence[torch.Generator],
     ) -> None:
-        """Draws the networks.
+        """Draw the networks.
 
         Args:
             rows: the members' data.
-            world: its rules.
+            objective: gives rewards and ends.
+            n_actions: number of discrete actions; None: actions are vectors in [-1, 1].
             n_models: K, at least 2.
             hidden_sizes: of every network.
             halt_penalty: how far the reward of HALT is below the lowest in a member's data.
             generators: M * K.
         """
         data = rows.data
-        self.rows, self.world, self.n_models = rows, world, n_models
+        self.rows, self.objective, self.n_models = rows, objective, n_models
+        self.n_actions = n_actions
         n_features = data.observations.shape[1]
-        n_inputs = n_features + (world.n_actions or data.actions.shape[-1])
+        n_inputs = n_features + (n_actions or data.actions.shape[-1])
         device = data.observations.device
         sizes = (n_inputs, *hidden_sizes, n_features)
         self.networks = MemberMLP(sizes, generators).to(device)
         self.mean, self.scale = standardisation(data.observations, rows)
         differences = data.next_observations - data.observations
         self.difference_mean, self.difference_scale = standardisation(differences, rows)
-        self.threshold = torch.full((len(rows.first),), torch.inf, device=device)
-        lowest = [data.rewards[block].amin(1) for block in rows.blocks()]
-        self.halt_reward = torch.stack(lowest).amin(0) - halt_penalty
+        self.threshold = torch.full((len(rows.ranges),), torch.inf, device=device)
+        lowest = [data.rewards[rows.of_member(m)].amin() for m in range(len(rows.ranges))]
+        self.halt_reward = torch.stack(lowest) - halt_penalty
         first, second = torch.triu_indices(n_models, n_models, 1)
         self._pairs = first.to(device), second.to(device)
 
@@ -180,7 +104,7 @@ class PessimisticModel:
         data = self.rows.data
         observations = data.observations[batch]
         inputs = (observations - self._each(self.mean)) / self._each(self.scale)
-        actions = actions_as_inputs(data.actions[batch], self.world.n_actions)
+        actions = action_features(data.actions[batch], self.n_actions)
         outputs = self.networks(torch.cat((inputs, actions), -1))
         differences = data.next_observations[batch] - observations
         targets = (differences - self._each(self.difference_mean)) / self._each(
@@ -192,7 +116,7 @@ class PessimisticModel:
     def predict(self, observations: Tensor, actions: Tensor) -> Tensor:
         """(M, K, B, d) next observations by each model, at observations (M, B, d)."""
         inputs = (observations - self.mean) / self.scale
-        features = actions_as_inputs(actions, self.world.n_actions)
+        features = action_features(actions, self.n_actions)
         rows = torch.cat((inputs, features), -1).repeat_interleave(self.n_models, 0)
         outputs: Tensor = self.networks(rows)
         differences = outputs.unflatten(0, (-1, self.n_models)) * self.difference_scale.unsqueeze(1)
@@ -200,17 +124,6 @@ class PessimisticModel:
             differences + self.difference_mean.unsqueeze(1)
         )
         return following
-
-    def alone(self, member: int) -> PessimisticModel:
-        """A copy with one member's ensemble, for `predict`: thresholds stay those of all."""
-        one = slice(member, member + 1)
-        own = copy.copy(self)
-        own.mean, own.scale = self.mean[one], self.scale[one]
-        own.difference_mean = self.difference_mean[one]
-        own.difference_scale = self.difference_scale[one]
-        networks = slice(member * self.n_models, (member + 1) * self.n_models)
-        own.networks = take_members(self.networks, networks)
-        return own
 
     def disagreement(self, predictions: Tensor) -> Tensor:
         """(M, B) largest distance between two of the predictions (M, K, B, d)."""
@@ -221,16 +134,16 @@ class PessimisticModel:
 
     @torch.no_grad()
     def measure_threshold(self, pessimism: float) -> None:
-        """Sets the threshold to the largest disagreement over the data, divided by `pessimism`."""
+        """Set the threshold to the largest disagreement over the data, divided by `pessimism`."""
         largest = torch.zeros_like(self.threshold)
         data = self.rows.data
-        for block in self.rows.blocks():
+        for block in self.rows.blocks(_BLOCK):
             predictions = self.predict(data.observations[block], data.actions[block])
             largest = torch.maximum(largest, self.disagreement(predictions).amax(1))
         self.threshold = largest / pessimism
 
     def step(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of P paths of each member: next observations (M, P, d), and who is in HALT.
+        """Make one step of P paths of each member: next observations (M, P, d), and who is in HALT.
 
         Path p is continued by model p mod K.
 
@@ -248,10 +161,36 @@ class PessimisticModel:
         return values.repeat_interleave(self.n_models, 0)
 
 
-class Model(Protocol):
-    """What a rollout asks of a model; `PessimisticModel` has it."""
+class MemberDynamics(Dynamics):
+    """One member's ensemble, each of whose models goes its own way."""
 
-    world: World
+    def __init__(self, model: PessimisticModel, member: int) -> None:
+        """Copy the networks of a member of a trained model."""
+        k, one = model.n_models, slice(member, member + 1)
+        self.n_members, self.device, self._n_actions = k, model.threshold.device, model.n_actions
+        self._networks = take_members(model.networks, slice(member * k, (member + 1) * k))
+        self._mean, self._scale = model.mean[one], model.scale[one]
+        self._difference = model.difference_mean[one], model.difference_scale[one]
+
+    def step(
+        self,
+        states: Tensor,
+        actions: Tensor,
+        envs: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Roll every model one step on."""
+        features = action_features(actions, self._n_actions).expand(len(states), -1, -1)
+        rows = torch.cat(((states - self._mean) / self._scale, features), -1)
+        mean, scale = self._difference
+        following: Tensor = states + (self._networks(rows) * scale + mean)
+        return following
+
+
+class Model(Protocol):
+    """What a rollout asks of a model."""
+
+    objective: Objective
     halt_reward: Tensor
 
     def step(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -287,7 +226,7 @@ def roll_out(
     noise: Tensor,
     gamma: float,
 ) -> Paths:
-    """Rolls all paths of all members out, one batched step after another.
+    """Roll all paths of all members out, one batched step after another.
 
     Args:
         model: of M members.
@@ -297,7 +236,7 @@ def roll_out(
         noise: (H, M, P, o); H is the horizon.
         gamma: discount, for what HALT pays.
     """
-    world, horizon = model.world, len(noise)
+    objective, horizon = model.objective, len(noise)
     steps_left = horizon - torch.arange(horizon, device=starts.device)
     halt_pays = model.halt_reward * torch.cumsum(
         gamma ** torch.arange(horizon, device=starts.device), 0
@@ -315,15 +254,15 @@ def roll_out(
             shape = (*starts.shape[:2], horizon, *actions.shape[2:])
             all_actions = torch.zeros(shape, dtype=actions.dtype, device=actions.device)
         all_observations[:, :, t], all_actions[:, :, t] = observations, actions
-        applied = actions if world.n_actions else actions.clamp(-1.0, 1.0)
+        applied = actions.clamp(-1.0, 1.0) if actions.is_floating_point() else actions
         following, unknown = model.step(observations, applied)
         halts = alive & unknown
-        reward = world.reward_function(observations, applied, following)
+        reward = objective.reward(observations, applied, following)
         earned[:, :, t] = torch.where(alive & ~unknown, reward, 0.0)
         rewards[:, :, t] = torch.where(halts, halt_pays[t].unsqueeze(1), earned[:, :, t])
         lengths += alive
         halted |= halts
-        alive = alive & ~unknown & ~world.termination_function(observations, applied, following)
+        alive = alive & ~unknown & ~objective.terminated(observations, applied, following)
         observations = torch.where(alive.unsqueeze(2), following, observations)
         if not alive.any():
             break

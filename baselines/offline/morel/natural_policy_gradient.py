@@ -94,7 +94,7 @@ def fisher_product(actor: Actor, observations: Tensor) -> Callable[[Tensor], Ten
 def conjugate_gradients(
     multiply: Callable[[Tensor], Tensor], target: Tensor, n_iterations: int
 ) -> Tensor:
-    """Solves A x = b for M symmetric positive definite matrices at once, from x = 0.
+    """Solve A x = b for M symmetric positive definite matrices at once, from x = 0.
 
     Args:
         multiply: vectors (M, p) by the matrices.
@@ -146,7 +146,7 @@ class Baseline:
     def __init__(
         self, actor: Actor, horizon: int, gamma: float, generators: Sequence[torch.Generator]
     ) -> None:
-        """Draws networks of 128-128, which see observations as the actor does."""
+        """Draw networks of 128-128, which see observations as the actor does."""
         self.actor, self.horizon = actor, horizon
         self.unit = sum(gamma**t for t in range(horizon))
         """Discounted length of the horizon: what values are divided by."""
@@ -186,7 +186,7 @@ class Baseline:
         optimizer: MemberAdam,
         generators: Sequence[torch.Generator],
     ) -> None:
-        """Fits the values to the paths' discounted returns, by `n_updates` gradient steps."""
+        """Fit the values to the paths' discounted returns, by `n_updates` gradient steps."""
         horizon = paths.rewards.shape[2]
         returns = discounted_sums(paths.rewards, gamma).flatten(1) / self.unit
         for _ in range(n_updates):
@@ -254,7 +254,7 @@ def divergence(actor: Actor, outputs: Tensor, log_std: Tensor | None, other: Ten
 def take_step(
     actor: Actor, observations: Tensor, gradient: Tensor, direction: Tensor, step_size: float
 ) -> None:
-    """Moves each policy along its direction (M, p), until twice the KL divergence is step_size.
+    """Move each policy along its direction (M, p), until twice the KL divergence is step_size.
 
     The length is that of the quadratic approximation; where the true divergence over
     `observations` (M, B, d) is more than twice what it should be, the step is halved until it is

@@ -26,29 +26,28 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import torch
 
 from baselines.common.threads import one_thread
-from baselines.offline.common.data import check_offline, load_data
+from baselines.offline.common.data import check_offline
+from baselines.offline.common.policies import Scope, load_scoped, scoped_solutions
 from baselines.offline.common.spaces import n_discrete_actions
-from baselines.offline.common.training import scoped_solution
-from baselines.offline.morel.learner import Learner, MorelConfig, train
-from baselines.offline.morel.model import MemberRows, PessimisticModel, make_world
+from baselines.offline.common.training import train
+from baselines.offline.morel.learner import MorelConfig, MorelLearner
+from baselines.offline.morel.model import MemberDynamics, PessimisticModel
+from baselines.offline.planning.dynamics import objective_for, predict
 from rmdp_bench.evaluation.offline import OfflineSolution
-from rmdp_bench.evaluation.prediction import N_FORCED
 from rmdp_bench.runs import RunLog
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
 class Config(MorelConfig):
     """The learner's settings, and for whom it learns."""
 
-    scope: Literal["population", "agent"] = "population"
+    scope: Scope = "population"
     """Whether one policy is learned from all data, or one for each test agent from its own."""
 
 
@@ -66,42 +65,28 @@ def config_for(task: Task) -> Config:
     return Config(**SETTINGS.get(task.env_id, {}))
 
 
-def check(task: Task, config: Config) -> None:
-    """Refuses a task that is not offline or whose data does not fit.
-
-    Raises:
-        ValueError: says why.
-    """
-    check_offline(task, config)
+check = check_offline
 
 
-def make_learner(task: Task, config: Config, seeds: Sequence[int], device: str) -> Learner:
-    """Loads the data and sets all members up, seed after seed.
+def make_learner(
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str
+) -> MorelLearner:
+    """Load the data and set all members up, seed after seed.
 
     Returns:
         A learner of len(seeds) members, or len(seeds) * len(task.eval_agents) for scope=agent.
     """
-    agents = task.eval_agents or ()
+    rows, keys = load_scoped(task, config, config.scope, seeds)
     horizon = min(config.horizon, task.max_episode_steps)
-    world = make_world(task.env_id, n_discrete_actions(task), horizon)
-    if config.scope == "population":
-        data = load_data(task, config.n_agents)
-        first, count, initial = torch.tensor([0]), data.starts[-1:], data.starts[None, :-1]
-    else:
-        data = load_data(task, max(agents) + 1)
-        chosen = torch.tensor(agents)
-        first, count = data.starts[chosen], data.starts.diff()[chosen]
-        initial = first.unsqueeze(1)
-    parts = (torch.cat([part] * len(seeds)).to(device) for part in (first, count, initial))
-    rows = MemberRows(data.to(device), *parts)
-    return Learner(rows, world, config, seeds)
+    objective, n_actions = objective_for(task.env_id), n_discrete_actions(task)
+    return MorelLearner(rows.to(device), objective, config, n_actions, horizon, keys)
 
 
 @one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Learns models and policies of every seed, as one batch.
+    """Learn models and policies of every seed, as one batch.
 
     Returns:
         One solution for each seed. Held-out agents are served with scope=population, by the one
@@ -112,37 +97,23 @@ def solve(
     return solutions(task, learner)
 
 
-def solutions(task: Task, learner: Learner) -> list[OfflineSolution]:
+def solutions(task: OfflineTask, learner: MorelLearner) -> list[OfflineSolution]:
     """The policies as they are, one solution for each seed."""
-    n_agents, n_members = len(task.eval_agents or ()), len(learner.rows.first) // learner.n_seeds
-    made = []
-    for r in range(learner.n_seeds):
-        members = range(r * n_members, (r + 1) * n_members)
-        policies = [learner.actor.policy(member) for member in members]
-        predict = _predictor(learner.model, members)
-        made.append(dataclasses.replace(scoped_solution(policies, n_agents), predict=predict))
-    return made
+    n_members = len(learner.rows.ranges) // learner.n_seeds
+    policies = [learner.actor.policy(member) for member in range(len(learner.rows.ranges))]
+    made = scoped_solutions(policies, learner.n_seeds, len(task.eval_agents or ()))
+    return [
+        dataclasses.replace(
+            own, predict=_predictor(learner.model, range(r * n_members, (r + 1) * n_members))
+        )
+        for r, own in enumerate(made)
+    ]
 
 
 def _predictor(
     model: PessimisticModel, members: range
 ) -> Callable[[int, npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]]:
-    """What the ensembles' means foresee, each step from the prediction before it."""
-
-    @torch.no_grad()
-    @one_thread()
-    def predict(
-        agent: int, observations: npt.NDArray[Any], actions: npt.NDArray[Any]
-    ) -> npt.NDArray[Any]:
-        member = members[min(agent, len(members) - 1)]  # scope=population has one for all
-        alone, device = model.alone(member), model.threshold.device
-        state = torch.from_numpy(observations[:, N_FORCED].astype(np.float32)).to(device)
-        moves = torch.from_numpy(actions[:, N_FORCED:]).to(device)
-        foreseen = []
-        for t in range(moves.shape[1]):
-            state = alone.predict(state[None], moves[None, :, t])[0].mean(0)
-            foreseen.append(state)
-        predictions: npt.NDArray[Any] = torch.stack(foreseen, 1).cpu().numpy()
-        return predictions
-
-    return predict
+    """`OfflineSolution.predict` by the ensembles of a seed; scope=population has one for all."""
+    return lambda agent, observations, actions: predict(
+        MemberDynamics(model, members[min(agent, len(members) - 1)]), observations, actions
+    )

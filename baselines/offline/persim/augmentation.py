@@ -17,13 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.data import LoggedData
 from baselines.offline.persim.simulator import PersonalSimulator, simulate
 from baselines.offline.planning.dynamics import Objective
-
-_ROWS, _FIRST = 3, 4
-"""Purposes of random numbers; those of `training` are 1 and 2."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,7 @@ class GenerationConfig:
     log-uniformly for each of them."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         check_range(self, 1, math.inf, "n_trajectories", "trajectory_length", "longest_hold")
         check_range(self, 0, 1, "first_share", "exploration")
 
@@ -63,7 +57,7 @@ class GeneratingPolicy:
         n_actions: int | None,
         rng: np.random.Generator,
     ) -> None:
-        """Draws which episodes explore.
+        """Draw which episodes explore.
 
         Args:
             data: the log.
@@ -89,7 +83,7 @@ class GeneratingPolicy:
         return self._rng.integers(self._n_actions, size=shape)
 
     def reset(self, n_envs: int) -> None:
-        """Goes back to the first rows."""
+        """Go back to the first rows."""
         self._step, self._held = 0, self._draw()
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
@@ -126,7 +120,7 @@ def generate(
     Returns:
         E = n_trajectories of them, as if of agents 0 to E - 1.
     """
-    rng = np.random.default_rng([key[0], _ROWS, key[1]])
+    rng = np.random.default_rng([key[0], streams.PerSim.SIMULATED_EPISODES, key[1]])
     rows = rng.integers(len(data.rewards), size=config.n_trajectories)
     firsts = rng.integers(data.n_agents, size=config.n_trajectories)
     is_first = rng.random(config.n_trajectories) < config.first_share
@@ -149,24 +143,11 @@ def keep_near(made: LoggedData, data: LoggedData) -> LoggedData:
         for rows in (made.observations, made.next_observations)
     ]
     kept = inside[0] & inside[1]
-    names = [name for name in LoggedData.__annotations__ if name != "starts"]
-    counts = torch.bincount(made.agents[kept], minlength=made.n_agents)
-    starts = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-    return LoggedData(**{name: getattr(made, name)[kept] for name in names}, starts=starts)
+    return made.take(kept, torch.bincount(made.agents[kept], minlength=made.n_agents))
 
 
 def first_observations(data: LoggedData, n: int, key: tuple[int, int]) -> Tensor:
     """First observations (n, d) of trajectories in the log, drawn with replacement."""
-    rng = np.random.default_rng([key[0], _FIRST, key[1]])
+    rng = np.random.default_rng([key[0], streams.PerSim.FIRST_OBSERVATIONS, key[1]])
     rows = torch.from_numpy(rng.integers(data.n_agents, size=n)).to(data.starts.device)
     return data.observations[data.starts[rows]]
-
-
-def join(*parts: LoggedData) -> LoggedData:
-    """All transitions, on the CPU, as if of one agent; trajectories are no longer told apart."""
-    names = [name for name in LoggedData.__annotations__ if name not in ("agents", "starts")]
-    joined = {name: torch.cat([getattr(part, name).cpu() for part in parts]) for name in names}
-    n = len(joined["rewards"])
-    return LoggedData(
-        **joined, agents=torch.zeros(n, dtype=torch.int64), starts=torch.tensor([0, n])
-    )

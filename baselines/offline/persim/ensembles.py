@@ -1,7 +1,7 @@
 """Ensembles of factored models, one for each seed, as every solver that has them uses them.
 
 `fit_ensembles` trains those of all seeds as one batch. An ensemble gives the simulators of agents,
-those in the data and held-out ones, and what is reported about it: predictions and factors.
+those in the data and held-out ones; `solve_in_simulators` is what all these solvers do.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from baselines.offline.common.data import LoggedData, check_offline, to_tensors
-from baselines.offline.common.networks import take_members
+from baselines.common.threads import one_thread
+from baselines.offline.common.data import LoggedData, check_offline, load_data, to_tensors
+from baselines.offline.common.networks import MemberKey, take_members
 from baselines.offline.common.spaces import n_discrete_actions
-from baselines.offline.common.stages import TrainingLog
+from baselines.offline.common.training import TrainingStage, train
 from baselines.offline.persim.agent_factors import embed_agents, fit_factors, regress_factors
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from baselines.offline.persim.simulator import PersonalSimulator
-from baselines.offline.persim.training import Training, train
+from baselines.offline.persim.training import FactoredLearner
 from baselines.offline.planning.dynamics import predict
 from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
+from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class EnsembleConfig(FactoredConfig):
 
 
 def check_factored(task: Task, config: FactoredConfig) -> None:
-    """Refuses tasks, data and layers that the model cannot learn with.
+    """Refuse tasks, data and layers that the model cannot learn with.
 
     Raises:
         ValueError: says what is wrong and what to do.
@@ -55,54 +57,37 @@ def check_factored(task: Task, config: FactoredConfig) -> None:
 
 
 def fit_ensembles(
-    task: Task,
+    task: OfflineTask,
     config: EnsembleConfig,
     data: LoggedData,
     seeds: Sequence[int],
     device: str,
-    log: TrainingLog,
+    log: RunLog | TrainingStage,
 ) -> list[Ensemble]:
-    """Trains the ensembles of all seeds as one batch, from a checkpoint if there is one.
-
-    Args:
-        task: whose data they are.
-        config: of the models.
-        data: on the device.
-        seeds: R of them.
-        device: "cpu" or "cuda".
-        log: has the checkpoints.
-
-    Returns:
-        R ensembles.
-
-    Raises:
-        Interrupted: after a checkpoint, when the log asks to stop.
-    """
-    training = Training(config, data, n_discrete_actions(task), seeds, device)
-    model = train(training, log).requires_grad_(False)
+    """Train the ensembles of all R seeds as one batch on data that are on the device."""
+    learner = FactoredLearner(config, data, n_discrete_actions(task), seeds, device)
+    train(learner, log)
+    model, k = learner.model.requires_grad_(False), config.n_models
     ensembles = []
-    for members in map(training.members, seeds):
+    for r in range(len(seeds)):
+        members = slice(r * k, (r + 1) * k)
         own = take_members(model, members)
-        ensembles.append(Ensemble(task, config, own, training.losses[members]))
+        ensembles.append(Ensemble(task, config, own, learner.losses[members].cpu().numpy()))
     return ensembles
 
 
+@dataclass(frozen=True)
 class Ensemble:
-    """The models of one seed."""
+    """The trained models of one seed, and the losses (M,) with which they ended."""
 
-    def __init__(
-        self,
-        task: Task,
-        config: EnsembleConfig,
-        model: FactoredModel,
-        losses: NDArray[np.float64],
-    ) -> None:
-        """Takes a trained model, and the losses of its members with which it ended."""
-        self.task, self.config, self.model, self.losses = task, config, model, losses
+    task: OfflineTask
+    config: EnsembleConfig
+    model: FactoredModel
+    losses: NDArray[np.float64]
 
     def simulators(self) -> list[PersonalSimulator]:
         """One for each scored agent."""
-        agents = list(self.task.eval_agents or ())
+        agents = list(self.task.eval_agents)
         return self._simulators(self.model.agent_factors()[:, agents])
 
     def heldout_simulators(self, episodes: Sequence[Episode]) -> list[PersonalSimulator]:
@@ -121,10 +106,6 @@ class Ensemble:
         compiled = self.config.compiled
         return [PersonalSimulator(self.model, own, compiled=compiled) for own in factors.unbind(1)]
 
-    def factors(self, data: LoggedData) -> NDArray[Any] | None:
-        """What it has learned about the agents in the data, (n, r); see `embed_agents`."""
-        return embed_agents(self.model, data)
-
 
 def predictor(
     simulators: Sequence[PersonalSimulator],
@@ -133,32 +114,71 @@ def predictor(
     return lambda agent, observations, actions: predict(simulators[agent], observations, actions)
 
 
-def personal_solutions(
-    seeds: Sequence[int],
-    ensembles: Sequence[Ensemble],
-    simulators: Sequence[Sequence[PersonalSimulator]],
-    policies: Sequence[Policy],
-    data: LoggedData,
-    adapt: Callable[[int, Ensemble, Sequence[Episode]], Solution],
-) -> list[OfflineSolution]:
-    """Solutions of solvers that train a policy for each scored agent of each seed as one batch.
+@dataclass(frozen=True)
+class SimulatedAgents:
+    """M agents for whom policies are made.
 
-    Args:
-        seeds: R.
-        ensembles: of each seed.
-        simulators: of each seed's scored agents.
-        policies: those of the first seed's agents first.
+    Attributes:
         data: the log of all agents.
-        adapt: gives a seed's policies of agents who are not in the data.
+        own: the logged trajectory of each of the M.
+        simulators: of each.
+        keys: (seed, number of the agent) of each, from which random numbers follow.
     """
-    n_each = len(policies) // len(seeds)
+
+    data: LoggedData
+    own: Sequence[LoggedData]
+    simulators: Sequence[PersonalSimulator]
+    keys: Sequence[MemberKey]
+
+
+@one_thread()
+def solve_in_simulators(
+    task: OfflineTask,
+    config: EnsembleConfig,
+    seeds: Sequence[int],
+    device: str,
+    model_log: RunLog | TrainingStage,
+    policy_log: RunLog | TrainingStage,
+    make_policies: Callable[[SimulatedAgents, RunLog | TrainingStage], Sequence[Policy]],
+) -> list[OfflineSolution]:
+    """Train the ensembles of all seeds as one batch, and make a policy for each scored agent.
+
+    Policies of held-out agents are made in the same way when they are asked for, in a simulator
+    from one episode of each; they leave no checkpoint.
+
+    Returns:
+        One solution for each seed.
+    """
+    data = load_data(task, config.n_agents).to(device)
+    ensembles = fit_ensembles(task, config, data, seeds, device, model_log)
+    simulators, agents = [one.simulators() for one in ensembles], task.eval_agents or ()
+    own = [data.trajectory(agent) for agent in agents] * len(seeds)
+    together = [one for of_seed in simulators for one in of_seed]
+    keys = [(seed, agent) for seed in seeds for agent in agents]
+    policies = make_policies(SimulatedAgents(data, own, together, keys), policy_log)
+
+    @one_thread()
+    def adapt(seed: int, ensemble: Ensemble, episodes: Sequence[Episode]) -> Solution:
+        numbers, logged = range(len(episodes)), to_tensors(episodes)
+        others = SimulatedAgents(
+            data,
+            [logged.trajectory(index) for index in numbers],
+            ensemble.heldout_simulators(episodes),
+            [(seed, task.n_agents + index) for index in numbers],
+        )
+        made = make_policies(others, RunLog(task, [seed]))
+        return Solution(made, np.eye(len(episodes)))
+
+    k = len(agents)
     return [
         OfflineSolution(
-            policies=policies[r * n_each : (r + 1) * n_each],
-            assignment=np.eye(n_each),
+            policies=policies[r * k : (r + 1) * k],
+            assignment=np.eye(k),
             adapt=partial(adapt, seed, ensemble),
-            predict=predictor(own),
-            factors=ensemble.factors(data),
+            predict=predictor(own_simulators),
+            factors=embed_agents(ensemble.model, data),
         )
-        for r, (seed, ensemble, own) in enumerate(zip(seeds, ensembles, simulators, strict=True))
+        for r, (seed, ensemble, own_simulators) in enumerate(
+            zip(seeds, ensembles, simulators, strict=True)
+        )
     ]

@@ -149,7 +149,7 @@ def train_epoch(
 def roll_out(
     weight: Array, bias: Array, folded: Array, folded_bias: Array, plans: Array, states: Array
 ) -> None:
-    """Rolls sequences of actions out in every member of `simulator.PersonalSimulator`.
+    """Roll sequences of actions out in every member of `simulator.PersonalSimulator`.
 
     A step of a candidate reads 9 h weights, which the innermost cache holds, and writes 4 numbers.
 

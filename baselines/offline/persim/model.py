@@ -52,11 +52,7 @@ class FactoredConfig(OfflineConfig):
     """Whether a CPU runs the compiled loops where there are any: the same numbers, to rounding."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         super().__post_init__()
         whole = ("n_models", "rank", "n_epochs", "batch_size", "halving_epochs")
         check_range(self, 1, math.inf, *whole)
@@ -104,7 +100,7 @@ class FactoredModel(nn.Module):
         n_actions: int | None,
         generators: Sequence[torch.Generator],
     ) -> None:
-        """Draws the parameters; factors are drawn as those of PyTorch's `nn.Linear`.
+        """Draw the parameters; factors are drawn as those of PyTorch's `nn.Linear`.
 
         Args:
             config: sizes.
@@ -128,7 +124,7 @@ class FactoredModel(nn.Module):
                 self.scales[f"{name}_scale"] = rows.std(0, correction=0).clamp_min(1e-6)
 
     def place(self, device: str) -> FactoredModel:
-        """Moves everything to a device."""
+        """Move everything to a device."""
         self.scales = {name: scale.to(device) for name, scale in self.scales.items()}
         return self.to(device)
 

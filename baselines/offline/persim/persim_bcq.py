@@ -3,7 +3,7 @@
 Agarwal et al. 2021 (arXiv 2102.06961) use their simulators in this second way. The model of all
 agents is trained as in `persim` (`ensembles`). Then every scored agent's own logged
 trajectory, all of which stays, is joined by trajectories generated in its simulator
-(`augmentation`), and BCQ (`batch_constrained`) learns one policy for each agent from the two; all
+(`augmentation`), and BCQ (`model_free.bcq`) learns one policy for each agent from the two; all
 agents of all seeds are one batch.
 
 The paper's code does not have this part, so these are choices of ours:
@@ -32,35 +32,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
-
 from baselines.common.settings import check_range
-from baselines.common.threads import one_thread
-from baselines.offline.common.data import LoggedData, load_data, to_tensors
-from baselines.offline.common.replay import MemberKey, Replay
+from baselines.offline.common.data import LoggedData, join
+from baselines.offline.common.policies import NetworkPolicy
+from baselines.offline.common.replay import MemberRows, Replay
 from baselines.offline.common.spaces import n_discrete_actions
-from baselines.offline.common.stages import Stages
-from baselines.offline.common.training import Learner, train
-from baselines.offline.model_free.batch_constrained import BCQConfig, bcq_settings, make_bcq
+from baselines.offline.common.training import Stages, TrainingStage, train
+from baselines.offline.model_free import bcq
 from baselines.offline.persim.augmentation import (
     GenerationConfig,
     first_observations,
     generate,
-    join,
     keep_near,
 )
 from baselines.offline.persim.ensembles import (
-    Ensemble,
     EnsembleConfig,
+    SimulatedAgents,
     check_factored,
-    fit_ensembles,
-    personal_solutions,
+    solve_in_simulators,
 )
 from baselines.offline.persim.model import model_settings
-from baselines.offline.persim.simulator import PersonalSimulator, simulate
+from baselines.offline.persim.simulator import simulate
 from baselines.offline.planning.dynamics import objective_for
 from baselines.offline.planning.planner import (
     PlannerConfig,
@@ -68,11 +62,9 @@ from baselines.offline.planning.planner import (
     make_policy,
     planner_settings,
 )
-from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
-from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 _NAMES = {
     "n_updates": "policy_updates",
@@ -116,11 +108,7 @@ class Config(EnsembleConfig, GenerationConfig, PlannerConfig):
     """BCQ, discrete: actions less likely than this share of the likeliest one's are left out."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         EnsembleConfig.__post_init__(self)
         GenerationConfig.__post_init__(self)
         PlannerConfig.__post_init__(self)
@@ -133,115 +121,55 @@ class Config(EnsembleConfig, GenerationConfig, PlannerConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected widths of at least 1")
 
     @property
-    def bcq(self) -> BCQConfig:
+    def learner(self) -> bcq.Config:
         """The learner's settings."""
-        return BCQConfig(**{name: getattr(self, own) for name, own in _NAMES.items()})
+        return bcq.Config(**{name: getattr(self, own) for name, own in _NAMES.items()})
 
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    own = {_NAMES[name]: value for name, value in bcq_settings(task).items()}
+    own = {_NAMES[name]: value for name, value in bcq.bcq_settings(task).items()}
     if n_discrete_actions(task) is None:
         own |= {"n_planned": 0, **planner_settings(task)}
     return Config(**model_settings(task) | own | _TASK_SETTINGS.get(task.env_id, {}))
 
 
 def check(task: Task, config: Config) -> None:
-    """Refuses tasks and data that this solver cannot learn from.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
+    """Refuse tasks, data and sizes that this solver cannot use, by a ValueError."""
     check_factored(task, config)
     if config.n_planned:
         check_planner(task.env_id, config)
 
 
-@one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Trains the ensembles of all seeds as one batch, then the policies of all of them.
+    """Train the ensembles of all seeds as one batch, then the policies of all of them."""
+    stages = Stages(log)
 
-    Returns:
-        One solution for each seed: a policy for each test agent.
-    """
-    data = load_data(task, config.n_agents).to(device)
-    stages, agents = Stages(log), task.eval_agents or ()
-    ensembles = fit_ensembles(task, config, data, seeds, device, stages.stage("model"))
-    simulators = [ensemble.simulators() for ensemble in ensembles]
-    own = [data.trajectory(agent) for agent in agents]
-    keys = [(seed, agent) for seed in seeds for agent in agents]
-    datasets = augment(
-        task, config, data, own * len(seeds), [one for worlds in simulators for one in worlds], keys
-    )
-    learner = make_learner(task, config, datasets, keys, device)
-    train(learner, config.policy_updates, stages.stage("policy"))
-    policies = [learner.policy(m) for m in range(len(keys))]
-    return personal_solutions(
-        seeds, ensembles, simulators, policies, data, partial(adapt, task, config, data)
-    )
+    def make_policies(agents: SimulatedAgents, log: RunLog | TrainingStage) -> list[NetworkPolicy]:
+        augmented = augment(task, config, agents)
+        rows = MemberRows.of_agents(augmented, range(len(agents.keys)))
+        replay = Replay(rows, agents.keys, config.policy_batch_size, device)
+        n_actions = n_discrete_actions(task)
+        learner = bcq.make_learner(replay, config.learner, task.gamma, n_actions)
+        train(learner, log)
+        return [learner.policy(member) for member in range(len(agents.keys))]
+
+    model_log, policy_log = stages.stage("model"), stages.stage("policy")
+    return solve_in_simulators(task, config, seeds, device, model_log, policy_log, make_policies)
 
 
-def augment(
-    task: Task,
-    config: Config,
-    data: LoggedData,
-    own: Sequence[LoggedData],
-    simulators: Sequence[PersonalSimulator],
-    keys: Sequence[MemberKey],
-) -> list[LoggedData]:
-    """What each of M policies learns from: an agent's own transitions first, then generated ones.
-
-    Args:
-        task: gives actions, rewards and ends.
-        config: how much is generated, and how.
-        data: the log of all agents, in which generated trajectories start.
-        own: logged trajectory of each agent.
-        simulators: of each agent.
-        keys: (seed, number of the agent), from which the random numbers follow.
-    """
+def augment(task: OfflineTask, config: Config, agents: SimulatedAgents) -> LoggedData:
+    """What M policies learn from: each agent's own transitions first, then generated ones."""
     objective, n_actions = objective_for(task.env_id), n_discrete_actions(task)
-    augmented = []
-    for logged, simulator, key in zip(own, simulators, keys, strict=True):
+    augmented, data = [], agents.data
+    for logged, simulator, key in zip(agents.own, agents.simulators, agents.keys, strict=True):
         parts = [logged, generate(simulator, objective, data, n_actions, config, key)]
         if config.n_planned:
             policy = make_policy(task.env_id, simulator, config, seed=key[0], agent=key[1])
             starts = first_observations(data, config.n_planned, key)
             planned = simulate(simulator, objective, policy, starts, task.max_episode_steps)
             parts.append(keep_near(planned, data))
-        augmented.append(join(*parts))
-    return augmented
-
-
-def make_learner(
-    task: Task,
-    config: Config,
-    datasets: Sequence[LoggedData],
-    keys: Sequence[MemberKey],
-    device: str,
-) -> Learner:
-    """BCQ for the M members with these data."""
-    replay = Replay(datasets, keys, config.policy_batch_size, device)
-    return make_bcq(replay, config.bcq, task.gamma, n_discrete_actions(task))
-
-
-@one_thread()
-def adapt(
-    task: Task,
-    config: Config,
-    data: LoggedData,
-    seed: int,
-    ensemble: Ensemble,
-    episodes: Sequence[Episode],
-) -> Solution:
-    """Policies of agents who are not in the data, from one episode of each."""
-    simulators, logged = ensemble.heldout_simulators(episodes), to_tensors(episodes)
-    own = [logged.trajectory(index) for index in range(len(episodes))]
-    keys = [(seed, task.n_agents + index) for index in range(len(episodes))]
-    datasets = augment(task, config, data, own, simulators, keys)
-    learner = make_learner(task, config, datasets, keys, str(data.rewards.device))
-    for n_done in range(config.policy_updates):
-        learner.update(n_done)
-    policies = [learner.policy(member) for member in range(len(episodes))]
-    return Solution(policies, np.eye(len(episodes)))
+        augmented.append(parts)
+    return join(augmented)

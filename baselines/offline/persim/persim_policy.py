@@ -33,47 +33,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from baselines.common import streams
 from baselines.common.settings import check_range
-from baselines.common.threads import one_thread
-from baselines.offline.common.data import LoggedData, load_data
-from baselines.offline.common.optimization import MemberAdam
-from baselines.offline.common.replay import MemberKey
+from baselines.offline.common.policies import NetworkPolicy
+from baselines.offline.common.replay import MemberRows
 from baselines.offline.common.spaces import n_discrete_actions
-from baselines.offline.common.stages import Stages
-from baselines.offline.common.training import member_generators
-from baselines.offline.morel.actors import Actor
-from baselines.offline.morel.learner import Learner, MorelConfig, train
-from baselines.offline.morel.model import MemberRows, make_world, standardisation
-from baselines.offline.morel.natural_policy_gradient import Baseline
+from baselines.offline.common.training import Stages, TrainingStage, train
+from baselines.offline.morel.learner import MorelConfig, NaturalGradientLearner
 from baselines.offline.persim.ensembles import (
-    Ensemble,
     EnsembleConfig,
+    SimulatedAgents,
     check_factored,
-    fit_ensembles,
-    personal_solutions,
+    solve_in_simulators,
 )
 from baselines.offline.persim.model import model_settings
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
-from baselines.offline.persim.simulator import PersonalSimulator
-from rmdp_bench.datasets import Episode
+from baselines.offline.planning.dynamics import objective_for
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
-from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
-
-_ACTOR, _BASELINE, _ROLL_OUTS = 5, 6, 7
-"""Purposes of random numbers; those of `training` are 1 and 2."""
+from rmdp_bench.tasks import OfflineTask, Task
 
 _NAMES = {
-    "pessimism": "pessimism",
-    "halt_penalty": "halt_penalty",
     "cloning_updates": "cloning_updates",
     "policy_hidden_size": "policy_hidden_size",
     "iterations": "iterations",
@@ -113,11 +95,7 @@ class Config(EnsembleConfig):
     """Twice the KL divergence of a step."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         super().__post_init__()
         check_range(self, 1, math.inf, "policy_hidden_size", "n_paths", "path_length")
         check_range(self, 0, math.inf, "cloning_updates", "iterations")
@@ -141,123 +119,34 @@ def config_for(task: Task) -> Config:
     return Config(**model_settings(task) | own)
 
 
-def check(task: Task, config: Config) -> None:
-    """Refuses tasks and data that this solver cannot learn from.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
-    check_factored(task, config)
+check = check_factored
 
 
-class SimulatorLearner(Learner):
-    """M policies in training, each in a simulator that stays as it is: MOReL's last two stages."""
-
-    def __init__(
-        self,
-        task: Task,
-        config: Config,
-        data: LoggedData,
-        simulators: Sequence[PersonalSimulator],
-        keys: Sequence[MemberKey],
-        n_seeds: int,
-    ) -> None:
-        """Draws the networks.
-
-        Args:
-            task: gives actions, rewards and ends.
-            config: the settings.
-            data: the log of all agents, in which paths begin.
-            simulators: M, the first seed's first.
-            keys: (seed, number of the agent) of each, from which the random numbers follow.
-            n_seeds: R; each has M / R members.
-        """
-        own = config.learner
-        n_actions = n_discrete_actions(task)
-        horizon = min(own.horizon, task.max_episode_steps)
-        self.world = make_world(task.env_id, n_actions, horizon)
-        self.config, self.n_seeds = own, n_seeds
-        m, device = len(simulators), data.observations.device
-        self.rows = MemberRows(
-            data,
-            torch.zeros(m, dtype=torch.int64, device=device),
-            data.starts[-1:].expand(m),
-            data.starts[:-1].expand(m, -1),
-        )
-        self.simulated = SimulatedWorlds(
-            simulators,
-            data,
-            self.world,
-            pessimism=own.pessimism,
-            halt_penalty=own.halt_penalty,
-        )
-        one = MemberRows(data, self.rows.first[:1], self.rows.count[:1], self.rows.initial[:1])
-        mean, scale = standardisation(data.observations, one)
-        self.actor = Actor(
-            mean.repeat(m, 1, 1),
-            scale.repeat(m, 1, 1),
-            n_actions or data.actions.shape[-1],
-            (own.policy_hidden_size,) * 2,
-            member_generators(keys, _ACTOR),
-            log_std=None if n_actions else own.log_std,
-            min_log_std=own.min_log_std,
-        )
-        self.baseline = Baseline(self.actor, horizon, own.gamma, member_generators(keys, _BASELINE))
-        self.generators = {"policy": member_generators(keys, _ROLL_OUTS)}
-        self.parts = {
-            "actor": MemberAdam(self.actor, 1e-3),
-            "baseline": MemberAdam(self.baseline.network, own.baseline_learning_rate),
-        }
-        self.done, self.model_updates = 0, 0
-        self.total = own.cloning_updates + own.iterations
-
-    @property
-    def worlds(self) -> SimulatedWorlds:
-        """What policies are rolled out in."""
-        return self.simulated
-
-    def measured_tensors(self) -> dict[str, Tensor]:
-        """None: thresholds follow from the simulators."""
-        return {}
-
-
-@one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Trains the ensembles of all seeds as one batch, then the policies of all of them.
+    """Train the ensembles of all seeds as one batch, then the policies of all of them."""
+    stages, settings = Stages(log), config.learner
 
-    Returns:
-        One solution for each seed: a policy for each test agent.
-    """
-    data = load_data(task, config.n_agents).to(device)
-    stages, agents = Stages(log), task.eval_agents or ()
-    ensembles = fit_ensembles(task, config, data, seeds, device, stages.stage("model"))
-    simulators = [ensemble.simulators() for ensemble in ensembles]
-    keys = [(seed, agent) for seed in seeds for agent in agents]
-    together = [one for own in simulators for one in own]
-    learner = SimulatorLearner(task, config, data, together, keys, len(seeds))
-    train(learner, stages.stage("policy"))
-    policies = [learner.actor.policy(m) for m in range(len(keys))]
-    return personal_solutions(
-        seeds, ensembles, simulators, policies, data, partial(adapt, task, config, data)
-    )
+    def make_policies(agents: SimulatedAgents, log: RunLog | TrainingStage) -> list[NetworkPolicy]:
+        worlds = SimulatedWorlds(
+            agents.simulators,
+            agents.data,
+            objective_for(task.env_id),
+            pessimism=config.pessimism,
+            halt_penalty=config.halt_penalty,
+        )
+        learner = NaturalGradientLearner(
+            worlds,
+            MemberRows.of_all(agents.data, len(agents.keys)),
+            settings,
+            n_discrete_actions(task),
+            min(settings.horizon, task.max_episode_steps),
+            agents.keys,
+            streams.PerSim,
+        )
+        train(learner, log)
+        return [learner.actor.policy(member) for member in range(len(agents.keys))]
 
-
-@one_thread()
-def adapt(
-    task: Task,
-    config: Config,
-    data: LoggedData,
-    seed: int,
-    ensemble: Ensemble,
-    episodes: Sequence[Episode],
-) -> Solution:
-    """Policies of agents who are not in the data, from one episode of each."""
-    simulators = ensemble.heldout_simulators(episodes)
-    keys = [(seed, task.n_agents + index) for index in range(len(episodes))]
-    learner = SimulatorLearner(task, config, data, simulators, keys, 1)
-    while learner.done < learner.total:
-        learner.advance()
-    policies = [learner.actor.policy(member) for member in range(len(episodes))]
-    return Solution(policies, np.eye(len(episodes)))
+    model_log, policy_log = stages.stage("model"), stages.stage("policy")
+    return solve_in_simulators(task, config, seeds, device, model_log, policy_log, make_policies)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from baselines.offline.common.data import LoggedData
-from baselines.offline.morel.model import World
 from baselines.offline.persim.simulator import PersonalSimulator
+from baselines.offline.planning.dynamics import Objective
 
 _SMALLEST_SCALE = 1e-6
 """Floor of a standard deviation: a constant feature stays finite."""
@@ -26,7 +26,7 @@ class SimulatedWorlds:
     each other by more than anywhere in the log, the path ends in HALT.
 
     Attributes:
-        world: the known rules.
+        objective: gives rewards and ends.
         halt_reward: (M,) of each step in HALT: below the lowest of the log.
         threshold: (M,) disagreement beyond which a pair of observation and action is unknown.
     """
@@ -35,21 +35,21 @@ class SimulatedWorlds:
         self,
         simulators: Sequence[PersonalSimulator],
         data: LoggedData,
-        world: World,
+        objective: Objective,
         *,
         pessimism: float,
         halt_penalty: float,
     ) -> None:
-        """Measures the thresholds on the log of all agents.
+        """Measure the thresholds on the log of all agents.
 
         Args:
             simulators: M, each of one agent and one seed.
             data: the log, on their device.
-            world: the known rules.
+            objective: gives rewards and ends.
             pessimism: what the largest disagreement over the log is divided by.
             halt_penalty: how far the reward of HALT is below the lowest of the log.
         """
-        self.simulators, self.world = simulators, world
+        self.simulators, self.objective = simulators, objective
         self._scale = data.observations.std(0, correction=0).clamp(min=_SMALLEST_SCALE)
         lowest = data.rewards.amin() - halt_penalty
         self.halt_reward = lowest.expand(len(simulators))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from baselines.offline.common.data import LoggedData
+from baselines.offline.common.data import COLUMNS, LoggedData
 from baselines.offline.common.networks import MemberMLP
 from baselines.offline.persim import kernels
 from baselines.offline.persim.model import FactoredModel
@@ -36,7 +36,7 @@ class PersonalSimulator(Dynamics):
     """
 
     def __init__(self, model: FactoredModel, factors: Tensor, *, compiled: bool = True) -> None:
-        """Folds the agent's factors in; see the module's docstring.
+        """Fold the agent's factors in; see the module's docstring.
 
         Args:
             model: of M members, not trained any further.
@@ -79,11 +79,11 @@ class PersonalSimulator(Dynamics):
         envs: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """See `Dynamics`."""
+        """Roll every member one step on, by its own layers."""
         return self._advance(states, self._select(actions, envs))
 
     def join(self, others: Sequence[Dynamics]) -> Dynamics | None:
-        """See `Dynamics.join`; for one model with continuous actions."""
+        """Join simulators of one model with continuous actions; None for others."""
         simulators = [each for each in others if isinstance(each, PersonalSimulator)]
         is_one_model = all(each._model is self._model for each in simulators)
         if self.n_actions is not None or len(simulators) < len(others) or not is_one_model:
@@ -195,7 +195,7 @@ def _layers(network: MemberMLP) -> Layers:
 def simulate(
     dynamics: Dynamics, objective: Objective, policy: Policy, starts: Tensor, n_steps: int
 ) -> LoggedData:
-    """Lets a policy act in a learned world, whose members' mean is what happens.
+    """Let a policy act in a learned world, whose members' mean is what happens.
 
     Args:
         dynamics: of one agent; without noise.
@@ -226,8 +226,6 @@ def simulate(
             break
         observations = following
     *columns, kept = (torch.stack(column, 1) for column in zip(*steps, strict=True))  # (E, T, ...)
-    lengths = kept.sum(1)
-    bounds = torch.cat((lengths.new_zeros(1), lengths.cumsum(0)))
-    names = [name for name in LoggedData.__annotations__ if name != "starts"]
-    arrays = {name: column[kept] for name, column in zip(names, columns, strict=True)}
-    return LoggedData(**arrays, starts=bounds)
+    arrays = {name: column[kept] for name, column in zip(COLUMNS, columns, strict=True)}
+    starts = torch.cat((torch.zeros(1, dtype=torch.int64), kept.sum(1).cumsum(0)))
+    return LoggedData(**arrays, starts=starts)

@@ -25,19 +25,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from baselines.common.threads import one_thread
-from baselines.offline.common.data import load_data
+from baselines.offline.common.training import TrainingStage
 from baselines.offline.persim.ensembles import (
-    Ensemble,
     EnsembleConfig,
+    SimulatedAgents,
     check_factored,
-    fit_ensembles,
-    predictor,
+    solve_in_simulators,
 )
 from baselines.offline.persim.model import model_settings
-from baselines.offline.persim.simulator import PersonalSimulator
 from baselines.offline.planning.planner import (
     PlannerConfig,
     PlannerPolicy,
@@ -45,11 +40,9 @@ from baselines.offline.planning.planner import (
     make_policy,
     planner_settings,
 )
-from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
-from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -57,11 +50,7 @@ class Config(EnsembleConfig, PlannerConfig):
     """Settings of the model and of the planner."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         EnsembleConfig.__post_init__(self)
         PlannerConfig.__post_init__(self)
 
@@ -72,64 +61,20 @@ def config_for(task: Task) -> Config:
 
 
 def check(task: Task, config: Config) -> None:
-    """Refuses tasks and data that this solver cannot learn from.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
+    """Refuse tasks, data and sizes that this solver cannot use, by a ValueError."""
     check_factored(task, config)
     check_planner(task.env_id, config)
 
 
-@one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Trains the ensembles of all seeds as one batch.
+    """Train the ensembles of all seeds as one batch; a planner for each test agent of each seed."""
 
-    Returns:
-        One solution for each seed: a planner for each test agent.
-    """
-    data = load_data(task, config.n_agents).to(device)
-    ensembles = fit_ensembles(task, config, data, seeds, device, log)
-    solutions = []
-    for seed, ensemble in zip(seeds, ensembles, strict=True):
-        simulators = ensemble.simulators()
-        planners = Planners(task, config, seed, ensemble)
-        agents = task.eval_agents or ()
-        solutions.append(
-            OfflineSolution(
-                policies=planners.policies(simulators, agents),
-                assignment=np.eye(len(agents)),
-                adapt=planners.adapt,
-                predict=predictor(simulators),
-                factors=ensemble.factors(data),
-            )
-        )
-    return solutions
-
-
-@dataclass(frozen=True)
-class Planners:
-    """The policies of one seed, which plan in the simulators of its ensemble."""
-
-    task: Task
-    config: Config
-    seed: int
-    ensemble: Ensemble
-
-    def policies(
-        self, simulators: Sequence[PersonalSimulator], agents: Sequence[int]
-    ) -> list[PlannerPolicy]:
-        """A planner for each simulator; agents give their random numbers."""
+    def make_policies(agents: SimulatedAgents, log: RunLog | TrainingStage) -> list[PlannerPolicy]:
         return [
-            make_policy(self.task.env_id, simulator, self.config, seed=self.seed, agent=agent)
-            for simulator, agent in zip(simulators, agents, strict=True)
+            make_policy(task.env_id, simulator, config, seed=seed, agent=agent)
+            for simulator, (seed, agent) in zip(agents.simulators, agents.keys, strict=True)
         ]
 
-    @one_thread()
-    def adapt(self, episodes: Sequence[Episode]) -> Solution:
-        """Planners for agents who are not in the data, from one episode of each."""
-        numbers = range(self.task.n_agents, self.task.n_agents + len(episodes))
-        simulators = self.ensemble.heldout_simulators(episodes)
-        return Solution(self.policies(simulators, numbers), np.eye(len(episodes)))
+    return solve_in_simulators(task, config, seeds, device, log, log, make_policies)

@@ -20,28 +20,26 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from baselines.common.divergence import check_finite
+from baselines.common import streams
 from baselines.offline.common.data import LoggedData
-from baselines.offline.common.networks import make_generators
-from baselines.offline.common.stages import TrainingLog
+from baselines.offline.common.networks import member_generators, member_keys
+from baselines.offline.common.optimization import TorchAdam
+from baselines.offline.common.training import MemberLearner
 from baselines.offline.persim import kernels
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from rmdp_bench.cores import usable_cores
-from rmdp_bench.runs import Interrupted
 
 import_module("scipy.linalg.cython_blas")  # numba's BLAS: loaded now, so that its threads are found
 
-_INITIAL, _ORDER = 1, 2  # purposes of random numbers
 EPOCHS_PER_REPORT = 5
 
 
-class Training:
+class FactoredLearner(MemberLearner):
     """Adam on the mean squared error of all members of R seeds' ensembles.
 
     Attributes:
         model: M = R n_models members, seed by seed.
-        epoch: passes made.
-        losses: (M,) mean squared error over the last pass.
+        losses: (M,) float64, mean squared error over the last pass.
     """
 
     def __init__(
@@ -52,20 +50,17 @@ class Training:
         seeds: Sequence[int],
         device: str,
     ) -> None:
-        """Draws every member's parameters; each has random numbers of its own."""
-        self.config, self.seeds, self.device = config, tuple(seeds), device
-        generators = [
-            generator
-            for seed in seeds
-            for generator in make_generators(seed, _INITIAL, config.n_models)
-        ]
+        """Draw every member's parameters; each has random numbers of its own."""
+        self.config, self.n_seeds, self.device = config, len(seeds), device
+        self._keys = member_keys(seeds, config.n_models)
+        generators = member_generators(self._keys, streams.PerSim.INITIAL_PARAMETERS)
         self.model = FactoredModel(config, data, n_actions, generators).place(device)
         data = data.to(device)
         with torch.no_grad():
             self._inputs = self.model.normalize(data.observations).contiguous()
             self._targets = self.model.normalize_changes(data).contiguous()
         self._agents, self._actions = data.agents, data.actions
-        self._total = torch.zeros(len(generators), device=device)
+        self._total = torch.zeros(len(self._keys), device=device)
         self._graph: tuple[torch.cuda.CUDAGraph, Tensor] | None = None
         self._is_cuda = device != "cpu"
         # A tensor, so that a recorded step reads it. A GPU's Adam takes single precision only; a
@@ -75,13 +70,9 @@ class Training:
         self._optimizer = torch.optim.Adam(
             self.model.parameters(), self._rate, fused=True, capturable=self._is_cuda
         )
-        for parameter in self.model.parameters():  # there from the start: kernels need it
-            self._optimizer.state[parameter] = {
-                "step": torch.zeros((), device=device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-        self.epoch, self.losses = 0, np.full(len(generators), np.nan)
+        self.parts = {"model": TorchAdam(self.model, self._optimizer, device)}
+        self.total = config.n_epochs * self.steps_per_epoch
+        self.losses = torch.full((len(self._keys),), torch.nan, dtype=torch.float64, device=device)
         self.is_compiled = (
             config.compiled
             and device == "cpu"
@@ -96,17 +87,21 @@ class Training:
         return math.ceil(len(self._inputs) / self.config.batch_size)
 
     @property
-    def n_updates(self) -> int:
-        """Gradient steps made by each member."""
-        return self.epoch * self.steps_per_epoch
+    def epoch(self) -> int:
+        """Passes made."""
+        return self.done // self.steps_per_epoch
 
-    def members(self, seed: int) -> slice:
-        """Members of the ensemble of a seed."""
-        first = self.seeds.index(seed) * self.config.n_models
-        return slice(first, first + self.config.n_models)
+    def advance(self) -> dict[str, Tensor]:
+        """Make the next passes, of the last of which losses are reported."""
+        self.run(min(EPOCHS_PER_REPORT, self.config.n_epochs - self.epoch))
+        return {"loss": self.losses}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters, Adam's moments and the losses."""
+        return super().tensors() | {"losses": self.losses}
 
     def run(self, n_epochs: int) -> None:
-        """Makes so many passes over the data."""
+        """Make so many passes over the data."""
         if self.is_compiled:
             self._run_compiled(n_epochs)
             return
@@ -118,8 +113,9 @@ class Training:
 
     def _order(self, member: int, epoch: int) -> npt.NDArray[np.int64]:
         """A pass of one member: its own order of all rows, drawn anew, so that none is stored."""
-        seed, own = self.seeds[member // self.config.n_models], member % self.config.n_models
-        return np.random.default_rng([seed, _ORDER, own, epoch]).permutation(len(self._inputs))
+        seed, own = self._keys[member]
+        rng = np.random.default_rng([seed, streams.PerSim.MINIBATCHES, own, epoch])
+        return rng.permutation(len(self._inputs))
 
     def _run_epoch(self) -> None:
         n_members = self.model.n_members
@@ -133,11 +129,11 @@ class Training:
         else:
             for rows in batches:
                 self._step(rows)
-        self.losses = (self._total / order.shape[1]).cpu().numpy().astype(np.float64)
-        self.epoch += 1
+        self.losses = (self._total / order.shape[1]).double()
+        self.done += self.steps_per_epoch
 
     def _step(self, rows: Tensor) -> None:
-        """A gradient step of all members, each on rows (M, B) of its own."""
+        """Make a gradient step of all members, each on rows (M, B) of its own."""
         self._optimizer.zero_grad(set_to_none=False)
         guess = self.model(self._inputs[rows], self._agents[rows], self._actions[rows])
         squares = (guess - self._targets[rows]).square().mean((1, 2))
@@ -209,78 +205,32 @@ class Training:
             for job in jobs:
                 if job is not None:
                     job.result()
-        self.epoch += n_epochs
-        self.losses = losses[:, 0].astype(np.float64)
+        self.done += n_epochs * self.steps_per_epoch
+        self.losses = torch.from_numpy(losses[:, 0]).double()
         self.set_rows(arrays)
 
     def get_rows(self) -> dict[str, npt.NDArray[np.float32]]:
         """Parameters and Adam's moments, "first" and "second": a row (P,) for each member."""
-        parameters = list(self.model.parameters())
-        states = [self._optimizer.state[parameter] for parameter in parameters]
         return {
-            "parameters": _pack(parameters),
-            "first": _pack([state["exp_avg"] for state in states]),
-            "second": _pack([state["exp_avg_sq"] for state in states]),
+            name: torch.cat([own.flatten(1) for own in tensors], 1).cpu().numpy()
+            for name, tensors in self._row_tensors().items()
         }
 
     def set_rows(self, arrays: dict[str, npt.NDArray[np.float32]]) -> None:
-        """Restores what `get_rows` gave, at the current epoch."""
+        """Restore what `get_rows` gave, at the current epoch."""
+        for name, tensors in self._row_tensors().items():
+            sizes = [tensor[0].numel() for tensor in tensors]
+            parts = torch.from_numpy(arrays[name]).split(sizes, dim=1)
+            for tensor, part in zip(tensors, parts, strict=True):
+                tensor.copy_(part.view(tensor.shape))
+        self.set_steps()
+
+    def _row_tensors(self) -> dict[str, list[Tensor]]:
+        """What rows are made of, in the order of the model's parameters."""
         parameters = list(self.model.parameters())
         states = [self._optimizer.state[parameter] for parameter in parameters]
-        _unpack(arrays["parameters"], parameters)
-        _unpack(arrays["first"], [state["exp_avg"] for state in states])
-        _unpack(arrays["second"], [state["exp_avg_sq"] for state in states])
-        for state in states:
-            state["step"].fill_(self.n_updates)
-
-    def save(self, log: TrainingLog) -> None:
-        """Saves all that training continues from."""
-        arrays = {"losses": self.losses, **self.get_rows()}
-        by_seed = {n: array.reshape(len(self.seeds), -1) for n, array in arrays.items()}
-        log.save_checkpoint(self.n_updates, by_seed, [{"epoch": self.epoch}] * len(self.seeds))
-
-    def load(self, log: TrainingLog) -> None:
-        """Continues from a checkpoint, if there is one."""
-        checkpoint = log.load_checkpoint()
-        if checkpoint is not None:
-            arrays, states = checkpoint
-            self.epoch = int(states[0]["epoch"])
-            by_member = {n: a.reshape(self.model.n_members, -1) for n, a in arrays.items()}
-            self.losses = by_member.pop("losses")[:, 0]
-            self.set_rows(by_member)
-
-
-def _pack(tensors: Sequence[Tensor]) -> npt.NDArray[np.float32]:
-    rows: npt.NDArray[np.float32] = (
-        torch.cat([tensor.detach().flatten(1) for tensor in tensors], dim=1).cpu().numpy()
-    )
-    return rows
-
-
-@torch.no_grad()
-def _unpack(rows: npt.NDArray[np.float32], tensors: Sequence[Tensor]) -> None:
-    parts = torch.from_numpy(rows).split([tensor[0].numel() for tensor in tensors], dim=1)
-    for tensor, part in zip(tensors, parts, strict=True):
-        tensor.copy_(part.view(tensor.shape))
-
-
-def train(training: Training, log: TrainingLog) -> FactoredModel:
-    """Trains to the end, from a checkpoint if there is one, and saves one at the end.
-
-    Raises:
-        FloatingPointError: training has diverged.
-        Interrupted: after a checkpoint, when the log asks to stop.
-    """
-    training.load(log)
-    n_epochs, n_seeds = training.config.n_epochs, len(training.seeds)
-    while training.epoch < n_epochs:
-        training.run(min(EPOCHS_PER_REPORT, n_epochs - training.epoch))
-        check_finite(training.model.parameters(), f"{training.n_updates:,} updates")
-        losses = training.losses.reshape(n_seeds, -1).mean(1).tolist()
-        total = n_epochs * training.steps_per_epoch
-        log.progress(training.n_updates, {"loss": losses}, total=total)
-        if log.checkpoint_due() or training.epoch == n_epochs:
-            training.save(log)
-            if log.stop_requested:
-                raise Interrupted
-    return training.model
+        return {
+            "parameters": [parameter.data for parameter in parameters],
+            "first": [state["exp_avg"] for state in states],
+            "second": [state["exp_avg_sq"] for state in states],
+        }

@@ -93,7 +93,7 @@ class Dynamics(ABC):
     chunk_rows: int = 256
 
     def begin(self, n_envs: int, seed: int) -> None:
-        """Begins E = n_envs new episodes: forgets what `observe` was told.
+        """Begin E = n_envs new episodes: forgets what `observe` was told.
 
         Args:
             n_envs: E; environments are called 0 to E - 1 until the next call.
@@ -102,7 +102,7 @@ class Dynamics(ABC):
         self._seed, self._n_evaluations = seed, 0
 
     def observe(self, observations: Tensor, actions: Tensor, next_observations: Tensor) -> None:
-        """Is told of the real transition that each of the E environments has made.
+        """Take note of the real transition that each of the E environments has made.
 
         Rows of episodes that have ended may hold anything.
 
@@ -132,7 +132,7 @@ class Dynamics(ABC):
         envs: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Rolls every member one step on; called without gradients, and from several threads.
+        """Roll every member one step on; called without gradients, and from several threads.
 
         Args:
             states: (M, B, d); in the first step of a plan an expanded view.
@@ -148,7 +148,7 @@ class Dynamics(ABC):
     def evaluate(
         self, objective: Objective, observations: Tensor, plans: Tensor, envs: Tensor
     ) -> Tensor:
-        """Gives the return of every plan, averaged over members.
+        """Give the return of every plan, averaged over members.
 
         Args:
             objective: what counts.

@@ -11,9 +11,10 @@ Sizes and rules are those of PerSim (Agarwal et al. 2021, arXiv 2102.06961) and 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -25,6 +26,7 @@ from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.offline.common.spaces import action_space, is_discrete
 from baselines.offline.planning.dynamics import Dynamics, Objective, make_generator, objective_for
+from rmdp_bench.evaluation.playing import ask_to_go_on
 from rmdp_bench.solution import Policy
 from rmdp_bench.tasks import Task
 
@@ -54,11 +56,7 @@ class PlannerConfig:
     """... to this one, drawn for each decision."""
 
     def __post_init__(self) -> None:
-        """Checks the settings.
-
-        Raises:
-            ValueError: if a number is out of its range.
-        """
+        """Refuse numbers out of their range."""
         check_range(self, 1, math.inf, "n_sequences", "horizon")
         check_range(self, 2, math.inf, "n_elites")
         check_range(self, 0, math.inf, "n_iterations")
@@ -74,14 +72,37 @@ def planner_settings(task: Task) -> dict[str, Any]:
     return {"n_sequences": 200, "horizon": 30}
 
 
-class Planner(Protocol):
-    """Chooses actions for some of E environments, and remembers each one's plan."""
+def decide(proposals: Proposals, evaluate: Evaluate) -> Tensor:
+    """The actions (A, ...) that proposals end with; who waits for them is asked at each turn."""
+    plans = next(proposals)
+    while True:
+        ask_to_go_on()
+        try:
+            plans = proposals.send(evaluate(plans))
+        except StopIteration as end:
+            actions: Tensor = end.value
+            return actions
+
+
+class Planner(ABC):
+    """Chooses actions for some of E environments, and remembers each one's plan.
+
+    Each environment has a generator of its own, so that none depends on others.
+    """
+
+    def __init__(self, config: PlannerConfig, device: torch.device, key: tuple[int, ...]) -> None:
+        """Draw on the device, from generators whose seeds follow from `key`."""
+        self.config, self.device, self._key = config, device, key
 
     def reset(self, n_envs: int) -> None:
-        """Begins E = n_envs episodes: forgets all plans, and draws the same numbers again."""
+        """Begin E = n_envs episodes: forget all plans, and draw the same numbers again."""
+        self._generators = [make_generator(self.device, *self._key, e) for e in range(n_envs)]
+        self._previous: Tensor | None = None
+        """Of each environment's last plan, (E, H, ...): what it did not execute, shifted."""
 
+    @abstractmethod
     def propose(self, envs: Tensor) -> Proposals:
-        """Plans that begin where environments are; in the end their actions.
+        """Propose plans that begin where environments are; in the end give their actions.
 
         Args:
             envs: (A,) int64, which ones; an environment left out once is never asked for again.
@@ -90,42 +111,17 @@ class Planner(Protocol):
             A generator, whose value is (A,) int64 or (A, a).
         """
 
-
-def decide(proposals: Proposals, evaluate: Evaluate) -> Tensor:
-    """The actions (A, ...) that proposals end with."""
-    plans = next(proposals)
-    while True:
-        try:
-            plans = proposals.send(evaluate(plans))
-        except StopIteration as end:
-            actions: Tensor = end.value
-            return actions
-
-
-class _Planner:
-    """What both planners do: a generator for each environment, so that none depends on others."""
-
-    def __init__(self, config: PlannerConfig, device: torch.device, key: tuple[int, ...]) -> None:
-        """Draws on the device, from generators whose seeds follow from `key`."""
-        self.config, self.device, self._key = config, device, key
-
-    def reset(self, n_envs: int) -> None:
-        """See `Planner`."""
-        self._generators = [make_generator(self.device, *self._key, e) for e in range(n_envs)]
-        self._previous: Tensor | None = None
-        """Of each environment's last plan, (E, H, ...): what it did not execute, shifted."""
-
     def _draw(self, envs: Tensor, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         return torch.stack([draw(self._generators[e]) for e in envs.tolist()])
 
     def _remember(self, envs: Tensor, plans: Tensor) -> None:
-        """Keeps plans (A, H, ...) without their first action; a zero follows at the end."""
+        """Keep plans (A, H, ...) without their first action; a zero follows at the end."""
         if self._previous is None:
             self._previous = plans.new_zeros(len(self._generators), *plans.shape[1:])
         self._previous[envs, :-1] = plans[:, 1:]
 
 
-class RandomShooting(_Planner):
+class RandomShooting(Planner):
     """The best of uniformly random sequences of discrete actions, and of the previous best.
 
     Sequence 0 is the best of the decision before without its first action; a random one is added
@@ -135,12 +131,12 @@ class RandomShooting(_Planner):
     def __init__(
         self, config: PlannerConfig, n_actions: int, device: torch.device, key: tuple[int, ...]
     ) -> None:
-        """Draws from actions 0 to n_actions - 1; see `_Planner`."""
+        """Draw from actions 0 to n_actions - 1."""
         super().__init__(config, device, key)
         self.n_actions = n_actions
 
     def propose(self, envs: Tensor) -> Proposals:
-        """See `Planner`."""
+        """Propose random sequences, once; the best one's first action is taken."""
         shape = (self.config.n_sequences, self.config.horizon)
 
         def draw(generator: torch.Generator) -> Tensor:
@@ -156,7 +152,7 @@ class RandomShooting(_Planner):
         return best[:, 0]
 
 
-class CrossEntropy(_Planner):
+class CrossEntropy(Planner):
     """The cross-entropy method on sequences of actions in [-1, 1].
 
     Plans are normal, each component truncated to [-1, 1]. The first fit to the elites replaces mean
@@ -168,12 +164,12 @@ class CrossEntropy(_Planner):
     def __init__(
         self, config: PlannerConfig, action_size: int, device: torch.device, key: tuple[int, ...]
     ) -> None:
-        """Actions are (action_size,); see `_Planner`."""
+        """Draw actions (action_size,)."""
         super().__init__(config, device, key)
         self.action_size = action_size
 
     def propose(self, envs: Tensor) -> Proposals:
-        """See `Planner`."""
+        """Propose as many times as there are fits; the elites' mean is taken."""
         config, shape = self.config, (self.config.horizon, self.action_size)
         means = torch.zeros(len(envs), *shape, device=self.device)
         if self._previous is not None:
@@ -215,7 +211,7 @@ class PlannerPolicy:
     def __init__(
         self, dynamics: Dynamics, planner: Planner, objective: Objective, seed: int
     ) -> None:
-        """Plans with a dynamics of the agent.
+        """Plan with a dynamics of the agent.
 
         Args:
             dynamics: has no other user while an episode lasts.
@@ -227,7 +223,7 @@ class PlannerPolicy:
         self._seed = seed
 
     def reset(self, n_envs: int) -> None:
-        """Begins E = n_envs episodes; those after two resets get the same random numbers."""
+        """Begin E = n_envs episodes; those after two resets get the same random numbers."""
         self.dynamics.begin(n_envs, self._seed)
         self.planner.reset(n_envs)
         self._ended = torch.zeros(n_envs, dtype=torch.bool, device=self.dynamics.device)
@@ -283,11 +279,8 @@ class PlannerPolicy:
             n_rows: episodes of each.
         """
         own = [policy for policy in policies if isinstance(policy, PlannerPolicy)]
-        planners = [policy.planner for policy in own if isinstance(policy.planner, _Planner)]
-        if len(planners) < len(policies):
-            return None
-        configs = {planner.config for planner in planners}
-        if len(configs) > 1 or len({policy.objective for policy in own}) > 1:
+        settings = {(policy.planner.config, policy.objective) for policy in own}
+        if len(own) < len(policies) or len(settings) > 1:
             return None
         dynamics = own[0].dynamics.join([each.dynamics for each in own])
         return None if dynamics is None else JointPolicy(own, n_rows, dynamics)
@@ -302,7 +295,7 @@ class JointPolicy:
     def __init__(
         self, policies: Sequence[PlannerPolicy], n_rows: Sequence[int], dynamics: Dynamics
     ) -> None:
-        """Joins policies with one objective.
+        """Join policies with one objective.
 
         Args:
             policies: G of them, with one planner's settings.
@@ -312,7 +305,7 @@ class JointPolicy:
         self._policies, self._n_rows, self._dynamics = tuple(policies), tuple(n_rows), dynamics
 
     def reset(self, n_envs: int) -> None:
-        """Begins the episodes of all policies, `n_envs` in all."""
+        """Begin the episodes of all policies, `n_envs` in all."""
         for policy, size in zip(self._policies, self._n_rows, strict=True):
             policy.reset(size)
         self._dynamics.begin(len(self._policies), 0)
@@ -325,6 +318,7 @@ class JointPolicy:
         planned: dict[int, Tensor] = {}
         waiting = {g: next(own) for g, (_, _, own) in enumerate(asked) if own is not None}
         while waiting:
+            ask_to_go_on()
             returns = self._evaluate(asked, waiting)
             plans, waiting = waiting, {}
             for g, own in zip(plans, returns, strict=True):
@@ -361,7 +355,7 @@ class JointPolicy:
 
 
 def check_planner(env_id: str, config: PlannerConfig) -> None:
-    """Refuses sizes with which one cannot plan in an environment.
+    """Refuse sizes with which one cannot plan in an environment.
 
     Raises:
         ValueError: fewer plans than elites.

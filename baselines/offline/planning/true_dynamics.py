@@ -33,7 +33,7 @@ class CartPoleDynamics(Dynamics):
     chunk_rows = 10_000
 
     def __init__(self, parameters: ArrayLike, device: str = "cpu") -> None:
-        """Takes the agent's parameters (2,)."""
+        """Take the agent's parameters (2,)."""
         self.force, self.half_length = np.asarray(parameters, np.float64).tolist()
         self.device = torch.device(device)
 
@@ -44,7 +44,7 @@ class CartPoleDynamics(Dynamics):
         envs: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """See `Dynamics.step`."""
+        """Make one step of the environment's equations."""
         position, velocity, angle, spin = states.unbind(-1)
         push = self.force * (2.0 * actions.to(states.dtype) - 1.0)
         cosine, sine = angle.cos(), angle.sin()
@@ -64,7 +64,7 @@ class MountainCarDynamics(Dynamics):
     chunk_rows = 10_000
 
     def __init__(self, parameters: ArrayLike, device: str = "cpu") -> None:
-        """Takes the agent's parameters (1,)."""
+        """Take the agent's parameters (1,)."""
         (self.gravity,) = np.asarray(parameters, np.float64).tolist()
         self.device = torch.device(device)
 
@@ -75,7 +75,7 @@ class MountainCarDynamics(Dynamics):
         envs: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """See `Dynamics.step`."""
+        """Make one step of the environment's equations."""
         (least, greatest), (slowest, fastest) = classic_het.MountainCarWorld.bounds
         position, velocity = states.unbind(-1)
         slope = (3 * position).cos()
@@ -103,7 +103,7 @@ class HalfCheetahDynamics(Dynamics):
         *,
         time_step: float = half_cheetah_het.TIME_STEP,
     ) -> None:
-        """Takes the agent's parameters (2,), and the length of a physics step, s."""
+        """Take the agent's parameters (2,), and the length of a physics step, s."""
         self.device = torch.device(device)
         mass_scale, damping_scale = np.asarray(parameters, np.float64).tolist()
         robot = half_cheetah_het.robot_with(time_step)
@@ -146,14 +146,14 @@ class HalfCheetahDynamics(Dynamics):
         envs: Tensor,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """See `Dynamics.step`; M is 1."""
+        """Simulate one step of the environment; M is 1."""
         after = self._simulate(states[0].cpu().numpy(), actions[:, None].cpu().numpy())
         return torch.from_numpy(after).to(self.device).transpose(0, 1)
 
     def evaluate(
         self, objective: Objective, observations: Tensor, plans: Tensor, envs: Tensor
     ) -> Tensor:
-        """See `Dynamics.evaluate`; there is no bonus in this world."""
+        """Give the return of every plan; there is no bonus in this world."""
         returns = plans.new_empty(plans.shape[:2], dtype=self.dtype).flatten()
         starts = observations.repeat_interleave(plans.shape[1], dim=0)  # (B, 18)
         for first in range(0, len(starts), self.chunk_rows):

@@ -7,7 +7,6 @@ planners are those of the model-based solvers, with the same sizes; see `planner
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -27,12 +26,9 @@ from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OfflineTask, Task
 
-
-@dataclass(frozen=True)
-class Config(PlannerConfig):
-    """The planner's settings."""
+Config = PlannerConfig
 
 
 def config_for(task: Task) -> Config:
@@ -41,23 +37,15 @@ def config_for(task: Task) -> Config:
 
 
 def check(task: Task, config: Config) -> None:
-    """Refuses tasks that are not planned in, and sizes that do not fit.
-
-    Raises:
-        ValueError: says what is wrong and what to do.
-    """
+    """Refuse tasks that are not planned in, and sizes that do not fit, by a ValueError."""
     objective_for(task.env_id)
     check_planner(task.env_id, config)
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
-    """Gives every scored agent a planner with its own dynamics; nothing is trained.
-
-    Returns:
-        One solution for each seed; they differ in the planners' random numbers.
-    """
+    """Give every scored agent a planner; seeds differ in the planners' random numbers."""
     population = cast(DynamicsPopulation, get_population(task.env_id))
 
     def dynamics_of(agent: int) -> Dynamics:
@@ -74,7 +62,7 @@ def solve(
             agents = [int(episode.metadata["agent"]) for episode in episodes]
             return Solution(policies(agents, seed), np.eye(len(agents)))
 
-        agents = task.eval_agents or ()
+        agents = task.eval_agents
         models = [dynamics_of(agent) for agent in agents]
         return OfflineSolution(
             policies=policies(agents, seed),

@@ -50,6 +50,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.online.em_plus.places import Move, best_move, remember, seed_places
 from baselines.online.em_plus.settings import TASK_SETTINGS, Config
 from baselines.online.em_plus.stages import make_stages, solve_in_stages
@@ -59,7 +60,7 @@ from baselines.online.ppo.learner import Learner
 from baselines.online.ppo.settings import check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -97,7 +98,12 @@ class PlusRule:
     )
 
     def __init__(
-        self, task: Task, config: Config, collector: Collector, seeds: Sequence[int], device: str
+        self,
+        task: OnlineTask,
+        config: Config,
+        collector: Collector,
+        seeds: Sequence[int],
+        device: str,
     ) -> None:
         """Starts every seed from its own random even assignment.
 
@@ -115,7 +121,8 @@ class PlusRule:
         self.moves: list[tuple[int, Move]] = []
         n_seeds, n = len(seeds), task.n_agents
         first = [
-            random_even_assignment(n, self.k, np.random.default_rng([seed, 4])) for seed in seeds
+            random_even_assignment(n, self.k, np.random.default_rng([seed, streams.PPO.ASSIGNMENT]))
+            for seed in seeds
         ]
         self.representatives = np.stack(first)
         self.served_by = self.representatives.copy()
@@ -186,7 +193,7 @@ class PlusRule:
     def _candidates(self, r: int) -> list[FloatArray]:
         """Some of what each representative of seed r did last, (m, n) for each head."""
         size = min(self.config.n_candidates, max(1, MAX_CANDIDATES // self.n_heads))
-        generator = np.random.default_rng([self.seeds[r], 5, self.n_steps])
+        generator = np.random.default_rng([self.seeds[r], streams.PPO.CANDIDATES, self.n_steps])
         heads = range(r * self.n_heads, (r + 1) * self.n_heads)
         if self.config.candidates == "episodes":
             policies, returns = self.collector.finished
@@ -206,7 +213,9 @@ class PlusRule:
     def _seed(self, r: int, given: FloatArray) -> None:
         """Promises candidates to all representatives of seed r, each to one that is near."""
         candidates = np.concatenate([*self._candidates(r), self.memory[r]])
-        places = seed_places(candidates, self.k, np.random.default_rng([self.seeds[r], 6]))
+        places = seed_places(
+            candidates, self.k, np.random.default_rng([self.seeds[r], streams.PPO.PLACES])
+        )
         near = (places == places.max(0, initial=0.0)) @ given[: self.k].T
         for place, j in zip(*linear_sum_assignment(near, maximize=True), strict=True):
             self._promise(r, j, places[place])
@@ -243,7 +252,9 @@ class PlusRule:
         for j in lost:
             busy_until = max(self.scouting_until[r, j], self.settling_until[r, j])
             if len(holding) and busy_until <= self.n_steps:
-                generator = np.random.default_rng([self.seeds[r], 8, self.n_steps, int(j)])
+                generator = np.random.default_rng(
+                    [self.seeds[r], streams.PPO.SCOUTS, self.n_steps, int(j)]
+                )
                 source = int(generator.choice(holding))
                 self.moves.append((r, Move(int(j), source, given[source])))
                 self.scouting_until[r, j] = self.n_steps + 2 * self.config.patience
@@ -285,7 +296,7 @@ class PlusRule:
 
 
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains the k representatives of every seed, as one batch.
 

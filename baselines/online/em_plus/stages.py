@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from baselines.common import streams
 from baselines.common.threads import one_thread
 from baselines.online.ppo.assignments import AssignmentRule
 from baselines.online.ppo.collection import Collector
@@ -23,7 +24,7 @@ from baselines.online.ppo.policies import RepresentativePolicy, export_onnx
 from baselines.online.ppo.settings import PPOConfig
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -67,7 +68,7 @@ class Stage:
 
 
 def make_stages(
-    task: Task, batch_size: int, n_extra: int, n_starts: int, share: float
+    task: OnlineTask, batch_size: int, n_extra: int, n_starts: int, share: float
 ) -> list[Stage]:
     """A first stage for a share of all transitions, if it differs from the rest, and the rest.
 
@@ -90,7 +91,9 @@ def make_stages(
 def start_seeds(seeds: Sequence[int], n_starts: int) -> list[int]:
     """The seeds of all starts, those of one seed side by side; the first is the seed itself."""
     return [
-        int(np.random.SeedSequence([seed, 7, start]).generate_state(1)[0]) if start else seed
+        int(np.random.SeedSequence([seed, streams.PPO.STARTS, start]).generate_state(1)[0])
+        if start
+        else seed
         for seed in seeds
         for start in range(n_starts)
     ]
@@ -106,7 +109,7 @@ class StagedTraining:
 
     def __init__(
         self,
-        task: Task,
+        task: OnlineTask,
         config: PPOConfig,
         seeds: Sequence[int],
         device: str,
@@ -214,7 +217,7 @@ def first_representatives(solution: Solution, k: int) -> Solution:
 
 @one_thread()
 def solve_in_stages(
-    task: Task,
+    task: OnlineTask,
     config: PPOConfig,
     seeds: Sequence[int],
     device: str,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.statistics import RunningStatistics
 from baselines.online.ppo import kernels
 from baselines.online.ppo.actions import make_actions
@@ -21,7 +22,7 @@ from baselines.online.ppo.outcome_critic import make_nodes
 from baselines.online.ppo.settings import PPOConfig
 from baselines.online.ppo.shaping import DenseReward
 from rmdp_bench.population import TargetPopulation
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -94,7 +95,9 @@ class Collector:
             (F,), and all nodes' returns (F, B) in percent.
     """
 
-    def __init__(self, task: Task, config: PPOConfig, seeds: Sequence[int], device: str) -> None:
+    def __init__(
+        self, task: OnlineTask, config: PPOConfig, seeds: Sequence[int], device: str
+    ) -> None:
         """Starts every world."""
         self.config, self.device = config, device
         self.n_seeds, self.n_representatives = len(seeds), task.n_representatives
@@ -111,10 +114,11 @@ class Collector:
         self.nodes, self.envs = make_nodes(envs.population, config.critic), envs
         self.actions = make_actions(envs.single_action_space)
         self.observation_size = int(envs.single_observation_space.shape[0])
-        self.noise = [np.random.default_rng([seed, 1]) for seed in seeds]
+        self.noise = [np.random.default_rng([seed, streams.PPO.ACTION_NOISE]) for seed in seeds]
         # Below 2^31: the seeds above are kept for evaluation.
         env_seeds = [
-            np.random.SeedSequence([seed, 3]).generate_state(n_rows) >> 1 for seed in seeds
+            np.random.SeedSequence([seed, streams.PPO.WORLDS]).generate_state(n_rows) >> 1
+            for seed in seeds
         ]
         observations, _ = envs.reset(seed=[int(s) for s in np.concatenate(env_seeds)])
         self.observations = np.asarray(observations)

@@ -59,7 +59,7 @@ from baselines.online.ppo.updates import Updates
 from baselines.online.ppo.updates_numba import CompiledUpdates
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 
 class Learner:
@@ -73,7 +73,7 @@ class Learner:
 
     def __init__(
         self,
-        task: Task,
+        task: OnlineTask,
         config: PPOConfig,
         seeds: Sequence[int],
         device: str,
@@ -237,7 +237,7 @@ def resume(
 
 @one_thread()
 def solve_with_rule(
-    task: Task,
+    task: OnlineTask,
     config: PPOConfig,
     seeds: Sequence[int],
     device: str,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from baselines.common.settings import check_range
 from rmdp_bench.population import TargetPopulation
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 
 @dataclass(frozen=True)
@@ -126,17 +126,18 @@ class PPOConfig:
                 )
 
 
-def check_online(task: Task) -> None:
-    """Refuses tasks of logged data.
+def check_online(task: Task) -> OnlineTask:
+    """Refuses tasks of logged data, and gives an online one back.
 
     Raises:
         ValueError: names the task and what was expected.
     """
-    if task.track != "online":
+    if not isinstance(task, OnlineTask):
         raise ValueError(
             f"{task.id} is an offline task, expected an online one, such as "
             "ResourceGathering-n25-k3-v0: this solver learns by acting in the environment"
         )
+    return task
 
 
 def check(task: Task, config: PPOConfig) -> None:
@@ -146,7 +147,7 @@ def check(task: Task, config: PPOConfig) -> None:
         ValueError: if the task is offline, has fewer transitions per policy than a batch, or its
             agents have no targets of which a reward could be dense.
     """
-    check_online(task)
+    task = check_online(task)
     if config.training_reward == "dense" and not isinstance(task.population, TargetPopulation):
         raise ValueError(
             f"training_reward is 'dense', but the agents of {task.id} have no targets; use 'own'"

@@ -31,7 +31,7 @@ from rmdp_bench import get_environment
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.population import LinearPopulation, TargetPopulation
 from rmdp_bench.solution import Policy, load_policy
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 N_EPISODES = 20
 """That measure a finished specialist, from EVALUATION_SEED on."""
@@ -246,18 +246,15 @@ def config_for(specialist: Specialist) -> PPOConfig:
     return PPOConfig(reward_scale=0.01)
 
 
-def _task_for(specialist: Specialist, transitions: int) -> Task:
+def _task_for(specialist: Specialist, transitions: int) -> OnlineTask:
     entry = get_environment(specialist.env_id)
-    return Task(
+    return OnlineTask(
         id=_register(specialist),
-        track="online",
         env_id=_register(specialist),
-        dataset_id=None,
         n_agents=1,
         n_representatives=1,
         transitions=transitions,
         n_eval_episodes=N_EPISODES,
-        eval_agents=None,
         gamma=0.99,
         max_episode_steps=entry.max_episode_steps,
     )

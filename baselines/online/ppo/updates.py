@@ -14,13 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.online.ppo.actions import Actions, clipped_surrogate
 from baselines.online.ppo.assignments import AssignmentRule
 from baselines.online.ppo.collection import Batch
 from baselines.online.ppo.networks import HeadedNetwork
 from baselines.online.ppo.outcome_critic import Nodes, group_masses
 from baselines.online.ppo.settings import PPOConfig
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 
 class Updates:
@@ -32,7 +33,7 @@ class Updates:
 
     def __init__(
         self,
-        task: Task,
+        task: OnlineTask,
         config: PPOConfig,
         seeds: Sequence[int],
         device: str,
@@ -46,7 +47,7 @@ class Updates:
         self.n_policies = self.n_seeds * task.n_representatives
         self.nodes, self.observation_size = nodes, observation_size
         # A stream for each purpose, so that a wider network does not change the action noise.
-        self._order = [np.random.default_rng([seed, 2]) for seed in seeds]
+        self._order = [np.random.default_rng([seed, streams.PPO.MINIBATCHES]) for seed in seeds]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         sizes = (task.n_representatives, observation_size, config.hidden_size)
         self.actor = HeadedNetwork(

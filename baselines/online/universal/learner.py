@@ -27,7 +27,7 @@ from baselines.online.universal.policies import FrozenActor
 from baselines.online.universal.settings import TrainingConfig
 from baselines.online.universal.updates_numba import ADAM_EPSILON, Batch, train
 from baselines.online.universal.worlds import ConditionedWorlds
-from rmdp_bench import Task
+from rmdp_bench import OnlineTask
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -45,7 +45,7 @@ class Learner:
 
     def __init__(
         self,
-        task: Task,
+        task: OnlineTask,
         config: TrainingConfig,
         total: int,
         seed: int,

@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.online.facility_location import select
@@ -40,7 +41,7 @@ from baselines.online.universal.learner import Learner
 from baselines.online.universal.policies import make_solution
 from baselines.online.universal.settings import TASK_SETTINGS, TrainingConfig
 from baselines.online.universal.trials import try_conditions
-from rmdp_bench import Interrupted, RunLog, Solution, Task, list_tasks
+from rmdp_bench import Interrupted, OnlineTask, RunLog, Solution, Task, list_tasks
 
 __all__ = ["Config", "check", "config_for", "solve"]
 
@@ -106,7 +107,7 @@ def budget(task: Task, config: Config) -> Budget:
     return Budget(left // config.batch_size * config.batch_size, n_candidates, n_proposals)
 
 
-def family(task: Task, config: Config) -> list[Task]:
+def family(task: OnlineTask, config: Config) -> list[OnlineTask]:
     """The task, and the others that the same training serves; ascending in k.
 
     They are those of the same environment that would train and try conditions alike.
@@ -116,7 +117,7 @@ def family(task: Task, config: Config) -> list[Task]:
             other, transitions=task.transitions, n_eval_episodes=task.n_eval_episodes
         )
         for other in list_tasks()
-        if (other.env_id, other.track) == (task.env_id, task.track) and other.id != task.id
+        if isinstance(other, OnlineTask) and other.env_id == task.env_id and other.id != task.id
     ]
     alike = [other for other in others if budget(other, config) == budget(task, config)]
     return sorted([task, *alike], key=lambda member: member.n_representatives)
@@ -143,7 +144,7 @@ def check(task: Task, config: Config) -> None:
 class Run:
     """One seed: the policy in training, and the choice of its conditions."""
 
-    def __init__(self, task: Task, config: Config, seed: int, device: str) -> None:
+    def __init__(self, task: OnlineTask, config: Config, seed: int, device: str) -> None:
         """Makes the worlds and the networks."""
         self.task, self.config, self.seed = task, config, seed
         self.training, self.n_candidates, _ = budget(task, config)
@@ -161,7 +162,7 @@ class Run:
             self.task,
             self.learner.freeze(candidates),
             self.config.n_episodes,
-            np.random.SeedSequence([self.seed, 5]),
+            np.random.SeedSequence([self.seed, streams.Universal.TRIALS]),
         )
         self.tried += trial.transitions
         return trial.welfare
@@ -172,7 +173,7 @@ class Run:
         Conditions that the chosen ones suggest are tried as well, until there are none that are
         new or the transitions are used up.
         """
-        generator = np.random.default_rng([self.seed, 6])
+        generator = np.random.default_rng([self.seed, streams.Universal.CANDIDATES])
         candidates = self.conditions.candidates(self.n_candidates, generator)
         welfare = self.welfare(candidates)
         chosen = {k: self.select(welfare, k) for k in self.budgets}
@@ -221,7 +222,7 @@ class Run:
 
 @one_thread()
 def solve(
-    task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
+    task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Trains one policy for every seed and chooses k of its conditions.
 

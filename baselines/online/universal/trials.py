@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from baselines.online.universal.policies import FrozenActor
-from rmdp_bench import Task
+from rmdp_bench import OnlineTask
 
 ROWS_AT_ONCE = 512
 """Copies of the world that are rolled out together; it bounds memory."""
@@ -25,7 +25,7 @@ class Trial(NamedTuple):
 
 
 def try_conditions(
-    task: Task, actor: FrozenActor, n_episodes: int, sequence: np.random.SeedSequence
+    task: OnlineTask, actor: FrozenActor, n_episodes: int, sequence: np.random.SeedSequence
 ) -> Trial:
     """Plays deterministic episodes under each of the actor's m conditions.
 
@@ -47,7 +47,7 @@ def try_conditions(
 
 
 def _play(
-    task: Task, actor: FrozenActor, biases: npt.NDArray[np.float32], seeds: list[int]
+    task: OnlineTask, actor: FrozenActor, biases: npt.NDArray[np.float32], seeds: list[int]
 ) -> tuple[npt.NDArray[np.float64], int]:
     """Returns (E, n) of one episode in each of E copies, and the steps of all."""
     n_rows = len(biases)

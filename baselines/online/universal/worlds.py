@@ -9,10 +9,11 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from baselines.common import streams
 from baselines.common.statistics import RunningStatistics
 from baselines.online.universal.conditions import make_conditions
 from baselines.online.universal.settings import TrainingConfig
-from rmdp_bench import Task
+from rmdp_bench import OnlineTask
 
 FloatArray = npt.NDArray[np.floating[Any]]
 _ROWS = ("observations", "current", "left", "smoothed")
@@ -48,7 +49,7 @@ class ConditionedWorlds:
     """
 
     def __init__(
-        self, task: Task, config: TrainingConfig, seed: int, budgets: Sequence[int]
+        self, task: OnlineTask, config: TrainingConfig, seed: int, budgets: Sequence[int]
     ) -> None:
         """Starts every copy, from seeds below those that are kept for evaluation.
 
@@ -68,8 +69,10 @@ class ConditionedWorlds:
         )
         self.envs = envs
         self.conditions = make_conditions(envs.population, config, budgets)
-        self.random = np.random.default_rng([seed, 1])
-        env_seeds = np.random.SeedSequence([seed, 3]).generate_state(n_envs) >> 1
+        self.random = np.random.default_rng([seed, streams.Universal.TRAINING])
+        env_seeds = (
+            np.random.SeedSequence([seed, streams.Universal.WORLDS]).generate_state(n_envs) >> 1
+        )
         self.observations = np.asarray(envs.reset(seed=[int(s) for s in env_seeds])[0])
         self.statistics = RunningStatistics(1, self.observations.shape[1])
         self.current = self.conditions.draw(n_envs, self.random)

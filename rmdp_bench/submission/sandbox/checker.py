@@ -42,7 +42,7 @@ def check_in_sandbox(folder: Path, budget: Budget) -> Checked:
     cpu_left, _ = budget.left()
     try:
         answer = run_in_sandbox(
-            "checker",
+            "sandbox.checker",
             {"directory": path},
             readable=[folder, *_manifests_beside(folder)],
             budget=budget,

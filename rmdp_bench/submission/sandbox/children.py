@@ -34,7 +34,7 @@ from rmdp_bench.submission.sandbox.confinement import (
     home_of_confined,
     variables,
 )
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 _WALL_PER_CPU = 4.0
 """Wall time that is allowed for a second of processor time; other work may slow it down."""
@@ -86,9 +86,9 @@ def play_in_sandbox(
 
     Raises:
         ValueError: the policies fail, crash, act by more than their observation, or need more than
-            they may.
+            they may; names the folder.
     """
-    n_cells = task.n_representatives if task.track == "online" else len(task.eval_agents or ())
+    n_cells = task.n_representatives if isinstance(task, OnlineTask) else len(task.eval_agents)
     n_steps = n_cells * task.max_episode_steps * sum(number for _, number in episodes.values())
     job = {
         "row": str(row.resolve()),
@@ -98,18 +98,22 @@ def play_in_sandbox(
         "nudged": list(nudged),
         "entropy": secrets.randbits(128),
     }
-    n_entries = task.n_agents * n_cells if task.track == "online" else n_cells
+    n_entries = task.n_agents * n_cells if isinstance(task, OnlineTask) else n_cells
     shapes = {f"{name}_welfare": (number,) for name, (_, number) in episodes.items()}
     shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
     max_bytes = 8 * sum(size for (size,) in shapes.values()) + _OVERHEAD_BYTES
-    answer = run_in_sandbox(
-        "player",
-        job,
-        readable=[row],
-        budget=budget,
-        cpu_seconds=limits.cpu_seconds(n_steps),
-        max_bytes=max_bytes,
-    )
+    try:
+        answer = run_in_sandbox(
+            "sandbox.player",
+            job,
+            readable=[row],
+            budget=budget,
+            cpu_seconds=limits.cpu_seconds(n_steps),
+            max_bytes=max_bytes,
+        )
+    except ValueError as error:
+        known = str(error).startswith(str(row))
+        raise ValueError(str(error) if known else f"{row}/seed-{seed}: {error}") from error
     try:
         played = parse_arrays(answer, max_bytes, "the answer", shapes)
         return {
@@ -138,10 +142,10 @@ def run_in_sandbox(
     cpu_seconds: float,
     max_bytes: int,
 ) -> bytes:
-    """Give a job to a module of this package in a confined process.
+    """Give a job to a module in a confined process.
 
     Args:
-        module: its name.
+        module: its name within `rmdp_bench.submission`.
         job: see the module; JSON. What the process may use is added.
         readable: files and folders that it may read; the first names it in messages.
         budget: of the submission, which it is charged to.
@@ -160,20 +164,26 @@ def run_in_sandbox(
         "cpu_seconds": cpu_seconds,
         "n_tasks": allowed_tasks(),
     }
-    command = confined_command(["-m", f"rmdp_bench.submission.sandbox.{module}"], readable)
+    command = confined_command(["-m", f"rmdp_bench.submission.{module}"], readable)
     before = cpu_of_children()
     answer, code, in_time = _run(command, json.dumps(job), wall_seconds, max_bytes)
-    budget.charge(cpu_of_children() - before)
+    used = cpu_of_children() - before
+    budget.charge(used)
     if answer.startswith(REFUSED) and code == 0:
         raise ValueError(printable(answer.removeprefix(REFUSED).decode(errors="replace")))
     if len(answer) > max_bytes:
         raise ValueError(f"{name}: what is to be read of it has more than {max_bytes} bytes")
     if not in_time:
         raise ValueError(f"{name}: stopped, it takes more than {wall_seconds:.0f} s of wall time")
-    if code in (signal.SIGXCPU, signal.SIGKILL):
+    if code in (signal.SIGXCPU, signal.SIGKILL) and used >= cpu_seconds:
         raise ValueError(
-            f"{name}: stopped, it takes more than {cpu_seconds} s of processor time (or the "
-            f"machine's memory)"
+            f"{name}: stopped, it takes more than {cpu_seconds} s of processor time (see "
+            f"--start-seconds and --cpu-seconds)"
+        )
+    if code == signal.SIGKILL:
+        raise ValueError(
+            f"{name}: killed from outside after {used:.0f} of the {cpu_seconds} s of processor "
+            f"time that it may take, as where a machine has no memory left; verify it again"
         )
     if code != 0:
         raise ValueError(

@@ -49,7 +49,7 @@ MAX_OPEN_FILES = 256
 SPARE_TASKS = 64
 """Processes and threads that may be added, beside one thread for each core."""
 PROBE_SECONDS = 60.0
-_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+_KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "ORT_DISABLE_TELEMETRY")
 _NO_NEW_PRIVS = 38
 """PR_SET_NO_NEW_PRIVS of linux/prctl.h."""
 _SYSTEM = (

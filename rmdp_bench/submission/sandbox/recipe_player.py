@@ -24,7 +24,7 @@ from rmdp_bench.runs.log import RunLog
 from rmdp_bench.runs.requests import make_request
 from rmdp_bench.solution import Solution
 from rmdp_bench.submission.held_out import HeldOut, play_in_rounds
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 
 def make_again(job: Mapping[str, Any], folder: Path) -> dict[str, NDArray[np.float64]]:
@@ -71,11 +71,11 @@ def make_again(job: Mapping[str, Any], folder: Path) -> dict[str, NDArray[np.flo
 
 def _welfare(task: Task, solution: Solution, seed: int, number: int) -> NDArray[np.float64]:
     """Social welfare of each of some episodes."""
-    if task.track == "online":
+    if isinstance(task, OnlineTask):
         returns = evaluate(task, solution, n_episodes=number, seed=seed).episode_returns
         welfare: NDArray[np.float64] = np.einsum("nke,nk->e", returns, solution.assignment)
         return welfare / task.n_agents
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     returns, _ = play_agents(task, solution, agents, number, seed)
     return np.array([normalise(task, agents, episode).mean() for episode in returns.T])
 

@@ -1,0 +1,198 @@
+"""Policies from logged data, for the whole population or for one agent each.
+
+Members are all policies of all seeds: one for each seed (scope "population"), or one for each seed
+and scored agent (scope "agent"). They are trained as one batch.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from baselines.common.settings import check_range
+from baselines.common.threads import one_thread
+from baselines.offline.common.data import OfflineConfig, load_data
+from baselines.offline.common.networks import MemberKey, MemberMLP, member_keys
+from baselines.offline.common.replay import MemberRows, Replay
+from baselines.offline.common.training import MemberLearner, train
+from rmdp_bench.datasets import Episode
+from rmdp_bench.evaluation.offline import OfflineSolution
+from rmdp_bench.runs import RunLog
+from rmdp_bench.solution import Solution
+from rmdp_bench.solution.onnx_export import export_module
+from rmdp_bench.tasks import OfflineTask
+
+Scope = Literal["population", "agent"]
+N_REPORTS = 200
+"""How often losses are reported in a run."""
+
+
+@dataclass(frozen=True)
+class ScopedConfig(OfflineConfig):
+    """Settings of solvers that learn one policy for all agents, or one for each."""
+
+    scope: Scope = "population"
+    """population: one policy from everybody's data; agent: one for each test agent, from its own
+    trajectory."""
+    n_updates: int = 30_000
+    """Gradient steps."""
+    batch_size: int = 64
+    """Transitions in a gradient step."""
+    normalize_observations: bool = True
+    """Whether observations are standardised by the mean and standard deviation of the data."""
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of their range."""
+        super().__post_init__()
+        check_range(self, 1, math.inf, "n_updates", "batch_size")
+
+
+class NetworkPolicy:
+    """A deterministic policy that is one network, and saves itself as ONNX."""
+
+    def __init__(self, network: nn.Module, observation_size: int) -> None:
+        """Wrap a network that gives actions, clipped to [-1, 1], at observations (E, d)."""
+        self.network, self.observation_size = network, observation_size
+
+    def reset(self, n_envs: int) -> None:
+        """Begin episodes; the policy has no memory."""
+
+    @one_thread()
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """Actions (E, a) float32, or (E,) int64 for discrete ones, at observations (E, d)."""
+        with torch.no_grad():
+            actions = self.network(torch.from_numpy(np.asarray(observations, np.float32)))
+        array: NDArray[Any] = actions.numpy()
+        return array
+
+    def to_onnx(self) -> bytes:
+        """The network as an ONNX model."""
+        return export_module(self.network, {"observation": torch.zeros(2, self.observation_size)})
+
+
+class Normalizer(nn.Module):
+    """Standardise one member's observations as `Replay` did."""
+
+    mean: Tensor
+    inverse_scale: Tensor
+
+    def __init__(self, replay: Replay, member: int) -> None:
+        """Copy the member's mean and scale."""
+        super().__init__()
+        self.register_buffer("mean", replay.mean[member].clone())
+        self.register_buffer("inverse_scale", replay.inverse_scale[member].clone())
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Normalised observations (E, d)."""
+        return (observations - self.mean) * self.inverse_scale
+
+
+class MemberPolicy(nn.Module):
+    """One member's network on normalised observations, whose outputs are read as actions."""
+
+    def __init__(
+        self, normalizer: nn.Module, network: MemberMLP, read: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Take one member's own; `read` gives actions (E, ...) of outputs (E, o)."""
+        super().__init__()
+        self.normalizer, self.network, self.read = normalizer, network, read
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Actions (E, ...) at observations (E, d)."""
+        return self.read(self.network(self.normalizer(observation).unsqueeze(0)).squeeze(0))
+
+
+def likeliest(outputs: Tensor) -> Tensor:
+    """Actions (E,) of the greatest outputs (E, A)."""
+    return outputs.argmax(-1)
+
+
+class ReplayLearner(MemberLearner):
+    """Policies of M members that learn from mini-batches of the log."""
+
+    def __init__(self, replay: Replay, n_updates: int) -> None:
+        """Take the data, whose keys tell the seeds."""
+        self.replay, self.total = replay, n_updates
+        self.n_seeds = len({seed for seed, _ in replay.keys})
+
+    @abstractmethod
+    def update(self, n_done: int) -> dict[str, Tensor]:
+        """Make one update, after n_done others; gives losses (M,) by name."""
+
+    @abstractmethod
+    def policy(self, member: int) -> NetworkPolicy:
+        """A member's policy as it is; later updates do not change it."""
+
+    def advance(self) -> dict[str, Tensor]:
+        """Make one update; about `N_REPORTS` in a run are reported."""
+        losses = self.update(self.done)
+        self.done += 1
+        is_reported = self.done % max(1, self.total // N_REPORTS) == 0 or self.done == self.total
+        return losses if is_reported else {}
+
+
+def load_scoped(
+    task: OfflineTask, config: OfflineConfig, scope: Scope, seeds: Sequence[int]
+) -> tuple[MemberRows, list[MemberKey]]:
+    """Load what the members of all seeds learn from, and give their keys."""
+    agents = task.eval_agents or ()
+    if scope == "agent":
+        data = load_data(task, max(agents) + 1)
+        rows = MemberRows.of_agents(data, [*agents] * len(seeds))
+    else:
+        rows = MemberRows.of_all(load_data(task, config.n_agents), len(seeds))
+    return rows, member_keys(seeds, len(rows.ranges) // len(seeds))
+
+
+@one_thread()
+def solve_with_learner(
+    task: OfflineTask,
+    config: ScopedConfig,
+    seeds: Sequence[int],
+    device: str,
+    log: RunLog,
+    make_learner: Callable[[Replay], ReplayLearner],
+) -> list[Solution]:
+    """Load the data, train one member for each seed or each seed and agent, and hand out.
+
+    Returns:
+        An `OfflineSolution` for each seed.
+    """
+    rows, keys = load_scoped(task, config, config.scope, seeds)
+    normalize = config.normalize_observations
+    learner = make_learner(Replay(rows, keys, config.batch_size, device, normalize=normalize))
+    train(learner, log)
+    policies = [learner.policy(member) for member in range(len(keys))]
+    return [*scoped_solutions(policies, len(seeds), len(task.eval_agents or ()))]
+
+
+def scoped_solutions(
+    policies: Sequence[NetworkPolicy], n_seeds: int, n_agents: int
+) -> list[OfflineSolution]:
+    """One policy for all scored agents, held-out ones too, or one for each scored agent.
+
+    Args:
+        policies: one for each seed, or n_agents of each; the first seed's first.
+        n_seeds: R, solutions that are made.
+        n_agents: number of scored agents.
+    """
+    k = len(policies) // n_seeds
+    of_seeds = [policies[r * k : (r + 1) * k] for r in range(n_seeds)]
+    if k > 1:
+        return [OfflineSolution(own, np.eye(n_agents)) for own in of_seeds]
+
+    def solution(own: Sequence[NetworkPolicy]) -> OfflineSolution:
+        def adapt(episodes: Sequence[Episode]) -> Solution:
+            return Solution(own, np.ones((len(episodes), 1)))
+
+        return OfflineSolution(own, np.ones((n_agents, 1)), adapt=adapt)
+
+    return [solution(own) for own in of_seeds]
