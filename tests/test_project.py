@@ -341,8 +341,8 @@ def test_stored_results_follow_from_the_raw_numbers(record: tuple[Path, int]) ->
     result = row.result(seed)
     task = get_task(result.task)
     if isinstance(task, OfflineTask):
-        shape = len(task.eval_agents), None
-        played = row.array(seed, "episode_returns", shape).mean(axis=1)
+        episodes = row.array(seed, "episode_returns", (len(task.eval_agents), None))
+        played = episodes.mean(axis=1)
         assert result.offline is not None
         np.testing.assert_allclose(played, result.offline.returns, rtol=1e-6)
         returns = normalise(task, task.eval_agents, played)
