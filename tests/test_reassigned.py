@@ -30,7 +30,9 @@ def document() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("row", "seed"), STORED, ids=lambda part: str(part)[-40:])
+@pytest.mark.parametrize(
+    ("row", "seed"), STORED, ids=[f"{row.folder.parent.name}-{seed}" for row, seed in STORED]
+)
 def test_an_older_record_has_what_its_welfare_matrix_gives(row: RowFiles, seed: int) -> None:
     old = dict(row.seeds[seed].record)
     old.pop("reassigned_welfare", None)
