@@ -118,7 +118,7 @@ BOMBS: dict[str, tuple[Damage, str]] = {
         put(ASSIGNMENT, array(np.zeros((25, 3), [("a", "<f8", 10**4)]))), "expected numbers"
     ),
     "zeros packed as returns": (
-        put(WELFARE, deflated_zeros("(1, 2500000)", 20_000_000)), "unpacks to at most"
+        put(WELFARE, deflated_zeros("(1, 2500000)", 20_000_000)), "bytes, at most 16984 are allowed"
     ),
     "a promise packed as returns": (
         put(WELFARE, deflated_zeros("(1, 60000000000)", 1000)), "expected (25, 3)"
@@ -126,7 +126,7 @@ BOMBS: dict[str, tuple[Damage, str]] = {
     "entries that share their bytes": (put(WELFARE, shared_bytes(16, MIB)), "arrays.npz"),
     "four billion entries": (put(WELFARE, endless_directory()), "arrays.npz"),
     "a record of four megabytes of lists": (
-        put(RESULT, '{"system": {"a": [' + "[]," * 1_300_000 + "[]]}}"), "is not a valid result"
+        put(RESULT, '{"system": {"a": [' + "[]," * 1_300_000 + "[]]}}"), "that its records need"
     ),
     "a manifest of four megabytes of lists": (
         lambda folder: (folder / "manifest.json").write_text(

@@ -17,7 +17,6 @@ from rmdp_bench.leaderboard import build_tables
 from rmdp_bench.leaderboard.page import build_site
 from rmdp_bench.leaderboard.reading import ranks, read_rows
 from rmdp_bench.submission import read_marks, read_suite
-from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.full import check_repetition
 from rmdp_bench.submission.marks import (
     FIRST_HELD_OUT_SEED,
@@ -101,7 +100,7 @@ def test_recording_goes_on_where_it_was_stopped(
 
 
 @pytest.mark.parametrize(
-    "name", ["submission.toml", "README.md", "manifest.json", f"{ROW}/seed-1/curve.csv"]
+    "name", ["submission.toml", "README.md", "manifest.json", f"{ROW}/records.json"]
 )
 def test_one_changed_byte_and_the_mark_is_gone(
     name: str, honest_submission: Path, tmp_path: Path
@@ -258,12 +257,10 @@ def test_fewer_episodes_are_refused_in_both_divisions(
     """One episode claims what luck gives: 88.08 was claimed so, for policies that reach nothing."""
     folder = copy_of(honest_submission, tmp_path)
     edit_json(folder / ROW / "seed-0" / "result.json", evaluation={"n_episodes": 1, "seed": 2**31})
-    write_manifest(folder)
     with pytest.raises(ValueError, match="1 episodes, expected .* 20 episodes, in both divisions"):
         check_submission(folder)
-    with pytest.raises(ValueError, match="1 episodes, expected"):
-        runs = [folder / ROW / "seed-0"]
-        pack(runs, "few", tmp_path / "few", ABOUT)
+    with unpacked(folder) as runs, pytest.raises(ValueError, match="1 episodes, expected"):
+        pack([runs / ROW / "seed-0"], "few", tmp_path / "few", ABOUT)
 
 
 @pytest.mark.parametrize("raised", [0.5, 2.0])
