@@ -57,7 +57,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 def measure_build(root: Path, repetitions: int) -> dict[str, list[float]]:
     """Seconds of each way."""
-    records = sorted((root / "submissions").rglob("result.json"))
+    records = sorted((root / "submissions").rglob("records.json"))
 
     def parse() -> None:
         for path in records:

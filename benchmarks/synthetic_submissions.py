@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rmdp_bench.evaluation import EVALUATION_SEED, Evaluation
 from rmdp_bench.evaluation.offline import OfflineEvaluation
 from rmdp_bench.evaluation.prediction import N_PREDICTIONS, Prediction
-from rmdp_bench.files import read_json, write_bytes, write_json, write_text
+from rmdp_bench.files import write_bytes, write_json, write_text
 from rmdp_bench.references import references
 from rmdp_bench.runs.running import score_solution
 from rmdp_bench.scoring import greedy_assignment
@@ -36,6 +36,7 @@ from rmdp_bench.submission.marks import (
     SubmissionMark,
     submission_sha256,
 )
+from rmdp_bench.submission.rows import ASSIGNMENT, RowFiles, SeedRecord, row_contents
 from rmdp_bench.submission.schema import submission_to_toml
 from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, get_task, list_tasks
 
@@ -85,7 +86,7 @@ def write_submission(
     rng = np.random.default_rng(seed)
     settings = {"learning_rate": float(rng.choice([1e-4, 3e-4, 1e-3])), "n_envs": 8}
     fields: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": folder.name,
         "authors": ["nobody"],
         "method": "made up",
@@ -103,15 +104,20 @@ def write_submission(
     write_text(folder / "submission.toml", submission_to_toml(submission))
     for task_id, solver in rows:
         task, skill = get_task(task_id), float(rng.uniform(0.2, 0.95))
+        seeds, arrays = [], {}
         for number in range(n_seeds):
-            record = _base_record(rng, task, solver, number, settings)
-            directory = folder / task_id / solver / f"seed-{number}"
-            directory.mkdir(parents=True)
+            record, curve = _base_record(rng, task, solver, number, settings), None
             if isinstance(task, OnlineTask):
-                record |= _write_online(rng, task, skill, directory)
+                scores, curve, assignment = _make_online(rng, task, skill)
+                arrays[f"seed-{number}/{ASSIGNMENT}.npy"] = assignment
             else:
-                record |= _write_offline(rng, task, skill)
-            write_json(directory / "result.json", record | (record_changes or {}))
+                scores = _make_offline(rng, task, skill)
+            document = record | scores | (record_changes or {})
+            seeds.append(SeedRecord(record=document, curve=curve))
+        target = folder / task_id / solver
+        target.mkdir(parents=True)
+        for name, data in row_contents(seeds, arrays, {}).items():
+            write_bytes(target / name, data)
     return folder
 
 
@@ -145,9 +151,10 @@ def _base_record(
     }
 
 
-def _write_online(
-    rng: np.random.Generator, task: OnlineTask, skill: float, directory: Path
-) -> dict[str, Any]:
+def _make_online(
+    rng: np.random.Generator, task: OnlineTask, skill: float
+) -> tuple[dict[str, Any], list[str], bytes]:
+    """Scores, the lines of the curve, and the bytes of the assignment."""
     n, k = task.n_agents, task.n_representatives
     matrix = 100.0 * rng.random((n, k)) ** 2
     assignment = greedy_assignment(matrix)
@@ -156,19 +163,17 @@ def _write_online(
     lengths = np.full((k, task.n_eval_episodes), task.max_episode_steps)
     evaluation = Evaluation(matrix, matrix[:, :, None], lengths, EVALUATION_SEED)
     scores = score_solution(task, Solution([_NoPolicy()] * k, assignment), evaluation)
-    (directory / "solution").mkdir()
     buffer = io.BytesIO()
     np.save(buffer, assignment, allow_pickle=False)
-    write_bytes(directory / "solution" / "assignment.npy", buffer.getvalue())
     transitions = np.linspace(task.transitions / N_CURVE_POINTS, task.transitions, N_CURVE_POINTS)
     learned = scores["social_welfare"] * (1.0 - np.exp(-4.0 * transitions / task.transitions))
     lines = ["transitions,wall_seconds,social_welfare,train_social_welfare"]
     lines += [f"{t:.0f},{t / 1e3},{w:.3f}," for t, w in zip(transitions, learned, strict=True)]
-    write_text(directory / "curve.csv", "\n".join(lines) + "\n")
-    return scores | {"welfare_matrix": "welfare.npz", "solution": "solution", "curve": "curve.csv"}
+    scores |= {"welfare_matrix": "welfare.npz", "solution": "solution", "curve": "curve.csv"}
+    return scores, lines, buffer.getvalue()
 
 
-def _write_offline(rng: np.random.Generator, task: OfflineTask, skill: float) -> dict[str, Any]:
+def _make_offline(rng: np.random.Generator, task: OfflineTask, skill: float) -> dict[str, Any]:
     known = references(task.env_id)
 
     def play(agents: Sequence[int], share: float, n_episodes: int) -> Any:
@@ -215,9 +220,8 @@ def write_marks(folders: Sequence[Path]) -> None:
         submission = read_submission(folder)
         rows = []
         for row in submission.rows:
-            base = folder / row.task / row.solver
-            records = [read_json(base / f"seed-{seed}" / "result.json") for seed in row.seeds]
-            scores = [record["social_welfare"] for record in records]
+            seeds = RowFiles(folder / row.task / row.solver).seeds
+            scores = [seed.record["social_welfare"] for seed in seeds]
             rows.append(make_mark(row.task, row.solver, scores, scores))
         marks[submission_sha256(folder)] = SubmissionMark(name=folder.name, rows=rows)
     if folders:

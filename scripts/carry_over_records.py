@@ -13,6 +13,7 @@ no more is refused.  The same records give the same bytes.
 from __future__ import annotations
 
 import argparse
+import functools
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,8 @@ from pathlib import Path
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.runs.records import RESULT_FILE, Result, make_result, write_result
 from rmdp_bench.runs.running import score_solution
-from rmdp_bench.submission.packing import pack
+from rmdp_bench.submission.bounded import MAX_ARRAY_BYTES, read_arrays
+from rmdp_bench.submission.packing import pack, run_directories
 from rmdp_bench.submission.schema import SUBMISSION_FILE
 from rmdp_bench.submission.scores import any_solution, read_evaluation
 from rmdp_bench.tasks import get_task, retired_tasks
@@ -44,8 +46,10 @@ def carry_over(directory: Path, out: Path) -> Path:
             raise ValueError(f"{path}: {document['task']} is retired: {retired.reason}")
         document["task"] = retired.successor
         task, result = get_task(retired.successor), Result.model_validate(document)
-        solution = any_solution(len(result.agent_returns))
-        scores = score_solution(task, solution, read_evaluation(task, result, directory))
+        arrays = directory / (result.welfare_matrix or result.returns or "")
+        read = functools.partial(read_arrays, arrays, MAX_ARRAY_BYTES)
+        evaluation = read_evaluation(task, result, read, str(arrays))
+        scores = score_solution(task, any_solution(len(result.agent_returns)), evaluation)
         kept = {name: document["offline"][name] for name in _NOT_SCORES}
         document |= scores | {"offline": scores["offline"] | kept}
     result = make_result(document, path)
@@ -61,11 +65,11 @@ def carry_over_submission(folder: Path) -> int:
     Raises:
         ValueError: as in `carry_over`; nothing has changed then.
     """
-    records = sorted(folder.rglob(RESULT_FILE))
-    old = [path for path in records if read_json(path).get("task") in retired_tasks()]
-    if not old:
-        return 0
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, run_directories([folder]) as runs:
+        records = sorted(path for run in runs for path in run.rglob(RESULT_FILE))
+        old = [path for path in records if read_json(path).get("task") in retired_tasks()]
+        if not old:
+            return 0
         for path in records:
             carry_over(path.parent, Path(scratch))
         pack([Path(scratch)], folder.name, folder.parent, {}, replace=True)

@@ -35,9 +35,16 @@ from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main as command_line
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.leaderboard import Entry, Table, build_tables
-from rmdp_bench.runs import read_curve
-from rmdp_bench.runs.records import read_result
-from rmdp_bench.tasks import OnlineTask, find_logged_task, get_online_task, get_task, list_tasks
+from rmdp_bench.runs import Result
+from rmdp_bench.runs.curve import parse_curve
+from rmdp_bench.submission.rows import ASSIGNMENT, RowFiles
+from rmdp_bench.tasks import (
+    OnlineTask,
+    find_logged_task,
+    get_online_task,
+    get_task,
+    list_tasks,
+)
 from scripts import ablation
 from scripts.ablation import with_error
 from scripts.run_offline_table import KINDS
@@ -121,15 +128,21 @@ def rows_of_benchmark(name: str) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def run_folders(submission: str, task: str, solver: str) -> list[Path]:
-    """The stored runs of a row, by seed."""
-    return sorted((SUBMISSIONS / submission / task / solver).glob("seed-*"))
+def stored_row(submission: str, task: str, solver: str) -> RowFiles:
+    """The stored runs of a row."""
+    return RowFiles(SUBMISSIONS / submission / task / solver)
+
+
+def results_of(row: RowFiles) -> list[Result]:
+    """Records by seed."""
+    return [row.result(seed) for seed in range(len(row.seeds))]
 
 
 def curves_of(submission: str) -> list[dict[str, np.ndarray]]:
     """Learning curves of `em` on the main task."""
-    folders = run_folders(submission, MAIN_TASK, "em")
-    curves = [read_curve(folder / "curve.csv") for folder in folders]
+    row = stored_row(submission, MAIN_TASK, "em")
+    texts = [row.curve(seed) or "" for seed in range(len(row.seeds))]
+    curves = [parse_curve(text, row.where(seed)) for seed, text in enumerate(texts)]
     return [{name: np.array(column) for name, column in curve.items()} for curve in curves]
 
 
@@ -267,14 +280,15 @@ def splits() -> str:
         ("reference-em-plus", "em_plus"),
         ("reference-universal", "universal"),
     ):
-        runs = run_folders(submission, task.id, solver)
-        welfare = [read_result(run / "result.json").social_welfare for run in runs]
-        groups = [np.load(run / "solution/assignment.npy", allow_pickle=False) for run in runs]
+        row = stored_row(submission, task.id, solver)
+        welfare = [result.social_welfare for result in results_of(row)]
+        shape = task.n_agents, task.n_representatives
+        groups = [row.array(seed, ASSIGNMENT, shape) for seed in range(len(welfare))]
         best = [(rewards @ group).max(axis=0).sum() / task.n_agents for group in groups]
         own, least, most = (
             f"{100 * value / ceiling:.1f}" for value in (np.mean(welfare), min(best), max(best))
         )
-        rows.append([f"`{solver}`", str(len(runs)), own, f"{least} to {most}"])
+        rows.append([f"`{solver}`", str(len(welfare)), own, f"{least} to {most}"])
     header = ["solver", "seeds", "social welfare", "if the best speed for each group were held"]
     return table(header, rows)
 
@@ -369,8 +383,8 @@ def em_plus_commands() -> str:
 def em_plus_seeds() -> str:
     """What the full budget gives, seed by seed."""
     ceiling = get_task(MAIN_TASK).ceiling or np.nan
-    folders = run_folders("reference-em-plus", MAIN_TASK, "em_plus")
-    shares = [100 * read_result(f / "result.json").social_welfare / ceiling for f in folders]
+    results = results_of(stored_row("reference-em-plus", MAIN_TASK, "em_plus"))
+    shares = [100 * result.social_welfare / ceiling for result in results]
     return (
         f"With all transitions the default reaches {with_error(shares, 1)} % of the ceiling; its "
         f"{len(shares)} seeds are at {listed([f'{share:.1f}' for share in sorted(shares)])} %."
@@ -463,8 +477,8 @@ def _fewer_agents(name: str, first: str) -> str:
     record = read_json(RESULTS / f"{name}.json")
     task, rows = get_task(record["task"]), dict(record["variants"])
     if name == "agents_ablation":
-        runs = run_folders("reference-planning", task.id, "persim")
-        rows["500"] = ablation.summarise({run: read_result(run / "result.json") for run in runs})
+        runs = results_of(stored_row("reference-planning", task.id, "persim"))
+        rows["500"] = ablation.summarise({Path(str(run.seed)): run for run in runs})
     lines = [ablation.format_row(task, n_agents, row) for n_agents, row in rows.items()]
     header = table([first, *ablation.HEADERS["offline"][1:]], [])
     device = record["system"]["device_name"] or f"{record['system']['cpu']}, CPU"

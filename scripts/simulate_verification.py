@@ -35,7 +35,7 @@ import numpy as np
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.files import write_text
-from rmdp_bench.solution import load_solution
+from rmdp_bench.solution.storage import parse_solution
 from rmdp_bench.submission.comparison import (
     N_NUDGES,
     Comparison,
@@ -47,6 +47,7 @@ from rmdp_bench.submission.held_out import FIRST_EPISODES, MAX_EPISODES, play_in
 from rmdp_bench.submission.marks import FIRST_HELD_OUT_SEED
 from rmdp_bench.submission.recipes import MAX_EPISODES as MAX_RECIPE_EPISODES
 from rmdp_bench.submission.replay import play_shuffled
+from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.system import cpu_model
 from rmdp_bench.tasks import get_offline_task, get_task
 
@@ -84,7 +85,7 @@ class Pool:
 
 def play_pool(submission: str, task_id: str, solver: str, n_others: int, n_seeds: int) -> Pool:
     """Play a row's stored policies."""
-    task, base = get_task(task_id), SUBMISSIONS / submission / task_id / solver
+    task, row = get_task(task_id), RowFiles(SUBMISSIONS / submission / task_id / solver)
     groups = {
         "known": (KNOWN_SEED, 20),
         "nudged": (KNOWN_SEED, 20),
@@ -93,7 +94,7 @@ def play_pool(submission: str, task_id: str, solver: str, n_others: int, n_seeds
     played = [
         play_shuffled(
             task,
-            load_solution(base / f"seed-{seed}" / "solution"),
+            parse_solution(row.solution(seed), row.where(seed)),
             groups,
             np.random.default_rng(seed),
             ["nudged"],
@@ -106,12 +107,11 @@ def play_pool(submission: str, task_id: str, solver: str, n_others: int, n_seeds
 
 def read_pool(submission: str, task_id: str, solver: str, n_seeds: int) -> Pool:
     """The episodes in the records of a recipe; known ones are as good as any."""
-    task, base = get_offline_task(task_id), SUBMISSIONS / submission / task_id / solver
+    task, row = get_offline_task(task_id), RowFiles(SUBMISSIONS / submission / task_id / solver)
+    agents = task.eval_agents
     welfare = []
     for seed in range(n_seeds):
-        with np.load(base / f"seed-{seed}" / "returns.npz") as arrays:
-            returns = arrays["episode_returns"]
-        agents = task.eval_agents
+        returns = row.array(seed, "episode_returns", (len(agents), None))
         welfare.append([normalise(task, agents, episode).mean() for episode in returns.T])
     known = np.array(welfare)
     return Pool(f"{solver}, {task_id} (recipe)", known, known, known, MAX_RECIPE_EPISODES)

@@ -14,15 +14,18 @@ from pydantic import BaseModel
 from rmdp_bench.files import write_json
 from rmdp_bench.runs import Result
 from rmdp_bench.submission import Manifest, Marks, Submission, Suite
+from rmdp_bench.submission.rows import Records
 
 FOLDER = Path(__file__).resolve().parent.parent / "leaderboards" / "schema"
 MODELS: dict[str, type[BaseModel]] = {
-    "submission": Submission,
-    "manifest": Manifest,
-    "marks": Marks,
-    "suite": Suite,
-    "result": Result,
+    "submission-v2": Submission,
+    "manifest-v2": Manifest,
+    "records-v2": Records,
+    "marks-v1": Marks,
+    "suite-v1": Suite,
+    "result-v1": Result,
 }
+"""Name with the version of the schema -> model."""
 
 
 def make_schemas() -> dict[str, dict[str, Any]]:
@@ -30,7 +33,7 @@ def make_schemas() -> dict[str, dict[str, Any]]:
     schemas = {}
     for name, model in MODELS.items():
         schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-        schemas[f"{name}-v1.json"] = schema | model.model_json_schema()
+        schemas[f"{name}.json"] = schema | model.model_json_schema()
     return schemas
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from rmdp_bench.submission.files import write_manifest
-from tests.submission_toys import ROW, edit_json
+from tests.submission_toys import ROW, edit_json, rehash, unpacked
 from tests.toys import constant, make_graph
 
 Damage = Callable[[Path], object]
@@ -24,35 +24,42 @@ SEED = f"{ROW}/seed-0"
 RESULT, POLICY = f"{SEED}/result.json", f"{SEED}/solution/policy-0.onnx"
 WELFARE, ASSIGNMENT = f"{SEED}/welfare.npz", f"{SEED}/solution/assignment.npy"
 CURVE = f"{SEED}/curve.csv"
+"""Of a run directory, which the row was packed from."""
+RECORDS_FILE, ARRAYS_FILE, POLICIES_FILE = (
+    f"{ROW}/{name}" for name in ("records.json", "arrays.npz", "policies.zip")
+)
+
+
+@contextlib.contextmanager
+def place_of(folder: Path, name: str) -> Iterator[Path]:
+    """Where a file of a submission is, or that of a run directory, which is packed afterwards."""
+    if "/seed-" not in name:
+        yield folder / name
+        rehash(folder)
+        return
+    with unpacked(folder) as runs:
+        yield runs / name
 
 
 def put(name: str, data: bytes | str) -> Damage:
     """Write a file, and list it in the manifest if it may be there at all."""
 
     def damage(folder: Path) -> None:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.encode() if isinstance(data, str) else data)
-        rehash(folder)
+        with place_of(folder, name) as path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data.encode() if isinstance(data, str) else data)
 
     return damage
-
-
-def rehash(folder: Path) -> None:
-    """Make the manifest agree with the files, so that it is not what refuses them."""
-    try:
-        write_manifest(folder)
-    except ValueError:
-        return  # not even their places are right
 
 
 def replace(name: str, old: str, new: str) -> Damage:
     """Change a text in a file."""
 
     def damage(folder: Path) -> None:
-        text = (folder / name).read_text()
-        assert old in text
-        put(name, text.replace(old, new, 1))(folder)
+        with place_of(folder, name) as path:
+            text = path.read_text()
+            assert old in text
+            path.write_text(text.replace(old, new, 1))
 
     return damage
 
@@ -62,7 +69,6 @@ def field(**changes: Any) -> Damage:
 
     def damage(folder: Path) -> None:
         edit_json(folder / RESULT, **changes)
-        rehash(folder)
 
     return damage
 
@@ -94,15 +100,14 @@ def link(name: str, target: str) -> Damage:
 
 
 def pipe(folder: Path) -> None:
-    (folder / RESULT).unlink()
-    os.mkfifo(folder / RESULT)
+    (folder / RECORDS_FILE).unlink()
+    os.mkfifo(folder / RECORDS_FILE)
 
 
 def remove(name: str) -> Damage:
     def damage(folder: Path) -> None:
-        path = folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        rehash(folder)
+        with place_of(folder, name) as path:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     return damage
 
@@ -110,7 +115,7 @@ def remove(name: str) -> Damage:
 def unlisted(folder: Path) -> None:
     """A manifest that says nothing about a file."""
     document = json.loads((folder / "manifest.json").read_text())
-    del document["files"][POLICY]
+    del document["files"][POLICIES_FILE]
     (folder / "manifest.json").write_text(json.dumps(document))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,12 @@ from rmdp_bench import tasks
 from rmdp_bench.cli import main
 from rmdp_bench.submission import behaviour
 from rmdp_bench.submission.behaviour import compare_behaviour, draw_observations, equal_share
-from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits
 from rmdp_bench.submission.schema import read_submission
 from tests.hostile_toys import allocating, put, toml
-from tests.submission_toys import ROW, TASK, copy_of, edit_json, refused
+from tests.submission_toys import ROW, TASK, copy_of, edit_json, refused, unpacked
 from tests.toys import constant
 
 Capture = pytest.CaptureFixture[str]
@@ -62,14 +62,12 @@ def in_other_order(seed: Path) -> None:
 
 
 def second_seed_from_first(folder: Path) -> None:
-    first, second = (folder / ROW / f"seed-{seed}" for seed in (0, 1))
-    for path in first.rglob("*"):
-        if path.is_file():
-            (second / path.relative_to(first)).write_bytes(path.read_bytes())
-    edit_json(second / "result.json", seed=1)
-    disguise(second)
-    in_other_order(second)
-    write_manifest(folder)
+    with unpacked(folder) as runs:
+        first, second = (runs / ROW / f"seed-{seed}" for seed in (0, 1))
+        shutil.copytree(first, second, dirs_exist_ok=True)
+        edit_json(second / "result.json", seed=1)
+        disguise(second)
+        in_other_order(second)
 
 
 def thief_of(submission: Path, folder: Path, noise: float = 0.0) -> Path:
@@ -77,10 +75,10 @@ def thief_of(submission: Path, folder: Path, noise: float = 0.0) -> Path:
     copy_of(submission, folder)
     aside = copy_of(submission, folder / "aside").rename(folder / "submissions" / "thief")
     toml('name = "thief"')(aside)
-    disguise(aside, noise)
-    for seed in (0, 1):
-        in_other_order(aside / ROW / f"seed-{seed}")
-    write_manifest(aside)
+    with unpacked(aside) as runs:
+        disguise(runs, noise)
+        for seed in (0, 1):
+            in_other_order(runs / ROW / f"seed-{seed}")
     return aside
 
 
@@ -155,8 +153,8 @@ def test_a_damaged_neighbour_is_in_nobodys_way(honest_submission: Path, tmp_path
     }.items():
         other = copy_of(honest_submission, tmp_path / "aside").rename(folder.with_name(name))
         toml(f'name = "{name}"')(other)
-        disguise(other)
-        write_manifest(other)
+        with unpacked(other) as runs:
+            disguise(runs)
         damage(other)
     lines = compare_behaviour(check_submission(folder), Limits(), Budget())
     assert [line.partition(":")[0] for line in lines] == [

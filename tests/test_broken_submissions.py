@@ -15,10 +15,11 @@ from rmdp_bench.cli.output import MAX_MESSAGE, print_error
 from rmdp_bench.leaderboard import make_entries
 from rmdp_bench.leaderboard.reading import read_rows
 from rmdp_bench.leaderboard.snapshot import read_snapshot, write_snapshot
-from tests.submission_toys import ROOT
+from tests.hostile_toys import array, place_of
+from tests.submission_toys import ROOT, edit_json
 
 ONLINE, OFFLINE = "ResourceGathering-n25-k3-v0", "CartPoleHet-n500-pure-v1"
-SEED = f"{ONLINE}/em/seed-0"
+SEED, RECORDS = f"{ONLINE}/em/seed-0", f"{ONLINE}/em/records.json"
 Capture = pytest.CaptureFixture[str]
 
 
@@ -26,24 +27,23 @@ def write(name: str, data: str | bytes) -> Callable[[Path], object]:
     content = data.encode() if isinstance(data, str) else data
 
     def damage(folder: Path) -> None:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        with place_of(folder, name) as path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
     return damage
 
 
 def change(**fields: object) -> Callable[[Path], object]:
     def damage(folder: Path) -> None:
-        path = folder / SEED / "result.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+        edit_json(folder / SEED / "result.json", **fields)
 
     return damage
 
 
 def linked(folder: Path) -> None:
-    (folder / SEED / "curve.csv").unlink()
-    (folder / SEED / "curve.csv").symlink_to(ROOT / "README.md")
+    (folder / RECORDS).unlink()
+    (folder / RECORDS).symlink_to(ROOT / "README.md")
 
 
 def all_linked(folder: Path) -> None:
@@ -52,7 +52,7 @@ def all_linked(folder: Path) -> None:
 
 
 def assigned(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Callable[[Path], object]:
-    return lambda folder: np.save(folder / SEED / "solution" / "assignment.npy", values)
+    return write(f"{SEED}/solution/assignment.npy", array(values))
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -74,11 +74,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         "curve.csv, line 2",
     ),
     "a curve that is not text": (write(f"{SEED}/curve.csv", b"\xff"), "curve.csv"),
-    "an assignment of others": (assigned(np.eye(3)), "assignment.npy has shape (3, 3)"),
+    "an assignment of others": (assigned(np.eye(3)), "assignment in"),
     "an assignment of NaN": (assigned(np.full((25, 3), np.nan)), "expected finite numbers"),
     "an assignment that is none": (
         write(f"{SEED}/solution/assignment.npy", b"x"),
-        "assignment.npy",
+        "assignment in",
     ),
     "twenty megabytes in a record": (
         write(f"{SEED}/result.json", '{"' + "x" * 20_000_000 + '": 1}'),
@@ -86,7 +86,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a key of three megabytes": (
         write(f"{SEED}/result.json", '{"' + "x" * 3_000_000 + '": 1}'),
-        "result.json",
+        "records.json",
     ),
 }
 

@@ -22,6 +22,7 @@ from rmdp_bench import ENVIRONMENTS, plotting
 from rmdp_bench.cli import main
 from rmdp_bench.datasets import DATASETS
 from rmdp_bench.runs import SOLVERS, make_request, run
+from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.confinement import describe_layers
 from rmdp_bench.tasks import get_task, list_tasks
 from tests.checkout import ROOT, SUBMISSIONS, needs_submissions
@@ -476,8 +477,7 @@ def test_plot_of_a_velocity_task(capfd: pytest.CaptureFixture[str]) -> None:
     ]
     with Image.open(f"figures/agents-{task}.png") as picture:
         words = picture.info["Description"]
-    record = json.loads((runs / "seed-0" / "result.json").read_text())
-    mean, ceiling = record["social_welfare"], get_task(task).ceiling
+    mean, ceiling = RowFiles(runs).result(0).social_welfare, get_task(task).ceiling
     assert f"exact ceiling: mean {ceiling:.1f}. universal, seed 0: mean {mean:.1f}, " in words
 
 

@@ -23,9 +23,11 @@ from rmdp_bench.submission.comparison import (
 )
 from rmdp_bench.submission.held_out import MAX_EPISODES, draw_held_out, play_in_rounds
 from rmdp_bench.submission.marks import FIRST_HELD_OUT_SEED
+from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
 from rmdp_bench.tasks import get_online_task
+from tests.submission_toys import pack_solution
 from tests.toys import LinearPolicy
 
 HOPPER = get_online_task("HopperVel-n100-k2-v0")
@@ -100,6 +102,28 @@ def test_a_bias_of_all_seeds_is_found_where_that_of_one_is_not() -> None:
             comparison.check()
         with pytest.raises(ValueError, match="on the same episodes"):
             comparison.row.check()
+
+
+def test_a_claim_may_hold_a_fall_that_nothing_else_has_seen() -> None:
+    """Of another machine's episodes, where rounding makes other ones of most."""
+    rng = np.random.default_rng(0)
+    known, nudged = rng.normal(30.0, 0.2, size=(2, 3, 20))
+    held_out = rng.normal(30.0, 0.2, size=(3, 51))
+    claimed = nudged.copy()
+    claimed[1, 7] = 3.0
+    compare(claimed.mean(axis=1).tolist(), known, held_out, nudged).check()
+    claimed[1, 8] = claimed[1, 9] = 3.0
+    with pytest.raises(ValueError, match="on the same episodes"):
+        compare(claimed.mean(axis=1).tolist(), known, held_out, nudged).check()
+    claimed[1] = nudged[1] + 27.0 / 20  # as much higher
+    with pytest.raises(ValueError, match="on the same episodes"):
+        compare(claimed.mean(axis=1).tolist(), known, held_out, nudged).check()
+    few = known.copy()
+    few[:, 0] -= 0.1  # where rounding changes few of them
+    claimed[1] = known[1]
+    claimed[1, 7] = 3.0
+    with pytest.raises(ValueError, match="on the same episodes"):
+        compare(claimed.mean(axis=1).tolist(), known, held_out, few).check()
 
 
 def test_policies_tuned_to_known_episodes_are_refused() -> None:
@@ -196,14 +220,15 @@ def hopper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     policies = [LinearPolicy(0.5 * rng.normal(size=(11, 3))) for _ in range(2)]
     matrix = evaluate(HOPPER, Solution(policies, np.eye(2)[np.arange(100) % 2]), n_episodes=2)
     folder = tmp_path_factory.mktemp("hopper")
-    save_solution(Solution(policies, greedy_assignment(matrix.welfare_matrix)), folder)
-    return folder
+    saved = Solution(policies, greedy_assignment(matrix.welfare_matrix))
+    save_solution(saved, folder / "solution")
+    return pack_solution(folder / "solution", folder / "row")
 
 
 def test_sandbox_gives_welfare_and_entries_that_agree(hopper: Path) -> None:
     episodes = {"known": (2**31, 20), "held_out": (2**40, 30), "nudged": (2**31, 20)}
-    played = play_in_sandbox(hopper, HOPPER, episodes, Limits(), Budget(), ["nudged"])
-    assignment = np.load(hopper / "assignment.npy")
+    played = play_in_sandbox(hopper, 0, HOPPER, episodes, Limits(), Budget(), ["nudged"])
+    assignment = RowFiles(hopper).array(0, "assignment", (100, 2))
     for name, (_, number) in episodes.items():
         assert played[name].welfare.shape == (number,)
         matrix = played[name].entries.reshape(100, 2)
@@ -223,7 +248,7 @@ def test_sandbox_hands_on_no_secret(hopper: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SECRET_TOKEN", "x")
     monkeypatch.setattr(subprocess, "Popen", Recorder)
     with pytest.raises(ValueError, match="crashes the process"):
-        play_in_sandbox(hopper, HOPPER, {"few": (2**31, 3)}, Limits(), Budget())
+        play_in_sandbox(hopper, 0, HOPPER, {"few": (2**31, 3)}, Limits(), Budget())
     assert "SECRET_TOKEN" not in given["env"]
     assert given["start_new_session"]
     assert not Path(given["cwd"]).exists()  # an empty folder that has gone

@@ -35,7 +35,7 @@ from rmdp_bench.submission.sandbox.confinement import (
     variables,
 )
 from rmdp_bench.tasks import get_task
-from tests.hostile_toys import POLICY, SEED, endless, put
+from tests.hostile_toys import POLICY, endless, put
 from tests.submission_toys import ROW, TASK, copy_of, refused
 
 Capture = pytest.CaptureFixture[str]
@@ -377,9 +377,9 @@ def test_times_are_the_callers(honest_submission: Path, tmp_path: Path) -> None:
     budget = Budget(cpu_seconds=4.0)
     episodes = {"claimed": (2**31, 10_000)}
     with pytest.raises(ValueError, match="stopped, it takes more than 4 s of processor time"):
-        play_in_sandbox(folder / SEED / "solution", get_task(TASK), episodes, limits, budget)
+        play_in_sandbox(folder / ROW, 0, get_task(TASK), episodes, limits, budget)
     with pytest.raises(ValueError, match="takes more than the 4 s of processor time"):
-        play_in_sandbox(folder / SEED / "solution", get_task(TASK), episodes, limits, budget)
+        play_in_sandbox(folder / ROW, 0, get_task(TASK), episodes, limits, budget)
 
 
 def test_a_process_that_somebody_kills_is_not_said_to_be_slow(
@@ -452,7 +452,7 @@ def test_answers_of_a_player_that_is_not_itself(
 ) -> None:
     monkeypatch.setattr(sandbox, "_run", lambda *_: (answer, 0, True))
     with pytest.raises(ValueError, match="the process that plays the policies is damaged"):
-        play_in_sandbox(honest_submission, get_task(TASK), {"a": (0, 2)}, Limits(), Budget())
+        play_in_sandbox(honest_submission, 0, get_task(TASK), {"a": (0, 2)}, Limits(), Budget())
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,15 @@ import pytest
 from rmdp_bench import ENVIRONMENTS, heterogeneous_parallel_env, parallel_env
 from rmdp_bench.cli import main
 from rmdp_bench.envs.core.counting import add_steps, steps_made, uncounted
-from rmdp_bench.runs import Interrupted, RunLog, make_request, read_result, run
+from rmdp_bench.runs import Interrupted, RunLog, make_request, run
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.display import NoDisplay
 from rmdp_bench.runs.records import make_result
 from rmdp_bench.solution import Solution
+from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.tasks import Task, get_online_task, get_task
 from tests.point_world import point_task
+from tests.submission_toys import ROW
 from tests.test_online_solvers import SETTINGS, SMALL
 from tests.test_universal import SMALL as SMALL_UNIVERSAL
 from tests.toys import ScriptedPolicy
@@ -292,8 +294,7 @@ def test_a_closed_row_over_the_budget_is_refused(
 ) -> None:
     from rmdp_bench.submission.quick import _check_rules
 
-    path = next(honest_submission.glob("*/*/seed-0/result.json"))
-    result, task = read_result(path), get_task(TASK)
+    result, task = RowFiles(honest_submission / ROW).result(0), get_task(TASK)
     assert result.transitions_counted is not None
     from rmdp_bench.submission.schema import read_submission
 
@@ -312,7 +313,6 @@ def test_a_closed_row_over_the_budget_is_refused(
 
 
 def test_old_records_say_that_it_is_not_known(honest_submission: Path) -> None:
-    path = next(honest_submission.glob("*/*/seed-0/result.json"))
-    document = read_result(path).model_dump(mode="json")
+    document = RowFiles(honest_submission / ROW).result(0).model_dump(mode="json")
     del document["transitions_counted"]
-    assert make_result(document, path).transitions_counted is None
+    assert make_result(document, "a record").transitions_counted is None

@@ -30,7 +30,7 @@ from rmdp_bench import (
     save_solution,
 )
 from rmdp_bench.datasets.behaviour import load_behaviour_policies
-from rmdp_bench.solution.storage import check_saved_solution
+from rmdp_bench.solution.storage import check_saved_solution, read_saved_solution
 
 GRID = "rmdp/ResourceGathering-n25-v0"
 ROUNDING = 1e-3
@@ -110,7 +110,8 @@ def test_exported_models_act_as_predict_does(
         assert actions.dtype == np.int64
         assert (actions == expected).mean() > 0.98  # but where two are as good, to rounding
     save_solution(Solution([policy], np.ones((5, 1))), tmp_path / "saved")
-    check_saved_solution(tmp_path / "saved", 3, 2 if env is Wide else None)
+    files = read_saved_solution(tmp_path / "saved")
+    check_saved_solution(files, "saved", 3, 2 if env is Wide else None)
     (loaded,) = load_solution(tmp_path / "saved").policies
     np.testing.assert_array_equal(loaded.act(seen), actions)
 

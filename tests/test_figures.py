@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from rmdp_bench import plotting
@@ -15,7 +16,7 @@ from rmdp_bench.cli.scoring import Format
 from rmdp_bench.plotting import order_representatives, plot_preferences
 from rmdp_bench.plotting.style import FORMATS, line_styles
 from rmdp_bench.population import LinearPopulation, TargetPopulation
-from rmdp_bench.solution.storage import load_assignment
+from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.tasks import get_online_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +24,11 @@ SUBMISSIONS = ROOT / "leaderboards" / "submissions"
 SPEED_TASK = "HalfCheetahVel-n100-k5-v0"
 GRID_TASK = "ResourceGathering-n25-k3-v0"
 BEGINNINGS = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+
+
+def stored_assignment(row: Path) -> NDArray[np.float64]:
+    """Of the first seed."""
+    return RowFiles(row).array(0, "assignment", (None, None))
 
 
 def runs_of(submission: str, task: str) -> str:
@@ -87,7 +93,7 @@ def test_representatives_have_the_order_of_what_they_serve_in_all_figures(
         means = population.targets @ served / served.sum(axis=0)
         assert (np.diff(means) > 0.2).all()  # policies of other speeds
         folder = SUBMISSIONS / folders[solver] / SPEED_TASK / solver
-        stored = load_assignment(folder / "seed-0" / "solution")
+        stored = stored_assignment(folder)
         assert sorted(map(tuple, stored.T)) == sorted(map(tuple, assignment.T))
         moved |= not np.array_equal(stored, assignment)
     assert moved
@@ -97,9 +103,7 @@ def test_paths_name_the_saved_policies(tmp_path: Path) -> None:
     assert main(["plot", runs_of("reference-gpu", GRID_TASK), "--out", "figures"]) == 0
     with Image.open(f"figures/paths-{GRID_TASK}-em.png") as picture:
         words = picture.info["Description"]
-    assignment = load_assignment(
-        SUBMISSIONS / "reference-gpu" / GRID_TASK / "em" / "seed-0" / "solution"
-    )
+    assignment = stored_assignment(SUBMISSIONS / "reference-gpu" / GRID_TASK / "em")
     tiles = np.arange(25) @ assignment / assignment.sum(axis=0)  # all agents are served here
     for number, policy in enumerate(np.argsort(tiles)):
         agents = f"{assignment[:, policy].sum():g} agents"

@@ -95,7 +95,7 @@ def test_texts_are_normalised_when_packed(honest_submission: Path, tmp_path: Pat
     assert submission.description == "It climbs. Then it rests."
 
 
-@pytest.mark.parametrize("place", ["", ROW, f"{ROW}/seed-0", f"{ROW}/seed-0/solution"])
+@pytest.mark.parametrize("place", ["", ROW.partition("/")[0], ROW])
 def test_stray_files(place: str, honest_submission: Path, tmp_path: Path) -> None:
     folder = copy_of(honest_submission, tmp_path)
     (folder / place / ".DS_Store").write_bytes(b"Bud1")

@@ -28,11 +28,10 @@ from tests.hostile_toys import (
     listed,
     promised,
     put,
-    rehash,
     replace,
     toml,
 )
-from tests.submission_toys import ROW, SOLVER, TASK, copy_of
+from tests.submission_toys import ROW, SOLVER, TASK, copy_of, rehash, unpacked
 from tests.toys import constant
 
 ARGMAX = helper.make_node("ArgMax", ["observation"], ["action"], axis=1, keepdims=0)
@@ -43,10 +42,10 @@ def lengths(change: Any) -> Damage:
     """Other lengths beside the honest returns."""
 
     def damage(folder: Path) -> None:
-        with np.load(folder / WELFARE) as arrays:
-            matrix, own = arrays["welfare_matrix"], arrays["episode_lengths"]
-        np.savez(folder / WELFARE, welfare_matrix=matrix, episode_lengths=change(own))
-        rehash(folder)
+        with unpacked(folder) as runs:
+            with np.load(runs / WELFARE) as arrays:
+                matrix, own = arrays["welfare_matrix"], arrays["episode_lengths"]
+            np.savez(runs / WELFARE, welfare_matrix=matrix, episode_lengths=change(own))
 
     return damage
 
@@ -55,8 +54,9 @@ def written(name: str, text: str) -> Damage:
     """A field of the record as text, which may be what no encoder writes."""
 
     def damage(folder: Path) -> None:
-        document = json.loads((folder / RESULT).read_text()) | {name: "HERE"}
-        put(RESULT, json.dumps(document).replace('"HERE"', text))(folder)
+        with unpacked(folder) as runs:
+            document = json.loads((runs / RESULT).read_text()) | {name: "HERE"}
+            (runs / RESULT).write_text(json.dumps(document).replace('"HERE"', text))
 
     return damage
 
@@ -130,7 +130,7 @@ KINDS: dict[str, tuple[Damage, str]] = {
                                            domain="ai.onnx"), ARGMAX)),
         "is random",
     ),
-    "a record of blanks": (padded(RESULT, 2**18), "has more than the 133072 bytes"),
+    "a record of blanks": (padded(f"{ROW}/records.json", 2**19), "has more than the 266144 bytes"),
     "a manifest of blanks": (padded("manifest.json", 2**17), "files need"),
     "a tick": (toml('method = "es \u2713"'), "a sign that only the board gives"),
     "a tick of an author": (toml('authors = ["A. Name \u2714\ufe0f"]'), "U+2714"),
@@ -241,8 +241,9 @@ def test_operators_over_the_batch_are_found(
         data = of_the_batch(helper.make_node("Constant", [], ["columns"], value_ints=[27]), *rows)
     else:
         data = of_the_batch(*nodes)
-    (folder / POLICY).write_bytes(data)
-    solution = load_solution(folder / ROW / "seed-0" / "solution")
+    with unpacked(folder) as runs:
+        (runs / POLICY).write_bytes(data)
+        solution = load_solution(runs / ROW / "seed-0" / "solution")
     episodes = {"known": (2**31, 20), "held_out": (2**40, 10)}
     with pytest.raises(ValueError, match="policy 0 acts by more than the observation"):
         play_shuffled(get_task(TASK), solution, episodes, np.random.default_rng(0))

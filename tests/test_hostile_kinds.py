@@ -19,8 +19,9 @@ from rmdp_bench.submission.quick import check_submission
 from tests.bomb_toys import part, varint
 from tests.hostile_toys import (
     ASSIGNMENT,
+    POLICIES_FILE,
     POLICY,
-    RESULT,
+    RECORDS_FILE,
     SEED,
     WELFARE,
     Damage,
@@ -28,13 +29,12 @@ from tests.hostile_toys import (
     field,
     graph,
     put,
-    rehash,
     remove,
     replace,
     welfare,
     zipped,
 )
-from tests.submission_toys import ROW, copy_of
+from tests.submission_toys import ROW, copy_of, rehash, unpacked
 from tests.toys import constant
 
 ARGMAX = helper.make_node("ArgMax", ["observation"], ["action"], axis=1, keepdims=0)
@@ -46,9 +46,10 @@ def changed(change: Callable[[onnx.ModelProto], object]) -> Damage:
     """A policy that is honest but for one thing."""
 
     def damage(folder: Path) -> None:
-        model = onnx.load(folder / POLICY)
-        change(model)
-        put(POLICY, model.SerializeToString())(folder)
+        with unpacked(folder) as runs:
+            model = onnx.load(runs / POLICY)
+            change(model)
+            (runs / POLICY).write_bytes(model.SerializeToString())
 
     return damage
 
@@ -74,7 +75,7 @@ def encrypted() -> bytes:
 
 
 def sparse_file(folder: Path) -> None:
-    with (folder / WELFARE).open("wb") as file:
+    with (folder / f"{ROW}/arrays.npz").open("wb") as file:
         file.truncate(2**40)
 
 
@@ -90,7 +91,7 @@ def sockets(folder: Path) -> None:
 
 def many_files(folder: Path) -> None:
     for seed in range(20_001):
-        (folder / ROW / f"seed-{seed + 2}").mkdir()
+        (folder / f"T{seed}").mkdir()
 
 
 def manifest(change: Callable[[dict[str, Any]], object]) -> Damage:
@@ -105,12 +106,14 @@ def manifest(change: Callable[[dict[str, Any]], object]) -> Damage:
 
 def two_hashes(folder: Path) -> None:
     path = folder / "manifest.json"
-    path.write_text(path.read_text().replace('"files": {', f'"files": {{"{POLICY}": "{"0" * 64}",'))
+    path.write_text(
+        path.read_text().replace('"files": {', f'"files": {{"{POLICIES_FILE}": "{"0" * 64}",')
+    )
 
 
 def record_as_folder(folder: Path) -> None:
-    (folder / RESULT).unlink()
-    (folder / RESULT).mkdir()
+    (folder / RECORDS_FILE).unlink()
+    (folder / RECORDS_FILE).mkdir()
 
 
 STRUCTURE: dict[str, tuple[Damage, str]] = {
@@ -130,9 +133,12 @@ STRUCTURE: dict[str, tuple[Damage, str]] = {
     "another case of a folder's name": (
         put(f"{SEED.replace('seed', 'Seed')}/result.json", "{}"), "has no place"
     ),
-    "a file of returns of the other track": (put(f"{SEED}/returns.npz", zipped({})), "returns.npz"),
+    "returns of the other track": (
+        put(f"{SEED}/returns.npz", zipped({"episode_returns.npy": array(MATRIX)})),
+        "has an array 'episode_returns', which is not expected",
+    ),
     "a hash in capitals": (
-        manifest(lambda d: d["files"].update({POLICY: d["files"][POLICY].upper()[:63] + "A"})),
+        manifest(lambda d: d["files"].update({POLICIES_FILE: "A" * 64})),
         "files",
     ),
     "two hashes of one file": (two_hashes, "is there twice"),
@@ -164,7 +170,7 @@ STRUCTURE: dict[str, tuple[Damage, str]] = {
         ),
         "is there twice",
     ),
-    "a seed less than listed": (remove(f"{ROW}/seed-1"), "cannot read"),
+    "a seed less than listed": (remove(f"{ROW}/seed-1"), "has 1 seeds, but"),
     "a setting that pages do not show": (
         replace("submission.toml", "settings = {", 'settings = { "__proto__" = 1, '),
         "__proto__",
@@ -172,8 +178,8 @@ STRUCTURE: dict[str, tuple[Damage, str]] = {
 }  # fmt: skip
 
 ARRAYS: dict[str, tuple[Damage, str]] = {
-    "one array twice": (put(WELFARE, two_entries_of_one_name()), "welfare.npz"),
-    "an array behind a password": (put(WELFARE, encrypted()), "not a .npz"),
+    "one array twice": (put(WELFARE, two_entries_of_one_name()), "arrays.npz"),
+    "an array behind a password": (put(WELFARE, encrypted()), "arrays.npz"),
     "complex returns": (put(WELFARE, welfare(MATRIX * 1j)), "expected numbers"),
     "dates as returns": (put(WELFARE, welfare(MATRIX.astype("M8[s]"))), "expected numbers"),
     "lengths below one": (put(WELFARE, welfare(MATRIX, LENGTHS * 0)), "0 at"),
@@ -187,7 +193,7 @@ ARRAYS: dict[str, tuple[Damage, str]] = {
     "an archive in an archive": (
         put(WELFARE, zipped({"welfare_matrix.npy": zipped({"x": bytes(100)})})), "cannot read"
     ),
-    "an empty archive": (put(WELFARE, zipped({})), "has no episode_lengths"),
+    "an empty archive": (put(WELFARE, zipped({})), "welfare.npz is missing"),
     "one agent of all policies": (
         put(ASSIGNMENT, array(np.r_[[[1.0, 1.0, 1.0]], np.eye(3)[np.arange(24) % 3]])), "agent 0"
     ),
@@ -196,7 +202,7 @@ ARRAYS: dict[str, tuple[Damage, str]] = {
     ),
     "an array of no axes": (put(ASSIGNMENT, array(np.float64(1.0))), "has shape ()"),
     "compressed without a standard": (
-        put(WELFARE, zipped({"welfare_matrix.npy": array(MATRIX)}, zipfile.ZIP_BZIP2)), "not a .npz"
+        put(WELFARE, zipped({"welfare_matrix.npy": array(MATRIX)}, zipfile.ZIP_BZIP2)), "arrays.npz"
     ),
 }  # fmt: skip
 

@@ -14,9 +14,12 @@ from onnx import TensorProto, helper
 from rmdp_bench.submission import read_submission
 from rmdp_bench.submission.sandbox import checker
 from tests.hostile_toys import (
+    ARRAYS_FILE,
     ASSIGNMENT,
     CURVE,
+    POLICIES_FILE,
     POLICY,
+    RECORDS_FILE,
     RESULT,
     SEED,
     WELFARE,
@@ -40,7 +43,7 @@ from tests.hostile_toys import (
     welfare,
     zipped,
 )
-from tests.submission_toys import ROW, SOLVER, TASK, copy_of, edit_json, refused
+from tests.submission_toys import ROW, SOLVER, TASK, copy_of, refused
 from tests.toys import constant
 
 ZEROS = np.zeros((25, 3))
@@ -50,11 +53,14 @@ ARGMAX = helper.make_node("ArgMax", ["observation"], ["action"], axis=1, keepdim
 STRUCTURE: dict[str, tuple[Damage, str]] = {
     "no description": (remove("submission.toml"), "cannot read"),
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "cannot read"),
-    "no record": (remove(RESULT), "cannot read"),
+    "no records": (remove(RECORDS_FILE), "cannot read"),
+    "no record": (remove(RESULT), "has 1 seeds, but submission.toml lists 2"),
+    "no arrays": (remove(ARRAYS_FILE), "cannot read"),
     "no returns": (remove(WELFARE), "welfare.npz is missing"),
-    "no policies": (remove(f"{SEED}/solution"), "solution is missing"),
+    "no policies": (remove(POLICIES_FILE), "holds no policies, expected"),
+    "no policies of a seed": (remove(f"{SEED}/solution"), "solution is missing"),
     "one policy less": (remove(POLICY), "expected policies.onnx or one"),
-    "a seed less": (remove(SEED), "cannot read"),
+    "a seed less": (remove(SEED), "has 1 seeds, but submission.toml lists 2"),
     "a script": (put("setup.py", "print()"), "'setup.py' has no place"),
     "a pickle": (put(f"{SEED}/solution/policy-0.pkl", b"\x80\x04."), "has no place"),
     "an archive": (put(f"{SEED}/policies.zip", zipped({"../../x": b""})), "has no place"),
@@ -63,7 +69,7 @@ STRUCTURE: dict[str, tuple[Damage, str]] = {
     "a checkpoint": (put(f"{SEED}/checkpoint/1.npz", ""), "has no place"),
     "seed with a zero in front": (put(f"{ROW}/seed-00/result.json", "{}"), "has no place"),
     "a row that is not listed": (put(f"{TASK}/other/seed-0/result.json", "{}"), "of no row"),
-    "direction marks in a file name": (put(f"{SEED}/\u202egnp.json", "{}"), "\\u202egnp"),
+    "direction marks in a file name": (put(f"{ROW}/\u202egnp.json", "{}"), "\\u202egnp"),
     "control characters in a file name": (put("a\x1b[2Jb", ""), "has no place"),
     "a file name that is not text": (
         lambda folder: Path(os.fsdecode(bytes(folder) + b"/\xff\xfe")).write_bytes(b""),
@@ -73,17 +79,19 @@ STRUCTURE: dict[str, tuple[Damage, str]] = {
         put(f"{TASK}/\u0435m/seed-0/result.json", "{}"),
         "has no place",
     ),
-    "link to a file": (link(RESULT, "/etc/hostname"), "not a plain file"),
-    "link to a folder": (link(f"{SEED}/solution", "/etc"), "not a plain file"),
+    "link to a file": (link(RECORDS_FILE, "/etc/hostname"), "not a plain file"),
+    "link to a folder": (link(POLICIES_FILE, "/etc"), "not a plain file"),
     "link that leaves the folder": (link(TASK, "../.."), "not a plain file"),
-    "link to itself": (link(POLICY, "policy-0.onnx"), "not a plain file"),
+    "link to itself": (link(POLICIES_FILE, "policies.zip"), "not a plain file"),
     "link as description": (link("submission.toml", "/etc/hostname"), "not a plain file"),
     "a pipe": (pipe, "not a plain file"),
     "file that the manifest does not list": (unlisted, "not listed"),
     "manifest leaves the folder": (listed("../../../etc/passwd"), "not there"),
     "manifest with an absolute path": (listed("/etc/passwd"), "not there"),
     "another file than packed": (
-        lambda folder: edit_json(folder / RESULT, wall_seconds=1.0),
+        lambda folder: (folder / RECORDS_FILE).write_bytes(
+            (folder / RECORDS_FILE).read_bytes() + b"\n"
+        ),
         "not the file that was packed",
     ),
 }
@@ -105,7 +113,7 @@ TEXTS: dict[str, tuple[Damage, str]] = {
     ),
     "huge TOML": (put("submission.toml", "#" * 2**20), "are allowed"),
     "unknown field": (toml("<b>x</b> = 1"), "is not TOML"),
-    "field of another version": (toml("schema_version = 2"), "schema_version"),
+    "field of another version": (toml("schema_version = 3"), "schema_version"),
     "extra field": (toml("verified = true"), "verified: Extra inputs"),
     "name of another folder": (toml('name = "reference"'), "name is 'reference'"),
     "name with a path": (toml('name = "../honest"'), "name: String should match"),
@@ -140,9 +148,9 @@ TEXTS: dict[str, tuple[Damage, str]] = {
 
 RECORDS: dict[str, tuple[Damage, str]] = {
     "key twice in JSON": (replace(RESULT, '"seed": 0', '"seed": 0, "seed": 0'), "is there twice"),
-    "the last of 200,000 keys twice": (
-        put(RESULT, "{" + "".join(f'"{i}":0,' for i in range(200_000)) + '"199999":0}'),
-        "'199999' is there twice",
+    "the last of 10,000 keys twice": (
+        put(RESULT, "{" + "".join(f'"{i}":0,' for i in range(10_000)) + '"9999":0}'),
+        "'9999' is there twice",
     ),
     "NaN in JSON": (replace(RESULT, '"gini": ', '"gini": NaN, "_": '), "NaN is not a number"),
     "infinity in JSON": (replace(RESULT, '"gini": ', '"gini": -Infinity, "_": '), "Infinity"),
@@ -154,7 +162,11 @@ RECORDS: dict[str, tuple[Damage, str]] = {
         field(config=json.loads('{"a":' * 100 + "1" + "}" * 100)),
         "nested more than",
     ),
-    "JSON that is no object": (put(RESULT, "[]"), "expected a JSON object"),
+    "JSON that is no object": (put(RECORDS_FILE, "[]"), "expected a JSON object"),
+    "a record that is no object": (
+        put(RESULT, "[]"),
+        "seeds.0.record: Input should be a valid dict",
+    ),
     "empty JSON": (put(RESULT, ""), "not valid JSON"),
     "half of a surrogate pair": (field(git_revision="\ud800"), "surrogate"),
     "unknown field in JSON": (field(verified=True), "verified"),
@@ -178,7 +190,7 @@ RECORDS: dict[str, tuple[Damage, str]] = {
     "solver of the suite by name only": (field(solver_sha256=None), "solver_sha256"),
     "curve with a formula": (
         put(CURVE, "transitions,wall_seconds,social_welfare,train_social_welfare\n=1+1,0,0,0\n"),
-        "is not what result.json names",
+        "is not what its record names",
     ),
     "curve of nonsense": (
         lambda folder: [field(curve="curve.csv")(folder), put(CURVE, "<html>")(folder)],
@@ -217,14 +229,17 @@ ARRAYS: dict[str, tuple[Damage, str]] = {
     "zip bomb": (put(WELFARE, zipped({"welfare_matrix.npy": bytes(2**24)})), "unpacks to"),
     "thousands of entries": (
         put(WELFARE, b"PK\x01\x02" * 8000 + zipped({"x.npy": array(ZEROS)})),
-        "at most 16 arrays",
+        "it does not end with a list",
     ),
-    "path in an archive": (put(WELFARE, zipped({"../../x.npy": array(ZEROS)})), "which is not"),
+    "path in an archive": (
+        put(WELFARE, zipped({"../../x.npy": array(ZEROS)})),
+        "'seed-0/../../x.npy'",
+    ),
     "compressed in another way": (
         put(WELFARE, zipped({"welfare_matrix.npy": array(ZEROS)}, zipfile.ZIP_LZMA)),
-        "not a .npz",
+        "arrays.npz",
     ),
-    "half an archive": (put(WELFARE, welfare(ZEROS)[:-30]), "not a .npz"),
+    "half an archive": (put(WELFARE, welfare(ZEROS)[:-30]), "it does not end with a list"),
     "pickle in an archive": (put(WELFARE, welfare(np.array([{}], object))), "expected numbers"),
 }
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from benchmarks.synthetic_submissions import write_submission
-from rmdp_bench.files import TEMPORARY_PREFIX, write_text
+from rmdp_bench.files import TEMPORARY_PREFIX
 from rmdp_bench.leaderboard import make_entries
 from rmdp_bench.leaderboard.columns import rounded
 from rmdp_bench.leaderboard.page import build_site
 from rmdp_bench.leaderboard.reading import read_rows
 from rmdp_bench.leaderboard.snapshot import SNAPSHOT_FILE, read_snapshot, write_snapshot
+from rmdp_bench.submission.rows import RowFiles
 from scripts.vendor_charts import COPIED, RECORD, VENDOR, describe
 from tests.checkout import IS_CLONE, tracked_files
 from tests.submission_toys import ROOT, refused
@@ -100,7 +101,7 @@ def test_every_row_is_in_the_tables_and_on_the_page(tmp_path: Path) -> None:
     assert task == ONLINE
     assert set(rows) == {"one/em", "two/em"}
     assert rows["two/em"]["profileLow"] == [None] * len(details["thresholds"])
-    assert "solution/assignment.npy" in rows["one/em"]["about"]["files"]["0"]
+    assert rows["one/em"]["about"]["files"] == ["arrays.npz", "records.json"]
     tables = built.tables.read_text(encoding="utf-8")
     row = r"^\| – \| `em \(by (one|two)\)` \| \1 \| reported"
     assert len(re.findall(row, tables, flags=re.M)) == 2
@@ -112,10 +113,7 @@ def test_statistics_on_the_page_follow_from_the_records(tmp_path: Path) -> None:
     write_submission(folder, [(VELOCITY, "em"), (VELOCITY, "clustering")], 0, n_seeds=4)
     site = build_site(tmp_path).site
     _, details, rows = read_script(site / "tasks" / f"{VELOCITY}.js")
-    records = [
-        json.loads((folder / VELOCITY / "em" / f"seed-{seed}" / "result.json").read_text())
-        for seed in range(4)
-    ]
+    records = [seed.record for seed in RowFiles(folder / VELOCITY / "em").seeds]
     returns = np.array([record["agent_returns"] for record in records])
     row = rows["one/em"]
     np.testing.assert_allclose(row["scores"], returns.mean(axis=1), atol=6e-4)
@@ -170,17 +168,21 @@ def test_text_of_strangers_is_no_markup(tmp_path: Path) -> None:
 
 def test_seeds_whose_curves_do_not_meet_have_no_curve_together(tmp_path: Path) -> None:
     folder = write_submission(tmp_path / "submissions" / "one", [(ONLINE, "em")], 0, n_seeds=2)
-    path = folder / ONLINE / "em" / "seed-0" / "curve.csv"
-    head = path.read_text().splitlines()[0]
-    path.write_text(f"{head}\n1,1.0,1.0,\n2,1.0,,\n")
+    path = folder / ONLINE / "em" / "records.json"
+    document = json.loads(path.read_text())
+    curve = document["seeds"][0]["curve"]
+    curve[1:] = ["1,1.0,1.0,", "2,1.0,,"]
+    path.write_text(json.dumps(document))
     _, _, rows = read_script(build_site(tmp_path).site / "tasks" / f"{ONLINE}.js")
     assert rows["one/em"]["curve"] is None
 
 
 def test_rows_of_different_devices_have_keys_of_their_own(tmp_path: Path) -> None:
     folder = write_submission(tmp_path / "submissions" / "one", [(ONLINE, "em")], 0)
-    path = folder / ONLINE / "em" / "seed-1" / "result.json"
-    write_text(path, json.dumps(json.loads(path.read_text()) | {"device": "cuda"}))
+    path = folder / ONLINE / "em" / "records.json"
+    document = json.loads(path.read_text())
+    document["seeds"][1]["record"]["device"] = "cuda"
+    path.write_text(json.dumps(document))
     (board,) = read_script(build_site(tmp_path).site / "data.js")
     assert sorted((row["key"], row["device"]) for row in board["rows"]) == [
         ("one/em", "CPU"),

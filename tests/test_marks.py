@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from rmdp_bench.leaderboard import build_tables
 from rmdp_bench.leaderboard.page import build_site
 from rmdp_bench.leaderboard.reading import ranks, read_rows
 from rmdp_bench.submission import read_marks, read_suite
-from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.full import check_repetition
 from rmdp_bench.submission.marks import (
     FIRST_HELD_OUT_SEED,
@@ -27,6 +27,7 @@ from rmdp_bench.submission.marks import (
 )
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.rows import RowFiles
 from tests.submission_toys import (
     ABOUT,
     ROOT,
@@ -38,6 +39,7 @@ from tests.submission_toys import (
     edit_json,
     mark_of,
     refused,
+    unpacked,
 )
 from tests.test_leaderboard_site import read_script
 
@@ -98,7 +100,7 @@ def test_recording_goes_on_where_it_was_stopped(
 
 
 @pytest.mark.parametrize(
-    "name", ["submission.toml", "README.md", "manifest.json", f"{ROW}/seed-1/curve.csv"]
+    "name", ["submission.toml", "README.md", "manifest.json", f"{ROW}/records.json"]
 )
 def test_one_changed_byte_and_the_mark_is_gone(
     name: str, honest_submission: Path, tmp_path: Path
@@ -181,8 +183,9 @@ def test_measured_rows_rank_by_what_was_measured_and_others_do_not(tmp_path: Pat
 
 
 def rounded_claim(root: Path, name: str) -> float:
-    records = (root / "submissions" / name).rglob("result.json")
-    return round(float(np.mean([json.loads(p.read_text())["social_welfare"] for p in records])), 3)
+    (path,) = (root / "submissions" / name).rglob("records.json")
+    scores = [seed.record["social_welfare"] for seed in RowFiles(path.parent).seeds]
+    return round(float(np.mean(scores)), 3)
 
 
 @pytest.mark.parametrize(
@@ -226,18 +229,13 @@ def test_submissions_and_solvers_that_look_alike_are_refused(
     (other / "manifest.json").write_text("{}")
     assert "its name looks like that of h0nest" in refused(capsys, "verify", str(folder))
     (other / "manifest.json").unlink()
-    twin = folder / TASK / SOLVER.upper()
-    for path in (folder / TASK / SOLVER).rglob("*"):
-        if path.is_file():
-            target = twin / path.relative_to(folder / TASK / SOLVER)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
+    with unpacked(folder) as runs:
+        shutil.copytree(runs / TASK / SOLVER, runs / TASK / SOLVER.upper())
+        for path in (runs / TASK / SOLVER.upper()).rglob("result.json"):
+            edit_json(path, solver=SOLVER.upper())
     text = (folder / "submission.toml").read_text()
     row = text[text.index("[[rows]]") :].replace(SOLVER, SOLVER.upper())
     (folder / "submission.toml").write_text(f"{text}\n{row}")
-    for path in twin.rglob("result.json"):
-        edit_json(path, solver=SOLVER.upper())
-    write_manifest(folder)
     assert "have names that look alike" in refused(capsys, "verify", str(folder))
 
 
@@ -259,12 +257,10 @@ def test_fewer_episodes_are_refused_in_both_divisions(
     """One episode claims what luck gives: 88.08 was claimed so, for policies that reach nothing."""
     folder = copy_of(honest_submission, tmp_path)
     edit_json(folder / ROW / "seed-0" / "result.json", evaluation={"n_episodes": 1, "seed": 2**31})
-    write_manifest(folder)
     with pytest.raises(ValueError, match="1 episodes, expected .* 20 episodes, in both divisions"):
         check_submission(folder)
-    with pytest.raises(ValueError, match="1 episodes, expected"):
-        runs = [folder / ROW / "seed-0"]
-        pack(runs, "few", tmp_path / "few", ABOUT)
+    with unpacked(folder) as runs, pytest.raises(ValueError, match="1 episodes, expected"):
+        pack([runs / ROW / "seed-0"], "few", tmp_path / "few", ABOUT)
 
 
 @pytest.mark.parametrize("raised", [0.5, 2.0])

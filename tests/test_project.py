@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from rmdp_bench.evaluation.offline import normalise
-from rmdp_bench.runs.records import read_result
+from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.tasks import OfflineTask, get_task
 from tests.checkout import ROOT, tracked_files
 
@@ -332,21 +332,25 @@ def test_policies_do_not_name_the_source_files_that_made_them() -> None:
 
 @pytest.mark.parametrize(
     "record",
-    sorted((ROOT / "leaderboards").rglob("result.json")),
-    ids=lambda path: "-".join(path.parts[-5:-1]),
-)
-def test_stored_results_follow_from_the_raw_numbers(record: Path) -> None:
-    result = read_result(record)
+    [(path.parent, seed) for path in sorted((ROOT / "leaderboards").rglob("records.json"))
+     for seed in range(len(RowFiles(path.parent).seeds))],
+    ids=lambda record: "-".join((*record[0].parts[-3:], f"seed-{record[1]}")),
+)  # fmt: skip
+def test_stored_results_follow_from_the_raw_numbers(record: tuple[Path, int]) -> None:
+    row, seed = RowFiles(record[0]), record[1]
+    result = row.result(seed)
     task = get_task(result.task)
     if isinstance(task, OfflineTask):
-        with np.load(record.parent / "returns.npz", allow_pickle=False) as archive:
-            played = archive["episode_returns"].mean(axis=1)
+        episodes = row.array(seed, "episode_returns", (len(task.eval_agents), None))
+        played = episodes.mean(axis=1)
         assert result.offline is not None
         np.testing.assert_allclose(played, result.offline.returns, rtol=1e-6)
         returns = normalise(task, task.eval_agents, played)
     else:
-        assignment = np.load(record.parent / "solution" / "assignment.npy", allow_pickle=False)
-        with np.load(record.parent / "welfare.npz", allow_pickle=False) as archive:
-            returns = (assignment * archive["welfare_matrix"]).sum(axis=1)
+        shape = task.n_agents, task.n_representatives
+        assignment, matrix = (
+            row.array(seed, name, shape) for name in ("assignment", "welfare_matrix")
+        )
+        returns = (assignment * matrix).sum(axis=1)
     np.testing.assert_allclose(returns, result.agent_returns, rtol=1e-6)
     assert result.social_welfare == pytest.approx(returns.mean())

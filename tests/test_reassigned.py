@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from rmdp_bench.leaderboard.columns import SCORES, score_cells
 from rmdp_bench.runs.records import Result, make_result
 from rmdp_bench.runs.summary import summarise_group
+from rmdp_bench.submission.rows import RowFiles
 
 SUBMISSION = Path(__file__).parents[1] / "leaderboards/submissions/reference"
-STORED = sorted(SUBMISSION.rglob("clustering/**/result.json"))
+STORED = [
+    (RowFiles(path.parent), seed)
+    for path in sorted(SUBMISSION.rglob("clustering/records.json"))
+    for seed in range(3)
+]
 ASIDE = Path("result.json")
 
 
 @pytest.fixture
 def document() -> dict[str, Any]:
     """A stored record in which agents do not have their best policies."""
-    documents = [json.loads(path.read_text()) for path in STORED]
+    documents = [row.seeds[seed].record for row, seed in STORED]
     found: dict[str, Any] = max(documents, key=lambda each: each["assignment_regret"])
     assert found["assignment_regret"] > 1.0
     return found
 
 
-@pytest.mark.parametrize("path", STORED, ids=lambda path: "-".join(path.parts[-4:-1]))
-def test_an_older_record_has_what_its_welfare_matrix_gives(path: Path) -> None:
-    old = json.loads(path.read_text())
+@pytest.mark.parametrize(
+    ("row", "seed"), STORED, ids=[f"{row.folder.parent.name}-{seed}" for row, seed in STORED]
+)
+def test_an_older_record_has_what_its_welfare_matrix_gives(row: RowFiles, seed: int) -> None:
+    old = dict(row.seeds[seed].record)
     old.pop("reassigned_welfare", None)
-    with np.load(path.parent / "welfare.npz") as arrays:
-        expected = arrays["welfare_matrix"].max(axis=1).mean()
-    assert make_result(old, path).reassigned_welfare == pytest.approx(expected)
+    expected = row.array(seed, "welfare_matrix", (None, None)).max(axis=1).mean()
+    assert make_result(old, row.record_name(seed)).reassigned_welfare == pytest.approx(expected)
 
 
 def test_a_record_keeps_what_it_says_and_may_not_contradict_itself(document: Any) -> None:

@@ -23,10 +23,12 @@ from rmdp_bench.evaluation.offline import play_agents
 from rmdp_bench.files import read_json, write_json
 from rmdp_bench.references import REFERENCES_FILE, reference_is, references
 from rmdp_bench.runs import read_result
-from rmdp_bench.runs.records import RESULT_FILE, make_result
+from rmdp_bench.runs.records import make_result
 from rmdp_bench.solution import Solution
 from rmdp_bench.submission.files import write_manifest
+from rmdp_bench.submission.packing import unpack_row
 from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.schema import read_submission, submission_to_toml
 from rmdp_bench.tasks import OfflineTask, find_logged_task, list_tasks
 from scripts import carry_over_records, mountain_car_optimum, record_references
@@ -111,7 +113,8 @@ def test_full_throttle_is_no_better_than_the_optimum() -> None:
 def test_a_record_of_an_earlier_version_is_scored_anew(tmp_path: Path) -> None:
     """From the raw returns, whatever it said."""
     task = find_logged_task("MountainCarHet-n500", "pure")
-    source = SUBMISSION / task.id / "cql" / "seed-0"
+    unpack_row(RowFiles(SUBMISSION / task.id / "cql"), tmp_path / "stored")
+    source = tmp_path / "stored" / task.id / "cql" / "seed-0"
     old = tmp_path / "old" / "seed-0"
     shutil.copytree(source, old)
     document = read_json(old / "result.json")
@@ -132,21 +135,24 @@ def test_a_submission_is_carried_over_whole_or_not_at_all(tmp_path: Path) -> Non
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for path in sorted(folder.rglob("*-v1"), reverse=True):
         path.rename(path.with_name(path.name.replace("-v1", "-v0")))
-    for path in (*folder.rglob("result.json"), folder / "submission.toml", folder / "README.md"):
+    rows = sorted(folder.rglob("records.json"))
+    for path in (*rows, folder / "submission.toml", folder / "README.md"):
         path.write_text(path.read_text().replace("Het-n500-pure-v1", "Het-n500-pure-v0"))
         for kind in ("random", "pure-eps20", "pure-eps40"):
             path.write_text(path.read_text().replace(f"{kind}-v1", f"{kind}-v0"))
-    n_records = len(list(folder.rglob("result.json")))
+    n_records = sum(len(RowFiles(path.parent).seeds) for path in folder.rglob("records.json"))
     assert carry_over_records.carry_over_submission(folder) == n_records
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert set(after) == set(before)
     # Records of an earlier version lack the fields that came later, and their hashes differ.
     changed = {path for path in before if after[path] != before[path]}
-    assert {path.name for path in changed} <= {RESULT_FILE, "manifest.json"}
+    assert {path.name for path in changed} <= {"records.json", "manifest.json"}
     for path in changed:
-        if path.name == RESULT_FILE:
-            old = make_result(json.loads(before[path]), path)
-            assert make_result(json.loads(after[path]), path) == old
+        if path.name == "records.json":
+            old, new = (json.loads(contents[path])["seeds"] for contents in (before, after))
+            for one, other in zip(old, new, strict=True):
+                assert make_result(one["record"], path) == make_result(other["record"], path)
+                assert one["curve"] == other["curve"]
 
 
 @pytest.fixture

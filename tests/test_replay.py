@@ -16,10 +16,9 @@ from rmdp_bench.evaluation.offline import evaluate_offline, normalise
 from rmdp_bench.solution import OnnxPolicy, Solution
 from rmdp_bench.solution.policies import OpenGraph
 from rmdp_bench.submission import replay
-from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.replay import BATCH_SIZES, play_shuffled
 from rmdp_bench.tasks import get_offline_task, get_online_task
-from tests.hostile_toys import graph
+from tests.hostile_toys import graph, put
 from tests.submission_toys import ROW, copy_of, refused
 from tests.toys import ScriptedPolicy, constant, linear_graph, make_graph
 
@@ -294,9 +293,7 @@ def test_a_graph_that_sees_the_batch_is_refused(
 ) -> None:
     """Whatever sizes the held-out episodes are played in, one of the questions has its size."""
     folder = copy_of(honest_submission, tmp_path)
-    path = folder / ROW / "seed-0" / "solution" / "policy-1.onnx"
-    path.write_bytes(batch_graph(40, 28))
-    write_manifest(folder)
+    put(f"{ROW}/seed-0/solution/policy-1.onnx", batch_graph(40, 28))(folder)
     message = refused(capsys, "verify", str(folder), "--full")
-    where = f"{ROW}/seed-0/solution: policy 1"
+    where = f"{ROW}/seed-0: policy 1"
     assert f"{where} acts by more than the observation" in message

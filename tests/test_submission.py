@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ import pytest
 
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.cli import main
-from rmdp_bench.files import read_json, write_json
+from rmdp_bench.files import read_json
 from rmdp_bench.runs import make_request, read_result, run
 from rmdp_bench.submission import Submission, read_submission, recipes
 from rmdp_bench.submission.comparison import compare
-from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.full import measure
 from rmdp_bench.submission.held_out import draw_held_out
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import Checked, check_submission
+from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.schema import submission_to_toml
 from rmdp_bench.tasks import get_task
@@ -32,6 +33,7 @@ from tests.submission_toys import (
     edit_json,
     mark_of,
     refused,
+    unpacked,
 )
 
 REFERENCE = ROOT / "leaderboards" / "submissions" / "reference"
@@ -52,13 +54,13 @@ def test_policies_of_another_seed_are_refused(
     honest_submission: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     folder = copy_of(honest_submission, tmp_path)
-    first, second = (folder / ROW / f"seed-{seed}" / "solution" for seed in (0, 1))
-    for j in range(3):
-        own, other = first / f"policy-{j}.onnx", second / f"policy-{j}.onnx"
-        data = own.read_bytes()
-        own.write_bytes(other.read_bytes())
-        other.write_bytes(data)
-    write_manifest(folder)
+    with unpacked(folder) as runs:
+        first, second = (runs / ROW / f"seed-{seed}" / "solution" for seed in (0, 1))
+        for j in range(3):
+            own, other = first / f"policy-{j}.onnx", second / f"policy-{j}.onnx"
+            data = own.read_bytes()
+            own.write_bytes(other.read_bytes())
+            other.write_bytes(data)
     check_submission(folder)
     assert "seed-0: " in refused(capsys, "verify", str(folder), "--full")
 
@@ -67,11 +69,11 @@ def test_policies_in_another_order_are_refused(
     honest_submission: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     folder = copy_of(honest_submission, tmp_path)
-    solution = folder / ROW / "seed-0" / "solution"
-    (solution / "policy-0.onnx").rename(solution / "aside")
-    (solution / "policy-2.onnx").rename(solution / "policy-0.onnx")
-    (solution / "aside").rename(solution / "policy-2.onnx")
-    write_manifest(folder)
+    with unpacked(folder) as runs:
+        solution = runs / ROW / "seed-0" / "solution"
+        (solution / "policy-0.onnx").rename(solution / "aside")
+        (solution / "policy-2.onnx").rename(solution / "policy-0.onnx")
+        (solution / "aside").rename(solution / "policy-2.onnx")
     check_submission(folder)
     assert "seed-0: " in refused(capsys, "verify", str(folder), "--full")
 
@@ -93,12 +95,10 @@ def test_same_run_as_two_seeds_is_refused(
     honest_submission: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     folder = copy_of(honest_submission, tmp_path)
-    first, second = (folder / ROW / f"seed-{seed}" for seed in (0, 1))
-    for path in first.rglob("*"):
-        if path.is_file():
-            (second / path.relative_to(first)).write_bytes(path.read_bytes())
-    edit_json(second / "result.json", seed=1)
-    write_manifest(folder)
+    with unpacked(folder) as runs:
+        first, second = (runs / ROW / f"seed-{seed}" for seed in (0, 1))
+        shutil.copytree(first, second, dirs_exist_ok=True)
+        edit_json(second / "result.json", seed=1)
     assert "seeds 0 and 1" in refused(capsys, "verify", str(folder))
 
 
@@ -122,11 +122,11 @@ def test_offline_rows(tmp_path: Path, capsys: Capture) -> None:
     mark = mark_of(folder, task, "toy_offline_solver")
     assert mark is not None and mark.kind == "verified"
     assert mark.n_episodes >= 40
-    record = read_json(folder / task / "toy_offline_solver" / "seed-0" / "result.json")
-    assert record["offline"]["factor_correlation"] is not None
-    record["offline"]["unseen_returns"][0] += 1.0
-    write_json(folder / task / "toy_offline_solver" / "seed-0" / "result.json", record)
-    write_manifest(folder)
+    row = f"{task}/toy_offline_solver"
+    offline = RowFiles(folder / row).seeds[0].record["offline"]
+    assert offline["factor_correlation"] is not None
+    offline["unseen_returns"][0] += 1.0
+    edit_json(folder / row / "seed-0" / "result.json", offline=offline)
     assert "offline: unseen_returns is" in refused(capsys, "verify", str(folder))
 
 
@@ -138,12 +138,12 @@ def test_rows_without_policies(tmp_path: Path, capsys: Capture) -> None:
     assert main(["verify", str(folder), "--full", "--record"]) == 0
     assert mark_of(folder, task, "toy_offline_solver") is None
     # The same, by a solver of the suite.
-    result = folder / task / "toy_offline_solver" / "seed-0" / "result.json"
-    edit_json(result, solver="true_env_mpc", solver_sha256=None)
-    (folder / task / "toy_offline_solver").rename(folder / task / "true_env_mpc")
+    with unpacked(folder) as directories:
+        result = directories / task / "toy_offline_solver" / "seed-0" / "result.json"
+        edit_json(result, solver="true_env_mpc", solver_sha256=None)
+        (directories / task / "toy_offline_solver").rename(directories / task / "true_env_mpc")
     text = (folder / "submission.toml").read_text()
     (folder / "submission.toml").write_text(text.replace("toy_offline_solver", "true_env_mpc"))
-    write_manifest(folder)
     capsys.readouterr()
     assert main(["verify", str(folder), "--full", "--record"]) == 0
     printed = capsys.readouterr().out
@@ -202,7 +202,7 @@ def test_a_recipe_for_a_gpu_is_not_run_without_one(
         tmp_path / "one", [(task, "persim")], 0, n_seeds=1, record_changes={"device": "cuda"}
     )
     submission = read_submission(folder)
-    record = read_result(folder / task / "persim" / "seed-0" / "result.json")
+    record = RowFiles(folder / task / "persim").result(0)
     checked = Checked(folder, submission, {(task, "persim"): [record]})
     monkeypatch.setattr("rmdp_bench.submission.full.gpu_name", lambda: None)
     lines: list[str] = []

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from rmdp_bench.submission import Submission, read_submission
 from rmdp_bench.submission.bounded import read_arrays, read_object
-from rmdp_bench.submission.files import write_manifest
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.schema import check_text, submission_to_toml
-from tests.submission_toys import ROW, copy_of
+from tests.submission_toys import ROW, copy_of, rehash
 
 settings.register_profile(
     "files",
@@ -26,10 +25,9 @@ settings.register_profile(
 )
 settings.load_profile("files")
 
-SEED = f"{ROW}/seed-0"
 FILES = (
-    *("submission.toml", "manifest.json", f"{SEED}/result.json", f"{SEED}/welfare.npz"),
-    *(f"{SEED}/solution/assignment.npy", f"{SEED}/solution/policy-0.onnx"),
+    *("submission.toml", "manifest.json"),
+    *(f"{ROW}/{name}" for name in ("records.json", "arrays.npz", "policies.zip")),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
@@ -51,7 +49,7 @@ def check_with(submission: Path, name: str, data: bytes) -> bool:
     try:
         path.write_bytes(data)
         if name != "manifest.json":
-            write_manifest(submission)
+            rehash(submission)
         try:
             check_submission(submission)
         except ValueError as error:
@@ -88,10 +86,12 @@ def test_changed_bytes(submission: Path, name: str, place: float, data: bytes, c
 @given(data=st.data(), value=JSON)
 @settings(max_examples=150)
 def test_any_value_in_a_record(submission: Path, data: st.DataObject, value: Any) -> None:
-    document = json.loads((submission / f"{SEED}/result.json").read_text())
+    records = json.loads((submission / f"{ROW}/records.json").read_text())
+    document = records["seeds"][0]["record"]
     field = data.draw(st.sampled_from([*sorted(document), "another"]))
     changed = document | {field: value}
-    passes = check_with(submission, f"{SEED}/result.json", json.dumps(changed).encode())
+    records["seeds"][0]["record"] = changed
+    passes = check_with(submission, f"{ROW}/records.json", json.dumps(records).encode())
     if passes:
         for name in ("social_welfare", "agent_returns", "task", "solver", "seed", "transitions"):
             assert changed[name] == document[name] or name == "transitions"
@@ -124,7 +124,7 @@ def test_json_is_read_as_json(tmp_path: Path, document: Any) -> None:
 )
 def test_descriptions_survive_their_file(tmp_path: Path, text: str, config: dict[str, Any]) -> None:
     fields = {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "fuzz",
         "authors": [text],
         "method": text,

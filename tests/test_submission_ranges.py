@@ -11,8 +11,9 @@ import pytest
 
 from rmdp_bench.runs.curve import CURVE_COLUMNS, parse_curve, read_curve, write_curve
 from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.rows import RowFiles
 from tests.hostile_toys import CURVE, RESULT, field, put
-from tests.submission_toys import copy_of, edit_json
+from tests.submission_toys import ROW, copy_of, edit_json
 
 HEADER = ",".join(CURVE_COLUMNS) + "\n"
 
@@ -38,7 +39,7 @@ def test_impossible_costs(
 ) -> None:
     folder = copy_of(honest_submission, tmp_path)
     field(transitions_reported=10_000, **changes)(folder)
-    with pytest.raises(ValueError, match=rf"result.json: {name} is \S+, expected"):
+    with pytest.raises(ValueError, match=rf"records.json, seed 0: {name} is \S+, expected"):
         check_submission(folder)
 
 
@@ -102,14 +103,17 @@ def test_curves_are_read_as_they_are_written(
     end: str, honest_submission: Path, tmp_path: Path
 ) -> None:
     folder = copy_of(honest_submission, tmp_path)
+    path = tmp_path / "curve.csv"
     written = [
         dict(zip(CURVE_COLUMNS, (transitions, 2.5, welfare, None), strict=True))
         for transitions, welfare in ((0, None), (5_000, 12.25), (10_000, 1e-7))
     ]
-    write_curve(folder / CURVE, written)
-    with_curve(folder, (folder / CURVE).read_text().removeprefix(HEADER).replace("\n", end))
+    write_curve(path, written)
+    path.write_text(path.read_text().replace("\n", end), newline="")
+    header = HEADER.replace("\n", end)
+    with_curve(folder, path.read_bytes().decode().removeprefix(header))
     check_submission(folder)
-    curve = read_curve(folder / CURVE)
+    curve = read_curve(path)
     assert curve["transitions"] == [0.0, 5_000.0, 10_000.0]
     np.testing.assert_equal(curve["social_welfare"], [np.nan, 12.25, 1e-7])
     np.testing.assert_equal(curve["train_social_welfare"], [np.nan] * 3)
@@ -132,10 +136,12 @@ def test_what_is_accepted_is_read_by_all(
             return False
         return True
 
-    text = (folder / CURVE).read_bytes().decode()
+    row = RowFiles(folder / ROW)
+    text = row.curve(0) or ""
+    (tmp_path / "curve.csv").write_bytes(text.encode())
     outcomes = {
         accepted(lambda: check_submission(folder)),
-        accepted(lambda: read_curve(folder / CURVE)),
+        accepted(lambda: read_curve(tmp_path / "curve.csv")),
         accepted(lambda: parse_curve(text, "text")),
     }
     assert outcomes == {separator == "\r"}

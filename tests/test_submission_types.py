@@ -9,7 +9,7 @@ import pytest
 
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.schema import read_submission
-from tests.hostile_toys import RESULT, field, toml
+from tests.hostile_toys import field, toml
 from tests.submission_toys import copy_of, edit_json
 
 
@@ -36,7 +36,7 @@ def test_wrong_types_in_records(
 ) -> None:
     folder = copy_of(honest_submission, tmp_path)
     field(**{name: value})(folder)
-    with pytest.raises(ValueError, match=f"result.json is not a valid result: {name}"):
+    with pytest.raises(ValueError, match=f"records.json, seed 0 is not a valid result: {name}"):
         check_submission(folder)
 
 
@@ -68,7 +68,6 @@ def test_wrong_types_in_manifests(honest_submission: Path, tmp_path: Path) -> No
 
 def test_whole_numbers_are_numbers(honest_submission: Path, tmp_path: Path) -> None:
     folder = copy_of(honest_submission, tmp_path)
-    assert (folder / RESULT).is_file()
     field(wall_seconds=100, train_seconds=50, peak_memory_mib=200)(folder)
     check_submission(folder)
 

@@ -33,16 +33,21 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 _FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999  # of Adam's moments: torch's defaults
 
 
-def _compile(function: FunctionT, signature: str | None = None) -> FunctionT:
+def _compile(function: FunctionT, signature: str | None = None, **options: Any) -> FunctionT:
+    options = _OPTIONS | options
     try:
-        return cast(FunctionT, njit(signature, **_OPTIONS)(function))
+        return cast(FunctionT, njit(signature, **options)(function))
     except RuntimeError:  # no folder for the cache can be written: compile every time
-        return cast(FunctionT, njit(signature, **(_OPTIONS | {"cache": False}))(function))
+        return cast(FunctionT, njit(signature, **(options | {"cache": False}))(function))
 
 
 def inner(function: FunctionT) -> FunctionT:
-    """Compile what only compiled functions call."""
-    return _compile(function)
+    """Compile what only compiled functions call, as a part of each of them.
+
+    Were it a function of its own, the process that compiles would optimise across the call, and
+    those that load the cache would not: other last bits for the same seed.
+    """
+    return _compile(function, inline="always")
 
 
 def outer(types: str) -> Callable[[FunctionT], FunctionT]:

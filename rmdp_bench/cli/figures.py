@@ -25,8 +25,7 @@ from rmdp_bench.population import DynamicsPopulation, TargetPopulation
 from rmdp_bench.runs import Result, read_curve
 from rmdp_bench.runs.summary import group_results
 from rmdp_bench.solution import Solution, load_solution
-from rmdp_bench.submission.bounded import read_arrays
-from rmdp_bench.submission.files import MAX_ARRAY_BYTES
+from rmdp_bench.submission.bounded import MAX_ARRAY_BYTES, read_arrays
 from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, get_task
 
 Groups = Mapping[str, Mapping[Path, Result]]

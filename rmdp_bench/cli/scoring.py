@@ -49,8 +49,10 @@ def score_command(runs: Runs, explain: ExplainOption = False, as_json: JsonOptio
     """Print a table over seeds of all results in some folders."""
     from rmdp_bench.runs import find_results
     from rmdp_bench.runs.summary import summarise
+    from rmdp_bench.submission.packing import run_directories
 
-    summaries = summarise(find_results(runs))
+    with run_directories(runs) as folders:
+        summaries = summarise(find_results(folders))
     if as_json:
         print_json([summary.to_dict() for summary in summaries])
     else:
@@ -73,13 +75,15 @@ def plot_command(
     from rmdp_bench.datasets import DATASETS
     from rmdp_bench.runs import find_results
     from rmdp_bench.runs.requests import check_writable
+    from rmdp_bench.submission.packing import run_directories
 
     check_writable(out)
     entries = [entry for entry in DATASETS if entry.id in map(str, runs)]
     folders = [path for path in runs if str(path) not in {entry.id for entry in entries}]
-    results = find_results(folders) if folders else {}
     suffixes = list(dict.fromkeys(chosen.value for chosen in formats or [Format.png]))
-    figures, missing = draw_figures(results, out, suffixes)
+    with run_directories(folders) as directories:
+        results = find_results(directories) if directories else {}
+        figures, missing = draw_figures(results, out, suffixes)
     paths = [*draw_datasets(entries, out, suffixes), *figures]
     for message in missing:
         warn(message)
@@ -100,13 +104,15 @@ def show_command(
 ) -> None:
     """Print quality and cost of the submissions, with the exact ceiling as a row of its own."""
     from rmdp_bench.leaderboard import DEVICE_CLASSES, build_tables
+    from rmdp_bench.submission.packing import run_directories
 
     if root != Path("leaderboards") and not root.is_dir():
         raise ValueError(f"there is no folder {root}")
     has_submissions = (root / "submissions").is_dir()
     packaged = root == Path("leaderboards") and not has_submissions
     skipped: dict[str, str] = {}
-    tables = build_tables(None if packaged else root, runs or (), task, skipped.__setitem__)
+    with run_directories(runs or ()) as local:
+        tables = build_tables(None if packaged else root, local, task, skipped.__setitem__)
     for name, reason in skipped.items():
         warn_skipped(name, reason)
     if packaged:

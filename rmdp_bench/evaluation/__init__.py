@@ -9,13 +9,20 @@ prediction    what the models and factors of offline solvers foresee
 from __future__ import annotations
 
 from rmdp_bench.evaluation.online import Evaluation, Rollout, evaluate, evaluate_all, roll_out
-from rmdp_bench.evaluation.playing import EVALUATION_SEED, Played, before_each_step, play
+from rmdp_bench.evaluation.playing import (
+    EVALUATION_SEED,
+    Played,
+    ask_to_go_on,
+    before_each_step,
+    play,
+)
 
 __all__ = [
     "EVALUATION_SEED",
     "Evaluation",
     "Played",
     "Rollout",
+    "ask_to_go_on",
     "before_each_step",
     "evaluate",
     "evaluate_all",

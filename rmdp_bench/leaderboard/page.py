@@ -267,8 +267,7 @@ def describe_details(task: Task, rows: Sequence[SubmittedRow]) -> dict[str, Any]
 
 
 def _describe_row(row: SubmittedRow, thresholds: Array) -> dict[str, Any]:
-    results = list(row.results.values())
-    returns = np.array([result.agent_returns for result in results])  # (seeds, agents)
+    returns = np.array([result.agent_returns for result in row.results])  # (seeds, agents)
     low, high = scoring.performance_profile_interval(returns, thresholds)
     is_online = isinstance(row.task, OnlineTask)
     assignments = row.assignments() if is_online else []
@@ -289,9 +288,7 @@ def _thresholds(task: Task, rows: Sequence[SubmittedRow]) -> Array:
     """Ascending returns, percent, over what agents of the task receive."""
     if isinstance(task, OnlineTask):
         return np.linspace(0.0, 100.0, N_THRESHOLDS)
-    returns = [
-        value for row in rows for result in row.results.values() for value in result.agent_returns
-    ]
+    returns = [value for row in rows for result in row.results for value in result.agent_returns]
     low = max(LEAST_NORMALISED, 10.0 * math.floor(min(0.0, *returns) / 10.0))
     high = min(GREATEST_NORMALISED, 10.0 * math.ceil(max(100.0, *returns) / 10.0))
     return np.linspace(low, high, N_THRESHOLDS)
@@ -377,7 +374,6 @@ def _describe_targets(task: Task, assignments: Sequence[Array]) -> list[Any] | N
 def _describe_origin(row: SubmittedRow) -> dict[str, Any]:
     """Who made it, with what, what the verifier found, and the files."""
     submission, mark = row.submission, row.mark
-    results = list(row.results.values())
     return {
         "authors": submission.authors,
         "method": submission.method,
@@ -386,7 +382,7 @@ def _describe_origin(row: SubmittedRow) -> dict[str, Any]:
         "paper": submission.paper,
         "code": submission.code,
         "licence": submission.licence,
-        "config": without_nulls(results[0].config),
+        "config": without_nulls(row.results[0].config),
         "revisions": [revision or "unknown" for revision in row.summary.git_revisions],
         "command": row.command,
         "measurement": None
@@ -402,7 +398,5 @@ def _describe_origin(row: SubmittedRow) -> dict[str, Any]:
                 for seed in row.seed_marks
             ],
         },
-        "files": {
-            str(result.seed): row.files[directory] for directory, result in row.results.items()
-        },
+        "files": row.file_names,
     }

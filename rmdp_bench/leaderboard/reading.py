@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.files import parse_array
 from rmdp_bench.leaderboard import DEVICE_CLASSES
 from rmdp_bench.leaderboard.columns import rounded
-from rmdp_bench.runs.curve import read_curve
-from rmdp_bench.runs.records import RESULT_FILE, Result, make_result
+from rmdp_bench.runs.curve import parse_curve
+from rmdp_bench.runs.records import Result
 from rmdp_bench.runs.summary import Summary, group_results, summarise_group, with_measured
 from rmdp_bench.submission import (
     MARKS_FILE,
@@ -32,12 +30,11 @@ from rmdp_bench.submission import (
     read_submission,
     read_suite,
 )
-from rmdp_bench.submission.bounded import read_bytes, read_object
-from rmdp_bench.submission.files import MAX_ARRAY_BYTES, list_files
+from rmdp_bench.submission.files import list_files
 from rmdp_bench.submission.marks import shown_name, submission_sha256
 from rmdp_bench.submission.recipes import is_recipe, recipe_command
+from rmdp_bench.submission.rows import ASSIGNMENT, RowFiles, read_record
 from rmdp_bench.submission.sandbox.children import printable
-from rmdp_bench.submission.schema import Row, check_texts
 from rmdp_bench.tasks import Task, get_task
 
 Array = NDArray[np.float64]
@@ -58,8 +55,9 @@ class SubmittedRow:
         claimed: social welfare that the records say, mean over seeds.
         summary: scores and costs over seeds, measured ones where there are any; its solver is the
             name that is shown.
-        results: folder of each seed -> its record, by seed.
-        files: folder of each seed -> names of its files from there, sorted.
+        results: of each seed.
+        files: of its solver on its task, which may have more seeds.
+        file_names: of these, sorted.
     """
 
     key: str
@@ -68,8 +66,9 @@ class SubmittedRow:
     mark: RowMark | None
     claimed: float
     summary: Summary
-    results: dict[Path, Result]
-    files: dict[Path, list[str]]
+    results: list[Result]
+    files: RowFiles
+    file_names: list[str]
 
     @property
     def task(self) -> Task:
@@ -86,10 +85,9 @@ class SubmittedRow:
     @property
     def kind(self) -> str:
         """Verified, recipe or reported."""
-        results = list(self.results.values())
         if self.mark is not None:
             return self.mark.kind
-        return "recipe" if is_recipe(results) else "reported"
+        return "recipe" if is_recipe(self.results) else "reported"
 
     @property
     def status(self) -> str:
@@ -101,13 +99,12 @@ class SubmittedRow:
     @property
     def command(self) -> str | None:
         """That makes a recipe."""
-        results = list(self.results.values())
-        return recipe_command(results) if is_recipe(results) else None
+        return recipe_command(self.results) if is_recipe(self.results) else None
 
     @property
     def seed_marks(self) -> list[SeedMark]:
         """What was found of each seed; empty if nothing was."""
-        seeds = {result.seed for result in self.results.values()}
+        seeds = {result.seed for result in self.results}
         return [] if self.mark is None else [s for s in self.mark.seeds if s.seed in seeds]
 
     @property
@@ -115,7 +112,7 @@ class SubmittedRow:
         """Social welfare of each seed: measured, or what the record says."""
         if self.mark is not None:
             return [seed.measured for seed in self.seed_marks]
-        return [result.social_welfare for result in self.results.values()]
+        return [result.social_welfare for result in self.results]
 
     @property
     def device_class(self) -> str:
@@ -129,10 +126,11 @@ class SubmittedRow:
             ValueError: a curve is damaged.
         """
         curves = []
-        for directory, result in self.results.items():
-            if result.curve is None:
+        for result in self.results:
+            text = self.files.curve(result.seed)
+            if text is None:
                 continue
-            columns = read_curve(directory / result.curve)
+            columns = parse_curve(text, f"{self.files.where(result.seed)}/curve.csv")
             transitions, welfare = (
                 np.array(columns[name]) for name in ("transitions", "social_welfare")
             )
@@ -150,14 +148,13 @@ class SubmittedRow:
         task = self.task
         expected = (task.n_agents, task.n_representatives)
         found = []
-        for directory, result in self.results.items():
+        for result in self.results:
             if result.solution is None:
                 continue
-            path = directory / result.solution / "assignment.npy"
-            assignment = parse_array(read_bytes(path, MAX_ARRAY_BYTES), str(path))
-            if assignment.shape != expected or not np.isfinite(assignment).all():
+            assignment = self.files.array(result.seed, ASSIGNMENT, expected)
+            if not np.isfinite(assignment).all():
                 raise ValueError(
-                    f"{path} has shape {assignment.shape}, expected finite numbers, {expected}"
+                    f"{ASSIGNMENT} in {self.files.where(result.seed)}: expected finite numbers"
                 )
             found.append(assignment.astype(np.float64))
         return found
@@ -217,9 +214,11 @@ def _read_submission(folder: Path, marks: Marks, suite: Collection[str]) -> Iter
     submission = read_submission(folder)
     own = marks.of(submission_sha256(folder)) if marks.marks else {}
     for row in submission.rows:
-        base = folder / row.task / row.solver
-        directories = [base / f"seed-{seed}" for seed in row.seeds]
-        records = {path: _read_record(row, path) for path in directories}
+        own_files = RowFiles(folder / row.task / row.solver)
+        records = {Path(own_files.where(seed)): read_record(row, own_files, seed)
+                   for seed in row.seeds}  # fmt: skip
+        prefix = f"{row.task}/{row.solver}/"
+        names = [name.removeprefix(prefix) for name in files if name.startswith(prefix)]
         mark = own.get((row.task, row.solver))
         for number, group in enumerate(group_results(records).items(), start=1):
             (_, _, settings), results = group
@@ -236,28 +235,7 @@ def _read_submission(folder: Path, marks: Marks, suite: Collection[str]) -> Iter
                 mark=mark,
                 claimed=claimed,
                 summary=replace(summary, solver=shown_name(row.solver, submission.name, suite)),
-                results=results,
-                files={path: _below(path.relative_to(folder), files) for path in results},
+                results=list(results.values()),
+                files=own_files,
+                file_names=names,
             )
-
-
-def _below(directory: Path, files: dict[str, Path]) -> list[str]:
-    """Names of the files below a folder, from there."""
-    prefix = f"{directory.as_posix()}/"
-    return [name.removeprefix(prefix) for name in files if name.startswith(prefix)]
-
-
-def _read_record(row: Row, directory: Path) -> Result:
-    path = directory / RESULT_FILE
-    document = read_object(path)
-    check_texts(document, str(path))
-    result = make_result(document, path)
-    expected: dict[str, Any] = {
-        "task": row.task,
-        "solver": row.solver,
-        "seed": int(directory.name.removeprefix("seed-")),
-    }
-    for name, value in expected.items():
-        if getattr(result, name) != value:
-            raise ValueError(f"{path}: {name} is {getattr(result, name)!r}, expected {value!r}")
-    return result

@@ -29,14 +29,14 @@ MAX_COUNT = 10**15
 """No count is larger; all integers up to it are exact as floats and in JavaScript."""
 
 
-def _exact(value: Any) -> Any:
+def exact(value: Any) -> Any:
     """Refuse what Python calls equal to an integer: True and 1.0."""
     if type(value) is not int:
         raise ValueError(f"expected an integer, not {value!r:.50}")
     return value
 
 
-SchemaVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(_exact)]
+SchemaVersion: TypeAlias = Annotated[Literal[1], BeforeValidator(exact)]
 
 
 class EvaluationSettings(BaseModel):
@@ -198,7 +198,7 @@ def read_result(path: Path) -> Result:
     return make_result(read_json(path), path)
 
 
-def make_result(document: dict[str, Any], path: Path) -> Result:
+def make_result(document: dict[str, Any], path: Path | str) -> Result:
     """The content of a result.json as a record.
 
     Args:

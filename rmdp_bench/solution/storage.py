@@ -17,6 +17,7 @@ What was loaded can be saved again, pickled, copied and sent to processes.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -81,7 +82,32 @@ def load_solution(directory: Path | str, shape: Shape = (None, None)) -> Solutio
     Raises:
         ValueError: files are missing, damaged or not allowed; the message names the file.
     """
-    assignment, graphs = _read_files(Path(directory), shape)
+    return parse_solution(read_saved_solution(Path(directory)), str(directory), shape)
+
+
+def read_saved_solution(directory: Path) -> dict[str, bytes]:
+    """The files of a saved solution, not checked: name -> bytes.
+
+    Raises:
+        ValueError: one is missing or too large.
+    """
+    names = sorted(path.name for path in directory.glob("polic*.onnx"))
+    graphs = {name: _read_bytes(directory / name, MAX_GRAPH_BYTES) for name in names}
+    return graphs | {_ASSIGNMENT: _read_bytes(directory / _ASSIGNMENT, MAX_ASSIGNMENT_BYTES)}
+
+
+def parse_solution(files: Mapping[str, bytes], name: str, shape: Shape = (None, None)) -> Solution:
+    """A solution from the files of its folder; see `load_solution`.
+
+    Args:
+        files: name -> bytes.
+        name: what messages call the folder.
+        shape: (n, k) that its assignment must have; None: any number.
+
+    Raises:
+        ValueError: files are missing, damaged or not allowed.
+    """
+    assignment, graphs = _check_files(files, name, shape)
     n_representatives = assignment.shape[1]
     if _SHARED_GRAPH in graphs:
         shared = OpenGraph(graphs[_SHARED_GRAPH], _SHARED_GRAPH)
@@ -93,15 +119,17 @@ def load_solution(directory: Path | str, shape: Shape = (None, None)) -> Solutio
 
 
 def check_saved_solution(
-    directory: Path | str,
+    files: Mapping[str, bytes],
+    name: str,
     n_observations: int,
     n_actions: int | None,
     shape: Shape = (None, None),
 ) -> NDArray[np.float64]:
-    """Check a saved solution without running anything.
+    """Check the files of a saved solution without running anything.
 
     Args:
-        directory: of the solution.
+        files: name -> bytes.
+        name: what messages call their folder.
         n_observations: length d of an observation.
         n_actions: length a of an action; None: discrete.
         shape: (n, k) that its assignment must have; None: any number.
@@ -110,11 +138,11 @@ def check_saved_solution(
         The assignment (n, k).
 
     Raises:
-        ValueError: as in `load_solution`, or a graph is for other observations or actions.
+        ValueError: as in `parse_solution`, or a graph is for other observations or actions.
     """
-    assignment, graphs = _read_files(Path(directory), shape)
-    for name, graph in graphs.items():
-        check_fits(graph, f"{directory}/{name}", n_observations, n_actions)
+    assignment, graphs = _check_files(files, name, shape)
+    for graph_name, graph in graphs.items():
+        check_fits(graph, f"{name}/{graph_name}", n_observations, n_actions)
     return assignment
 
 
@@ -129,34 +157,43 @@ def load_assignment(directory: Path | str, shape: Shape = (None, None)) -> NDArr
         ValueError: missing, damaged, of another shape, or a row is not on the simplex.
     """
     path = Path(directory) / _ASSIGNMENT
-    data = _read_bytes(path, MAX_ASSIGNMENT_BYTES)
-    array = parse_array(data, str(path), shape, max_values=MAX_ASSIGNMENT_BYTES // 8)
+    return _parse_assignment(_read_bytes(path, MAX_ASSIGNMENT_BYTES), str(path), shape)
+
+
+def _parse_assignment(data: bytes, name: str, shape: Shape) -> NDArray[np.float64]:
+    array = parse_array(data, name, shape, max_values=MAX_ASSIGNMENT_BYTES // 8)
     if array.shape[1] > MAX_REPRESENTATIVES:
         raise ValueError(
-            f"{path} has shape {array.shape}, at most {MAX_REPRESENTATIVES} columns are allowed"
+            f"{name} has shape {array.shape}, at most {MAX_REPRESENTATIVES} columns are allowed"
         )
     try:
         return _checked_assignment(array, array.shape[1])
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error
 
 
-def _read_files(directory: Path, shape: Shape) -> tuple[NDArray[np.float64], dict[str, bytes]]:
+def _check_files(
+    files: Mapping[str, bytes], name: str, shape: Shape
+) -> tuple[NDArray[np.float64], dict[str, bytes]]:
     """The checked assignment, and file name -> checked graph in the order of the policies."""
-    assignment = load_assignment(directory, shape)
+    if _ASSIGNMENT not in files:
+        raise ValueError(f"{name} has no {_ASSIGNMENT}")
+    assignment = _parse_assignment(files[_ASSIGNMENT], f"{name}/{_ASSIGNMENT}", shape)
     n_representatives = assignment.shape[1]
     names = [f"policy-{j}.onnx" for j in range(n_representatives)]
-    single = sorted(path.name for path in directory.glob("policy-*.onnx"))
-    shared = (directory / _SHARED_GRAPH).is_file()
+    single = sorted(file for file in files if file.startswith("policy-"))
+    shared = _SHARED_GRAPH in files
     if shared and not single:
         names = [_SHARED_GRAPH]
     elif shared or sorted(names) != single:
         found = ", ".join(([_SHARED_GRAPH] * shared + single)[:5]) or "no policies"
         raise ValueError(
-            f"{directory} holds {found}, expected {_SHARED_GRAPH} or one policy-<j>.onnx for each "
+            f"{name} holds {found}, expected {_SHARED_GRAPH} or one policy-<j>.onnx for each "
             f"of the {n_representatives} columns of {_ASSIGNMENT}"
         )
-    return assignment, {name: _read_graph(directory / name, shared=shared) for name in names}
+    for graph in names:
+        check_graph(files[graph], f"{name}/{graph}", shared=shared)
+    return assignment, {graph: files[graph] for graph in names}
 
 
 def load_policy(path: Path | str) -> OnnxPolicy:
@@ -166,8 +203,9 @@ def load_policy(path: Path | str) -> OnnxPolicy:
         ValueError: the file is missing, damaged or not allowed (see module).
     """
     path = Path(path)
-    graph = OpenGraph(_read_graph(path, shared=False), path.name)
-    return OnnxPolicy(graph, None, path.name)
+    data = _read_bytes(path, MAX_GRAPH_BYTES)
+    check_graph(data, str(path), shared=False)
+    return OnnxPolicy(OpenGraph(data, path.name), None, path.name)
 
 
 def _read_bytes(path: Path, limit: int) -> bytes:
@@ -177,10 +215,3 @@ def _read_bytes(path: Path, limit: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error}") from error
-
-
-def _read_graph(path: Path, *, shared: bool) -> bytes:
-    """The bytes of a checked graph."""
-    data = _read_bytes(path, MAX_GRAPH_BYTES)
-    check_graph(data, str(path), shared=shared)
-    return data

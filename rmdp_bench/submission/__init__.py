@@ -2,10 +2,10 @@
 
 leaderboards/submissions/NAME/
     submission.toml                     who did what: see `Submission`
-    manifest.json                       the hash of every file of the rows
+    manifest.json                       hashes of the files of the rows, and of each seed
     README.md                           optional
-    TASK/SOLVER/seed-S/                 as `rmdp-bench run` leaves it
-        result.json  curve.csv  welfare.npz or returns.npz  solution/
+    TASK/SOLVER/                        a row: see `rows`
+        records.json  arrays.npz  policies.zip
 leaderboards/marks.json                 written by the verifier: see `marks`
 leaderboards/suite.json                 names of the suite's own submissions
 """

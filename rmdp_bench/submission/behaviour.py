@@ -11,6 +11,7 @@ each time: nobody can make a policy that is different on these only.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import secrets
@@ -23,9 +24,12 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.solution import Policy, load_solution
+from rmdp_bench.solution import Policy
+from rmdp_bench.solution.storage import parse_solution
+from rmdp_bench.submission.bounded import read_bytes
 from rmdp_bench.submission.marks import confusable
 from rmdp_bench.submission.quick import Checked
+from rmdp_bench.submission.rows import MAX_RECORDS_BYTES, RECORDS_FILE, RowFiles
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, printable, run_in_sandbox
 from rmdp_bench.submission.sandbox.confinement import answer_job
@@ -96,7 +100,7 @@ def compare_behaviour(checked: Checked, limits: Limits, budget: Budget) -> list[
     ]
     parts = {path: [path / task for task in tasks if (path / task).is_dir()] for path in others}
     parts = {path: folders for path, folders in parts.items() if folders}
-    n_seeds = sum(1 for path in (own, *parts) for task in tasks for _ in path.glob(f"{task}/*/*"))
+    n_seeds = sum(_count_seeds(path, tasks) for path in (own, *parts))
     readable = [path / SUBMISSION_FILE for path in parts] + list(itertools.chain(*parts.values()))
     answer = run_in_sandbox(
         "behaviour",
@@ -133,6 +137,16 @@ def compare_behaviour(checked: Checked, limits: Limits, budget: Budget) -> list[
     return alike + [
         printable(f"could not be compared with {name}: {reason}") for name, reason in failed.items()
     ]
+
+
+def _count_seeds(folder: Path, tasks: Sequence[str]) -> int:
+    """Seeds of a submission for some tasks, about: what strangers wrote is counted, not parsed."""
+    count = 0
+    for task in tasks:
+        for path in folder.glob(f"{task}/*/{RECORDS_FILE}"):
+            with contextlib.suppress(ValueError):  # a broken one is named when it is asked
+                count += read_bytes(path, MAX_RECORDS_BYTES).count(b'"record"')
+    return count
 
 
 def compare_job(job: Mapping[str, Any]) -> bytes:
@@ -194,15 +208,19 @@ def _is_discrete(envs: gym.vector.VectorEnv[Any, Any, Any]) -> bool:
 def _ask_all(folder: Path, task: Task, observations: Sequence[NDArray[Any]]) -> dict[str, Any]:
     """NAME/TASK/SOLVER/seed-S -> actions (policies in use, observations, ...) of each seed."""
     asked = {}
-    for directory in sorted(folder.glob(f"{task.id}/*/seed-*/solution")):
-        solution = load_solution(directory, assignment_shape(task))
-        used = np.flatnonzero(solution.assignment.max(axis=0) > 0.0).tolist()
-        name = directory.parent.relative_to(folder.parent).as_posix()
-        try:
-            actions = [_ask(solution.policies[j], f"policy {j}", observations) for j in used]
-        except ValueError as error:
-            raise ValueError(f"{directory}: {error}") from error
-        asked[name] = np.stack(actions)
+    for path in sorted(folder.glob(f"{task.id}/*/{RECORDS_FILE}")):
+        row = RowFiles(path.parent)
+        for seed in range(len(row.seeds)):
+            if not row.policy_names(seed):
+                continue
+            where = row.where(seed)
+            solution = parse_solution(row.solution(seed), where, assignment_shape(task))
+            used = np.flatnonzero(solution.assignment.max(axis=0) > 0.0).tolist()
+            try:
+                actions = [_ask(solution.policies[j], f"policy {j}", observations) for j in used]
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+            asked[where.removeprefix(f"{folder.parent}/")] = np.stack(actions)
     return asked
 
 

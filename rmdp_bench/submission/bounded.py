@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from rmdp_bench.files import check_header, parse_array
 
 MAX_JSON_BYTES = 4 * 2**20
+MAX_ARRAY_BYTES = 64 * 2**20
+"""Of a .npz file of a run directory, and of all that is in it."""
 MAX_ARRAYS = 16
+"""Of a file, unless more are expected."""
 MAX_HEADER_BYTES = 2**14
 """More than NumPy takes for the header of an array."""
 Shapes: TypeAlias = Mapping[str, Sequence[int | None]]
@@ -126,15 +129,16 @@ def parse_arrays(
     Raises:
         ValueError: not such a file, larger when unpacked, or with other arrays.
     """
-    if data.count(_ENTRY) > 2 * MAX_ARRAYS:  # before each of a million is made an object
-        raise ValueError(f"{name}: not a .npz file of at most {MAX_ARRAYS} arrays")
+    most = MAX_ARRAYS if shapes is None else max(MAX_ARRAYS, len(shapes))
+    if data.count(_ENTRY) > 2 * most:  # before each of a million is made an object
+        raise ValueError(f"{name}: not a .npz file of at most {most} arrays")
     arrays = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            if not _are_allowed(entries, limit):
+            if not _are_allowed(entries, most, limit):
                 raise ValueError(
-                    f"not a .npz file of at most {MAX_ARRAYS} arrays of different names, which "
+                    f"not a .npz file of at most {most} arrays of different names, which "
                     f"unpacks to at most {limit} bytes"
                 )
             for entry in entries:
@@ -158,11 +162,11 @@ def parse_arrays(
     return arrays
 
 
-def _are_allowed(entries: Sequence[zipfile.ZipInfo], limit: int) -> bool:
+def _are_allowed(entries: Sequence[zipfile.ZipInfo], most: int, limit: int) -> bool:
     """Number, names, kinds and declared sizes; what is unpacked is never more than declared."""
     names = {entry.filename.removesuffix(".npy") for entry in entries}
     declared = sum(entry.file_size for entry in entries)
-    fits = len(names) == len(entries) <= MAX_ARRAYS and declared <= limit
+    fits = len(names) == len(entries) <= most and declared <= limit
     return fits and all(map(_is_plain, entries))
 
 

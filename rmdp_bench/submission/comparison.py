@@ -19,7 +19,9 @@ A claim is compared in two steps, for the row and for each of its seeds:
      measured by playing the known episodes once more with observations and weights that are
      changed in their last bits ("nudged"): if most of them change, they are other draws of the same
      chance.  If not, they are played N_NUDGES times in all: if nothing follows, nothing is allowed;
-     if some episodes change, as far as they do.
+     if some episodes change, as far as they do.  Where most change, a claim may also be lower by as
+     much as one of its episodes counts: what happens once in a hundred episodes, as a robot's fall,
+     may be in the claim and in nothing that was played.  To claim less gains nothing.
   2. replay and measured score: E known and H held-out episodes of honest policies are exchangeable.
      They are divided at random into E and H again; what a share CHANCE of these partitions exceeds
      is allowed.  It tells policies that are good on the known episodes only.
@@ -89,6 +91,7 @@ class Distances:
         replayed: on the same episodes.
         measured: on the held-out ones.
         rounding: distance of claimed and replayed that is allowed.
+        fall: by which a claim may be lower beside that.
         chance: distance of replayed and measured that is allowed.
         profile: mean distance of claimed and replayed returns of agents, and what is allowed.
     """
@@ -99,6 +102,7 @@ class Distances:
     rounding: float
     chance: float
     profile: tuple[float, float] = (0.0, 0.0)
+    fall: float = 0.0
 
     @property
     def allowed(self) -> float:
@@ -111,11 +115,13 @@ class Distances:
         Raises:
             ValueError: names the values.
         """
-        if abs(self.claimed - self.replayed) > self.rounding:
+        is_lower = self.claimed < self.replayed
+        rounding = self.rounding + self.fall * is_lower
+        if abs(self.claimed - self.replayed) > rounding:
             raise ValueError(
                 f"claimed is a social welfare of {self.claimed:.3f}, but its policies reach "
                 f"{self.replayed:.3f} on the same episodes (allowed is a distance of "
-                f"{self.rounding:.3f})"
+                f"{rounding:.3f})"
             )
         if abs(self.replayed - self.measured) > self.chance:
             raise ValueError(
@@ -218,7 +224,7 @@ def compare(
     shares = np.full(n_seeds + 1, CHANCE / n_seeds)
     shares[-1] = CHANCE
     chance = _chance(pooled, n_known, held_out.shape[1], shares) + TOLERANCE
-    rounding = np.full(n_seeds + 1, TOLERANCE)
+    rounding, falls = np.full(n_seeds + 1, TOLERANCE), np.zeros(n_seeds + 1)
     if nudged is not None:
         changes = nudged - np.tile(known, nudged.shape[1] // n_known)
         changes = np.concatenate((changes, changes.mean(axis=0, keepdims=True)))
@@ -231,6 +237,9 @@ def compare(
         errors = _WIDENING * np.sqrt((changes**2).mean(axis=1) / n_known)
         most_change = _most_change(changes)
         rounding += np.where(most_change, other_draws, np.minimum(errors, other_draws))
+        one_episode = np.maximum(with_mean[0].mean(axis=1), 0.0) / n_known
+        one_episode[-1] /= n_seeds
+        falls = np.where(most_change, one_episode, 0.0)
     claims = [*claimed, float(np.mean(claimed))]
     own_profiles = [*(profiles or [(0.0, 0.0)] * n_seeds), (0.0, 0.0)]
     distances = [
@@ -241,6 +250,7 @@ def compare(
             rounding=float(rounding[s]),
             chance=float(chance[s]),
             profile=own_profiles[s],
+            fall=float(falls[s]),
         )
         for s in range(n_seeds + 1)
     ]

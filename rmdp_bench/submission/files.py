@@ -13,24 +13,34 @@ from typing import Annotated, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from rmdp_bench.files import write_json
-from rmdp_bench.runs.records import SchemaVersion
-from rmdp_bench.solution.onnx_rules import MAX_GRAPH_BYTES
 from rmdp_bench.submission.bounded import MAX_JSON_BYTES, read_object, sha256_of
-from rmdp_bench.submission.schema import MAX_TOML_BYTES, SUBMISSION_FILE, validated
+from rmdp_bench.submission.rows import (
+    ARRAYS_FILE,
+    MAX_ARCHIVE_BYTES,
+    MAX_RECORDS_BYTES,
+    POLICIES_FILE,
+    RECORDS_FILE,
+    RowFiles,
+)
+from rmdp_bench.submission.schema import (
+    MAX_TOML_BYTES,
+    SUBMISSION_FILE,
+    LayoutVersion,
+    how_to_convert,
+    validated,
+)
 
 MANIFEST_FILE = "manifest.json"
 MAX_FILES = 20_000
 STRAY_FILE = ".DS_Store"
 """macOS puts it into every folder that somebody has looked at; it is of no submission."""
 MAX_TOTAL_BYTES = 2**30
-MAX_ARRAY_BYTES = 64 * 2**20
-MAX_FILE_BYTES = 64 * 2**20
 MAX_RECORD_BYTES = 2**17
 """Of a record without its lists of returns; the board's have 5000."""
 MAX_NUMBER_BYTES = 40
 """Of a number in a list, with what separates it from the next."""
 _MAX_ENTRY_BYTES = 128
-"""Of a file in a manifest, beside its path: a hash and what is around it."""
+"""Of a file or a seed in a manifest, beside its name: a hash and what is around it."""
 
 _ABOUT = {
     SUBMISSION_FILE: MAX_TOML_BYTES,
@@ -38,17 +48,18 @@ _ABOUT = {
     "README.md": 2**20,
 }
 """File beside the rows -> largest size; they are not in the manifest and can be edited."""
-_OF_A_SEED = {
-    r"result\.json": MAX_JSON_BYTES,
-    r"curve\.csv": 2**20,
-    r"(?:welfare|returns)\.npz": MAX_ARRAY_BYTES,
-    r"solution/assignment\.npy": MAX_ARRAY_BYTES,
-    r"solution/(?:policies|policy-(?:0|[1-9][0-9]{0,4}))\.onnx": MAX_GRAPH_BYTES,
+_OF_A_ROW = {
+    RECORDS_FILE: MAX_RECORDS_BYTES,
+    ARRAYS_FILE: MAX_ARCHIVE_BYTES,
+    POLICIES_FILE: MAX_ARCHIVE_BYTES,
 }
-_ROW = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}/[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
-_SEED = rf"{_ROW}/seed-(?:0|[1-9][0-9]{{0,9}})"
-_FOLDERS = re.compile(rf"{_ROW.partition('/')[0]}|{_ROW}|{_SEED}|{_SEED}/solution")
-_FILES = {re.compile(f"{_SEED}/{name}"): size for name, size in _OF_A_SEED.items()}
+_TASK, _SOLVER = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}", r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
+_FOLDERS = re.compile(rf"{_TASK}(?:/{_SOLVER})?")
+_FILES = {
+    re.compile(f"{_TASK}/{_SOLVER}/{re.escape(name)}"): size for name, size in _OF_A_ROW.items()
+}
+_OLD_FOLDERS = re.compile(rf"{_TASK}/{_SOLVER}/seed-[0-9]+")
+"""Of schema 1."""
 Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -59,9 +70,11 @@ class Manifest(BaseModel):
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
     )
 
-    schema_version: SchemaVersion
+    schema_version: LayoutVersion
     files: dict[str, Sha256]
     """Path of every file of the rows, from the submission's folder -> hash."""
+    seeds: dict[str, list[Sha256]]
+    """TASK/SOLVER -> of each seed the hash of its policies, or of its arrays without policies."""
 
 
 def list_files(folder: Path) -> dict[str, Path]:
@@ -106,10 +119,14 @@ def list_all_files(folder: Path) -> dict[str, Path]:
 
 
 def _check_folder(folder: Path, name: str) -> None:
+    if _OLD_FOLDERS.fullmatch(name):
+        raise ValueError(
+            f"{folder}: the folder {ascii(name)} has no place in a submission; it had in schema 1: "
+            f"{how_to_convert(folder)}"
+        )
     if not _FOLDERS.fullmatch(name):
         raise ValueError(
-            f"{folder}: the folder {ascii(name)} has no place in a submission; expected "
-            f"TASK/SOLVER/seed-S"
+            f"{folder}: the folder {ascii(name)} has no place in a submission; expected TASK/SOLVER"
         )
 
 
@@ -137,12 +154,13 @@ def read_manifest(folder: Path) -> Manifest:
     return validated(Manifest, read_object(path), path)
 
 
-def check_manifest(folder: Path, files: dict[str, Path]) -> Manifest:
+def check_manifest(folder: Path, files: dict[str, Path], n_seeds: int) -> Manifest:
     """Compare the files with the manifest.
 
     Args:
         folder: the submission.
         files: from `list_files`.
+        n_seeds: of all rows.
 
     Raises:
         ValueError: names a file that is missing, is not listed, or has another hash; or the
@@ -153,13 +171,14 @@ def check_manifest(folder: Path, files: dict[str, Path]) -> Manifest:
         where = f"listed in {MANIFEST_FILE} but not there"
         where = where if name in manifest.files else f"not listed in {MANIFEST_FILE}"
         raise ValueError(f"{folder}: {ascii(name)} is {where}; pack the submission again")
-    limit = 1024 + sum(len(name) + _MAX_ENTRY_BYTES for name in files)
+    n_names = sum(len(name) + _MAX_ENTRY_BYTES for name in files)
+    limit = 1024 + 2 * n_names + n_seeds * _MAX_ENTRY_BYTES
     if (folder / MANIFEST_FILE).stat().st_size > limit:
         raise ValueError(
             f"{folder / MANIFEST_FILE} has more than the {limit} bytes that {len(files)} files need"
         )
     for name, path in files.items():
-        if sha256_of(path, MAX_GRAPH_BYTES) != manifest.files[name]:
+        if sha256_of(path, MAX_ARCHIVE_BYTES) != manifest.files[name]:
             raise ValueError(
                 f"{folder}: {name} is not the file that was packed: its hash is not that of "
                 f"{MANIFEST_FILE}"
@@ -168,7 +187,16 @@ def check_manifest(folder: Path, files: dict[str, Path]) -> Manifest:
 
 
 def write_manifest(folder: Path) -> None:
-    """Write the manifest of the files that are in a folder."""
-    hashes = {name: sha256_of(path, MAX_GRAPH_BYTES) for name, path in list_files(folder).items()}
-    manifest = Manifest(schema_version=1, files=hashes)
+    """Write the manifest of the files that are in a folder.
+
+    Raises:
+        ValueError: a file has no place there, or one of a row is damaged.
+    """
+    files = list_files(folder)
+    hashes = {name: sha256_of(path, MAX_ARCHIVE_BYTES) for name, path in files.items()}
+    seeds: dict[str, list[str]] = {}
+    for row in sorted({name.rpartition("/")[0] for name in files}):
+        own = RowFiles(folder / row)
+        seeds[row] = [own.fingerprint(seed, own.solution(seed)) for seed in range(len(own.seeds))]
+    manifest = Manifest(schema_version=2, files=hashes, seeds=seeds)
     write_json(folder / MANIFEST_FILE, manifest.model_dump(mode="json"))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 
 from rmdp_bench.runs.records import Result
-from rmdp_bench.submission.bounded import read_arrays
 from rmdp_bench.submission.comparison import (
     N_NUDGES,
     TOLERANCE,
@@ -20,12 +18,12 @@ from rmdp_bench.submission.comparison import (
     is_exact,
     rounding_is_chance,
 )
-from rmdp_bench.submission.files import MAX_ARRAY_BYTES
 from rmdp_bench.submission.held_out import HeldOut, play_in_rounds
 from rmdp_bench.submission.marks import Kind, RowMark, SeedMark
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.recipes import is_recipe, run_again
 from rmdp_bench.submission.replay import EpisodeReturns
+from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
 from rmdp_bench.submission.schema import Row
@@ -135,7 +133,7 @@ def _play(
     """Play the saved policies of all seeds."""
     task = get_task(row.task)
     records = checked.records[row.task, row.solver]
-    folders = [checked.directory(row.task, row.solver, record.seed) for record in records]
+    files = checked.files(row)
     known: list[EpisodeReturns] = []
 
     def play(start: int, number: int) -> FloatArray:
@@ -144,7 +142,8 @@ def _play(
         if start == 0:
             groups |= _known(records[0])
         parts = [
-            play_in_sandbox(folder / "solution", task, groups, limits, budget) for folder in folders
+            play_in_sandbox(files.folder, record.seed, task, groups, limits, budget)
+            for record in records
         ]
         if start == 0:
             known.extend(part["known"] for part in parts)
@@ -155,10 +154,7 @@ def _play(
     )
     claims = [record.social_welfare for record in records]
     replayed = np.stack([part.welfare for part in known])
-    entries = [
-        _claimed_entries(task, record, folder)
-        for record, folder in zip(records, folders, strict=True)
-    ]
+    entries = [_claimed_entries(task, record, files) for record in records]
     same = [np.abs(a - b.entries).max() <= 1e-6 for a, b in zip(entries, known, strict=True)]
     changes: FloatArray | None = None
     nudged_entries: list[FloatArray | None] = [None] * len(records)
@@ -170,10 +166,10 @@ def _play(
             return [
                 list(
                     play_in_sandbox(
-                        folder / "solution", task, groups, limits, budget, list(groups)
+                        files.folder, record.seed, task, groups, limits, budget, list(groups)
                     ).values()
                 )
-                for folder in folders
+                for record in records
             ]
 
         nudged = nudge(1)
@@ -193,11 +189,9 @@ def _known(record: Result) -> Mapping[str, tuple[int, int]]:
     return {"known": (record.evaluation.seed, record.evaluation.n_episodes)}
 
 
-def _claimed_entries(task: Task, record: Result, folder: Path) -> FloatArray:
+def _claimed_entries(task: Task, record: Result, files: RowFiles) -> FloatArray:
     if isinstance(task, OnlineTask):
         shape = (task.n_agents, task.n_representatives)
-        shapes = {"welfare_matrix": shape, "episode_lengths": (task.n_representatives, None)}
-        arrays = read_arrays(folder / "welfare.npz", MAX_ARRAY_BYTES, shapes)
-        matrix: FloatArray = arrays["welfare_matrix"].ravel().astype(np.float64)
-        return matrix
+        matrix = files.array(record.seed, "welfare_matrix", shape)
+        return matrix.ravel().astype(np.float64)
     return np.array(record.agent_returns)

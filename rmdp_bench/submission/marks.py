@@ -33,7 +33,8 @@ from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.files import locked, write_json
 from rmdp_bench.runs.solver_loading import SOLVERS
 from rmdp_bench.submission.bounded import read_object, sha256_of
-from rmdp_bench.submission.files import MAX_FILE_BYTES, list_all_files
+from rmdp_bench.submission.files import list_all_files
+from rmdp_bench.submission.rows import MAX_ARCHIVE_BYTES
 from rmdp_bench.submission.schema import Name, Seed, SolverName, TaskName, validated
 
 MARKS_FILE = "marks.json"
@@ -171,7 +172,7 @@ def submission_sha256(folder: Path) -> str:
         ValueError: a file is not a plain one, too large, or has no place in a submission.
     """
     hashes = {
-        name: sha256_of(path, MAX_FILE_BYTES) for name, path in list_all_files(folder).items()
+        name: sha256_of(path, MAX_ARCHIVE_BYTES) for name, path in list_all_files(folder).items()
     }
     return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 

@@ -1,20 +1,50 @@
-"""Packing: from run directories to the folder of a submission."""
+"""Packing: from run directories to the folder of a submission, and back.
+
+pack               what `submit` does
+run_directories    run directories wherever there are rows, for what works with runs
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rmdp_bench.files import TEMPORARY_PREFIX, write_text
+from rmdp_bench.files import (
+    TEMPORARY_PREFIX,
+    parse_array,
+    write_bytes,
+    write_text,
+)
 from rmdp_bench.runs import Result, find_results
-from rmdp_bench.submission.files import write_manifest
+from rmdp_bench.runs.records import RESULT_FILE
+from rmdp_bench.solution.onnx_rules import MAX_GRAPH_BYTES
+from rmdp_bench.submission.bounded import (
+    MAX_ARRAY_BYTES,
+    read_arrays,
+    read_bytes,
+    read_object,
+    read_text,
+)
+from rmdp_bench.submission.files import STRAY_FILE, write_manifest
 from rmdp_bench.submission.quick import check_submission
+from rmdp_bench.submission.rows import (
+    ASSIGNMENT,
+    RECORDS_FILE,
+    RowFiles,
+    SeedRecord,
+    row_contents,
+)
 from rmdp_bench.submission.schema import (
     SUBMISSION_FILE,
     Submission,
@@ -35,13 +65,14 @@ _REQUIRED = {
 def pack(
     runs: Sequence[Path], name: str, out: Path, about: Mapping[str, Any], *, replace: bool = False
 ) -> Path:
-    """Copy runs into a new submission, describe them, and check the whole.
+    """Put runs into a new submission, describe them, and check the whole.
 
     Nothing is there before everything is: a submission that does not pass the quick check is not
     written.
 
     Args:
-        runs: folders with run directories, at any depth; of a solver on a task the seeds 0, 1, ...
+        runs: folders with run directories or rows of submissions, at any depth; of a solver on a
+            task the seeds 0, 1, ...
         name: of the submission.
         out: folder in which its folder is made.
         about: fields of `Submission`; None: not given.
@@ -57,34 +88,49 @@ def pack(
     folder = out / name
     if folder.exists() and not replace:
         raise ValueError(f"{folder} is there already; give --replace to make it anew")
-    records = find_results(runs)
     given = {key: _normalised(value) for key, value in about.items() if value is not None}
     if "description" in given:  # of several lines, for example
         given["description"] = " ".join(str(given["description"]).splitlines())
     if folder.exists():
-        given = read_submission(folder).model_dump(exclude={"rows"}, exclude_none=True) | given
-    submission = _describe(name, records, given)
-    out.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=out))
-    try:
-        new = scratch / "new" / name
-        new.mkdir(parents=True)
-        write_text(new / SUBMISSION_FILE, submission_to_toml(submission))
-        for directory, result in records.items():
-            _copy(directory, result, new / result.task / result.solver / f"seed-{result.seed}")
-        if (folder / "README.md").is_file():
-            shutil.copyfile(folder / "README.md", new / "README.md")
-        write_manifest(new)
+        old = read_submission(folder, of_old_layout=True)
+        given = old.model_dump(exclude={"rows"}, exclude_none=True) | given
+    with run_directories(runs) as directories:
+        records = find_results(directories)
+        submission = _describe(name, records, given)
+        out.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=out))
         try:
-            check_submission(new)
-        except ValueError as error:  # its place is not the one the user will see
-            raise ValueError(str(error).replace(f"{new}", str(folder))) from error
-        if folder.exists():
-            folder.rename(scratch / "old")
-        new.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+            new = scratch / "new" / name
+            try:
+                write_submission(new, submission, records)
+                if (folder / "README.md").is_file():
+                    shutil.copyfile(folder / "README.md", new / "README.md")
+                check_submission(new)
+            except ValueError as error:  # its place is not the one the user will see
+                raise ValueError(str(error).replace(f"{new}", str(folder))) from error
+            if folder.exists():
+                folder.rename(scratch / "old")
+            new.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def write_submission(folder: Path, submission: Submission, records: Mapping[Path, Result]) -> None:
+    """Write the files of a submission, which is not checked.
+
+    Args:
+        folder: of it, which is created.
+        submission: its description.
+        records: run directory -> record, of all its rows.
+
+    Raises:
+        ValueError: a run is damaged.
+    """
+    folder.mkdir(parents=True)
+    write_text(folder / SUBMISSION_FILE, submission_to_toml(submission))
+    _write_rows(records, folder)
+    write_manifest(folder)
 
 
 def _describe(name: str, records: Mapping[Path, Result], given: Mapping[str, Any]) -> Submission:
@@ -114,7 +160,7 @@ def _describe(name: str, records: Mapping[Path, Result], given: Mapping[str, Any
         row["seeds"].sort()
     division = "open" if given.get("differences") else "closed"
     fields = dict(given) | {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": name,
         "division": division,
         "rows": [rows[key] for key in sorted(rows)],
@@ -134,22 +180,120 @@ def _normalised(value: Any) -> Any:
     return [_normalised(part) for part in value] if isinstance(value, list) else value
 
 
-def _copy(directory: Path, result: Result, target: Path) -> None:
-    """Copy what a record names."""
-    if target.exists():
-        raise ValueError(f"{directory}: seed {result.seed} is there twice")
-    target.mkdir(parents=True)
-    arrays = result.welfare_matrix or result.returns
-    for name in ("result.json", arrays, result.curve):
-        if name is not None:
-            _copy_file(directory / name, target / name)
+def _write_rows(records: Mapping[Path, Result], folder: Path) -> None:
+    """Write the files of the rows of some run directories, whose seeds are 0, 1, ... each."""
+    rows: dict[tuple[str, str], dict[int, Path]] = {}
+    for directory, result in records.items():
+        rows.setdefault((result.task, result.solver), {})[result.seed] = directory
+    for (task, solver), directories in rows.items():
+        seeds: list[SeedRecord] = []
+        arrays: dict[str, bytes] = {}
+        policies: dict[str, bytes] = {}
+        for seed in sorted(directories):
+            directory = directories[seed]
+            result = records[directory]
+            seeds.append(_read_seed(directory, result))
+            arrays |= {f"seed-{seed}/{name}.npy": data
+                       for name, data in _read_arrays(directory, result).items()}  # fmt: skip
+            policies |= {f"seed-{seed}/{name}": data
+                         for name, data in _read_policies(directory, result).items()}  # fmt: skip
+        target = folder / task / solver
+        target.mkdir(parents=True)
+        for name, data in row_contents(seeds, arrays, policies).items():
+            write_bytes(target / name, data)
+
+
+def _read_seed(directory: Path, result: Result) -> SeedRecord:
+    """The record of a run directory, as it is, and the lines of its curve."""
+    curve = None
+    if result.curve is not None:
+        text = read_text(_present(directory / result.curve), MAX_ARRAY_BYTES)
+        curve = text.removesuffix("\n").split("\n")
+    return SeedRecord(record=read_object(directory / RESULT_FILE), curve=curve)
+
+
+def _read_arrays(directory: Path, result: Result) -> dict[str, bytes]:
+    """The arrays of a run directory as bytes of .npy files."""
+    arrays = {}
+    measured = result.welfare_matrix or result.returns
+    if measured is not None:
+        arrays = read_arrays(_present(directory / measured), MAX_ARRAY_BYTES)
+    files = {name: _npy(array) for name, array in arrays.items()}
     if result.solution is not None:
-        (target / result.solution).mkdir()
-        for path in sorted((directory / result.solution).iterdir()):
-            _copy_file(path, target / result.solution / path.name)
+        path = _present(directory / result.solution / f"{ASSIGNMENT}.npy")
+        files[ASSIGNMENT] = read_bytes(path, MAX_ARRAY_BYTES)
+    return files
 
 
-def _copy_file(source: Path, target: Path) -> None:
-    if not source.is_file():
-        raise ValueError(f"{source} is missing; run its seed again")
-    shutil.copyfile(source, target)
+def _read_policies(directory: Path, result: Result) -> dict[str, bytes]:
+    """The policies of a run directory."""
+    if result.solution is None:
+        return {}
+    files = {path.name: path for path in sorted((directory / result.solution).iterdir())}
+    names = files.keys() - {f"{ASSIGNMENT}.npy", STRAY_FILE}
+    return {name: read_bytes(files[name], MAX_GRAPH_BYTES) for name in sorted(names)}
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _present(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; run its seed again")
+    return path
+
+
+@contextlib.contextmanager
+def run_directories(folders: Iterable[Path]) -> Iterator[list[Path]]:
+    """Folders with run directories, for as long as the block takes.
+
+    Args:
+        folders: with run directories, or rows of submissions, at any depth. Of rows, there are run
+            directories in a temporary folder.
+
+    Raises:
+        ValueError: a row is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="rmdp-bench-") as scratch:
+        found = []
+        for number, folder in enumerate(folders):
+            rows = sorted(path.parent for path in folder.rglob(RECORDS_FILE))
+            for place, row in enumerate(rows):
+                unpack_row(RowFiles(row), Path(scratch) / f"{number}-{place}")
+            found += [Path(scratch) / f"{number}-{place}" for place in range(len(rows))]
+            if not rows or any(folder.rglob(RESULT_FILE)):
+                found.append(folder)
+        yield found
+
+
+def unpack_row(row: RowFiles, out: Path) -> None:
+    """Write the run directories that a row was made of, TASK/SOLVER/seed-S below `out`.
+
+    Task and solver are those of its place: a record may be of another version, or say anything.
+
+    Raises:
+        ValueError: the row is damaged.
+    """
+    for seed, part in enumerate(row.seeds):
+        directory = out / row.folder.parent.name / row.folder.name / f"seed-{seed}"
+        directory.mkdir(parents=True)
+        arrays: dict[str, Any] = {
+            name: parse_array(row.array_bytes(seed, name), f"{name} in {row.where(seed)}")
+            for name in row.array_names(seed)
+            if name != ASSIGNMENT
+        }
+        named = part.record.get("welfare_matrix"), part.record.get("returns")
+        for measured in ("welfare.npz", "returns.npz"):
+            if measured in named:
+                np.savez_compressed(directory / measured, **arrays)
+        curve = row.curve(seed)
+        if curve is not None:
+            (directory / "curve.csv").write_bytes(curve.encode())
+        for name, data in row.solution(seed).items():
+            (directory / "solution").mkdir(exist_ok=True)
+            (directory / "solution" / name).write_bytes(data)
+        text = json.dumps(part.record, indent=2) + "\n"  # as a run writes it
+        (directory / RESULT_FILE).write_text(text, encoding="utf-8")

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rmdp_bench.evaluation import EVALUATION_SEED
-from rmdp_bench.runs.records import Result, make_result
+from rmdp_bench.runs.records import Result
 from rmdp_bench.runs.requests import DEVICES
 from rmdp_bench.runs.solver_loading import SOLVERS
-from rmdp_bench.submission.bounded import read_object
 from rmdp_bench.submission.files import (
     MANIFEST_FILE,
     MAX_NUMBER_BYTES,
     MAX_RECORD_BYTES,
-    Manifest,
     check_manifest,
     list_files,
     read_manifest,
 )
 from rmdp_bench.submission.marks import confusable
+from rmdp_bench.submission.rows import RECORDS_FILE, RowFiles, read_record
 from rmdp_bench.submission.schema import (
     Row,
     Submission,
-    check_texts,
     read_submission,
     without_nulls,
 )
@@ -63,9 +59,9 @@ class Checked:
     submission: Submission
     records: Mapping[tuple[str, str], list[Result]]
 
-    def directory(self, task: str, solver: str, seed: int) -> Path:
-        """Of a seed."""
-        return self.folder / task / solver / f"seed-{seed}"
+    def files(self, row: Row) -> RowFiles:
+        """Of a row."""
+        return RowFiles(self.folder / row.task / row.solver)
 
 
 def check_submission(folder: Path) -> Checked:
@@ -78,24 +74,30 @@ def check_submission(folder: Path) -> Checked:
     """
     files = list_files(folder)
     submission = read_submission(folder)
-    fingerprints = _fingerprints(check_manifest(folder, files))
+    n_seeds = sum(len(row.seeds) for row in submission.rows)
+    manifest = check_manifest(folder, files, n_seeds)
     records: dict[tuple[str, str], list[Result]] = {}
-    listed = set()
+    fingerprints: dict[str, list[str]] = {}
     _check_names(folder, submission)
     for row in submission.rows:
         task = get_task(row.task)
         if task.unranked is not None:
             raise ValueError(f"{folder}: {row.task} is not ranked: {task.unranked}")
         base = f"{row.task}/{row.solver}"
-        listed |= {f"{base}/seed-{seed}" for seed in row.seeds}
-        records[row.task, row.solver] = [
-            _check_record(submission, row, task, folder / base / f"seed-{seed}", seed)
-            for seed in row.seeds
-        ]
-        _check_seeds_differ(fingerprints, base, row.seeds)
+        own = RowFiles(folder / base)
+        _check_size(task, own)
+        checked = [_check_record(submission, row, task, own, seed) for seed in row.seeds]
+        records[row.task, row.solver] = [record for record, _ in checked]
+        fingerprints[base] = [fingerprint for _, fingerprint in checked]
+        _check_seeds_differ(base, fingerprints[base])
     for name in files:
-        if "/".join(name.split("/")[:3]) not in listed:
+        if name.rpartition("/")[0] not in fingerprints:
             raise ValueError(f"{folder}: {name} is of no row in submission.toml")
+    if manifest.seeds != fingerprints:
+        raise ValueError(
+            f"{folder}: the hashes of seeds in {MANIFEST_FILE} are not those of their policies; "
+            f"pack the submission again"
+        )
     _check_no_duplicate(folder, fingerprints)
     return Checked(folder, submission, records)
 
@@ -117,29 +119,32 @@ def _check_names(folder: Path, submission: Submission) -> None:
             raise ValueError(f"{folder}: its name looks like that of {beside.name}; choose another")
 
 
-def _check_record(
-    submission: Submission, row: Row, task: Task, directory: Path, seed: int
-) -> Result:
-    """The record of a seed, checked with all that is beside it."""
-    path = directory / "result.json"
+def _check_size(task: Task, files: RowFiles) -> None:
+    """Records are no longer than what they have to say."""
     n_numbers = 2 * task.n_agents
     if isinstance(task, OfflineTask):
         n_numbers = 2 * len(task.eval_agents) + len(task.heldout_agents)
-    document = read_object(path, MAX_RECORD_BYTES + MAX_NUMBER_BYTES * n_numbers)
-    check_texts(document, str(path))
-    result = make_result(document, path)
-    place = {"task": row.task, "solver": row.solver, "seed": seed}
-    for name, value in place.items():
-        if getattr(result, name) != value:
-            raise ValueError(f"{path}: {name} is {getattr(result, name)!r}, expected {value!r}")
+    n_lines = sum(len(line) + MAX_NUMBER_BYTES for seed in files.seeds for line in seed.curve or ())
+    limit = len(files.seeds) * (MAX_RECORD_BYTES + MAX_NUMBER_BYTES * n_numbers) + n_lines
+    path = files.folder / RECORDS_FILE
+    if path.stat().st_size > limit:
+        raise ValueError(f"{path} has more than the {limit} bytes that its records need")
+
+
+def _check_record(
+    submission: Submission, row: Row, task: Task, files: RowFiles, seed: int
+) -> tuple[Result, str]:
+    """The record of a seed, checked with all that is beside it, and the seed's fingerprint."""
+    result = read_record(row, files, seed)
     try:
         _check_provenance(row, task, result)
         _check_rules(submission, task, result)
         _check_costs(task, result)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    check_seed(task, result, directory)
-    return result
+        raise ValueError(f"{files.record_name(seed)}: {error}") from error
+    solution = files.solution(seed)
+    check_seed(task, result, files, solution)
+    return result, files.fingerprint(seed, solution)
 
 
 def _check_provenance(row: Row, task: Task, result: Result) -> None:
@@ -208,11 +213,10 @@ def _is_sha256(text: str) -> bool:
     return len(text) == 64 and set(text) <= set("0123456789abcdef")
 
 
-def _check_seeds_differ(fingerprints: Mapping[str, str], base: str, seeds: list[int]) -> None:
-    """Two seeds of a row may not have the same files: they would be one run."""
+def _check_seeds_differ(base: str, fingerprints: Sequence[str]) -> None:
+    """Two seeds of a row may not have the same policies: they would be one run."""
     seen: dict[str, int] = {}
-    for seed in seeds:
-        own = fingerprints[f"{base}/seed-{seed}"]
+    for seed, own in enumerate(fingerprints):
         if own in seen:
             raise ValueError(
                 f"seeds {seen[own]} and {seed} of {base} have the same policies or returns; they "
@@ -221,29 +225,14 @@ def _check_seeds_differ(fingerprints: Mapping[str, str], base: str, seeds: list[
         seen[own] = seed
 
 
-def _fingerprints(manifest: Manifest) -> dict[str, str]:
-    """Folder of each seed -> hash of its policies, or of its returns if there are no policies."""
-    folders: dict[str, dict[str, str]] = {}
-    for name, sha256 in manifest.files.items():
-        task, solver, seed, *rest = name.split("/", 3)
-        folders.setdefault(f"{task}/{solver}/{seed}", {})["".join(rest)] = sha256
-    fingerprints = {}
-    for folder, own in folders.items():
-        policies = {name: sha256 for name, sha256 in own.items() if name.startswith("solution/")}
-        arrays = {name: sha256 for name, sha256 in own.items() if name.endswith(".npz")}
-        text = json.dumps(policies or arrays, sort_keys=True)
-        fingerprints[folder] = hashlib.sha256(text.encode()).hexdigest()
-    return fingerprints
-
-
-def _check_no_duplicate(folder: Path, fingerprints: Mapping[str, str]) -> None:
+def _check_no_duplicate(folder: Path, fingerprints: Mapping[str, Sequence[str]]) -> None:
     """Another submission beside this one may not have the same policies for the same task."""
-    own = {(name.split("/")[0], value): name for name, value in fingerprints.items()}
+    own = {(name.split("/")[0], value): name for name, value in _by_seed(fingerprints).items()}
     for other in sorted(folder.resolve().parent.iterdir()):
         if other == folder.resolve() or not (other / MANIFEST_FILE).is_file():
             continue
         try:
-            theirs = _fingerprints(read_manifest(other))
+            theirs = _by_seed(read_manifest(other).seeds)
         except ValueError:
             continue  # the other submission's own check says so
         for name, value in theirs.items():
@@ -253,3 +242,12 @@ def _check_no_duplicate(folder: Path, fingerprints: Mapping[str, str]) -> None:
                     f"{folder}: {mine} has the policies of {other.name}/{name}; they are "
                     f"submitted already"
                 )
+
+
+def _by_seed(fingerprints: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """TASK/SOLVER/seed-S -> fingerprint."""
+    return {
+        f"{row}/seed-{seed}": value
+        for row, own in fingerprints.items()
+        for seed, value in enumerate(own)
+    }

@@ -16,16 +16,26 @@ people write.
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import tomllib
 import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from rmdp_bench.runs.records import MAX_COUNT, SchemaVersion
+from rmdp_bench.runs.records import MAX_COUNT, exact
 from rmdp_bench.submission.bounded import read_text
 
 MAX_TEXT = 4000
@@ -233,6 +243,8 @@ _LONG_KEY = re.compile(rf"(?:{_PART}[ \t]*\.[ \t]*){{{MAX_DEPTH + 1}}}", re.ASCI
 parser goes through all of them again for each key that follows."""
 Model = TypeVar("Model", bound=BaseModel)
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
+LayoutVersion: TypeAlias = Annotated[Literal[2], BeforeValidator(exact)]
+"""Of a submission: 2 since a row is three files; before, it was a folder for each seed."""
 
 
 class Row(BaseModel):
@@ -256,7 +268,7 @@ class Submission(BaseModel):
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    schema_version: SchemaVersion
+    schema_version: LayoutVersion
     name: Name
     """That of the folder."""
     authors: list[Author] = Field(min_length=1, max_length=50)
@@ -295,8 +307,12 @@ class Submission(BaseModel):
         return self
 
 
-def read_submission(folder: Path) -> Submission:
+def read_submission(folder: Path, *, of_old_layout: bool = False) -> Submission:
     """Read the submission.toml of a folder.
+
+    Args:
+        folder: the submission.
+        of_old_layout: whether it may be of schema 1, whose fields are the same.
 
     Raises:
         ValueError: missing, too large, not TOML, not of the schema, or its name is not that of the
@@ -310,11 +326,23 @@ def read_submission(folder: Path) -> Submission:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not TOML: {error}") from error
     check_texts(document, str(path))
+    version = document.get("schema_version")
+    if type(version) is int and version == 1:
+        if not of_old_layout:
+            raise ValueError(f"{path} is of schema 1; {how_to_convert(folder)}")
+        document["schema_version"] = 2
     submission = validated(Submission, document, path)
     name = folder.resolve().name
     if submission.name != name:
         raise ValueError(f"{path}: name is {submission.name!r}, expected the folder's, {name!r}")
     return submission
+
+
+def how_to_convert(folder: Path) -> str:
+    """What to do with a submission of schema 1, which has a folder for each seed."""
+    own = Path(os.path.abspath(folder))
+    command = ["rmdp-bench", "submit", str(folder), "--name", own.name, "--out", str(own.parent)]
+    return f"pack it anew: {shlex.join([*command, '--replace'])}"
 
 
 def _check_keys(text: str, path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -19,17 +19,19 @@ from rmdp_bench.runs.records import TOLERANCE, Result
 from rmdp_bench.runs.running import score_solution
 from rmdp_bench.solution import Solution
 from rmdp_bench.solution.storage import check_saved_solution
-from rmdp_bench.submission.bounded import MAX_HEADER_BYTES, read_arrays, read_text
-from rmdp_bench.submission.files import MAX_ARRAY_BYTES, STRAY_FILE
+from rmdp_bench.submission.bounded import Shapes
+from rmdp_bench.submission.rows import ARRAYS_FILE, ASSIGNMENT, MAX_SIZE, RowFiles
 from rmdp_bench.tasks import OfflineTask, OnlineTask, Task
 
-MAX_FACTORS = 1000
 _CORRELATION_TOLERANCE = 0.02
 """Ranks may swap where another processor rounds differently."""
 MAX_CURVE_BYTES = 2**20
 MAX_CURVE_WELFARE = 1e6
 """Percent, offline, where a policy may be much worse than uniform actions. So far below 0 may also
 be what a solver says of its training, from which it may subtract costs of its own."""
+
+Read: TypeAlias = Callable[[Shapes], dict[str, NDArray[Any]]]
+"""Gives the arrays of these names and shapes, as far as they are there; no others may be."""
 
 
 class _Unused:
@@ -42,58 +44,73 @@ class _Unused:
         raise NotImplementedError
 
 
-def check_seed(task: Task, result: Result, directory: Path) -> None:
-    """Check everything in the folder of a seed against its record; nothing is run.
+def check_seed(task: Task, result: Result, row: RowFiles, saved: Mapping[str, bytes]) -> None:
+    """Check everything that a row has of a seed against its record; nothing is run.
 
     Args:
         task: of the record.
         result: the record.
-        directory: its folder.
+        row: that it is in.
+        saved: its solution; see `RowFiles.solution`.
 
     Raises:
-        ValueError: a file is missing, damaged, or contradicts the record.
+        ValueError: something is missing, damaged, or contradicts the record.
     """
-    _check_files(task, result, directory)
-    solution = _check_solution(task, result, directory)
-    evaluation = read_evaluation(task, result, directory)
+    where = row.where(result.seed)
+    _check_parts(result, row, saved)
+    if result.curve is not None:
+        _check_curve(row.curve(result.seed) or "", f"{where}/{result.curve}", task, result)
+    solution = _check_solution(task, result, saved, where)
+    evaluation = read_evaluation(task, result, functools.partial(row.measured, result.seed), where)
     if solution is None and isinstance(evaluation, Evaluation):
         _check_bounds(result, evaluation.welfare_matrix)
         return
     scores = score_solution(task, solution or any_solution(len(result.agent_returns)), evaluation)
-    _check_same(scores, result.model_dump(mode="json"), str(directory / "result.json"))
+    _check_same(scores, result.model_dump(mode="json"), row.record_name(result.seed))
 
 
-def read_evaluation(task: Task, result: Result, directory: Path) -> Evaluation | OfflineEvaluation:
+def read_evaluation(
+    task: Task, result: Result, read: Read, where: str
+) -> Evaluation | OfflineEvaluation:
     """What was measured: the arrays beside a record.
 
     Args:
         task: that is scored; for an offline one the record may be of another with the same agents.
         result: the record.
-        directory: its folder.
+        read: gives the arrays of these names and shapes, as far as they are there.
+        where: what messages call the seed.
 
     Raises:
-        ValueError: a file is missing or damaged.
+        ValueError: an array is missing or damaged.
     """
     if isinstance(task, OnlineTask):
-        return _read_welfare(task, result, directory)
-    return _read_returns(task, result, directory)
+        return _read_welfare(task, result, read, where)
+    return _read_returns(task, result, read, where)
 
 
-def _check_files(task: Task, result: Result, directory: Path) -> None:
-    """The files that the record names are there, and no others."""
-    names = {"result.json", result.welfare_matrix or result.returns, result.curve, result.solution}
-    expected = {name for name in names if name is not None}
-    found = {path.name for path in directory.iterdir()} - {STRAY_FILE}
-    for name in sorted(expected ^ found):
-        what = "missing" if name in expected else "not what result.json names"
-        raise ValueError(f"{directory}: {name} is {what}")
-    if result.curve is not None:
-        _check_curve(directory / result.curve, task, result)
+def _check_parts(result: Result, row: RowFiles, saved: Mapping[str, bytes]) -> None:
+    """What the record names is there, and nothing else."""
+    seed = result.seed
+    arrays = result.welfare_matrix or result.returns
+    named = {arrays, result.curve, result.solution}
+    measured = [name for name in row.array_names(seed) if name != ASSIGNMENT]
+    there = {
+        (arrays or ARRAYS_FILE) if measured else None,
+        None if row.curve(seed) is None else "curve.csv",
+        "solution" if saved else None,
+    }
+    for name in sorted(filter(None, named ^ there)):
+        what = "missing" if name in named else "not what its record names"
+        raise ValueError(f"{row.where(seed)}: {name} is {what}")
 
 
-def _check_curve(path: Path, task: Task, result: Result) -> None:
+def _check_curve(text: str, name: str, task: Task, result: Result) -> None:
     """A curve that is one, with values that its task and its record allow."""
-    curve = parse_curve(read_text(path, MAX_CURVE_BYTES), str(path))
+    if len(text) > MAX_CURVE_BYTES:
+        raise ValueError(
+            f"{name} has {len(text)} characters, at most {MAX_CURVE_BYTES} are allowed"
+        )
+    curve = parse_curve(text, name)
     welfare = (
         (0.0, 100.0) if isinstance(task, OnlineTask) else (-MAX_CURVE_WELFARE, MAX_CURVE_WELFARE)
     )
@@ -103,18 +120,20 @@ def _check_curve(path: Path, task: Task, result: Result) -> None:
         "social_welfare": welfare,
         "train_social_welfare": (-MAX_CURVE_WELFARE, welfare[1]),
     }
-    for name, (low, high) in ranges.items():
-        known = np.array([value for value in curve[name] if not math.isnan(value)])
-        _check_range(known, low, high, f"{name} in {path}")
+    for column, (low, high) in ranges.items():
+        known = np.array([value for value in curve[column] if not math.isnan(value)])
+        _check_range(known, low, high, f"{column} in {name}")
 
 
-def _check_solution(task: Task, result: Result, directory: Path) -> Solution | None:
+def _check_solution(
+    task: Task, result: Result, saved: Mapping[str, bytes], where: str
+) -> Solution | None:
     """The assignment with stand-ins for the policies; None without saved policies."""
     if result.solution is None:
         return None
     n_observations, n_actions = _sizes(task)
     assignment = check_saved_solution(
-        directory / "solution", n_observations, n_actions, assignment_shape(task)
+        saved, where, n_observations, n_actions, assignment_shape(task)
     )
     solution = Solution([_Unused() for _ in assignment.T], assignment)
     if isinstance(task, OfflineTask):
@@ -147,18 +166,17 @@ def any_solution(n_agents: int) -> Solution:
     return Solution([_Unused()], np.ones((n_agents, 1)))
 
 
-def _read_welfare(task: OnlineTask, result: Result, directory: Path) -> Evaluation:
-    path = directory / "welfare.npz"
+def _read_welfare(task: OnlineTask, result: Result, read: Read, where: str) -> Evaluation:
     n, k, n_episodes = task.n_agents, task.n_representatives, result.evaluation.n_episodes
-    arrays = _arrays(path, {"welfare_matrix": (n, k), "episode_lengths": (k, n_episodes)})
+    shapes = {"welfare_matrix": (n, k), "episode_lengths": (k, n_episodes)}
+    arrays = _arrays(read, where, shapes)
     matrix, lengths = arrays["welfare_matrix"], arrays["episode_lengths"]
-    _check_range(matrix, 0.0, 100.0, f"welfare_matrix in {path}")
-    _check_lengths(task, lengths, path)
+    _check_range(matrix, 0.0, 100.0, f"welfare_matrix in {where}")
+    _check_lengths(task, lengths, where)
     return Evaluation(matrix, matrix[:, :, np.newaxis], lengths, result.evaluation.seed)
 
 
-def _read_returns(task: OfflineTask, result: Result, directory: Path) -> OfflineEvaluation:
-    path = directory / "returns.npz"
+def _read_returns(task: OfflineTask, result: Result, read: Read, where: str) -> OfflineEvaluation:
     n_agents, n_episodes = len(task.eval_agents), result.evaluation.n_episodes
     own = (n_agents, n_episodes)
     predictions = (n_agents, N_PREDICTIONS)
@@ -168,24 +186,25 @@ def _read_returns(task: OfflineTask, result: Result, directory: Path) -> Offline
         "prediction_r2": predictions,
         "factors": (None, None),
     }
-    arrays = _arrays(path, {"episode_returns": own, "episode_lengths": own}, optional)
+    required = {"episode_returns": own, "episode_lengths": own}
+    arrays = _arrays(read, where, required, optional)
     assert result.offline is not None
-    _check_lengths(task, arrays["episode_lengths"], path)
+    _check_lengths(task, arrays["episode_lengths"], where)
     for name in ("episode_returns", "heldout_returns"):
         if name in arrays:
-            _check_range(arrays[name], -1e9, 1e9, f"{name} in {path}")
+            _check_range(arrays[name], -1e9, 1e9, f"{name} in {where}")
     if ("prediction_rmse" in arrays) != ("prediction_r2" in arrays):
-        raise ValueError(f"{path}: one of prediction_rmse and prediction_r2 is missing")
+        raise ValueError(f"{where}: one of prediction_rmse and prediction_r2 is missing")
     prediction = correlation = None
     if "prediction_rmse" in arrays:
         prediction = Prediction(arrays["prediction_rmse"], arrays["prediction_r2"])
         if not (np.isfinite(prediction.rmse).any() and np.isfinite(prediction.r2).any()):
-            raise ValueError(f"{path}: no prediction is a finite number")
+            raise ValueError(f"{where}: no prediction is a finite number")
     if "factors" in arrays:
         factors = arrays["factors"]
-        if factors.shape[0] > task.n_agents or factors.shape[1] > MAX_FACTORS:
-            raise ValueError(f"{path}: factors have shape {factors.shape}, which is too large")
-        _check_range(factors, -1e6, 1e6, f"factors in {path}")
+        if factors.shape[0] > task.n_agents or factors.shape[1] > MAX_SIZE:
+            raise ValueError(f"{where}: factors have shape {factors.shape}, which is too large")
+        _check_range(factors, -1e6, 1e6, f"factors in {where}")
         correlation = factor_correlation(task, factors)
     return OfflineEvaluation(
         arrays["episode_returns"],
@@ -199,28 +218,26 @@ def _read_returns(task: OfflineTask, result: Result, directory: Path) -> Offline
 
 
 def _arrays(
-    path: Path,
-    required: dict[str, tuple[int, ...]],
-    optional: dict[str, tuple[int | None, ...]] | None = None,
+    read: Read,
+    where: str,
+    required: Shapes,
+    optional: Shapes | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Arrays of expected names and shapes; None is any size up to `MAX_FACTORS`."""
-    shapes = required | (optional or {})
-    sizes = [math.prod(size or MAX_FACTORS for size in shape) for shape in shapes.values()]
-    limit = min(MAX_ARRAY_BYTES, sum(8 * size + MAX_HEADER_BYTES for size in sizes))
-    arrays = read_arrays(path, limit, shapes)
+    """Arrays of expected names and shapes."""
+    arrays = read({**required, **(optional or {})})
     for name in sorted(required.keys() - arrays.keys()):
-        raise ValueError(f"{path} has no {name}")
+        raise ValueError(f"{where} has no {name}")
     for name, array in arrays.items():
         if array.dtype.kind == "b":
-            raise ValueError(f"{name} in {path} holds true and false, expected numbers")
+            raise ValueError(f"{name} in {where} holds true and false, expected numbers")
     return arrays
 
 
-def _check_lengths(task: Task, lengths: NDArray[Any], path: Path) -> None:
+def _check_lengths(task: Task, lengths: NDArray[Any], where: str) -> None:
     """Episodes have whole steps, one at least."""
-    _check_range(lengths, 1, task.max_episode_steps, f"episode_lengths in {path}")
+    _check_range(lengths, 1, task.max_episode_steps, f"episode_lengths in {where}")
     if lengths.dtype.kind not in "iu":
-        raise ValueError(f"episode_lengths in {path} are {lengths.dtype}, expected whole numbers")
+        raise ValueError(f"episode_lengths in {where} are {lengths.dtype}, expected whole numbers")
 
 
 def _check_range(values: NDArray[Any], low: float, high: float, what: str) -> None:
@@ -240,7 +257,7 @@ def _check_bounds(result: Result, matrix: NDArray[np.float64]) -> None:
     if ((returns < low) | (returns > high)).any():
         raise ValueError("agent_returns: an agent has a return that no policy of welfare.npz gives")
     scores = {"tenth_percentile": float(np.percentile(returns, 10.0))}
-    _check_same(scores, result.model_dump(mode="json"), "result.json")
+    _check_same(scores, result.model_dump(mode="json"), f"seed {result.seed}")
 
 
 def _check_same(computed: dict[str, Any], claimed: dict[str, Any], where: str) -> None:

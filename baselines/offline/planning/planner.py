@@ -26,7 +26,7 @@ from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.offline.common.spaces import action_space, is_discrete
 from baselines.offline.planning.dynamics import Dynamics, Objective, make_generator, objective_for
-from rmdp_bench.evaluation.playing import ask_to_go_on
+from rmdp_bench.evaluation import ask_to_go_on
 from rmdp_bench.solution import Policy
 from rmdp_bench.tasks import Task
 

@@ -54,29 +54,6 @@ class CollectedBatch:
     """(number of truncations, d) normalised: where the truncated episodes ended."""
 
 
-class Truncations:
-    """Where episodes were truncated, and what was observed there."""
-
-    def __init__(self, n_envs: int) -> None:
-        """For rows of `n_envs` copies for each representative."""
-        self.n_envs = n_envs
-        self.where: list[npt.NDArray[np.intp]] = []
-        self.observations: list[FloatArray] = []
-
-    def add(self, t: int, truncated: npt.NDArray[np.bool_], final_obs: Any) -> None:
-        """Keep the final observations of the truncated rows (R k E,) of step t."""
-        rows = np.flatnonzero(truncated)
-        policy, copy = np.divmod(rows, self.n_envs)
-        self.where.append(np.stack([policy, np.full_like(rows, t), copy]))
-        self.observations.extend(final_obs[rows])
-
-    def arrays(self, observation_size: int) -> tuple[tuple[npt.NDArray[np.intp], ...], FloatArray]:
-        """Representative, step and copy, (B,) each, and final observations (B, d)."""
-        where = np.concatenate([np.empty((3, 0), np.intp), *self.where], axis=1)
-        finals = np.array(self.observations, np.float64).reshape(-1, observation_size)
-        return tuple(where), finals
-
-
 class Collector:
     """The worlds of R k representatives, E copies for each, and what is known of their returns.
 
@@ -147,7 +124,7 @@ class Collector:
         actions = np.empty((*shape, self.actions.width), np.float32)
         outcomes = np.empty((*shape, self.nodes.population.outcome_size), np.float32)
         ended = np.empty(shape, bool)
-        truncations = Truncations(shape[2])
+        where, finals = [np.empty((3, 0), np.intp)], list[FloatArray]()
         size = (self.n_representatives, *shape[1:])
         noise = np.concatenate([self.actions.draw_noise(size, own) for own in self.noise])
         act = self._compiled(actor) if self.config.is_compiled(self.device) else self._plain(actor)
@@ -161,24 +138,21 @@ class Collector:
             if ended[:, t].any():
                 over = (terminated | truncated)[:, None]
                 step_outcomes = np.where(over, info["final_info"]["outcome"], step_outcomes)
-                truncations.add(t, truncated & ~terminated, info["final_obs"])
+                cut = np.flatnonzero(truncated & ~terminated)
+                policy, copy = np.divmod(cut, shape[2])
+                where.append(np.stack([policy, np.full_like(cut, t), copy]))
+                finals.extend(info["final_obs"][cut])
             outcomes[:, t] = step_outcomes.reshape(shape[0], shape[2], -1)
-        where, finals = truncations.arrays(self.observation_size)
+        truncations = tuple(np.concatenate(where, axis=1))
         last = self.normalize(self.observations.reshape(shape[0], shape[2], -1))
-        final_observations = self.normalize(finals, where[0])
+        final = np.array(finals, np.float64).reshape(-1, self.observation_size)
+        final_observations = self.normalize(final, truncations[0])
         if self.config.normalize_observations:
             self.statistics.update(raw.reshape(self.n_seeds, -1, self.observation_size))
 
         def tensor(array: npt.NDArray[Any]) -> Tensor:
             return torch.from_numpy(array).to(self.device)
 
-        for policy, own in enumerate(tensor(outcomes)):
-            rewards = self.nodes.population.rewards(own)
-            torch.mul(rewards, self.config.reward_scale, out=self.rewards[policy])
-        self._average_returns(self.rewards, ended)
-        rewards = self.rewards
-        if self.dense is not None:
-            rewards = self.dense.mix(self.rewards, outcomes, ended, shaping)
         return CollectedBatch(
             observations=tensor(observations),
             last_observations=tensor(last),
@@ -186,23 +160,30 @@ class Collector:
             log_probs=self.actions.log_probs_of_samples(
                 tensor(outputs), actor.parameters.get("log_std"), tensor(actions), tensor(noise)
             ),
-            rewards=rewards,
+            rewards=self._rewards(outcomes, ended, shaping),
             ended=tensor(ended),
-            truncations=where,
+            truncations=truncations,
             final_observations=tensor(final_observations),
         )
+
+    def _rewards(
+        self, outcomes: npt.NDArray[np.float32], ended: npt.NDArray[np.bool_], shaping: float
+    ) -> Tensor:
+        """What to learn from (R k, T, E, B); own rewards are kept, and averaged over episodes."""
+        for policy, own in enumerate(torch.from_numpy(outcomes).to(self.device)):
+            rewards = self.nodes.population.rewards(own)
+            torch.mul(rewards, self.config.reward_scale, out=self.rewards[policy])
+        self._average_returns(self.rewards, ended)
+        if self.dense is None:
+            return self.rewards
+        return self.dense.mix(self.rewards, outcomes, ended, shaping)
 
     def _plain(self, actor: HeadedNetwork) -> Act:
         """Act with torch."""
         std = actor.parameters["log_std"].exp().cpu().numpy() if self.actions.has_log_std else None
 
-        def act(
-            raw: FloatArray,
-            noise: FloatArray,
-            observations: FloatArray,
-            outputs: FloatArray,
-            actions: FloatArray,
-        ) -> None:
+        def act(*step: npt.NDArray[Any]) -> None:
+            raw, noise, observations, outputs, actions = step
             observations[:] = self.normalize(raw)
             inputs = torch.from_numpy(observations).to(self.device)
             outputs[:] = actor.evaluate(inputs).cpu().numpy()

@@ -87,6 +87,7 @@ class HeadedNetwork:
         self.flat = torch.zeros(sum(map(math.prod, self._shapes.values())), device=device)
         self.flat.grad = torch.zeros_like(self.flat)
         self.parameters, self.gradients = self.views(self.flat), self.views(self.flat.grad)
+        self._only = {name: own[0] for name, own in self.parameters.items()}
         # Adam's state is there from the start: a resumed run and the compiled loops need it.
         self._adam = torch.optim.Adam([self.flat], eps=adam_epsilon, fused=True)
         self.steps = torch.zeros((), device=device)
@@ -124,15 +125,16 @@ class HeadedNetwork:
         return {name: own.detach().requires_grad_() for name, own in self._by_policy().items()}
 
     def _by_policy(self) -> dict[str, Tensor]:
+        k = self.n_representatives
         return {
-            name: own.repeat_interleave(self.n_representatives, 0)
-            if name.startswith("hidden") and self.n_representatives > 1
-            else own
+            name: own.repeat_interleave(k, 0) if name.startswith("hidden") and k > 1 else own
             for name, own in self.parameters.items()
         }
 
     def evaluate(self, rows: Tensor) -> Tensor:
         """Outputs (R k, B, o) of rows (R k, B, d)."""
+        if len(rows) == 1:  # products of matrices are faster; and round as `universal` always has
+            return forward(self._only, rows[0]).unsqueeze(0)
         return forward(self._by_policy(), rows)
 
     def descend(
@@ -194,16 +196,12 @@ class HeadedNetwork:
 
 
 def forward(parameters: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-    """Outputs (P, B, o) of P networks, each with parameters and rows (P, B, d) of its own."""
-    for layer in ("", "_2"):
-        if f"hidden_weight{layer}" in parameters:
-            weight, bias = (parameters[f"hidden_{part}{layer}"] for part in ("weight", "bias"))
-            rows = _affine(rows, weight, bias).tanh()
-    return _affine(rows, parameters["head_weight"], parameters["head_bias"])
+    """Outputs (P, B, o) of P networks, each with parameters and rows (P, B, d) of its own.
 
-
-def _affine(rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """P products of matrices, or one, which is faster and rounds as `universal` always has."""
-    if len(weight) == 1:
-        return torch.addmm(bias[0], rows[0], weight[0]).unsqueeze(0)
-    return torch.baddbmm(bias, rows, weight)
+    Of a single network, all of it may be without the first axis.
+    """
+    affine = torch.addmm if rows.dim() == 2 else torch.baddbmm
+    rows = affine(parameters["hidden_bias"], rows, parameters["hidden_weight"]).tanh_()
+    if "hidden_weight_2" in parameters:
+        rows = affine(parameters["hidden_bias_2"], rows, parameters["hidden_weight_2"]).tanh_()
+    return affine(parameters["head_bias"], rows, parameters["head_weight"])

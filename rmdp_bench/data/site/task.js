@@ -218,15 +218,12 @@ function recordOf(task, row, about) {
     about.command ? h("p", {}, isMeasured(row) ? "Its command, run again by the verifier: " : "Its command, not run again: ", h("code", {}, about.command)) : null,
     seeds ? h("details", {}, h("summary", {}, row.mark === "recipe" ? "Repetitions by the verifier" : "Replays by the verifier"), seeds) : null,
     h("details", {}, h("summary", {}, "Settings"), h("pre", {}, JSON.stringify(about.config, null, 2))),
-    h("details", { open: true }, h("summary", {}, "Raw records"), fileLists(task, row, about.files)));
+    h("details", { open: true }, h("summary", {}, "Raw records"), fileList(task, row, about.files)));
 }
 
-/** Links to the files of each seed, as they stand in the repository. */
-function fileLists(task, row, files) {
-  return h("ul", { class: "files" }, Object.entries(files).map(([seed, names]) => {
-    const parts = [row.submission, task.id, row.folder, `seed-${seed}`].map(encodeURIComponent);
-    const address = (name) => `../submissions/${parts.join("/")}/${name.split("/").map(encodeURIComponent).join("/")}`;
-    return h("li", {}, `seed ${seed}: `, names.flatMap((name, place) => [
-      place ? " · " : "", h("a", { href: address(name), download: "" }, name)]));
-  }));
+/** Links to the files of all seeds, as they stand in the repository. */
+function fileList(task, row, names) {
+  const folder = [row.submission, task.id, row.folder].map(encodeURIComponent).join("/");
+  return h("ul", { class: "files" }, names.map((name) => h("li", {},
+    h("a", { href: `../submissions/${folder}/${encodeURIComponent(name)}`, download: "" }, name))));
 }

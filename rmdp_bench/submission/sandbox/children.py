@@ -62,7 +62,8 @@ class Limits:
 
 
 def play_in_sandbox(
-    directory: Path,
+    row: Path,
+    seed: int,
     task: Task,
     episodes: Mapping[str, tuple[int, int]],
     limits: Limits,
@@ -72,8 +73,9 @@ def play_in_sandbox(
     """Play episodes of saved policies in another process, all mixed; see `replay`.
 
     Args:
-        directory: of the solution.
-        task: that they are for.
+        row: folder of a row in a submission.
+        seed: of the solution.
+        task: that it is for.
         episodes: name of a group -> seed of its first episode, number of episodes.
         limits: what the process may use.
         budget: of the submission, which it is charged to.
@@ -86,16 +88,17 @@ def play_in_sandbox(
         ValueError: the policies fail, crash, act by more than their observation, or need more than
             they may; names the folder.
     """
-    rows = task.n_representatives if isinstance(task, OnlineTask) else len(task.eval_agents)
-    n_steps = rows * task.max_episode_steps * sum(number for _, number in episodes.values())
+    n_cells = task.n_representatives if isinstance(task, OnlineTask) else len(task.eval_agents)
+    n_steps = n_cells * task.max_episode_steps * sum(number for _, number in episodes.values())
     job = {
-        "directory": str(directory.resolve()),
+        "row": str(row.resolve()),
+        "seed": seed,
         "task": task.id,
         "episodes": episodes,
         "nudged": list(nudged),
         "entropy": secrets.randbits(128),
     }
-    n_entries = task.n_agents * rows if isinstance(task, OnlineTask) else rows
+    n_entries = task.n_agents * n_cells if isinstance(task, OnlineTask) else n_cells
     shapes = {f"{name}_welfare": (number,) for name, (_, number) in episodes.items()}
     shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
     max_bytes = 8 * sum(size for (size,) in shapes.values()) + _OVERHEAD_BYTES
@@ -103,14 +106,14 @@ def play_in_sandbox(
         answer = run_in_sandbox(
             "sandbox.player",
             job,
-            readable=[directory],
+            readable=[row],
             budget=budget,
             cpu_seconds=limits.cpu_seconds(n_steps),
             max_bytes=max_bytes,
         )
     except ValueError as error:
-        known = str(error).startswith(str(directory))
-        raise ValueError(str(error) if known else f"{directory}: {error}") from error
+        known = str(error).startswith(str(row))
+        raise ValueError(str(error) if known else f"{row}/seed-{seed}: {error}") from error
     try:
         played = parse_arrays(answer, max_bytes, "the answer", shapes)
         return {
@@ -120,7 +123,7 @@ def play_in_sandbox(
             for name in episodes
         }
     except ValueError as error:  # only if the player is not itself any more
-        raise ValueError(f"{directory}: the process that plays the policies is damaged") from error
+        raise ValueError(f"{row}: the process that plays the policies is damaged") from error
 
 
 def _finite(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.float64]:

@@ -18,8 +18,9 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from rmdp_bench.solution import load_solution
+from rmdp_bench.solution.storage import parse_solution
 from rmdp_bench.submission.replay import play_shuffled
+from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.confinement import answer_job
 from rmdp_bench.submission.scores import assignment_shape
 from rmdp_bench.tasks import get_task
@@ -29,8 +30,8 @@ def play_job(job: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
     """Play what a job asks for.
 
     Args:
-        job: directory, task, episodes (name of a group -> [seed, number]), the names of those that
-            are nudged, and the entropy that shuffles them; see `replay`.
+        job: row (its folder), seed, task, episodes (name of a group -> [seed, number]), the names
+            of those that are nudged, and the entropy that shuffles them; see `replay`.
 
     Returns:
         NAME_welfare (number of episodes,) and NAME_entries (m,) of each group, as in
@@ -40,7 +41,8 @@ def play_job(job: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
         ValueError: the policies cannot be loaded, fail, or act by more than their observation.
     """
     task = get_task(job["task"])
-    solution = load_solution(Path(job["directory"]), assignment_shape(task))
+    row, seed = RowFiles(Path(job["row"])), job["seed"]
+    solution = parse_solution(row.solution(seed), row.where(seed), assignment_shape(task))
     episodes = {name: (seed, number) for name, (seed, number) in job["episodes"].items()}
     rng = np.random.default_rng(job["entropy"])
     played = play_shuffled(task, solution, episodes, rng, job["nudged"])
