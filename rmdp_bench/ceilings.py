@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.population import TargetPopulation
+from rmdp_bench.population import TargetPopulation, is_on_line
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -104,7 +104,7 @@ def constant_speed_optimum(
     Raises:
         ValueError: n_representatives is not an integer >= 1, or the population has no targets.
     """
-    if not isinstance(population, TargetPopulation) or population.outcome_size != 1:
+    if not is_on_line(population):
         kind = type(population).__name__
         raise ValueError(f"population is a {kind}, expected a TargetPopulation on a line")
     k = _check_budget(n_representatives, None)
@@ -279,6 +279,20 @@ def planar_velocity_bound(population: TargetPopulation, n_representatives: int) 
     k = _check_budget(n_representatives, None)
     entry = planar_table().get(population.content_hash(), {}).get(str(k))
     return None if entry is None else float(entry["bound"])
+
+
+def planar_velocity_groups(population: TargetPopulation, n_representatives: int) -> IntArray:
+    """Which of the table's k velocities is best for each agent, (n,).
+
+    Raises:
+        ValueError: k is not an integer >= 1, or the table has nothing for this population and k.
+    """
+    k = _check_budget(n_representatives, None)
+    entry = planar_table().get(population.content_hash(), {}).get(str(k))
+    if entry is None:
+        raise ValueError(f"the best {k} velocities of this population are not known")
+    groups: IntArray = planar_rewards(population, np.array(entry["velocities"])).argmax(axis=0)
+    return groups
 
 
 def planar_rewards(population: TargetPopulation, velocities: FloatArray) -> FloatArray:

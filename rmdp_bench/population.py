@@ -21,7 +21,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -290,6 +290,11 @@ class TargetPopulation(Population):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the content only, not the cached constants."""
         return TargetPopulation, (self.targets, self.width, self.peak)
+
+
+def is_on_line(population: object) -> TypeGuard[TargetPopulation]:
+    """Whether the agents have targets, and these stand on a line."""
+    return isinstance(population, TargetPopulation) and population.outcome_size == 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,7 +48,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from rmdp_bench.population import LinearPopulation, Population, TargetPopulation
+from rmdp_bench.population import LinearPopulation, Population, TargetPopulation, is_on_line
 
 NODES_PER_WIDTH = 5
 """Nodes to the distance at which a target's reward reaches zero."""
@@ -106,7 +106,7 @@ def make_nodes(population: Population, critic: str) -> Nodes:
     if isinstance(population, LinearPopulation):
         parts = LinearPopulation.tiles(population.outcome_size)
         return Nodes(parts, population.weights.astype(np.float32))
-    if not isinstance(population, TargetPopulation) or population.outcome_size > 1:
+    if not is_on_line(population):
         raise ValueError(
             f"critic is {critic!r}, which needs agents with weights or with targets on a line, and "
             f"this population is a {type(population).__name__} of outcomes "
