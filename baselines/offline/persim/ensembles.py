@@ -151,7 +151,7 @@ def solve_in_simulators(
     """
     data = load_data(task, config.n_agents).to(device)
     ensembles = fit_ensembles(task, config, data, seeds, device, model_log)
-    simulators, agents = [one.simulators() for one in ensembles], task.eval_agents or ()
+    simulators, agents = [one.simulators() for one in ensembles], task.eval_agents
     own = [data.trajectory(agent) for agent in agents] * len(seeds)
     together = [one for of_seed in simulators for one in of_seed]
     keys = [(seed, agent) for seed in seeds for agent in agents]
