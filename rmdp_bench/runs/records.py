@@ -176,11 +176,12 @@ class Result(BaseModel):
     def transitions_per_second(self, n_representatives: int) -> float | None:
         """Transitions of all policies and of all seeds trained together, per second of training.
 
-        None offline.
+        Those that the solver reports, or else those that were counted. None offline.
         """
         if self.transitions == 0:
             return None
-        total = (self.transitions_reported or self.transitions) * n_representatives
+        made = self.transitions_reported or self.transitions_counted
+        total = (self.transitions if made is None else made) * n_representatives
         return total * self.seeds_together / max(self.train_seconds, 1e-9)
 
 
