@@ -14,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_TASK := ResourceGathering-n25-k3-v0
 DEMO_TRANSITIONS := 300000
-DEMO_OUT := runs/demo
+DEMO_OUT := build/demo
 BENCH_OUT := build/benchmarks
 
 .DEFAULT_GOAL := help

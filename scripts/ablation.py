@@ -247,7 +247,15 @@ def parse_arguments() -> argparse.Namespace:
         unknown = set(arguments.variants or ()) - set(variants)
         if unknown:
             raise ValueError(f"no variant {unknown.pop()}, expected some of {', '.join(variants)}")
-        missing = [name for name in EARLIER if not (arguments.out / name / task.id).is_dir()]
+        missing = [
+            name
+            for name in EARLIER
+            if not (arguments.out / name / task.id / arguments.solver).is_dir()
+        ]
+        for name in set(arguments.variants or ()) & set(missing):
+            raise ValueError(
+                f"variant {name} cannot be trained any more, and {arguments.out} does not have it"
+            )
         arguments.variants = arguments.variants or [n for n in variants if n not in missing]
         arguments.requests = {
             name: make_request(
@@ -276,7 +284,12 @@ def main() -> None:
     for name in arguments.variants:
         if name in arguments.requests:
             run(arguments.requests[name])
-        results = find_results([arguments.out / name / task.id])
+        solver = arguments.solver
+        if name in arguments.requests:
+            solver = arguments.requests[name].solver.name
+        found = find_results([arguments.out / name / task.id / solver])
+        seeds = parse_seeds(arguments.seeds)
+        results = {path: result for path, result in found.items() if result.seed in seeds}
         row, first = summarise(results), next(iter(results.values()))
         print(format_row(task, name, row), flush=True)
         if arguments.store:

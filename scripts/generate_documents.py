@@ -363,10 +363,10 @@ def em_plus_parts() -> str:
         first, more = welfare[:3], welfare[3:]
         share = f"{100 * np.mean(first) / ceiling:.1f} %"
         rows.append([what, with_error(first), share, with_error(more) if more else ""])
-    versions = stored["versions"]
+    versions, cpu = stored["versions"], stored["system"]["cpu"].replace("(R)", "")
     about = (
         f"With {stored['transitions']:,} transitions per policy (mean ± standard error over "
-        f"seeds 0 to 2, for some lines over three more; {stored['cpu'].replace('(R)', '')}, torch "
+        f"seeds 0 to 2, for some lines over three more; {cpu}, torch "
         f"{versions['torch']}; [each seed](../benchmarks/results/em_plus_ablation.json)):"
     )
     header = ["what is switched on", "social welfare", "of the ceiling", "seeds 3 to 5"]
@@ -376,7 +376,8 @@ def em_plus_parts() -> str:
 @generated
 def em_plus_commands() -> str:
     """The commands of that table."""
-    commands = read_json(RESULTS / "em_plus_ablation.json")["commands"]
+    stored = read_json(RESULTS / "em_plus_ablation.json")
+    commands = stored.get("commands") or [stored["command"]]
     return "\n".join(["<!-- not run: hours -->", "", "```sh", *commands, "```"])
 
 

@@ -1,7 +1,7 @@
 """Train the behaviour policies of the heterogeneous environments, and measure what they reach.
 
-    python scripts/train_behaviour_policies.py                                  all of them
-    python scripts/train_behaviour_policies.py --env rmdp/CartPoleHet-n500-v0 --policy 2
+    python -m scripts.train_behaviour_policies                                  all of them
+    python -m scripts.train_behaviour_policies --env rmdp/CartPoleHet-n500-v0 --policy 2
 
 Needs `pip install "rmdp_bench[baselines,behaviour]"`. A policy is trained for the agent of its row
 in `BEHAVIOUR_PARAMETERS`, with the algorithm and settings of `RECIPES`. Evaluations on the way
@@ -374,7 +374,7 @@ def make_policy(
             for row, agent in enumerate(agents)
         ],
         "cpu_seconds": round(cpu_seconds, 1),
-        "command": f"python scripts/train_behaviour_policies.py --env {env_id} --policy {index} "
+        "command": f"python -m scripts.train_behaviour_policies --env {env_id} --policy {index} "
         f"--seed {seed}",
         "system": system_record("cpu"),
         "versions": versions()

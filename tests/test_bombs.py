@@ -16,7 +16,7 @@ from onnx import helper
 from rmdp_bench.solution import load_policy
 from rmdp_bench.solution.onnx_bounds import count_parts
 from rmdp_bench.solution.onnx_rules import check_graph
-from rmdp_bench.solution.storage import load_assignment
+from rmdp_bench.solution.storage import parse_solution
 from rmdp_bench.submission.rows import RowFiles
 from tests.bomb_toys import (
     N_ACTIONS,
@@ -221,9 +221,11 @@ def test_honest_policies_pass(
 
 
 @pytest.mark.parametrize("kind", honest_assignments())
-def test_honest_assignments_pass(kind: str, tmp_path: Path) -> None:
-    (tmp_path / "assignment.npy").write_bytes(honest_assignments()[kind])
-    assignment = load_assignment(tmp_path, (N_AGENTS, 3))
+def test_honest_assignments_pass(kind: str) -> None:
+    policy = next(iter(honest_policies().values()))
+    files = {f"policy-{j}.onnx": policy for j in range(3)}
+    files["assignment.npy"] = honest_assignments()[kind]
+    assignment = parse_solution(files, "honest", (N_AGENTS, 3)).assignment
     assert assignment.argmax(axis=1).tolist() == [i % 3 for i in range(N_AGENTS)]
 
 

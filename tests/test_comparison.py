@@ -227,7 +227,7 @@ def hopper(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_sandbox_gives_welfare_and_entries_that_agree(hopper: Path) -> None:
     episodes = {"known": (2**31, 20), "held_out": (2**40, 30), "nudged": (2**31, 20)}
-    played = play_in_sandbox(hopper, 0, HOPPER, episodes, Limits(), Budget(), ["nudged"])
+    played, _ = play_in_sandbox(hopper, 0, HOPPER, episodes, Limits(), Budget(), ["nudged"])
     assignment = RowFiles(hopper).array(0, "assignment", (100, 2))
     for name, (_, number) in episodes.items():
         assert played[name].welfare.shape == (number,)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rmdp_bench.runs import Result
 from rmdp_bench.runs.checkpoints import Checkpoints
 from rmdp_bench.runs.clock import Clock
 from rmdp_bench.runs.curve import CURVE_POINTS, Curve, read_curve
@@ -91,3 +92,21 @@ def test_without_directories_nothing_is_written_but_checked() -> None:
     assert checkpoints.load() is None
     with pytest.raises(ValueError, match=r"shape \(2, 2\), expected the 1 seeds"):
         checkpoints.save({"x": np.zeros((2, 2))}, [{}])
+
+
+@pytest.mark.parametrize(
+    ("reported", "counted", "expected"),
+    [(5_000, 5_100, 30_000.0), (0, 27, 162.0), (0, 0, 0.0), (0, None, 60_000.0)],
+)
+def test_speed_is_of_transitions_that_were_made(
+    reported: int, counted: int | None, expected: float
+) -> None:
+    """A solver need not report any; its budget says how many only where nothing counted them."""
+    result = Result.model_construct(
+        transitions=10_000,
+        transitions_reported=reported,
+        transitions_counted=counted,
+        seeds_together=2,
+        train_seconds=1.0,
+    )
+    assert result.transitions_per_second(3) == expected

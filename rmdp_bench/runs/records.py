@@ -176,11 +176,12 @@ class Result(BaseModel):
     def transitions_per_second(self, n_representatives: int) -> float | None:
         """Transitions of all policies and of all seeds trained together, per second of training.
 
-        None offline.
+        Those that the solver reports, or else those that were counted. None offline.
         """
         if self.transitions == 0:
             return None
-        total = (self.transitions_reported or self.transitions) * n_representatives
+        made = self.transitions_reported or self.transitions_counted
+        total = (self.transitions if made is None else made) * n_representatives
         return total * self.seeds_together / max(self.train_seconds, 1e-9)
 
 
@@ -234,14 +235,21 @@ def _check_scores(result: Result) -> None:
         )
     if (result.offline is None) != isinstance(task, OnlineTask):
         raise ValueError(f"offline: expected scores if and only if the task is one; {task.id}")
+    online = isinstance(task, OnlineTask)
+    for name, expected in (("welfare_matrix", online), ("returns", not online)):
+        if (getattr(result, name) is not None) != expected:
+            track = "an online" if online else "an offline"
+            raise ValueError(
+                f"{name}: {getattr(result, name)!r} does not fit {task.id}, {track} task"
+            )
     if isinstance(task, OfflineTask) and result.offline is not None:
         normalised = normalise(task, task.eval_agents, np.array(result.offline.returns))
         if not np.allclose(normalised, returns, rtol=0, atol=TOLERANCE):
             raise ValueError("agent_returns: they do not agree with offline.returns")
     ceiling, welfare = task.ceiling, result.social_welfare
-    expected = {"social_welfare": math.fsum(returns) / len(returns), "worst_agent": min(returns)}
+    scores = {"social_welfare": math.fsum(returns) / len(returns), "worst_agent": min(returns)}
     share = None if ceiling is None else welfare / ceiling
-    for name, value in (expected | {"share_of_ceiling": share}).items():
+    for name, value in (scores | {"share_of_ceiling": share}).items():
         _check_agreement(result, name, value)
     if share is not None and share > 1.0 + TOLERANCE:
         raise ValueError(f"social_welfare: {welfare} is more than is possible, {ceiling}")

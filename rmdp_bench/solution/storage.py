@@ -146,20 +146,6 @@ def check_saved_solution(
     return assignment
 
 
-def load_assignment(directory: Path | str, shape: Shape = (None, None)) -> NDArray[np.float64]:
-    """The assignment (n, k) of a saved solution, whose policies are not looked at.
-
-    Args:
-        directory: of the solution.
-        shape: that it must have; None: any number.
-
-    Raises:
-        ValueError: missing, damaged, of another shape, or a row is not on the simplex.
-    """
-    path = Path(directory) / _ASSIGNMENT
-    return _parse_assignment(_read_bytes(path, MAX_ASSIGNMENT_BYTES), str(path), shape)
-
-
 def _parse_assignment(data: bytes, name: str, shape: Shape) -> NDArray[np.float64]:
     array = parse_array(data, name, shape, max_values=MAX_ASSIGNMENT_BYTES // 8)
     if array.shape[1] > MAX_REPRESENTATIVES:

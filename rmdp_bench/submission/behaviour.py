@@ -98,7 +98,14 @@ def compare_behaviour(checked: Checked, limits: Limits, budget: Budget) -> list[
         for path in sorted(own.parent.iterdir())
         if path != own and not path.is_symlink() and (path / SUBMISSION_FILE).is_file()
     ]
-    parts = {path: [path / task for task in tasks if (path / task).is_dir()] for path in others}
+    parts = {
+        path: [
+            folder  # not a link: what the process may read is what stands there
+            for task in tasks
+            if (folder := path / task).is_dir() and not folder.is_symlink()
+        ]
+        for path in others
+    }
     parts = {path: folders for path, folders in parts.items() if folders}
     n_seeds = sum(_count_seeds(path, tasks) for path in (own, *parts))
     readable = [path / SUBMISSION_FILE for path in parts] + list(itertools.chain(*parts.values()))

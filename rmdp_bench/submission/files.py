@@ -34,6 +34,7 @@ MANIFEST_FILE = "manifest.json"
 MAX_FILES = 20_000
 STRAY_FILE = ".DS_Store"
 """macOS puts it into every folder that somebody has looked at; it is of no submission."""
+MAX_STRAY_BYTES = 2**16
 MAX_TOTAL_BYTES = 2**30
 MAX_RECORD_BYTES = 2**17
 """Of a record without its lists of returns; the board's have 5000."""
@@ -105,6 +106,11 @@ def list_all_files(folder: Path) -> dict[str, Path]:
                 if n_seen > MAX_FILES:
                     raise ValueError(f"{folder} has more than {MAX_FILES} files and folders")
                 if entry.name == STRAY_FILE and entry.is_file(follow_symlinks=False):
+                    if entry.stat(follow_symlinks=False).st_size > MAX_STRAY_BYTES:
+                        raise ValueError(
+                            f"{folder}: a {STRAY_FILE} has more than {MAX_STRAY_BYTES} bytes; "
+                            "delete it"
+                        )
                     continue
                 name = Path(entry.path).relative_to(folder).as_posix()
                 if entry.is_dir(follow_symlinks=False):

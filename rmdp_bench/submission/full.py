@@ -23,12 +23,11 @@ from rmdp_bench.submission.marks import Kind, RowMark, SeedMark
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.recipes import is_recipe, run_again
 from rmdp_bench.submission.replay import EpisodeReturns
-from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
 from rmdp_bench.submission.schema import Row
 from rmdp_bench.system import git_revision, gpu_name, versions
-from rmdp_bench.tasks import OnlineTask, Task, get_task
+from rmdp_bench.tasks import OnlineTask, get_task
 
 
 def can_be_played(records: list[Result]) -> bool:
@@ -133,28 +132,33 @@ def _play(
     """Play the saved policies of all seeds."""
     task = get_task(row.task)
     records = checked.records[row.task, row.solver]
-    files = checked.files(row)
+    folder = checked.folder / row.task / row.solver
     known: list[EpisodeReturns] = []
+    entries: list[FloatArray] = []
 
     def play(start: int, number: int) -> FloatArray:
         """Held-out episodes; with the first of them the known ones, so that no batch tells."""
         groups = {"held_out": (held_out.seed + start, number)}
         if start == 0:
             groups |= _known(records[0])
-        parts = [
-            play_in_sandbox(files.folder, record.seed, task, groups, limits, budget)
+        answers = [
+            play_in_sandbox(
+                *(folder, record.seed, task, groups, limits, budget),
+                claim=start == 0 and isinstance(task, OnlineTask),
+            )
             for record in records
         ]
-        if start == 0:
-            known.extend(part["known"] for part in parts)
-        return np.stack([part["held_out"].welfare for part in parts])
+        for record, (part, claimed) in zip(records, answers, strict=True):
+            if start == 0:
+                known.append(part["known"])
+                entries.append(np.array(record.agent_returns) if claimed is None else claimed)
+        return np.stack([part["held_out"].welfare for part, _ in answers])
 
     played = play_in_rounds(
         play, held_out.n_first, held_out.limit, held_out.cpu_seconds, lambda: budget.cpu_used
     )
     claims = [record.social_welfare for record in records]
     replayed = np.stack([part.welfare for part in known])
-    entries = [_claimed_entries(task, record, files) for record in records]
     same = [np.abs(a - b.entries).max() <= 1e-6 for a, b in zip(entries, known, strict=True)]
     changes: FloatArray | None = None
     nudged_entries: list[FloatArray | None] = [None] * len(records)
@@ -166,8 +170,8 @@ def _play(
             return [
                 list(
                     play_in_sandbox(
-                        files.folder, record.seed, task, groups, limits, budget, list(groups)
-                    ).values()
+                        folder, record.seed, task, groups, limits, budget, list(groups)
+                    )[0].values()
                 )
                 for record in records
             ]
@@ -187,11 +191,3 @@ def _play(
 
 def _known(record: Result) -> Mapping[str, tuple[int, int]]:
     return {"known": (record.evaluation.seed, record.evaluation.n_episodes)}
-
-
-def _claimed_entries(task: Task, record: Result, files: RowFiles) -> FloatArray:
-    if isinstance(task, OnlineTask):
-        shape = (task.n_agents, task.n_representatives)
-        matrix = files.array(record.seed, "welfare_matrix", shape)
-        return matrix.ravel().astype(np.float64)
-    return np.array(record.agent_returns)

@@ -59,10 +59,6 @@ class Checked:
     submission: Submission
     records: Mapping[tuple[str, str], list[Result]]
 
-    def files(self, row: Row) -> RowFiles:
-        """Of a row."""
-        return RowFiles(self.folder / row.task / row.solver)
-
 
 def check_submission(folder: Path) -> Checked:
     """Check structure, schemas, hashes, ranges, versions, seeds, scores and duplicates.

@@ -143,7 +143,7 @@ def load_scoped(
     task: OfflineTask, config: OfflineConfig, scope: Scope, seeds: Sequence[int]
 ) -> tuple[MemberRows, list[MemberKey]]:
     """Load what the members of all seeds learn from, and give their keys."""
-    agents = task.eval_agents or ()
+    agents = task.eval_agents
     if scope == "agent":
         data = load_data(task, max(agents) + 1)
         rows = MemberRows.of_agents(data, [*agents] * len(seeds))
@@ -171,7 +171,7 @@ def solve_with_learner(
     learner = make_learner(Replay(rows, keys, config.batch_size, device, normalize=normalize))
     train(learner, log)
     policies = [learner.policy(member) for member in range(len(keys))]
-    return [*scoped_solutions(policies, len(seeds), len(task.eval_agents or ()))]
+    return [*scoped_solutions(policies, len(seeds), len(task.eval_agents))]
 
 
 def scoped_solutions(

@@ -101,7 +101,7 @@ def solutions(task: OfflineTask, learner: MorelLearner) -> list[OfflineSolution]
     """The policies as they are, one solution for each seed."""
     n_members = len(learner.rows.ranges) // learner.n_seeds
     policies = [learner.actor.policy(member) for member in range(len(learner.rows.ranges))]
-    made = scoped_solutions(policies, learner.n_seeds, len(task.eval_agents or ()))
+    made = scoped_solutions(policies, learner.n_seeds, len(task.eval_agents))
     return [
         dataclasses.replace(
             own, predict=_predictor(learner.model, range(r * n_members, (r + 1) * n_members))

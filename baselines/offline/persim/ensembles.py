@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from baselines.offline.persim.simulator import PersonalSimulator
 from baselines.offline.persim.training import FactoredLearner
 from baselines.offline.planning.dynamics import predict
-from rmdp_bench import DynamicsPopulation, get_population
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
@@ -95,7 +94,7 @@ class Ensemble:
         if self.config.heldout == "trajectory":
             data = to_tensors(episodes).to(str(self.model.scales["input_mean"].device))
             return self._simulators(fit_factors(self.model, self.losses, data))
-        population = cast(DynamicsPopulation, get_population(self.task.env_id))
+        population = self.task.hidden_population
         wanted = [int(episode.metadata["agent"]) for episode in episodes]
         known = population.parameters[: self.config.n_agents]
         factors = regress_factors(self.model, known, population.parameters[wanted])
@@ -151,7 +150,7 @@ def solve_in_simulators(
     """
     data = load_data(task, config.n_agents).to(device)
     ensembles = fit_ensembles(task, config, data, seeds, device, model_log)
-    simulators, agents = [one.simulators() for one in ensembles], task.eval_agents or ()
+    simulators, agents = [one.simulators() for one in ensembles], task.eval_agents
     own = [data.trajectory(agent) for agent in agents] * len(seeds)
     together = [one for of_seed in simulators for one in of_seed]
     keys = [(seed, agent) for seed in seeds for agent in agents]

@@ -7,7 +7,6 @@ planners are those of the model-based solvers, with the same sizes; see `planner
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 
@@ -20,10 +19,8 @@ from baselines.offline.planning.planner import (
     planner_settings,
 )
 from baselines.offline.planning.true_dynamics import make_true_dynamics
-from rmdp_bench import get_population
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
-from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OfflineTask, Task
@@ -46,7 +43,7 @@ def solve(
     task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[OfflineSolution]:
     """Give every scored agent a planner; seeds differ in the planners' random numbers."""
-    population = cast(DynamicsPopulation, get_population(task.env_id))
+    population = task.hidden_population
 
     def dynamics_of(agent: int) -> Dynamics:
         return make_true_dynamics(task.env_id, population.parameters[agent], device)

@@ -69,7 +69,9 @@ def play_in_sandbox(
     limits: Limits,
     budget: Budget,
     nudged: Sequence[str] = (),
-) -> dict[str, EpisodeReturns]:
+    *,
+    claim: bool = False,
+) -> tuple[dict[str, EpisodeReturns], NDArray[np.float64] | None]:
     """Play episodes of saved policies in another process, all mixed; see `replay`.
 
     Args:
@@ -80,9 +82,10 @@ def play_in_sandbox(
         limits: what the process may use.
         budget: of the submission, which it is charged to.
         nudged: groups whose observations are changed a little, as rounding would.
+        claim: whether the claimed welfare matrix of an online task is wanted, which is read there.
 
     Returns:
-        What each group gave.
+        What each group gave; and the claimed welfare matrix (n k,), or None.
 
     Raises:
         ValueError: the policies fail, crash, act by more than their observation, or need more than
@@ -96,11 +99,14 @@ def play_in_sandbox(
         "task": task.id,
         "episodes": episodes,
         "nudged": list(nudged),
+        "claim": claim,
         "entropy": secrets.randbits(128),
     }
     n_entries = task.n_agents * n_cells if isinstance(task, OnlineTask) else n_cells
     shapes = {f"{name}_welfare": (number,) for name, (_, number) in episodes.items()}
     shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
+    if claim:
+        shapes["claimed"] = (n_entries,)
     max_bytes = 8 * sum(size for (size,) in shapes.values()) + _OVERHEAD_BYTES
     try:
         answer = run_in_sandbox(
@@ -116,12 +122,13 @@ def play_in_sandbox(
         raise ValueError(str(error) if known else f"{row}/seed-{seed}: {error}") from error
     try:
         played = parse_arrays(answer, max_bytes, "the answer", shapes)
-        return {
+        groups = {
             name: EpisodeReturns(
                 _finite(played, f"{name}_welfare"), _finite(played, f"{name}_entries")
             )
             for name in episodes
         }
+        return groups, _finite(played, "claimed") if claim else None
     except ValueError as error:  # only if the player is not itself any more
         raise ValueError(f"{row}: the process that plays the policies is damaged") from error
 

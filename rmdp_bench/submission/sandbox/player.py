@@ -31,11 +31,13 @@ def play_job(job: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
 
     Args:
         job: row (its folder), seed, task, episodes (name of a group -> [seed, number]), the names
-            of those that are nudged, and the entropy that shuffles them; see `replay`.
+            of those that are nudged, whether the claim is wanted (online), and the entropy that
+            shuffles them; see `replay`.
 
     Returns:
         NAME_welfare (number of episodes,) and NAME_entries (m,) of each group, as in
-        `replay.EpisodeReturns`.
+        `replay.EpisodeReturns`; and claimed (n k,), the welfare matrix that is beside the record,
+        if the job asks for the claim.
 
     Raises:
         ValueError: the policies cannot be loaded, fail, or act by more than their observation.
@@ -46,9 +48,13 @@ def play_job(job: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
     episodes = {name: (seed, number) for name, (seed, number) in job["episodes"].items()}
     rng = np.random.default_rng(job["entropy"])
     played = play_shuffled(task, solution, episodes, rng, job["nudged"])
-    return {f"{name}_welfare": returns.welfare for name, returns in played.items()} | {
-        f"{name}_entries": returns.entries for name, returns in played.items()
-    }
+    arrays = {f"{name}_welfare": returns.welfare for name, returns in played.items()}
+    arrays |= {f"{name}_entries": returns.entries for name, returns in played.items()}
+    if job["claim"]:
+        shape = (task.n_agents, task.n_representatives)
+        claimed = row.array(seed, "welfare_matrix", shape)
+        arrays["claimed"] = claimed.ravel().astype(np.float64)
+    return arrays
 
 
 def answer(job: dict[str, Any]) -> bytes:
