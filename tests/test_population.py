@@ -212,7 +212,7 @@ def test_arrays_are_copies_and_read_only() -> None:
 
 BAD_CONSTRUCTIONS: list[tuple[Any, str]] = [
     (lambda: Target([], width=1.0), "targets have shape"),
-    (lambda: Target([[1.0]], width=1.0), "targets have shape"),
+    (lambda: Target([[[1.0]]], width=1.0), "targets have shape"),
     (lambda: Target([1.0, np.nan], width=1.0), r"targets\[1\] is nan"),
     (lambda: Target(["fast"], width=1.0), "targets are not an array of numbers"),
     (lambda: Target([1.0], width=0.0), "width is 0.0"),

@@ -141,9 +141,11 @@ class Represented(gym.Wrapper[Any, Any, Any, Any]):
 
     Attributes:
         population: the agents.
-        reward_space: bounds of `info["agent_rewards"]`, Box (n,) float64.
         reward_dim: n.
     """
+
+    reward_space: None = None
+    """The reward is a number, whatever the environment below has; see `VectorReward`."""
 
     def __init__(self, env: SingleEnv, population: Population, outcome: Outcome) -> None:
         """Wrap an environment; arguments and errors as `represent`."""
@@ -153,7 +155,6 @@ class Represented(gym.Wrapper[Any, Any, Any, Any]):
         self._rewards = _Rewards(_Single(env), population, outcome)
         self._observation: Any = None
         self.population = population
-        self.reward_space = _reward_space(population)
         self.reward_dim = population.n_agents
 
     def reset(
@@ -183,7 +184,6 @@ class BatchedRepresented(VectorWrapper[Any, Any, Any, Any, Array]):
 
     Attributes:
         population: the agents.
-        reward_space: bounds of one row's `infos["agent_rewards"]`, Box (n,) float64.
         reward_dim: n.
     """
 
@@ -195,7 +195,6 @@ class BatchedRepresented(VectorWrapper[Any, Any, Any, Any, Array]):
         self._observations: Any = None
         self._ended = np.zeros(env.num_envs, np.bool_)
         self.population = population
-        self.reward_space = _reward_space(population)
         self.reward_dim = population.n_agents
 
     def reset(
@@ -327,11 +326,6 @@ def _reward_shape(env: Any) -> tuple[int, ...]:
     """() of a number; of a vector where the world follows MO-Gymnasium."""
     space = getattr(env, "reward_space", getattr(env.unwrapped, "reward_space", None))
     return () if space is None else tuple(space.shape[-1:])
-
-
-def _reward_space(population: Population) -> gym.spaces.Box:
-    low, high = population.reward_bounds()
-    return gym.spaces.Box(low, high, dtype=np.float64)
 
 
 def _with_masks(details: Mapping[str, Array], mask: Array) -> dict[str, Array]:

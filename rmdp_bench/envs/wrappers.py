@@ -78,10 +78,10 @@ class VectorReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         Raises:
             ValueError: not a single environment with a population.
         """
-        _single_population(env)
+        population = _single_population(env)
         RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
-        self.reward_space: gym.spaces.Box = env.get_wrapper_attr("reward_space")
+        self.reward_space = _reward_space(population, env.unwrapped)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, with a new array of rewards (n,)."""
@@ -114,11 +114,12 @@ class BatchedVectorReward(VectorWrapper[Any, Any, Any, Any, Array]):
 
     def __init__(self, env: ManyEnvs) -> None:
         """Wrap a vector environment of this package; errors as `VectorReward`."""
-        _vector_population(env)
+        population = _vector_population(env)
         super().__init__(env)
-        layer = _layer_of_agents(env)
-        single = layer if hasattr(layer, "reward_space") else layer.get_attr("unwrapped")[0]
-        self.reward_space: gym.spaces.Box = single.reward_space
+        inner: Any = env.unwrapped
+        if _layer_of_agents(env) is inner and not hasattr(inner, "reward_space"):
+            inner = inner.get_attr("unwrapped")[0]  # of environments side by side
+        self.reward_space = _reward_space(population, inner)
 
     def step(self, actions: Any) -> ManySteps:
         """Step, with a new array of rewards (num_envs, n) float64."""
@@ -188,6 +189,15 @@ def _vector_population(env: Any) -> Population:
             f"env is {env!r}, expected an environment of rmdp_bench, with agents"
         ) from None
     return _with_rewards(population, env)
+
+
+def _reward_space(population: Population, unwrapped: Any) -> gym.spaces.Box:
+    """Bounds of the rewards (n,), as the world knows them if it is the agents' own."""
+    if getattr(unwrapped, "population", None) is population:
+        own: gym.spaces.Box = unwrapped.reward_space
+        return own
+    low, high = population.reward_bounds()
+    return gym.spaces.Box(low, high, dtype=np.float64)
 
 
 def _layer_of_agents(env: Any) -> Any:
