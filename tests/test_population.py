@@ -6,7 +6,6 @@ import copy
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from rmdp_bench.population import (
     Population,
     TargetPopulation,
 )
+from tests.helpers.checkout import ROOT
 
 Target: Any = TargetPopulation  # lists and wrong types are passed on purpose
 Linear: Any = LinearPopulation
@@ -192,7 +192,7 @@ def test_hash_is_the_same_in_another_process() -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
     )
     assert other.stdout.strip() == POPULATIONS["velocity"].content_hash()
 
