@@ -129,6 +129,7 @@ def evaluate_command(
 
     if not run_directory.is_dir():
         raise ValueError(f"there is no run directory {run_directory}")
+    _check_finished(run_directory)
     if episodes is not None and not 1 <= episodes <= 100_000:
         raise ValueError(f"--episodes is {episodes}, expected 1 to 100000")
     if not 0 <= seed < EVALUATION_SEED:
@@ -165,6 +166,29 @@ def evaluate_command(
     ]
     columns = ["score", "recorded", f"now ({n_episodes} episodes, seed {evaluation.seed})"]
     print_table(f"{record.solver} on {record.task}, seed {record.seed}", columns, rows)
+
+
+def _check_finished(folder: Path) -> None:
+    """Refuse a folder that is not one run directory with a record.
+
+    Raises:
+        ValueError: says what it is instead.
+    """
+    from rmdp_bench.runs.records import RESULT_FILE
+    from rmdp_bench.runs.requests import REQUEST_FILE
+    from rmdp_bench.submission.rows import RECORDS_FILE
+
+    if (folder / RESULT_FILE).exists():
+        return
+    if (folder / REQUEST_FILE).exists():
+        raise ValueError(f"the run in {folder} is not finished; `rmdp-bench run` goes on with it")
+    what = f"expected one run directory, OUT/TASK/SOLVER/seed-S, but {folder}"
+    below = sorted(path.parent for path in folder.rglob(RESULT_FILE))
+    if below:
+        raise ValueError(f"{what} is a folder of {len(below)}; give one, such as {below[0]}")
+    if any(folder.rglob(RECORDS_FILE)):
+        raise ValueError(f"{what} has rows of a submission, whose policies `verify --full` plays")
+    raise ValueError(f"{what} has no {RESULT_FILE}")
 
 
 def parse_seeds(text: str) -> list[int]:

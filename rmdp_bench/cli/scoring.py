@@ -73,8 +73,8 @@ def plot_command(
     """Draw the figures of the paper for runs, and what is in datasets."""
     from rmdp_bench.cli.figures import draw_datasets, draw_figures
     from rmdp_bench.datasets import DATASETS
+    from rmdp_bench.files import check_writable
     from rmdp_bench.runs import find_results
-    from rmdp_bench.runs.requests import check_writable
     from rmdp_bench.submission.packing import run_directories
 
     check_writable(out)

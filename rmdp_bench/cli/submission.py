@@ -47,6 +47,7 @@ def submit_command(
 ) -> None:
     """Pack runs as a submission to the leaderboard, and check it."""
     from rmdp_bench.submission.packing import pack
+    from rmdp_bench.submission.quick import neighbours
 
     about: dict[str, Any] = {
         "authors": author or None,
@@ -60,7 +61,11 @@ def submit_command(
     }
     folder = pack(runs, name, out, about, replace=replace)
     command = f"rmdp-bench verify {shlex.quote(str(folder))} --full"
-    print(f"{folder} is packed and passes the quick check; next: {command}")
+    n_others = len(neighbours(out, folder))
+    print(
+        f"{folder} is packed and passes the quick check; compared with {n_others} other "
+        f"submission{'s' * (n_others != 1)} in {out}; next: {command}"
+    )
 
 
 def verify_command(
@@ -103,6 +108,7 @@ def verify_command(
     as_json: JsonOption = False,
 ) -> None:
     """Check a submission; with --full, measure its policies on episodes that nobody could know."""
+    from rmdp_bench.files import check_writable
     from rmdp_bench.submission import MARKS_FILE, read_marks
     from rmdp_bench.submission.behaviour import compare_behaviour
     from rmdp_bench.submission.full import check_repetition, measure
@@ -123,6 +129,8 @@ def verify_command(
     if not 1 <= memory <= 2**20:
         raise ValueError(f"--memory {memory} is out of range: 1 to {2**20} MiB")
     marks = folder.resolve().parent.parent / MARKS_FILE if marks is None else marks
+    if record:
+        check_writable(marks.parent)
     known = read_marks(marks)
     budget = Budget(memory, cpu_seconds, wall_seconds)
     checked = check_in_sandbox(folder, budget)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.playing import check_episodes
-from rmdp_bench.files import read_json
+from rmdp_bench.files import check_writable, read_json
 from rmdp_bench.references import check_references
 from rmdp_bench.runs.records import MAX_COUNT, SCHEMA_VERSION
 from rmdp_bench.runs.solver_loading import (
@@ -170,21 +169,6 @@ def _check_device(device: str) -> None:
 def _check_tensorboard() -> None:
     if importlib.util.find_spec("tensorboard") is None:
         raise ValueError("--tensorboard needs tensorboard: pip install 'rmdp_bench[baselines]'")
-
-
-def check_writable(out: Path) -> None:
-    """Refuse a folder that we may not write to, or not create.
-
-    Raises:
-        ValueError: it, or the nearest one above it that exists, is a file or not writable.
-    """
-    existing = out.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise ValueError(f"cannot write to {out}: {existing} is not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write to {out}: no permission in {existing}")
 
 
 def check_same_request(request: Request) -> None:
