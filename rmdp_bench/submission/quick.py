@@ -122,9 +122,9 @@ def _check_names(folder: Path, submission: Submission, others: Sequence[Path]) -
                 f"{folder}: the solvers {other} and {row.solver} on {row.task} have names that "
                 f"look alike"
             )
-    for other in others:
-        if confusable(other.name) == confusable(folder.resolve().name):
-            raise ValueError(f"{folder}: its name looks like that of {other.name}; choose another")
+    for beside in others:
+        if confusable(beside.name) == confusable(folder.resolve().name):
+            raise ValueError(f"{folder}: its name looks like that of {beside.name}; choose another")
 
 
 def _check_size(task: Task, files: RowFiles) -> None:
