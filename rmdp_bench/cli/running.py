@@ -129,11 +129,11 @@ def evaluate_command(
 
     if not run_directory.is_dir():
         raise ValueError(f"there is no run directory {run_directory}")
-    _check_finished(run_directory)
     if episodes is not None and not 1 <= episodes <= 100_000:
         raise ValueError(f"--episodes is {episodes}, expected 1 to 100000")
     if not 0 <= seed < EVALUATION_SEED:
         raise ValueError(f"--seed is {seed}, expected 0 to {EVALUATION_SEED - 1}")
+    _check_finished(run_directory)
     record = read_result(run_directory / "result.json")
     if record.solution is None:
         raise ValueError(f"{run_directory} has no saved policies: they were scored in memory")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +170,24 @@ def test_solvers_without_policies_are_counted(tmp_path: Path) -> None:
     _, missing = draw_figures(find_results([Path("runs")]), tmp_path / "figures", ["svg"])
     example = f"for example toy_solver on {tasks[0]}"
     assert missing[-1] == f"2 of 2 solvers on a task have no saved policies, {example}"
+
+
+def test_a_home_that_cannot_be_written_makes_no_noise(tmp_path: Path) -> None:
+    code = (
+        "import logging\n"
+        "from rmdp_bench.plotting import plot_welfare_by_budget\n"
+        "level = logging.getLogger('matplotlib').level\n"
+        "plot_welfare_by_budget({'em': {1: [1.0], 2: [2.0]}}, {}, 'a.svg', title='T', order=['em'])\n"
+        "assert logging.getLogger('matplotlib').level == level\n"
+    )
+    names = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+    own = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=own | {"HOME": "/dev/null/home", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert Path("a.svg").is_file()

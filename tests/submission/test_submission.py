@@ -302,7 +302,7 @@ def test_reference_rows_pass() -> None:
         ([".", "--full", "--cpu-seconds", "0"], "--cpu-seconds 0"),
         ([".", "--full", "--memory", "0"], "--memory 0"),
         ([".", "--full", "--start-seconds", "-1"], "--start-seconds -1"),
-        (["."], "submission.toml: No such file"),
+        (["."], "cannot read submission.toml"),
     ],
 )
 def test_wrong_calls(arguments: list[str], message: str, capsys: Capture) -> None:
