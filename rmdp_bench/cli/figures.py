@@ -93,12 +93,12 @@ def draw_figures(
         for represented, groups in online.items():
             drawn += _draw_curves(represented, groups, figures, no_curve.append)
             drawn += _draw_assignments(represented, groups, figures, no_policies.append)
-    members = [len(runs) for groups in online.values() for runs in groups.values()]
+    sizes = [len(runs) for groups in online.values() for runs in groups.values()]
     missing = [
         f"{len(names)} of {number} {what}, for example {names[0]}"
         for names, number, what in (
-            (no_curve, sum(members), "runs have no learning curve"),
-            (no_policies, len(members), "solvers on a task have no saved policies"),
+            (no_curve, sum(sizes), "runs have no learning curve"),
+            (no_policies, len(sizes), "solvers on a task have no saved policies"),
         )
         if names
     ]

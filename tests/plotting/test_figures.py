@@ -177,7 +177,8 @@ def test_a_home_that_cannot_be_written_makes_no_noise(tmp_path: Path) -> None:
         "import logging\n"
         "from rmdp_bench.plotting import plot_welfare_by_budget\n"
         "level = logging.getLogger('matplotlib').level\n"
-        "plot_welfare_by_budget({'em': {1: [1.0], 2: [2.0]}}, {}, 'a.svg', title='T', order=['em'])\n"
+        "rows = {'em': {1: [1.0], 2: [2.0]}}\n"
+        "plot_welfare_by_budget(rows, {}, 'a.svg', title='T', order=['em'])\n"
         "assert logging.getLogger('matplotlib').level == level\n"
     )
     names = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
