@@ -126,7 +126,7 @@ def make_request(
             )
         checked_task = dataclasses.replace(checked_task, transitions=transitions)
     _check_seeds(seeds)
-    _check_device(device)
+    check_device(device)
     check_writable(Path(out))
     if tensorboard:
         _check_tensorboard()
@@ -152,7 +152,12 @@ def _check_seeds(seeds: Sequence[int]) -> None:
         raise ValueError(f"seeds {', '.join(map(str, seeds))} are not all different")
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that does not exist, or is not here.
+
+    Raises:
+        ValueError: says which there are, or what is missing.
+    """
     if device not in DEVICES:
         raise ValueError(f"unknown device {device!r}, expected {' or '.join(DEVICES)}")
     if device == "cuda":

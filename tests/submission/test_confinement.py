@@ -409,7 +409,7 @@ def test_recipes_buy_no_time(honest_submission: Path) -> None:
     record = check_submission(honest_submission).records[TASK, "evolution_strategies"][0]
     slow = [Result.model_copy(record, update={"solver": "em", "wall_seconds": 9e8})]
     with pytest.raises(ValueError, match="takes more than the 0 s that are left of --wall-seconds"):
-        recipes._run(get_task(TASK), slow, draw_held_out(), Budget(wall_seconds=0.2))
+        recipes._run(get_task(TASK), slow, draw_held_out(), Budget(wall_seconds=0.2), "cpu")
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
