@@ -38,7 +38,7 @@ from rmdp_bench.submission.bounded import (
     read_object,
     read_text,
 )
-from rmdp_bench.submission.files import STRAY_FILE, write_manifest
+from rmdp_bench.submission.files import STRAY_FILE, check_replaceable, write_manifest
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.rows import (
     ASSIGNMENT,
@@ -85,7 +85,8 @@ def pack(
         The folder of the submission.
 
     Raises:
-        ValueError: a run is damaged, a field is missing or wrong, or the folder is there already.
+        ValueError: a run is damaged, a field is missing or wrong, or the folder is there already
+            or has files of something else.
     """
     check_writable(out)
     folder = out / name
@@ -95,6 +96,7 @@ def pack(
     if "description" in given:  # of several lines, for example
         given["description"] = " ".join(str(given["description"]).splitlines())
     if folder.exists():
+        check_replaceable(folder)
         old = read_submission(folder, of_old_layout=True)
         given = old.model_dump(exclude={"rows"}, exclude_none=True) | given
     with run_directories(runs) as directories:
