@@ -36,7 +36,7 @@ N_BUSY, N_CROWDED = 4, 12
 NEEDED = ("build", "twine")
 """Packages that tests need and that nothing else does."""
 PAGE, ROWS = "test_conditions.md", "test_conditions.json"
-HEADER = """The tests as they would run elsewhere; `python -m scripts.test_conditions` has written this.
+HEADER = """The tests as they would run elsewhere. `python -m scripts.test_conditions` wrote this.
 
 | condition | tests | result | minutes | load average | revision | machine |
 |---|---|---|---:|---:|---|---|

@@ -42,7 +42,7 @@ def test_the_page_is_written_whole(tmp_path: Path) -> None:
     assert main(["as it is", *BUSY, "--out", str(tmp_path)]) == 0
     assert main(["one core", "--out", str(tmp_path), "--", "fail"]) == 1
     text = (tmp_path / PAGE).read_text()
-    assert "by hand" not in text and "has written this" in text
+    assert "by hand" not in text and "wrote this" in text
     header, *rows = table(tmp_path)
     assert header == [*json.loads((tmp_path / ROWS).read_text())[0]]
     assert [row[:3] for row in rows] == [
