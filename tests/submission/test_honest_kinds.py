@@ -21,11 +21,7 @@ from rmdp_bench.tasks import get_task
 from tests.helpers.checkout import ROOT
 from tests.helpers.submission_toys import mark_of
 
-<<<<<<< HEAD
-SOLVER = ROOT / "tests" / "helpers" / "kinds_solver.py"
-=======
 SOLVER = ROOT / "tests/helpers/kinds_solver.py"
->>>>>>> main
 ABOUT: dict[str, Any] = {
     "authors": ["Zoë Ångström", "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627"],
     "method": "policies of many shapes",
