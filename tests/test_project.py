@@ -27,7 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 ORDER = (
     *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings"),
     *("references", "envs", "tasks", "stable_baselines", "solution", "datasets", "evaluation"),
-    *("runs", "submission", "leaderboard", "plotting", "cli"),
+    *("runs", "submission", "leaderboard", "sweep", "plotting", "cli"),
 )
 PUBLIC_MODULES = {name for name in ORDER if name not in ("files", "terminal")}
 # Not in the front of their package, which stays light: they import data sets, or torch.

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import typer
 
-from rmdp_bench.cli import datasets, listing, running, scoring, submission
+from rmdp_bench.cli import datasets, listing, running, scoring, submission, sweep
 from rmdp_bench.cli.leaderboard import build_command
 from rmdp_bench.cli.output import print_error, print_stopped
 from rmdp_bench.cli.signals import RaiseStopped, Stopped, on_signals
@@ -35,6 +35,7 @@ app = typer.Typer(
 leaderboard = typer.Typer(help="Tables and page of submitted results.", rich_markup_mode=None)
 app.command("list")(listing.list_command)
 app.command("run")(running.run_command)
+app.add_typer(sweep.app, name="sweep")
 app.command("evaluate")(running.evaluate_command)
 app.command("score")(scoring.score_command)
 app.command("plot")(scoring.plot_command)

@@ -77,7 +77,7 @@ class Request:
 
 
 def make_request(
-    solver: str,
+    solver: str | Solver,
     task: str,
     *,
     seeds: Sequence[int] = (0,),
@@ -92,7 +92,7 @@ def make_request(
     """Check a request wholly; nothing is written.
 
     Args:
-        solver: a name, or the path of a file that ends in .py.
+        solver: a name, the path of a file that ends in .py, or one that is loaded.
         task: an id.
         seeds: training seeds, 0 to 2**31 - 1, each once.
         device: "cpu" or "cuda".
@@ -127,11 +127,11 @@ def make_request(
             )
         checked_task = dataclasses.replace(checked_task, transitions=transitions)
     _check_seeds(seeds)
-    _check_device(device)
+    check_device(device)
     check_writable(Path(out))
     if tensorboard:
         _check_tensorboard()
-    loaded = load_solver(solver)
+    loaded = solver if isinstance(solver, Solver) else load_solver(solver)
     config = make_config(loaded, checked_task, settings)
     check_config(loaded, checked_task, config)
     request = Request(
@@ -153,7 +153,12 @@ def _check_seeds(seeds: Sequence[int]) -> None:
         raise ValueError(f"seeds {', '.join(map(str, seeds))} are not all different")
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        ValueError: says what is missing.
+    """
     if device not in DEVICES:
         raise ValueError(f"unknown device {device!r}, expected {' or '.join(DEVICES)}")
     if device == "cuda":
