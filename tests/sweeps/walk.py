@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rmdp_bench import Interrupted, RunLog, Solution, Task
 from tests.toys import ScriptedPolicy, discrete_graph
@@ -27,7 +29,7 @@ class Config:
     """Width of the walk."""
 
     table: tuple[int, ...] = (1,)
-    """What every policy does."""
+    """Not used."""
 
     fail_beside: str = ""
     """Fail if there is a file with this name where it runs."""
@@ -39,7 +41,7 @@ class Config:
 def solve(
     task: Task, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
-    """Where the walk ends decides the assignment."""
+    """Where the walk ends decides the assignment and what the policies do."""
     if config.fail_beside and Path(config.fail_beside).exists():
         raise RuntimeError(f"there is a file {config.fail_beside}")
     k = task.n_representatives
@@ -51,16 +53,10 @@ def solve(
         for generator, state in zip(generators, resumed[1], strict=True):
             generator.bit_generator.state = state["generator"]
 
-    def solutions() -> list[Solution]:
-        policies = [ScriptedPolicy(config.table) for _ in range(k)]
-        return [
-            Solution(
-                policies,
-                np.eye(k)[part.argmax(axis=1)],
-                lambda: discrete_graph([config.table[-1]] * k),
-            )
-            for part in walk
-        ]
+    def solution(part: NDArray[Any]) -> Solution:
+        actions = [int(1000 * abs(total)) % 4 for total in part.sum(axis=0)]
+        policies = [ScriptedPolicy([action]) for action in actions]
+        return Solution(policies, np.eye(k)[part.argmax(axis=1)], lambda: discrete_graph(actions))
 
     while step < STEPS:
         while Path("hold").exists() and not log.stop_requested:
@@ -74,12 +70,12 @@ def solve(
             transitions = step * task.transitions // STEPS
             log.progress(transitions, {"train_social_welfare": [1.0 * step] * len(seeds)})
             if log.evaluation_due(transitions):
-                log.evaluate(transitions, solutions())
+                log.evaluate(transitions, [solution(part) for part in walk])
         states = [{"step": step, "generator": g.bit_generator.state} for g in generators]
         log.save_checkpoint(step * task.transitions // STEPS, {"walk": walk}, states)
         if log.stop_requested:
             raise Interrupted
-    return solutions()
+    return [solution(part) for part in walk]
 
 
 def note_step(line: str) -> None:
