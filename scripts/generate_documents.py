@@ -38,6 +38,7 @@ from rmdp_bench.leaderboard import Entry, Table, build_tables
 from rmdp_bench.runs import Result
 from rmdp_bench.runs.curve import parse_curve
 from rmdp_bench.submission.rows import ASSIGNMENT, RowFiles
+from rmdp_bench.sweep import read_plan
 from rmdp_bench.tasks import (
     OnlineTask,
     find_logged_task,
@@ -47,18 +48,19 @@ from rmdp_bench.tasks import (
 )
 from scripts import ablation
 from scripts.ablation import with_error
-from scripts.run_offline_table import KINDS
-from scripts.run_offline_table import ROWS as OFFLINE_ROWS
 
 ROOT = Path(__file__).resolve().parent.parent
 LEADERBOARDS = ROOT / "leaderboards"
 SUBMISSIONS = LEADERBOARDS / "submissions"
 RESULTS = ROOT / "benchmarks" / "results"
+PLANS = ROOT / "benchmarks" / "plans"
 PICTURE = ROOT / "docs" / "figures" / "agents-HalfCheetahVel-n100-k5-v0.png"
 PICTURE_COLOURS = 64
 """Of the palette, with which the picture takes a third of the bytes."""
 MAIN_TASK = "HalfCheetahVel-n100-k5-v0"
 """The task that the pages look at closely."""
+KINDS = ("pure", "random", "pure-eps20", "pure-eps40")
+"""Of logged data, in the order of the tables."""
 SATURATED = 99.0
 """Percent of the ceiling, or of the reference offline, from which a task says little more."""
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -322,6 +324,11 @@ def falls() -> str:
     )
 
 
+def plan_of(name: str) -> str:
+    """The plan that makes runs, with a link to it."""
+    return f"[`{name}.toml`](../benchmarks/plans/{name}.toml)"
+
+
 @generated
 def learner() -> str:
     """What normalisation and bounds of the learner bring."""
@@ -330,7 +337,7 @@ def learner() -> str:
     rows = [ablation.format_row(task, name, row) for name, row in variants.items()]
     about = (
         f"With {stored['transitions']:,} transitions per policy, three seeds "
-        f"(`{stored['command']}`; [each seed](../benchmarks/results/learner_ablation.json)):"
+        f"({plan_of('learner')}; [each seed](../benchmarks/results/learner_ablation.json)):"
     )
     return "\n".join([about, "", table(ablation.HEADERS["online"], []), *rows])
 
@@ -375,8 +382,11 @@ def em_plus_parts() -> str:
 @generated
 def em_plus_commands() -> str:
     """The commands of that table."""
-    stored = read_json(RESULTS / "em_plus_ablation.json")
-    commands = stored.get("commands") or [stored["command"]]
+    name = "em_plus_parts"
+    commands = [
+        f"rmdp-bench sweep benchmarks/plans/{name}.toml",
+        f"python -m scripts.ablation runs/{name}",
+    ]
     return "\n".join(["<!-- not run: hours -->", "", "```sh", *commands, "```"])
 
 
@@ -441,7 +451,7 @@ def critics() -> str:
 
 
 def _offline_table(world: str) -> str:
-    """The suite's rows of a world, whose plan is `run_offline_table`; no row is an empty cell."""
+    """The suite's rows of a world, whose plans are `offline*.toml`; no row is an empty cell."""
     cells: dict[tuple[str, str, str], str] = {}
     for one in board():
         for entry in one.entries:
@@ -454,11 +464,13 @@ def _offline_table(world: str) -> str:
                 text += f" ({mean:.0f})" if mean is not None else ""
                 cells[row.task, entry.source, row.solver] = text
     rows = []
-    for each in sorted(OFFLINE_ROWS, key=lambda row: (row.solver, row.submission)):
+    plans = [read_plan(PLANS / f"{name}.toml") for name in ("offline", "offline_gpu")]
+    planned = {(name, row.folder) for plan in plans for row in plan.rows for name in row.solvers}
+    for solver, folder in sorted(planned):
         tasks = [find_logged_task(world, kind).id for kind in KINDS]
-        own = [cells.get((task, each.submission, each.solver), "") for task in tasks]
+        own = [cells.get((task, folder, solver), "") for task in tasks]
         if any(own):
-            rows.append([f"`{each.solver}`", each.submission, *own])
+            rows.append([f"`{solver}`", folder, *own])
     return table(["solver", "from", *(f"`{kind}`" for kind in KINDS)], rows)
 
 
@@ -483,7 +495,8 @@ def _fewer_agents(name: str, first: str) -> str:
     lines = [ablation.format_row(task, n_agents, row) for n_agents, row in rows.items()]
     header = table([first, *ablation.HEADERS["offline"][1:]], [])
     device = record["system"]["device_name"] or f"{record['system']['cpu']}, CPU"
-    about = f"`{record['command']}` on {device} ([record](../benchmarks/results/{name}.json))."
+    plan = plan_of(name.replace("_ablation", ""))
+    about = f"{plan} on {device} ([record](../benchmarks/results/{name}.json))."
     return "\n".join([header, *lines, "", about])
 
 

@@ -34,8 +34,17 @@ import numpy as np
 from rmdp_bench.files import read_json, write_json
 from rmdp_bench.runs.running import is_finished
 from rmdp_bench.sweep import make_jobs, read_plan, read_status
+from rmdp_bench.sweep.jobs import MAX_KILLED
 from rmdp_bench.system import system_record, versions
-from tests.sweeps.toys import OTHER, TASK, outcome, start, undisturbed, write_plan
+from tests.sweeps.toys import (
+    OTHER,
+    TASK,
+    job_processes,
+    outcome,
+    start,
+    undisturbed,
+    write_plan,
+)
 
 N_SEEDS, N_JOBS = 80, 40
 PLAN = (
@@ -45,18 +54,6 @@ PLAN = (
 )
 ATTEMPTS = 3
 """To start a cluster: Ray gives up after 30 seconds, which a busy machine misses."""
-
-
-def processes(out: Path) -> dict[int, int]:
-    """Processes of jobs of a sweep -> their parents."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            words = (path / "cmdline").read_bytes().split(b"\0")
-            if b"rmdp_bench.runs.child" in words and any(str(out).encode() in w for w in words):
-                parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
-                found[int(path.name)] = int(parent)
-    return found
 
 
 class Cluster:
@@ -92,6 +89,7 @@ def disturb(
     """Drive the plan in the current folder to its end; what was killed, and the seconds it took."""
     words = ["sweep", "plan.toml", "--out", str(out), "--launcher", "ray" if cluster else "local"]
     killed: Counter[str] = Counter()
+    unlucky: Counter[bytes] = Counter()
     began, driver = time.monotonic(), start(*words)
     while True:
         try:
@@ -104,10 +102,15 @@ def disturb(
                 return killed, time.monotonic() - began
             raise SystemExit(f"the driver ended with {driver.returncode}: {said}")
         left = [kind for kind, number in quota.items() if killed[kind] < number]
-        if not left or not (jobs := processes(out)):
+        if not left or not (jobs := job_processes(out)):
             continue
         kind, number = str(rng.choice(left)), int(rng.choice(sorted(jobs)))
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(OSError):  # it has ended just now
+            if kind in ("job", "worker"):
+                words_of_job = Path(f"/proc/{number}/cmdline").read_bytes()
+                unlucky[words_of_job] += 1
+                if unlucky[words_of_job] > MAX_KILLED:  # which is a failure, and no bad luck
+                    continue
             if kind == "node":
                 assert cluster is not None
                 cluster.kill_node(int(rng.integers(100)))

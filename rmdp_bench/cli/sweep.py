@@ -51,6 +51,13 @@ class _SweepGroup(TyperGroup):
             args = ["start", *args]
         return super().parse_args(ctx, args)
 
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Show those of the command that may be left out, too."""
+        super().format_options(ctx, formatter)
+        rows = [option.get_help_record(ctx) for option in self.commands["start"].params]
+        with formatter.section("Options of `sweep PLAN`"):
+            formatter.write_dl([row for row in rows if row is not None])
+
 
 app = typer.Typer(
     cls=_SweepGroup,

@@ -27,11 +27,14 @@ from typing import Any
 
 from rmdp_bench.cores import THREAD_VARIABLES, VARIABLE
 from rmdp_bench.files import is_locked, locked, remove, write_json
+from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.running import is_finished
+from rmdp_bench.runs.trained import TRAINED_FILE
 
 SWEEP_FOLDER = "sweep"
 MAX_KILLED = 3
-"""How often a job is started again after its process was killed; it goes on from its checkpoint."""
+"""How often a job is started again, from its checkpoint, after its process was killed; a process
+that has saved a checkpoint before that does not count."""
 POLL_SECONDS = 0.2
 STOP_SECONDS = 2.0
 """Between two looks for the file that asks to stop, which may be on another machine's disk."""
@@ -219,8 +222,9 @@ def execute(
     Raises:
         OSError: what failed cannot be noted, as on a full disk.
     """
-    outcome, n_killed = Outcome.done, 0
+    outcome = Outcome.done
     for task in job.tasks:
+        n_killed, reached = 0, None
         while True:
             if stop():
                 return Outcome.stopped
@@ -236,14 +240,25 @@ def execute(
                     return Outcome.stopped
                 if any(is_locked(job.directory(out, task, s)) for s in left):
                     return Outcome.busy  # of a `rmdp-bench run` by hand, or of a killed driver
-                if (code < 0 or code in _STOPS) and n_killed < MAX_KILLED:
-                    n_killed += 1
-                    continue
+                if code < 0 or code in _STOPS:
+                    before, reached = reached, _reached(out, job, task, left)
+                    n_killed = n_killed + 1 if reached == before or before is None else 1
+                    if n_killed <= MAX_KILLED:
+                        continue
                 _note_failure(out, job, task, left, code, log)
         outcome = max(outcome, _outcome(out, job, task), key=list(Outcome).index)
         if outcome == Outcome.busy:
             return outcome
     return outcome
+
+
+def _reached(out: Path, job: Job, task: str, seeds: Iterable[int]) -> list[tuple[int, bool]]:
+    """Which checkpoints there are, and what is trained: it changes as a job gets on."""
+    directories = [job.directory(out, task, seed) for seed in seeds]
+    return [
+        (max(list_checkpoints(directory), default=0), (directory / TRAINED_FILE).exists())
+        for directory in directories
+    ]
 
 
 def _outcome(out: Path, job: Job, task: str) -> Outcome:

@@ -290,16 +290,20 @@ def make_jobs(plan: Plan, n_places: float | None = None) -> list[Job]:
             would give.
     """
     load = functools.cache(functools.partial(_load, plan.folder))
-    groups: dict[tuple[str, str], _Group] = {}
+    groups: dict[tuple[Job, int | None], _Group] = {}
+    there: set[tuple[str, str, int]] = set()
     for row in plan.rows:
         for task, name, settings in itertools.product(
             row.tasks, row.solvers, list_settings(row.settings)
         ):
             group = _make_group(row, load(name), task, settings)
-            same = groups.setdefault((group.job.folder, task), group)
+            place = (group.job.folder, task)
+            group.seeds = [seed for seed in row.seeds if (*place, seed) not in there]
+            there.update((*place, seed) for seed in group.seeds)
+            same = groups.setdefault((group.job, row.seeds_per_batch), group)
             if same is not group:
-                same.seeds += [seed for seed in group.seeds if seed not in same.seeds]
-    merged = _merge_families(list(groups.values()))
+                same.seeds += group.seeds
+    merged = _merge_families([group for group in groups.values() if group.seeds])
     n_seeds = sum(len(group.seeds) for group in merged)
     jobs = []
     for group in merged:

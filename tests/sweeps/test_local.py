@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from tests.sweeps.toys import (
     OTHER,
     OUT,
     TASK,
+    job_processes,
     outcome,
     start,
     steps,
@@ -37,18 +37,8 @@ def counts() -> dict[str, int]:
     return {state: n for state, n in read_status(OUT).counts.items() if n}
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
-    """Processes of the jobs of a driver."""
-    try:
-        task = Path(f"/proc/{process.pid}/task")
-        found = [path.read_text().split() for path in task.glob("*/children")]
-    except FileNotFoundError:
-        return []
-    return [int(number) for own in found for number in own]
-
-
 needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/task").exists(), reason="finds children as Linux tells them"
+    not Path("/proc/self/cmdline").exists(), reason="finds processes as Linux tells them"
 )
 
 
@@ -60,8 +50,8 @@ def test_killed_jobs_and_drivers_change_nothing(capfd: pytest.CaptureFixture[str
     Path("hold").touch()
     driver = start(*SWEEP)
     wait_for(lambda: any((OUT / "sweep" / "claims").glob("*")), driver)
-    wait_for(lambda: children(driver), driver)
-    os.kill(children(driver)[0], signal.SIGKILL)  # it is started again
+    wait_for(lambda: job_processes(OUT), driver)
+    os.kill(min(job_processes(OUT)), signal.SIGKILL)  # it is started again
     wait_for(lambda: _held(2), driver)
     assert counts()["running"] >= 3
     driver.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -43,6 +44,19 @@ def start(*words: str) -> subprocess.Popen[str]:
     """`rmdp-bench` in a process of its own."""
     command = [sys.executable, "-P", "-c", PROGRAM, *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def job_processes(out: Path) -> dict[int, int]:
+    """Processes of a sweep's jobs -> their parents; as Linux tells them."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            runs = b"rmdp_bench.runs.child" in words and str(out).encode() in b" ".join(words)
+            if runs and (path / "cwd").resolve() == Path.cwd().resolve():
+                parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+                found[int(path.name)] = int(parent)
+    return found
 
 
 def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> None:
