@@ -158,12 +158,12 @@ def measure_all(
     for what in ("plan", "status"):
         seconds_of_it, processor = size[what], size[f"{what} processor"]
         result = {"what": what, "jobs": n_planned, "sweep": seconds_of_it, "processor": processor}
-        cells = [f"{seconds_of_it:.2f}", f"{processor:.2f}", "", ""]
-        yield result, [what, f"{n_planned:,}", "", *cells]
+        cells = [f"{seconds_of_it:.2f}", f"{processor:.2f}", "–", "–"]
+        yield result, [what, f"{n_planned:,}", "–", *cells]
     found = measure_overhead(n_jobs, seconds)
     more = f"{100 * (found['sweep'] / found['loop'] - 1):.1f} %"
     numbers = [f"{found[name]:.1f}" for name in ("sweep", "loop")]
-    cells = [f"{seconds:g}", numbers[0], "", numbers[1], more]
+    cells = [f"{seconds:g}", numbers[0], "–", numbers[1], more]
     yield {"what": "run", **found}, ["run", str(n_jobs), *cells]
 
 

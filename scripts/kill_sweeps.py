@@ -63,6 +63,7 @@ class Cluster:
         """Start them, with a core each."""
         from ray.cluster_utils import Cluster as RayCluster
 
+        os.environ["RAY_worker_niceness"] = "0"  # it is 15, which other work here would starve
         for attempt in range(ATTEMPTS):
             try:
                 self._cluster = RayCluster(initialize_head=True, head_node_args={"num_cpus": 1})

@@ -224,7 +224,8 @@ def execute(
     """
     outcome = Outcome.done
     for task in job.tasks:
-        n_killed, reached = 0, None
+        n_killed = 0
+        reached: list[tuple[int, bool]] | None = None
         while True:
             if stop():
                 return Outcome.stopped

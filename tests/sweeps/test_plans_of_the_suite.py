@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from rmdp_bench.files import read_json
 from rmdp_bench.runs import SOLVERS, load_solver, make_config
 from rmdp_bench.sweep import make_jobs, read_plan
-from rmdp_bench.sweep.plan import Row, list_settings
+from rmdp_bench.sweep.plan import Row, list_settings, parse_plan
 from rmdp_bench.tasks import OnlineTask, get_task
 from tests.checkout import ROOT
 
@@ -120,6 +122,21 @@ def test_fewer_agents_make_as_many_updates() -> None:
     assert [row.folder for row in rows_of("agents")] == ["25", "50", "100", "250"]
 
 
+def test_plans_in_the_document_are_plans() -> None:
+    text = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    tables = [block for block in blocks if "[[runs]]" in block]
+    assert len(tables) == 2 and len(blocks) == 3
+    for block in tables:
+        for row in parse_plan(block, "plan", Path(), "plan").rows:
+            own = [name for name in row.solvers if not name.endswith(".py")]
+            assert configs(dataclasses.replace(row, solvers=tuple(own)))
+    (other,) = set(blocks) - {*tables}
+    assert set(parse_plan(f"{tables[1]}{other}", "plan", Path(), "plan").slurm) == {
+        *("timeout_min", "mem_gb", "slurm_partition", "slurm_array_parallelism"),
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "record", "earlier"),
     [
@@ -135,5 +152,5 @@ def test_stored_variants_are_those_of_the_plan(name: str, record: str, earlier: 
     assert {task for row in rows_of(name) for task in row.tasks} == {stored["task"]}
     for row in rows_of(name):
         assert row.transitions in (None, stored.get("transitions"))
-        if row.folder in stored["variants"]:
-            assert stored["variants"][row.folder]["seeds"] == list(row.seeds)
+        if variant := stored["variants"].get(row.folder):
+            assert len(variant.get("social_welfare") or variant["returns"]) == len(row.seeds)

@@ -70,7 +70,7 @@ def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | None
 
 def outcome(out: Path, jobs: list[Job]) -> dict[tuple[str, ...], Any]:
     """What every seed gave: scores, bytes of the policies, arrays, and the curve without times."""
-    found = {}
+    found: dict[tuple[str, ...], Any] = {}
     for job in jobs:
         for task in job.tasks:
             for seed in job.seeds:
