@@ -115,13 +115,6 @@ def _execute(out: str, job: Job, launch: str) -> str:
     return str(execute(Path(out), job, stop, job_environment(job.cores or 1)))
 
 
-def count_places(jobs_cores: Sequence[int | None]) -> float:
-    """How many jobs can run at once in the cluster that is joined."""
-    n_cores = float(_import_ray().cluster_resources().get("CPU", 1.0))
-    wanted = [cores or 1 for cores in jobs_cores]
-    return max(1.0, n_cores * len(wanted) / sum(wanted))
-
-
 def _import_ray() -> Any:
     try:
         import ray
@@ -142,15 +135,20 @@ def _init(ray: Any, wants_gpus: bool) -> None:
         raise ValueError(f"cannot use Ray: {error}") from error
 
 
+VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+"""What Ray is started with, unless the user has told it: nothing is reported to its makers, and
+jobs are as nice as the driver, not by 15 nicer, by which any other work starves them."""
+
+
 @contextmanager
 def _as_before() -> Iterator[None]:
-    """Keep the handler of SIGTERM, which Ray takes; let it report nothing to its makers."""
-    handler, name = signal.getsignal(signal.SIGTERM), "RAY_USAGE_STATS_ENABLED"
-    given = os.environ.get(name)
-    os.environ.setdefault(name, "0")
+    """Keep the handler of SIGTERM, which Ray takes, and the environment."""
+    handler = signal.getsignal(signal.SIGTERM)
+    added = {name: value for name, value in VARIABLES.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, handler)
-        if given is None:
+        for name in added:
             del os.environ[name]

@@ -168,6 +168,18 @@ def test_cancel_stops_a_driver_and_status_tells_how_far_it_is(
     assert capfd.readouterr().out == "asked to stop: 0 drivers\n"
 
 
+def test_a_solver_that_changed_since_is_not_run_at_the_old_address() -> None:
+    plan = write_plan(walks("0"))
+    job = make_jobs(read_plan(plan))[0]
+    with Path("walk.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert jobs.execute(OUT, job, lambda: jobs.Stop.no) == jobs.Outcome.failed
+    jobs.write_plan(OUT, "plan", {}, [job])
+    (seed,) = read_status(OUT).seeds
+    assert seed.error is not None and "has changed since the sweep was planned" in seed.error
+    assert not (OUT / job.folder).exists()
+
+
 def test_the_longest_jobs_begin_first() -> None:
     plan = write_plan(
         walks("0")
