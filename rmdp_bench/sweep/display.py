@@ -77,7 +77,9 @@ class SweepDisplay:
     def stop(self) -> None:
         """Leave what is drawn as it is."""
         if self._live is not None:
-            self._live.update(self._summary(), refresh=True)
+            from rich.text import Text
+
+            self._live.update(Text(self._summary()), refresh=True)
             self._live.stop()
 
     def _count(self) -> None:
@@ -115,6 +117,7 @@ class SweepDisplay:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
         assert self._live is not None
         width = terminal_width(sys.stderr) or USUAL_WIDTH
@@ -134,6 +137,6 @@ class SweepDisplay:
                 "" if left is None else f"{clock(left)} left",
             ]
             shown = [c for c, (is_shown, _) in zip(cells, columns, strict=True) if is_shown]
-            table.add_row(job.title, *shown)
+            table.add_row(Text(job.title), *shown)
         more = f", {len(started) - room} more running" if len(started) > room else ""
-        return Group(table, self._summary() + more)
+        return Group(table, Text(self._summary() + more))

@@ -95,9 +95,9 @@ class Job:
 
     @property
     def title(self) -> str:
-        """Solver, tasks and seeds in words."""
+        """Solver, seeds and tasks in words; what may be cut off comes last."""
         seeds = f"seed{'s' * (len(self.seeds) > 1)} {as_text(self.seeds)}"
-        return f"{self.solver_name} {', '.join(self.tasks)} {seeds}"
+        return f"{self.solver_name}, {seeds} on {', '.join(self.tasks)}"
 
     def directory(self, out: Path, task: str, seed: int) -> Path:
         """The run directory of a seed."""

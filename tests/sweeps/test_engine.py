@@ -141,8 +141,8 @@ def test_the_display_shows_all_running_jobs(
     drawn.ended(jobs[2], Outcome.failed)
     drawn.stop()
     text = stream.getvalue()
-    assert "em Res" in text and "25 %" in text and shown in text
-    assert "failed: em ResourceGathering-n25-k3-v0 seed 2" in " ".join(text.split())
+    assert "em, seed 1 on Res" in text and "25 %" in text and shown in text
+    assert "failed: em, seed 2 on ResourceGathering-n25-k3-v0" in " ".join(text.split())
     assert "0 of 3 runs done" in text
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     assert max(map(len, plain.replace("\r", "\n").split("\n"))) <= width

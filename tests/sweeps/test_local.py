@@ -19,6 +19,7 @@ from tests.sweeps.toys import (
     OTHER,
     OUT,
     TASK,
+    count_starts,
     job_processes,
     outcome,
     start,
@@ -88,7 +89,7 @@ def test_two_drivers_share_the_work_and_a_plan_can_be_extended(
         said, _ = driver.communicate(timeout=300)
         assert driver.returncode == 0 and "4 runs: 4 done" in said, said
     assert len(steps()) == len(set(steps())) == 4 * STEPS
-    assert counts() == {"done": 4}
+    assert counts() == {"done": 4} and count_starts(OUT) == 4
 
     write_plan(walks("0:4", "settings = { seconds = 0.05 }\nseeds_per_batch = 4"))
     assert main([*SWEEP]) == 0

@@ -14,6 +14,7 @@ from rmdp_bench.sweep import jobs, make_jobs, on_slurm, read_plan, read_status
 from tests.sweeps.toys import (
     OUT,
     TASK,
+    count_starts,
     job_processes,
     outcome,
     steps,
@@ -50,14 +51,16 @@ def test_jobs_that_run_out_of_time_go_on_from_their_checkpoint() -> None:
     (submitted,) = on_slurm.submit(OUT, [job], launch, parameters)
     directory = job.directory(OUT, TASK, 0)
     wait_for(lambda: (directory / ".lock").exists())
-    ((_, task),) = job_processes(OUT.absolute()).items()
-    os.kill(task, signal.SIGUSR2)  # what SLURM sends before it ends a job
+    ((process, task),) = job_processes(OUT.absolute()).items()
+    for number in (process, task):  # what SLURM sends to all before it ends a job
+        os.kill(number, signal.SIGUSR2)
     wait_for(lambda: list(directory.glob("checkpoint/*.npz")))
     Path("hold").unlink()
     assert submitted.result() == "done"
     assert isinstance(submitted, submitit.LocalJob)
     assert outcome(OUT, [job]) == expected
     assert len(steps()) == len(set(steps())) == STEPS
+    assert count_starts(OUT) == 2
 
 
 def test_a_sweep_is_submitted_and_what_is_wrong_is_said(capfd: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,12 @@ def undisturbed(plan: Path) -> dict[tuple[str, ...], Any]:
     return outcome(Path("undisturbed"), jobs)
 
 
+def count_starts(out: Path) -> int:
+    """How many processes of jobs were started in all."""
+    logs = (out / "sweep" / "logs").iterdir()
+    return sum(path.read_text(encoding="utf-8").count("$ rmdp-bench run") for path in logs)
+
+
 def steps() -> list[str]:
     """All steps that were made, one line for each."""
     path = Path("steps")
