@@ -169,14 +169,14 @@ def measure_all(
 
 def main() -> None:
     """Measure, print, and write the files."""
-    parser = make_parser("Overhead of sweeps.", "four jobs of a second, a hundred planned")
+    parser = make_parser("Overhead of sweeps.", "two jobs that hardly wait, twenty planned")
     parser.add_argument("--jobs", type=positive, default=40)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--planned", type=positive, default=10_000)
     arguments = parser.parse_args()
     size = (arguments.jobs, arguments.seconds, arguments.planned)
     report(
-        "sweeps", arguments.out, HEADER, measure_all(*((4, 1.0, 100) if arguments.quick else size))
+        "sweeps", arguments.out, HEADER, measure_all(*((2, 0.1, 20) if arguments.quick else size))
     )
 
 

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parent.parent
         ("persim", [], 2),
         ("leaderboard", [], 3),
         ("full_check", [], 1),
+        ("sweeps", [], 3),
         ("agents", ["--task", "HopperVel-n100-k2-v0"], 4),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,10 +32,10 @@ class SweepDisplay:
         """Begin to count."""
         self._out = out
         self._left = {(job, task, seed) for job in jobs for task in job.tasks for seed in job.seeds}
-        self._n_seeds, self._n_failed = len(self._left), 0
+        self._n_seeds, self._failed = len(self._left), set[tuple[Job, str, int]]()
         self._began = time.monotonic()
         self._looked = self._counted = self._printed = -1e9
-        self._count()
+        self._count(self._left)
         self._n_before = self._n_done
         self._live = None
         if can_redraw(sys.stderr):
@@ -54,7 +54,7 @@ class SweepDisplay:
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         """Say how a job has ended."""
-        self._count()
+        self._count((job, task, seed) for task in job.tasks for seed in job.seeds)
         if outcome != Outcome.stopped:
             self.message(f"{outcome}: {job.title} ({self._summary()})")
 
@@ -65,7 +65,8 @@ class SweepDisplay:
             return
         self._looked = now
         if now - self._counted >= COUNT_SECONDS:
-            self._count()
+            self._counted = now
+            self._count(self._left)
         if self._live is not None:
             self._live.update(self._draw(started), refresh=True)
         elif now - self._printed >= LINE_SECONDS:
@@ -82,20 +83,23 @@ class SweepDisplay:
             self._live.update(Text(self._summary()), refresh=True)
             self._live.stop()
 
-    def _count(self) -> None:
-        self._counted = time.monotonic()
-        ended = {
-            key for key in self._left if is_finished(key[0].directory(self._out, key[1], key[2]))
-        }
-        failed = {key for key in self._left - ended if failure_file(self._out, *key).exists()}
-        self._left -= ended
-        self._n_failed = len(failed)
-        self._n_done = self._n_seeds - len(self._left)
+    @property
+    def _n_done(self) -> int:
+        return self._n_seeds - len(self._left)
+
+    def _count(self, keys: Iterable[tuple[Job, str, int]]) -> None:
+        """Look which of these (job, task, seed) are finished or have failed."""
+        for job, task, seed in list(keys):
+            if is_finished(job.directory(self._out, task, seed)):
+                self._left.discard((job, task, seed))
+                self._failed.discard((job, task, seed))
+            elif failure_file(self._out, job, task, seed).exists():
+                self._failed.add((job, task, seed))
 
     def _summary(self) -> str:
-        failed = f", {self._n_failed} failed" if self._n_failed else ""
+        failed = f", {len(self._failed)} failed" if self._failed else ""
         rate = (self._n_done - self._n_before) / (time.monotonic() - self._began)
-        rest = len(self._left) - self._n_failed
+        rest = len(self._left) - len(self._failed)
         left = f", about {clock(rest / rate)} left" if rate > 0 and rest > 0 else ""
         return f"{self._n_done} of {self._n_seeds} runs done{failed}{left}"
 

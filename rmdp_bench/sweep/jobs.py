@@ -396,8 +396,9 @@ def last_error(log: Path) -> str:
 
 
 def job_environment(cores: int) -> dict[str, str]:
-    """What tells a job's process how many cores it has."""
-    return {VARIABLE: str(cores), **{name: str(cores) for name in THREAD_VARIABLES}}
+    """What tells a job's process how many cores it has, and libraries that were not told yet."""
+    untold = [name for name in THREAD_VARIABLES if name not in os.environ]
+    return {name: str(cores) for name in [VARIABLE, *untold]}
 
 
 def write_plan(out: Path, name: str, document: Mapping[str, Any], jobs: Sequence[Job]) -> None:
