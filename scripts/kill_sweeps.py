@@ -91,10 +91,11 @@ def disturb(
     words = ["sweep", "plan.toml", "--out", str(out), "--launcher", "ray" if cluster else "local"]
     killed: Counter[str] = Counter()
     unlucky: Counter[bytes] = Counter()
+    moments = sorted(rng.uniform(0, 0.9 * N_SEEDS, sum(quota.values())))  # by runs that are done
     began, driver = time.monotonic(), start(*words)
     while True:
         try:
-            driver.wait(rng.uniform(1.0, 5.0))
+            driver.wait(rng.uniform(0.5, 2.0))
         except subprocess.TimeoutExpired:
             pass
         if driver.returncode is not None:
@@ -104,6 +105,9 @@ def disturb(
             raise SystemExit(f"the driver ended with {driver.returncode}: {said}")
         left = [kind for kind, number in quota.items() if killed[kind] < number]
         if not left or not (jobs := job_processes(out)):
+            continue
+        n_done = len(list(out.glob("*/*/*/*/result.json")))
+        if n_done < moments[killed.total()]:
             continue
         kind, number = str(rng.choice(left)), int(rng.choice(sorted(jobs)))
         with contextlib.suppress(OSError):  # it has ended just now
@@ -122,7 +126,8 @@ def disturb(
             else:
                 os.kill(number if kind == "job" else jobs[number], signal.SIGKILL)
             killed[kind] += 1
-            print(f"{time.monotonic() - began:6.1f} s: killed a {kind}", flush=True)
+            seconds = time.monotonic() - began
+            print(f"{seconds:6.1f} s, {n_done} runs done: killed a {kind}", flush=True)
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -191,8 +191,14 @@ def _launch(plans: Sequence[Plan], out: Path, launcher: LauncherName) -> int:
     from rmdp_bench.sweep.costs import longest_first, read_costs
     from rmdp_bench.sweep.jobs import Launch, is_left, write_plan
     from rmdp_bench.sweep.local import count_places
+    from rmdp_bench.sweep.on_ray import import_ray
+    from rmdp_bench.sweep.on_slurm import import_submitit
 
     check_writable(out)
+    if launcher == LauncherName.ray:
+        import_ray()
+    elif launcher == LauncherName.slurm:
+        import_submitit()
     rows = [row for plan in plans for row in plan.rows]
     n_places: float | None = None
     if launcher == LauncherName.local:

@@ -46,7 +46,7 @@ class RayEngine:
         Raises:
             ValueError: Ray is not installed, or there is no cluster.
         """
-        self._ray = _import_ray()
+        self._ray = import_ray()
         self._out, self._launch, self._stop = out.absolute(), launch, stop
         self._jobs: dict[Any, Job] = {}
         self._own = not self._ray.is_initialized()
@@ -115,7 +115,12 @@ def _execute(out: str, job: Job, launch: str) -> str:
     return str(execute(Path(out), job, stop, job_environment(job.cores or 1)))
 
 
-def _import_ray() -> Any:
+def import_ray() -> Any:
+    """Ray, if it is there.
+
+    Raises:
+        ValueError: says how to install it.
+    """
     try:
         import ray
     except ImportError as error:

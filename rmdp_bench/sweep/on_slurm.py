@@ -46,12 +46,7 @@ def submit(
     Raises:
         ValueError: submitit is not installed, there is no SLURM, or a parameter is wrong.
     """
-    try:
-        import submitit
-    except ImportError as error:
-        raise ValueError(
-            "--launcher slurm needs submitit: pip install 'rmdp_bench[slurm]'"
-        ) from error
+    submitit = import_submitit()
     given = dict(parameters)
     cluster = given.pop("cluster", "slurm")
     submitted: list[Any] = []
@@ -76,6 +71,21 @@ def submit(
     except (RuntimeError, NameError, TypeError, ValueError) as error:
         raise ValueError(f"cannot submit to {cluster}: {error}") from error
     return submitted
+
+
+def import_submitit() -> Any:
+    """submitit, if it is there.
+
+    Raises:
+        ValueError: says how to install it.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise ValueError(
+            "--launcher slurm needs submitit: pip install 'rmdp_bench[slurm]'"
+        ) from error
+    return submitit
 
 
 def _alike(jobs: Sequence[Job]) -> dict[tuple[int, bool], list[Job]]:
@@ -103,11 +113,9 @@ class SlurmJob:
 
     def checkpoint(self, out: str, job: Job, launch: str) -> Any:
         """Stop the job at a checkpoint, and give what goes on from it."""
-        import submitit
-
         self._ends.set()
         self._thread.join()
-        return submitit.helpers.DelayedSubmission(SlurmJob(), out, job, launch)
+        return import_submitit().helpers.DelayedSubmission(SlurmJob(), out, job, launch)
 
     def _run(self, out: Path, job: Job, launch: str) -> None:
         known = Launch(out, launch)

@@ -32,7 +32,7 @@ def test_without_ray_the_launcher_says_what_to_install(
     write_plan(walks("0"))
     assert main([*SWEEP]) == 2
     assert "--launcher ray needs Ray: pip install 'rmdp_bench[ray]'" in capfd.readouterr().err
-    assert not list((OUT / "sweep" / "launches").iterdir())
+    assert not OUT.exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes as on Linux")

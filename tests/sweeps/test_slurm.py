@@ -35,7 +35,7 @@ def test_without_submitit_the_launcher_says_what_to_install(
     write_plan(walks("0"))
     assert main([*SWEEP]) == 2
     assert "needs submitit: pip install 'rmdp_bench[slurm]'" in capfd.readouterr().err
-    assert not list((OUT / "sweep" / "launches").iterdir())
+    assert not OUT.exists()
 
 
 def test_jobs_that_run_out_of_time_go_on_from_their_checkpoint() -> None:
