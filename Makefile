@@ -2,7 +2,7 @@
 #   make demo      train, score and plot one small task
 #   make test      the tests and the checks of `make lint`
 #   make lint      ruff and mypy
-#   make bench     speed of environments, training, planning, many agents and the leaderboard
+#   make bench     speed of environments, training, planning, many agents, the leaderboard and sweeps
 #   make site      tables and page of the leaderboard, from its submissions
 #   make docs      numbers in the documents, from what is stored
 #   make datasets  build all datasets into Minari's folder
@@ -46,6 +46,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.agents --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.leaderboard --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.full_check --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.sweeps --out "$(BENCH_OUT)"
 
 site: venv
 	$(BIN)/rmdp-bench leaderboard build
@@ -62,7 +63,7 @@ venv: $(INSTALLED)
 # module is first imported, that takes half as long.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[baselines,behaviour,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[baselines,behaviour,dev,slurm]"
 	@touch $@
 
 # Resolve the newest versions again, with the oldest supported Python: PYTHON=python3.11.
@@ -70,7 +71,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install --quiet ".[baselines,behaviour,dev]"
+	build/constraints/bin/python -m pip install --quiet ".[baselines,behaviour,dev,ray,slurm]"
 	{ sed '/^[^#]/d' constraints.txt; \
 	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude rmdp_bench \
 	  | sed -E -e '/^(nvidia|cuda|triton)/d' -e 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; } > build/constraints.txt

@@ -255,3 +255,20 @@ def locked(directory: Path, held: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # not empty
             for folder in made:
                 folder.rmdir()
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process holds the lock of a directory; one that was killed holds none.
+
+    Who takes the lock at this very moment may be told that it is held.
+    """
+    import fcntl
+
+    try:
+        with (directory / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

@@ -27,6 +27,8 @@ from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
 
+SEEDS_AS_ONE_BATCH = True
+
 
 @dataclass(frozen=True)
 class Config(PPOConfig):

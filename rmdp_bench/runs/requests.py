@@ -76,7 +76,7 @@ class Request:
 
 
 def make_request(
-    solver: str,
+    solver: str | Solver,
     task: str,
     *,
     seeds: Sequence[int] = (0,),
@@ -91,7 +91,7 @@ def make_request(
     """Check a request wholly; nothing is written.
 
     Args:
-        solver: a name, or the path of a file that ends in .py.
+        solver: a name, the path of a file that ends in .py, or one that is loaded.
         task: an id.
         seeds: training seeds, 0 to 2**31 - 1, each once.
         device: "cpu" or "cuda".
@@ -130,7 +130,7 @@ def make_request(
     check_writable(Path(out))
     if tensorboard:
         _check_tensorboard()
-    loaded = load_solver(solver)
+    loaded = solver if isinstance(solver, Solver) else load_solver(solver)
     config = make_config(loaded, checked_task, settings)
     check_config(loaded, checked_task, config)
     request = Request(

@@ -46,7 +46,7 @@ from rmdp_bench.files import (
     write_text,
 )
 from rmdp_bench.runs.checkpoints import group_by_checkpoint, list_checkpoints
-from rmdp_bench.runs.display import Display, NoDisplay
+from rmdp_bench.runs.display import PROGRESS_FILE, Display, NoDisplay, RecordedDisplay
 from rmdp_bench.runs.log import Interrupted, OtherTask, RunLog
 from rmdp_bench.runs.records import (
     RESULT_FILE,
@@ -147,10 +147,11 @@ def _is_recorded(directory: Path) -> bool:
     return (directory / RESULT_FILE).exists()
 
 
-def _is_finished(directory: Path) -> bool:
+def is_finished(directory: Path) -> bool:
     """Whether nothing is left to do: there is a record, and all seeds of its batch have theirs."""
-    is_kept = list_checkpoints(directory) or (directory / TRAINED_FILE).exists()
-    return _is_recorded(directory) and not is_kept
+    if not _is_recorded(directory):
+        return False
+    return not (list_checkpoints(directory) or (directory / TRAINED_FILE).exists())
 
 
 def _group_trained(request: Request, directories: Mapping[int, Path]) -> list[list[int]]:
@@ -170,7 +171,7 @@ def _group_trained(request: Request, directories: Mapping[int, Path]) -> list[li
 
 def _is_done(request: Request, seed: int) -> bool:
     """Whether a seed is finished, and not one to replace."""
-    finished = _is_finished(request.directory(seed))
+    finished = is_finished(request.directory(seed))
     return finished and not (request.overwrite and differences(request, seed))
 
 
@@ -200,9 +201,10 @@ class _Group:
         stop: threading.Event,
     ) -> None:
         """Take what `run` was given, and the number of the checkpoint that all seeds have."""
-        self._request, self._display, self._stop = request, display, stop
+        self._request, self._stop = request, stop
         self._seeds, self._resume_at = seeds, resume_at
         self._directories = [request.directory(seed) for seed in seeds]
+        self._display = RecordedDisplay(display, self._directories[0] / PROGRESS_FILE)
 
     def train_and_score(self) -> None:
         """Train, keep what is trained, score and record it."""
@@ -550,7 +552,7 @@ def _offline_arrays(solution: Solution, evaluation: OfflineEvaluation) -> dict[s
 def _remove_leftovers(directories: Sequence[Path]) -> None:
     """Remove what recorded runs need no more."""
     for directory in directories:
-        names = TRAINED_FILE, "error.txt"
+        names = TRAINED_FILE, PROGRESS_FILE, "error.txt"
         for path in [*(directory / "checkpoint").glob("*"), *map(directory.joinpath, names)]:
             path.unlink(missing_ok=True)
         remove(directory / OTHERS_FOLDER)

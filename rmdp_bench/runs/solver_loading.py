@@ -7,6 +7,10 @@ A solver is a module with a frozen dataclass `Config`, a docstring under each fi
 It may have `config_for(task) -> Config` for defaults that depend on the task, and
 `check(task, config) -> None`, which raises a ValueError if these settings cannot work on this task
 (its transitions are those asked for), before anything is written.
+
+Two more names matter to sweeps: `SEEDS_AS_ONE_BATCH = True` says that several seeds train in less
+time at once than one after the other, and `also_solves(task, config)` gives the ids of the tasks
+whose solutions the same training hands in by `RunLog.add_solutions`.
 """
 
 from __future__ import annotations

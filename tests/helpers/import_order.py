@@ -6,5 +6,5 @@ from __future__ import annotations
 ORDER = (
     *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings"),
     *("references", "envs", "tasks", "stable_baselines", "solution", "datasets", "evaluation"),
-    *("runs", "submission", "leaderboard", "plotting", "cli"),
+    *("runs", "submission", "leaderboard", "sweep", "plotting", "cli"),
 )

@@ -121,6 +121,11 @@ def family(task: OnlineTask, config: Config) -> list[OnlineTask]:
     return sorted([task, *alike], key=lambda member: member.n_representatives)
 
 
+def also_solves(task: OnlineTask, config: Config) -> list[str]:
+    """Give the ids of the tasks whose solutions the same training hands in."""
+    return [member.id for member in family(task, config) if member.id != task.id]
+
+
 def check(task: Task, config: Config) -> None:
     """Refuse a budget that is too small.
 
