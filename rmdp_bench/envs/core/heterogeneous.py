@@ -50,6 +50,14 @@ class HeterogeneousWorld(World):
     def set_agents(self, rows: Rows, agents: Rows) -> None:
         """Let `agents` (B,) live in `rows` (B,), without a change of the rows' states."""
 
+    def measure(self, rows: Rows) -> dict[str, NDArray[np.float64]]:
+        """What evaluation averages over the steps beside the reward, by name: (B,) of `rows`.
+
+        It may depend on what is hidden, and is in no observation or info. By default nothing.
+        """
+        del rows
+        return {}
+
     def start(
         self, rows: Rows, generators: Sequence[np.random.Generator], agents: Rows | None = None
     ) -> Details:
