@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from rmdp_bench.ceilings import constant_speed_optimum as constant_speed_optimum
     from rmdp_bench.ceilings import resource_gathering_optimum as resource_gathering_optimum
     from rmdp_bench.datasets import load_dataset as load_dataset
+    from rmdp_bench.envs.represent import from_mo_gymnasium as from_mo_gymnasium
+    from rmdp_bench.envs.represent import represent as represent
     from rmdp_bench.envs.wrappers import AgentReward as AgentReward
     from rmdp_bench.envs.wrappers import BatchedAgentReward as BatchedAgentReward
     from rmdp_bench.envs.wrappers import BatchedVectorReward as BatchedVectorReward
@@ -63,6 +65,8 @@ register_environments()
 register_parallel_environments()
 
 _LAZY = {
+    "represent": "envs.represent",
+    "from_mo_gymnasium": "envs.represent",
     "AgentReward": "envs.wrappers",
     "VectorReward": "envs.wrappers",
     "BatchedAgentReward": "envs.wrappers",

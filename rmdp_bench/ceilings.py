@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.population import TargetPopulation
+from rmdp_bench.population import TargetPopulation, is_on_line
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 EPISODE_STEPS = 1000
 """Most steps H of an episode in the velocity environments."""
+
+PLANAR_TABLE = "planar_targets_optimum.json"
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """Row and column change of Resource Gathering's actions 0 to 3: up, down, left, right."""
@@ -102,9 +104,9 @@ def constant_speed_optimum(
     Raises:
         ValueError: n_representatives is not an integer >= 1, or the population has no targets.
     """
-    if not isinstance(population, TargetPopulation):
+    if not is_on_line(population):
         kind = type(population).__name__
-        raise ValueError(f"population is a {kind}, expected a TargetPopulation")
+        raise ValueError(f"population is a {kind}, expected a TargetPopulation on a line")
     k = _check_budget(n_representatives, None)
     positions, counts = np.unique(population.targets, return_counts=True)
     if k >= len(positions):
@@ -258,6 +260,88 @@ def resource_gathering_optimum(n_representatives: int) -> ResourceGatheringOptim
     best = np.where(visited, 100 - lengths, 0).argmax(axis=1)
     assignment[np.arange(25), best] = 1.0
     return ResourceGatheringOptimum(float(optimum["welfare"]), tours, assignment)
+
+
+def planar_velocity_bound(population: TargetPopulation, n_representatives: int) -> float | None:
+    """No k policies have more welfare than this, percent; None: it was not certified.
+
+    A constant velocity is optimal, as on a line (`constant_speed_optimum`, step 1); where in the
+    plane the best ones are has no such simple answer. `scripts/certify_planar_targets.py` bounds
+    what they are worth, and finds velocities that are worth almost as much; the table holds both.
+
+    Args:
+        population: n agents with targets (n, 2).
+        n_representatives: k >= 1.
+
+    Raises:
+        ValueError: k is not an integer >= 1.
+    """
+    k = _check_budget(n_representatives, None)
+    entry = planar_table().get(population.content_hash(), {}).get(str(k))
+    return None if entry is None else float(entry["bound"])
+
+
+def planar_velocity_groups(population: TargetPopulation, n_representatives: int) -> IntArray:
+    """Which of the table's k velocities is best for each agent, (n,).
+
+    Raises:
+        ValueError: k is not an integer >= 1, or the table has nothing for this population and k.
+    """
+    k = _check_budget(n_representatives, None)
+    entry = planar_table().get(population.content_hash(), {}).get(str(k))
+    if entry is None:
+        raise ValueError(f"the best {k} velocities of this population are not known")
+    groups: IntArray = planar_rewards(population, np.array(entry["velocities"])).argmax(axis=0)
+    return groups
+
+
+def planar_rewards(population: TargetPopulation, velocities: FloatArray) -> FloatArray:
+    """What agents earn of a perfect step at each of m velocities (m, 2): (m, n), 0 to 1."""
+    return np.asarray(population.rewards(velocities) / population.peak)
+
+
+def greatest_gain(
+    population: TargetPopulation, payments: FloatArray, tolerance: float = 2e-3
+) -> tuple[float, FloatArray]:
+    """Bound max over velocities v in the plane of sum_i max(0, r_i(v) - u_i), r_i from 0 to 1.
+
+    Squares are divided while one may be worth more than the best centre so far. A square is worth
+    at most what every agent gains at the point of it that is nearest to its target.
+
+    Args:
+        population: n agents with targets (n, 2).
+        payments: u (n,) >= 0.
+        tolerance: by which the bound may be above the maximum, agents.
+
+    Returns:
+        The bound, and velocities (m, 2) within a thousandth of the best that was seen.
+    """
+    targets, width = population.targets, population.width
+    low, high = targets.min(axis=0) - width, targets.max(axis=0) + width
+    n_squares = 24
+    half = float((high - low).max()) / n_squares / 2.0
+    line = (2.0 * np.arange(n_squares) + 1.0) * half
+    centres = np.stack(np.meshgrid(low[0] + line, low[1] + line), axis=-1).reshape(-1, 2)
+    corners = np.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    best, good = -np.inf, []
+    while len(centres):
+        away = np.maximum(np.abs(centres[:, None] - targets) - half, 0.0)
+        most = 1.0 - np.hypot(away[..., 0], away[..., 1]) / width
+        upper = np.maximum(most - payments, 0.0).sum(axis=1)
+        own = np.maximum(planar_rewards(population, centres) - payments, 0.0).sum(axis=1)
+        best = max(best, float(own.max()))
+        good.append(centres[own > 0.999 * best])
+        half /= 2.0
+        promising = centres[upper > best + tolerance]
+        centres = (promising[:, None] + half * corners).reshape(-1, 2)
+    return best + tolerance, np.concatenate(good)
+
+
+@functools.cache
+def planar_table() -> Any:
+    """Hash of a population -> k -> bound, attained, velocities (k, 2) and payments (n,)."""
+    file = resources.files("rmdp_bench") / "data" / PLANAR_TABLE
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 @functools.cache

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,20 +33,102 @@ ArrayT = TypeVar("ArrayT")
 """A NumPy array or a torch tensor, of a floating dtype."""
 
 
-@dataclass(frozen=True, eq=False)
-class TargetPopulation:
-    """Every agent has a target on a line, and its reward falls linearly with the distance to it.
+@runtime_checkable
+class Population(Protocol):
+    """The agents of a represented MDP: what outcomes are worth to each of them.
 
-    reward_i(v) = peak * (1 - min(1, |targets_i - v| / width))          outcome: v, (..., 1)
+    A population of one's own is a subclass that says who there is and what a transition is worth;
+    the rest follows from it:
+
+        class Thresholds(rmdp_bench.Population):
+            def __init__(self, least_speeds):
+                self.least_speeds = np.asarray(least_speeds)
+                self.n_agents, self.outcome_size = len(least_speeds), 1
+
+            def rewards(self, outcomes):                # (..., 1) -> (..., n), percent per step
+                least = self.least_speeds
+                if not isinstance(outcomes, np.ndarray):            # solvers ask with torch tensors
+                    least = outcomes.new_tensor(least)
+                return 0.1 * (outcomes >= least)
+
+    It is pickled where processes are started, so its class stands in a file. What it is stays the
+    same: solvers and records rely on `content_hash`.
+
+    Attributes:
+        n_agents: n >= 1.
+        outcome_size: m, the length of an outcome.
+    """
+
+    n_agents: int
+    outcome_size: int
+
+    @abstractmethod
+    def rewards(self, outcomes: ArrayT) -> ArrayT:
+        """Reward of every agent: (..., m) -> (..., n), of NumPy arrays and of torch tensors.
+
+        Percent of a perfect episode: what is greatest, summed over an episode, is 100.
+        """
+
+    @property
+    def preferences(self) -> FloatArray:
+        """What distinguishes the agents, a row of numbers each; here nothing but their index."""
+        return np.arange(self.n_agents, dtype=np.float64)[:, np.newaxis]
+
+    def mean_rewards(self, outcomes: FloatArray) -> FloatArray:
+        """Mean reward over the agents: (..., m) float64 -> (...)."""
+        return np.asarray(self.rewards(outcomes).mean(axis=-1))
+
+    def total_rewards(self, outcomes: FloatArray) -> FloatArray:
+        """Return of every agent in an episode: (T, m) float64 -> (n,), percent."""
+        size = max(1, MAX_NUMBERS // self.n_agents)
+        parts = [outcomes[first : first + size] for first in range(0, len(outcomes), size)]
+        return np.asarray(np.sum([self.rewards(part).sum(axis=0) for part in parts], axis=0))
+
+    def reward_bounds(
+        self, outcome_low: ArrayLike = -np.inf, outcome_high: ArrayLike = np.inf
+    ) -> tuple[FloatArray, FloatArray]:
+        """Least and greatest reward of every agent in one step, (n,) and (n,); here any number."""
+        del outcome_low, outcome_high
+        return np.full(self.n_agents, -np.inf), np.full(self.n_agents, np.inf)
+
+    def content_hash(self) -> str:
+        """SHA-256 (hexadecimal) of the class's name and of its attributes, by their names.
+
+        Raises:
+            ValueError: an attribute is no number, text, array or list of these.
+        """
+        digest = hashlib.sha256(type(self).__qualname__.encode())
+        for name, value in sorted(vars(self).items()):
+            array = np.asarray(value)
+            if array.dtype.kind not in "biufU":
+                raise ValueError(
+                    f"{type(self).__name__}.{name} is {value!r}, which has no hash: expected "
+                    "numbers, text or arrays, or a content_hash of its own"
+                )
+            digest.update(f" {name} {array.shape} {array.dtype.str}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class TargetPopulation(Population):
+    """Every agent has a target, and its reward falls linearly with the distance to it.
+
+    reward_i(v) = peak * (1 - min(1, |targets_i - v| / width))          outcome: v, (..., p)
+
+    Targets stand on a line, p = 1, or in a space of p dimensions, where distances are Euclidean.
 
     With the width bound / 20 and the peak 0.1 this is the velocity reward of Ivanov & Ben-Porat
     (2024), section "Environments": 1 - min(1, 20 |v^i - v| / b), scaled so that 1000 perfect steps
     are 100 percent.
 
     Attributes:
-        targets: (n,) float64, read-only; any finite values in any order.
+        targets: (n,) or (n, p) float64, read-only; any finite values in any order. (n, 1) becomes
+            (n,).
         width: distance, in the unit of the targets, at which the reward reaches zero; > 0.
         peak: reward on the target, percent of a perfect episode per step; > 0.
+        n_agents: n.
+        outcome_size: p.
 
     Raises:
         ValueError: a target is not finite, there is none, or width or peak is not positive.
@@ -54,11 +137,19 @@ class TargetPopulation:
     targets: FloatArray
     width: float
     peak: float = 0.1
+    n_agents: int = field(init=False, repr=False)
+    outcome_size: int = field(init=False, repr=False)
     _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the values and keep read-only copies."""
-        object.__setattr__(self, "targets", _frozen_array(self.targets, "targets", 1))
+        n_axes = 2 if np.ndim(self.targets) == 2 else 1
+        targets = _frozen_array(self.targets, "targets", n_axes)
+        if n_axes == 2 and targets.shape[1] == 1:
+            targets = targets[:, 0]
+        object.__setattr__(self, "targets", targets)
+        object.__setattr__(self, "n_agents", len(targets))
+        object.__setattr__(self, "outcome_size", 1 if targets.ndim == 1 else targets.shape[1])
         object.__setattr__(self, "width", _positive(self.width, "width"))
         object.__setattr__(self, "peak", _positive(self.peak, "peak"))
 
@@ -83,30 +174,46 @@ class TargetPopulation:
         targets = np.random.RandomState(seed).uniform(0.0, bound, n_agents)
         return cls(targets, width=bound / 20.0, peak=0.1)
 
-    @property
-    def n_agents(self) -> int:
-        """Number of agents n."""
-        return len(self.targets)
+    @classmethod
+    def in_disc(cls, n_agents: int, bound: float, *, seed: int) -> TargetPopulation:
+        """Targets (n, 2) drawn evenly from a disc around 0, width bound / 2, peak 0.1.
 
-    @property
-    def outcome_size(self) -> int:
-        """Length m of an outcome: 1, the position on the line."""
-        return 1
+        The width makes a hundred agents a question of where to compromise: with `uniform`'s, a
+        twentieth of the radius, k policies would serve k agents.
+
+        Args:
+            n_agents: n from 1 to `MAX_NUMBERS` / 2.
+            bound: radius of the disc, in the unit of the outcome.
+            seed: 0 to 2**32 - 1.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        n_agents = _integer(n_agents, "n_agents", 1, MAX_NUMBERS // 2)
+        seed = _integer(seed, "seed", 0, 2**32 - 1)
+        bound = _positive(bound, "bound")
+        radius, angle = np.random.RandomState(seed).uniform(size=(n_agents, 2)).T
+        distance, turned = bound * np.sqrt(radius), 2.0 * np.pi * angle
+        targets = np.stack((distance * np.cos(turned), distance * np.sin(turned)), axis=1)
+        return cls(targets, width=bound / 2.0, peak=0.1)
 
     @property
     def preferences(self) -> FloatArray:
-        """What distinguishes the agents: their targets, (n, 1), read-only."""
-        return self.targets[:, np.newaxis]
+        """What distinguishes the agents: their targets, (n, p), read-only."""
+        return self.targets.reshape(self.n_agents, -1)
 
     def rewards(self, outcomes: ArrayT) -> ArrayT:
-        """Reward of every agent: (..., 1) -> (..., n), percent, from 0 to `peak`.
+        """Reward of every agent: (..., p) -> (..., n), percent, from 0 to `peak`.
 
         A NaN outcome gives NaN rewards.
 
         Raises:
-            ValueError: not a floating NumPy array or torch tensor, or its last axis is not 1.
+            ValueError: not a floating NumPy array or torch tensor, or its last axis is not p.
         """
-        rewards: Any = abs(outcomes - _constant(self._cache, self.targets, outcomes, 1))
+        targets = _constant(self._cache, self.targets, outcomes, self.outcome_size)
+        rewards: Any = (
+            abs(outcomes - targets) if self.targets.ndim == 1 else _distances(outcomes, targets)
+        )
         rewards *= -self.peak / self.width
         rewards += self.peak
         if isinstance(rewards, np.ndarray):
@@ -114,11 +221,13 @@ class TargetPopulation:
         return cast(ArrayT, rewards.clamp_(min=0.0))
 
     def mean_rewards(self, outcomes: FloatArray) -> FloatArray:
-        """Mean reward over the agents: (..., 1) float64 -> (...).
+        """Mean reward over the agents: (..., p) float64 -> (...).
 
-        It is `rewards(outcomes).mean(-1)` to rounding (1e-12), at a cost that grows with log n:
-        who gains anything is a range of the sorted targets, whose sums are known.
+        On a line it is `rewards(outcomes).mean(-1)` to rounding (1e-12), at a cost that grows with
+        log n: who gains anything is a range of the sorted targets, whose sums are known.
         """
+        if self.targets.ndim > 1:
+            return super().mean_rewards(outcomes)
         if "sums" not in self._cache:
             self._cache["sums"] = _sort_and_sum(self.targets)
         targets, sums = self._cache["sums"]
@@ -126,12 +235,15 @@ class TargetPopulation:
         return np.asarray(self.peak / self.n_agents * total)
 
     def total_rewards(self, outcomes: FloatArray) -> FloatArray:
-        """Return of every agent in an episode: (T, 1) float64 -> (n,), percent.
+        """Return of every agent in an episode: (T, p) float64 -> (n,), percent.
 
-        It is `rewards(outcomes).sum(0)` to rounding (1e-12 per step), at a cost that grows with
-        n log T instead of n T: what an agent gains depends on its distance to the outcomes only, so
-        that this is `mean_rewards` with the two changing places. One NaN outcome makes all NaN.
+        On a line it is `rewards(outcomes).sum(0)` to rounding (1e-12 per step), at a cost that
+        grows with n log T instead of n T: what an agent gains depends on its distance to the
+        outcomes only, so that this is `mean_rewards` with the two changing places. One NaN outcome
+        makes all NaN.
         """
+        if self.targets.ndim > 1:
+            return super().total_rewards(outcomes)
         if np.isnan(outcomes).any():
             return np.full(self.n_agents, np.nan)
         beyond = 2 * self.width  # from there on nobody gains anything
@@ -145,15 +257,16 @@ class TargetPopulation:
         """Least and greatest reward of every agent in one step, (n,) and (n,), percent.
 
         Args:
-            outcome_low: smallest outcome, a number or (1,); may be -inf.
-            outcome_high: greatest outcome, a number or (1,); may be inf.
+            outcome_low: smallest outcome, a number or (p,); may be -inf.
+            outcome_high: greatest outcome, a number or (p,); may be inf.
 
         Raises:
             ValueError: wrong shape, NaN, or low above high.
         """
         low, high = _outcome_box(outcome_low, outcome_high, self.outcome_size)
-        farthest = np.maximum(np.abs(self.targets - low), np.abs(self.targets - high))
-        nearest = np.abs(self.targets - np.clip(self.targets, low, high))
+        places = self.preferences
+        farthest = _norm(np.maximum(np.abs(places - low), np.abs(places - high)))
+        nearest = _norm(np.abs(places - np.clip(places, low, high)))
         reward_low, reward_high = (
             np.maximum(self.peak - self.peak / self.width * distance, 0.0)
             for distance in (farthest, nearest)
@@ -179,25 +292,36 @@ class TargetPopulation:
         return TargetPopulation, (self.targets, self.width, self.peak)
 
 
+def is_on_line(population: object) -> TypeGuard[TargetPopulation]:
+    """Whether the agents have targets, and these stand on a line."""
+    return isinstance(population, TargetPopulation) and population.outcome_size == 1
+
+
 @dataclass(frozen=True, eq=False)
-class LinearPopulation:
+class LinearPopulation(Population):
     """Every agent weighs the parts of a vector outcome in its own way.
 
     reward_i(x) = sum_l weights[i, l] * x[l]                         outcome: x, (..., m)
 
     Attributes:
         weights: (n, m) float64, read-only, finite.
+        n_agents: n.
+        outcome_size: m.
 
     Raises:
         ValueError: the weights are not finite, or are not a non-empty matrix.
     """
 
     weights: FloatArray
+    n_agents: int = field(init=False, repr=False)
+    outcome_size: int = field(init=False, repr=False)
     _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the values and keep a read-only copy."""
         object.__setattr__(self, "weights", _frozen_array(self.weights, "weights", 2))
+        object.__setattr__(self, "n_agents", self.weights.shape[0])
+        object.__setattr__(self, "outcome_size", self.weights.shape[1])
 
     @classmethod
     def tiles(cls, n_tiles: int = 25) -> LinearPopulation:
@@ -207,16 +331,6 @@ class LinearPopulation:
             ValueError: n_tiles is not an integer >= 1 whose square is at most `MAX_NUMBERS`.
         """
         return cls(np.eye(_integer(n_tiles, "n_tiles", 1, math.isqrt(MAX_NUMBERS))))
-
-    @property
-    def n_agents(self) -> int:
-        """Number of agents n."""
-        return len(self.weights)
-
-    @property
-    def outcome_size(self) -> int:
-        """Length m of an outcome."""
-        return len(self.weights.T)
 
     @property
     def preferences(self) -> FloatArray:
@@ -289,10 +403,6 @@ class LinearPopulation:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the content only, not the cached constants."""
         return LinearPopulation, (self.weights,)
-
-
-Population: TypeAlias = TargetPopulation | LinearPopulation
-"""Agents of a represented MDP: they have rewards."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -464,6 +574,19 @@ class DynamicsPopulation:
         """Pickle the attributes, so that the arrays of a copy are read-only too."""
         content = (self.names, self.units, self.low, self.high, self.parameters)
         return DynamicsPopulation, (*content, self.n_test, self.n_agents, self.n_unseen)
+
+
+def _distances(outcomes: Any, targets: Any) -> Any:
+    """Euclidean distances of outcomes (..., p) and targets (n, p): (..., n), NumPy's or torch's."""
+    squares: Any = 0.0
+    for axis in range(targets.shape[1]):  # p is small; one sum, in the same order for every row
+        squares = squares + (outcomes[..., axis, None] - targets[:, axis]) ** 2
+    return squares.clip(1e-30) ** 0.5  # not 0, where the slope of the root is infinite
+
+
+def _norm(offsets: FloatArray) -> FloatArray:
+    """Of offsets (n, p) that are not negative: (n,)."""
+    return offsets[:, 0] if offsets.shape[1] == 1 else np.sqrt((offsets**2).sum(axis=1))
 
 
 def _sort_and_sum(values: FloatArray) -> tuple[FloatArray, FloatArray]:

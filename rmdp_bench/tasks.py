@@ -15,7 +15,11 @@ from typing import Any, ClassVar, cast
 
 import gymnasium as gym
 
-from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
+from rmdp_bench.ceilings import (
+    constant_speed_optimum,
+    planar_velocity_bound,
+    resource_gathering_optimum,
+)
 from rmdp_bench.envs import ENVIRONMENTS, get_population
 from rmdp_bench.population import DynamicsPopulation, Population, TargetPopulation
 from rmdp_bench.references import references
@@ -249,6 +253,10 @@ def _constant_speed_ceiling(population: Population, n_representatives: int) -> f
     return constant_speed_optimum(cast(TargetPopulation, population), n_representatives)[0]
 
 
+def _planar_velocity_ceiling(population: Population, n_representatives: int) -> float | None:
+    return planar_velocity_bound(cast(TargetPopulation, population), n_representatives)
+
+
 def _resource_gathering_ceiling(population: Population, n_representatives: int) -> float:
     del population  # its 25 tiles are part of the world
     return resource_gathering_optimum(n_representatives)[0]
@@ -272,7 +280,7 @@ class _Family:
     budgets: tuple[int, ...]
     transitions: int
     gamma: float
-    ceiling: Callable[[Population, int], float] | None
+    ceiling: Callable[[Population, int], float | None] | None
     version: str = "v0"
     easy_budgets: tuple[int, ...] = ()
 
@@ -286,6 +294,7 @@ _VELOCITY = (2_000_000, 0.99, _constant_speed_ceiling)
 _FAMILIES = (
     _Family("HalfCheetahVel-n100", (1, 2, 5, 10), *_VELOCITY),
     _Family("AntVel-n100", (1, 2, 5, 10), *_VELOCITY),
+    _Family("AntVel2d-n100", (1, 2, 5, 10), 2_000_000, 0.99, _planar_velocity_ceiling),
     _Family("HopperVel-n100", (1, 2, 5, 10), *_VELOCITY),
     _Family("Walker2dVel-n100", (1, 2, 5, 10), *_VELOCITY),
     _Family("HalfCheetahVel-n1000", (50,), *_VELOCITY),

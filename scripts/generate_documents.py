@@ -166,7 +166,8 @@ def _reward(entry: EnvironmentEntry) -> str:
     population = get_population(entry.id)
     if isinstance(population, TargetPopulation):
         return (
-            f"up to {population.peak:g} for the agent's own speed, "
+            f"up to {population.peak:g} for the agent's own "
+            f"{'speed' if population.outcome_size == 1 else 'velocity'}, "
             f"0 from {population.width:g} m/s beside it"
         )
     return "at home: 100 - steps, if the agent's tile was visited"

@@ -17,7 +17,7 @@ that what happens once in a thousand episodes is not in them.
                      and as far as nudging changes it
 
 Cheats are simulated as what a policy reaches on known and on held-out episodes.  Policies that act
-by the batch are played as they are, in `tests/test_replay.py`.
+by the batch are played as they are, in `tests/submission/test_replay.py`.
 """
 
 from __future__ import annotations

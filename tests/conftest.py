@@ -13,7 +13,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # which writes to the user's folders
 
 import pytest
 
-from tests.submission_toys import make_submission
+from tests.helpers.submission_toys import make_submission
 
 
 @pytest.fixture(scope="session", autouse=True)

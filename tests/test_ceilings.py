@@ -6,7 +6,6 @@ import importlib.util
 import itertools
 import json
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,8 +14,8 @@ import pytest
 
 from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.population import LinearPopulation, TargetPopulation
+from tests.helpers.checkout import ROOT
 
-ROOT = Path(__file__).parents[1]
 STORED = json.loads(
     (ROOT / "rmdp_bench/data/resource_gathering_optimum.json").read_text(encoding="utf-8")
 )

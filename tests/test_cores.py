@@ -13,8 +13,7 @@ import pytest
 from rmdp_bench import cores
 from rmdp_bench.cli import main
 from rmdp_bench.cores import limited_cores, usable_cores
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.helpers.checkout import ROOT
 
 
 @pytest.fixture(autouse=True)

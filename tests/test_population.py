@@ -6,7 +6,6 @@ import copy
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from rmdp_bench.population import (
     Population,
     TargetPopulation,
 )
+from tests.helpers.checkout import ROOT
 
 Target: Any = TargetPopulation  # lists and wrong types are passed on purpose
 Linear: Any = LinearPopulation
@@ -44,6 +44,7 @@ def direct_rewards(population: Population, outcomes: np.ndarray[Any, Any]) -> An
             population.peak * (1 - min(1.0, abs(target - outcomes[0]) / population.width))
             for target in population.targets
         ]
+    assert isinstance(population, LinearPopulation)
     return [sum(w * x for w, x in zip(row, outcomes, strict=True)) for row in population.weights]
 
 
@@ -132,6 +133,7 @@ def test_bounds_are_tight(population: Population) -> None:
     if isinstance(population, TargetPopulation):
         corners = np.linspace(-0.5, 2.5, 3001)[:, np.newaxis]
     else:
+        assert isinstance(population, LinearPopulation)
         best = np.where(population.weights > 0, 2.5, -0.5)
         corners = np.concatenate((corners, best, 2.0 - best))
     rewards = population.rewards(corners)
@@ -163,7 +165,8 @@ def test_identity_is_by_content(population: Population) -> None:
         assert other is not population
         assert other.content_hash() == population.content_hash()
     assert sum(population == other for other in POPULATIONS.values()) == 1
-    assert population != "a population"
+    different: object = "a population"
+    assert population != different
 
 
 def test_hash_sees_every_part() -> None:
@@ -189,7 +192,7 @@ def test_hash_is_the_same_in_another_process() -> None:
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
     )
     assert other.stdout.strip() == POPULATIONS["velocity"].content_hash()
 
@@ -209,7 +212,7 @@ def test_arrays_are_copies_and_read_only() -> None:
 
 BAD_CONSTRUCTIONS: list[tuple[Any, str]] = [
     (lambda: Target([], width=1.0), "targets have shape"),
-    (lambda: Target([[1.0]], width=1.0), "targets have shape"),
+    (lambda: Target([[[1.0]]], width=1.0), "targets have shape"),
     (lambda: Target([1.0, np.nan], width=1.0), r"targets\[1\] is nan"),
     (lambda: Target(["fast"], width=1.0), "targets are not an array of numbers"),
     (lambda: Target([1.0], width=0.0), "width is 0.0"),

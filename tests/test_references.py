@@ -33,8 +33,9 @@ from rmdp_bench.submission.schema import read_submission, submission_to_toml
 from rmdp_bench.tasks import OfflineTask, find_logged_task, list_tasks
 from scripts import carry_over_records, mountain_car_optimum, record_references
 from scripts.specialists import Specialist
+from tests.helpers.checkout import SUBMISSIONS
 
-SUBMISSION = Path(__file__).parents[1] / "leaderboards/submissions/reference-offline"
+SUBMISSION = SUBMISSIONS / "reference-offline"
 STORED: dict[str, Any] = read_json(REFERENCES_FILE)
 CAR, POLE = "rmdp/MountainCarHet-n500-v0", "rmdp/CartPoleHet-n500-v0"
 

@@ -17,8 +17,12 @@ from baselines.online.ppo.assignments import FixedRule, one_hot
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check_online, task_settings
 from baselines.online.ppo.settings import check as check_budget
-from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
-from rmdp_bench.population import TargetPopulation
+from rmdp_bench.ceilings import (
+    constant_speed_optimum,
+    planar_velocity_groups,
+    resource_gathering_optimum,
+)
+from rmdp_bench.population import TargetPopulation, is_on_line
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
@@ -51,10 +55,11 @@ def oracle_groups(task: OnlineTask, groups: str) -> npt.NDArray[np.intp]:
     """Representatives (n,) of the agents.
 
     Raises:
-        ValueError: if intervals are asked of a population without targets.
+        ValueError: if intervals are asked of a population without targets on a line, or the best
+            groups are not known.
     """
     population, k = task.population, task.n_representatives
-    if isinstance(population, TargetPopulation):
+    if is_on_line(population):
         if groups == "optimal":
             return np.asarray(constant_speed_optimum(population, k)[2].argmax(1))
         targets = population.targets
@@ -62,8 +67,11 @@ def oracle_groups(task: OnlineTask, groups: str) -> npt.NDArray[np.intp]:
         return np.searchsorted(edges, targets, side="right")
     if groups == "intervals":
         raise ValueError(
-            f"groups is 'intervals', but the agents of {task.id} have no targets; use 'optimal'"
+            f"groups is 'intervals', but the agents of {task.id} have no targets on a line; use "
+            "'optimal'"
         )
+    if isinstance(population, TargetPopulation):
+        return np.asarray(planar_velocity_groups(population, k))
     return np.asarray(resource_gathering_optimum(k)[2].argmax(1))
 
 

@@ -21,7 +21,7 @@ from rmdp_bench.datasets.storage import dataset_path, read_episodes
 from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import roll_out
 from rmdp_bench.files import write_bytes
-from rmdp_bench.population import DynamicsPopulation, TargetPopulation
+from rmdp_bench.population import DynamicsPopulation, is_on_line
 from rmdp_bench.runs import Result, read_curve
 from rmdp_bench.runs.summary import group_results
 from rmdp_bench.solution import Solution, load_solution
@@ -140,7 +140,8 @@ def _draw_dataset(entry: DatasetEntry, figures: _Figures) -> Iterator[Path]:
     else:
         outcomes = np.concatenate([episode.infos["outcome"][1:] for episode in episodes])
         returns = population.rewards(outcomes).sum(axis=0) / len(episodes)
-        parameters = {_TARGET: population.preferences[:, 0]}
+        assert is_on_line(population), entry.id
+        parameters = {_TARGET: population.targets}
         policies = np.full(population.n_agents, UNIFORM)
     return figures.draw(
         plotting.plot_dataset,
@@ -291,7 +292,7 @@ def _draw_assignments(
             title=title,
             target_label=_TARGET,
         )
-        if isinstance(task.population, TargetPopulation):
+        if is_on_line(task.population):
             yield from figures.draw(
                 plotting.plot_returns_by_target,
                 f"agents-{task.id}",

@@ -70,18 +70,28 @@ def _uniform_targets(population_seed: int, *, n_agents: int, bound: float) -> Ta
     return TargetPopulation.uniform(n_agents, bound, seed=population_seed)
 
 
+def _targets_in_disc(population_seed: int, *, n_agents: int, bound: float) -> TargetPopulation:
+    return TargetPopulation.in_disc(n_agents, bound, seed=population_seed)
+
+
 def _tiles(population_seed: int) -> LinearPopulation:
     return LinearPopulation.tiles(25)
 
 
-def _velocity(name: str, robot: str, n_agents: int, target_bound: float) -> EnvironmentEntry:
+def _velocity(
+    name: str,
+    robot: str,
+    n_agents: int,
+    target_bound: float,
+    make_population: Callable[..., TargetPopulation] = _uniform_targets,
+) -> EnvironmentEntry:
     return EnvironmentEntry(
         id=f"rmdp/{name}-n{n_agents}-v0",
         entry_point="rmdp_bench.envs.velocity:VelocityEnv",
         vector_entry_point="rmdp_bench.envs.velocity:VelocityVectorEnv",
         max_episode_steps=1000,
         n_agents=n_agents,
-        make_population=partial(_uniform_targets, n_agents=n_agents, bound=target_bound),
+        make_population=partial(make_population, n_agents=n_agents, bound=target_bound),
         kwargs={"robot": robot, "n_agents": n_agents, "target_bound": target_bound},
     )
 
@@ -91,6 +101,7 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
     _velocity("HalfCheetahVel", "half_cheetah", 1000, 4.0),
     _velocity("AntVel", "ant", 100, 3.0),
     _velocity("AntVel", "ant", 1000, 3.0),
+    _velocity("AntVel2d", "ant_2d", 100, 3.0, _targets_in_disc),
     _velocity("HopperVel", "hopper", 100, 2.5),
     _velocity("HopperVel", "hopper", 1000, 2.5),
     _velocity("Walker2dVel", "walker2d", 100, 2.5),

@@ -8,6 +8,8 @@ Description:
 Population:
     `LinearPopulation.tiles(25)`: agent i wants tile i, where tile = 5 * row + column.
     `population_seed` is accepted as everywhere and changes nothing: there is nothing to draw.
+    Other agents are any population of outcomes (25,), such as `LinearPopulation(weights)` with
+    weights (n, 25).
 
 Observation:
     float32 (27,): row and column of the gatherer, in 0..4; then one flag per tile, 1 once it was
@@ -34,6 +36,7 @@ Episode end:
     Truncated after 40 steps, with no reward.
 
 Arguments:
+    population: agents of one's own; None: those above. population_seed is not given then.
     population_seed: has no effect (see Population).
     render_mode: "ansi" (the grid as text), "rgb_array" (a picture, drawn with numpy) or "human"
     (the text is printed to the terminal at every reset and step; no window is opened).
@@ -61,8 +64,8 @@ from rmdp_bench.envs.core.base import (
     Rows,
     State,
 )
-from rmdp_bench.envs.core.checks import check_keywords, check_n_envs, check_population_seed
-from rmdp_bench.population import LinearPopulation
+from rmdp_bench.envs.core.checks import check_keywords, check_n_envs, choose_population
+from rmdp_bench.population import LinearPopulation, Population
 
 GRID_SIZE = 5
 N_TILES = GRID_SIZE * GRID_SIZE
@@ -97,14 +100,14 @@ class ResourceGatheringWorld(RepresentedWorld):
 
     metadata = {"render_modes": ["human", "rgb_array", "ansi"], "render_fps": 4}
 
-    def __init__(self, n_envs: int = 1) -> None:
+    def __init__(self, n_envs: int = 1, population: Population | None = None) -> None:
         """Make E grids, all at the start of an episode.
 
         Raises:
             ValueError: n_envs is not an integer >= 1.
         """
         self.n_envs = check_n_envs(n_envs)
-        self.population = LinearPopulation.tiles(N_TILES)
+        self.population = population or LinearPopulation.tiles(N_TILES)
         high = np.ones(2 + N_TILES, dtype=np.float32)
         high[:2] = GRID_SIZE - 1
         self.observation_space = spaces.Box(np.zeros_like(high), high, dtype=np.float32)
@@ -208,7 +211,11 @@ class ResourceGatheringWorld(RepresentedWorld):
         return grid.swapaxes(1, 2).reshape(GRID_SIZE * TILE_PIXELS, GRID_SIZE * TILE_PIXELS, 3)
 
 
-_KEYWORDS = ("population_seed", "render_mode")
+_KEYWORDS = ("population", "population_seed", "render_mode")
+
+
+def _choose(population: Population | None, seed: int | None) -> Population:
+    return choose_population(population, seed, N_TILES, lambda _: LinearPopulation.tiles(N_TILES))
 
 
 class ResourceGatheringEnv(RepresentedEnv):
@@ -217,7 +224,12 @@ class ResourceGatheringEnv(RepresentedEnv):
     metadata = ResourceGatheringWorld.metadata
 
     def __init__(
-        self, *, population_seed: int = 0, render_mode: str | None = None, **unknown: Any
+        self,
+        *,
+        population: Population | None = None,
+        population_seed: int | None = None,
+        render_mode: str | None = None,
+        **unknown: Any,
     ) -> None:
         """Make one grid.
 
@@ -226,8 +238,8 @@ class ResourceGatheringEnv(RepresentedEnv):
             ValueError: a value is out of range.
         """
         check_keywords(unknown, _KEYWORDS)
-        check_population_seed(population_seed)
-        super().__init__(ResourceGatheringWorld(), render_mode=render_mode)
+        world = ResourceGatheringWorld(1, _choose(population, population_seed))
+        super().__init__(world, render_mode=render_mode)
 
 
 class ResourceGatheringVectorEnv(RepresentedVectorEnv):
@@ -239,7 +251,8 @@ class ResourceGatheringVectorEnv(RepresentedVectorEnv):
         *,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        population_seed: int = 0,
+        population: Population | None = None,
+        population_seed: int | None = None,
         render_mode: str | None = None,
         agent_rewards: bool = True,
         **unknown: Any,
@@ -252,9 +265,8 @@ class ResourceGatheringVectorEnv(RepresentedVectorEnv):
         """
         own = ("autoreset_mode", "max_episode_steps", "agent_rewards")
         check_keywords(unknown, (*_KEYWORDS, *own))
-        check_population_seed(population_seed)
         super().__init__(
-            ResourceGatheringWorld(num_envs),
+            ResourceGatheringWorld(num_envs, _choose(population, population_seed)),
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
@@ -28,6 +28,7 @@ class Robot:
         velocity_clip: bound of the observed velocities.
         total_mass: kg, to which the masses are scaled; None: as in the file.
         follows_torso: the velocity is that of the torso's frame, not of the first position.
+        n_directions: 1: the velocity is the forward one; 2: forward and to the left.
         time_step: s, of a physics step; None: as in the file.
     """
 
@@ -39,6 +40,7 @@ class Robot:
     velocity_clip: float = np.inf
     total_mass: float | None = None
     follows_torso: bool = False
+    n_directions: int = 1
     time_step: float | None = None
 
     @property
@@ -94,6 +96,7 @@ ROBOTS = {
         velocity_clip=10.0,
     ),
 }
+ROBOTS["ant_2d"] = replace(ROBOTS["ant"], n_directions=2)
 
 
 def get_robot(name: str) -> Robot:

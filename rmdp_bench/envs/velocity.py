@@ -9,7 +9,9 @@ Description:
 Population:
     `TargetPopulation.uniform(n_agents, b)`: agent i wants the velocity v_i ~ U[0, b], with b = 4
     (HalfCheetah), 3 (Ant), 2.5 (Hopper, Walker2d) m/s. The id sets n_agents to 100 or 1000; the
-    keyword changes it. Agents of the same seed are the same, however many there are.
+    keyword changes it. Agents of the same seed are the same, however many there are. Other agents
+    are any population of outcomes (1,), such as `TargetPopulation(targets, width)`.
+    AntVel2d: `TargetPopulation.in_disc(n_agents, 3)`, velocities in all directions, (2,).
 
 Observation:
     float64, joint positions without the horizontal ones, then joint velocities: HalfCheetah (17,),
@@ -22,7 +24,8 @@ Action:
 
 Reward:
     `info["outcome"]` (1,) is the forward velocity v of the step, m/s: displacement (Ant: of the
-    torso's frame) over the time of the step. Agent i receives 0.1 (1 - min(1, 20 |v_i - v| / b)),
+    torso's frame) over the time of the step; AntVel2d's (2,) is forward and to the
+    left. Agent i receives 0.1 (1 - min(1, 20 |v_i - v| / b)),
     so that 1000 perfect steps are 100 percent; the scalar reward is the mean over agents. No
     control cost, no healthy reward, no contact cost.
 
@@ -31,6 +34,8 @@ Episode end:
     is [0.4, 1.0], as in the paper's code); HalfCheetah never. Truncated after 1000 steps.
 
 Arguments:
+    population: agents of one's own; None: those above. population_seed and n_agents are not given
+    then. Observations and resets do not depend on it.
     population_seed: seed of the targets (0: the paper's code's).
     n_agents: number of agents n >= 1. With many, a step of the single form takes as long as n
     rewards; the vector form with agent_rewards=False hardly depends on n.
@@ -74,8 +79,8 @@ from rmdp_bench.envs.core.checks import (
     check_integer,
     check_keywords,
     check_n_envs,
-    check_population_seed,
     check_range,
+    choose_population,
 )
 from rmdp_bench.envs.core.drawing import Renderer, check_fork, make_renderer
 from rmdp_bench.envs.robots import VIEW, Robot, get_robot, load_model
@@ -147,8 +152,9 @@ class VelocityWorld(RepresentedWorld):
         torso = 1
         follows_torso = self._robot.follows_torso
         source = self._batch.bind("xpos")[:, torso] if follows_torso else self._qpos
-        self._position = source[:, 0]  # (E,), live
-        self._previous_position = np.zeros(self.n_envs)
+        n_directions = self._robot.n_directions
+        self._position = source[:, :n_directions]  # (E, m), live
+        self._previous_position = np.zeros((self.n_envs, n_directions))
         self._step_seconds = self._model.opt.timestep * self._robot.frame_skip
         self._initial_qpos = self._model.qpos0.copy()
         self._n_positions = self._model.nq - self._robot.n_hidden
@@ -158,7 +164,7 @@ class VelocityWorld(RepresentedWorld):
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float64)
         low, high = self._model.actuator_ctrlrange.astype(np.float32).T
         self.action_space = gym.spaces.Box(low, high, dtype=np.float32)
-        self.outcome_space = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        self.outcome_space = gym.spaces.Box(-np.inf, np.inf, (n_directions,), np.float64)
         self.metadata = {"render_modes": RENDER_MODES, "render_fps": round(1 / self._step_seconds)}
 
     @property
@@ -189,13 +195,13 @@ class VelocityWorld(RepresentedWorld):
             position = self._position.copy()
             velocity = (position - self._previous_position) / self._step_seconds
             self._previous_position = position
-            return velocity[:, np.newaxis], self._terminated(self._qpos, self._qvel)
+            return velocity, self._terminated(self._qpos, self._qvel)
         self._ctrl[rows] = actions
         self._batch.step(rows, nstep=self._robot.frame_skip)
         position = self._position[rows]
         velocity = (position - self._previous_position[rows]) / self._step_seconds
         self._previous_position[rows] = position
-        return velocity[:, np.newaxis], self._terminated(self._qpos[rows], self._qvel[rows])
+        return velocity, self._terminated(self._qpos[rows], self._qvel[rows])
 
     def _terminated(self, qpos: Array, qvel: Array) -> NDArray[np.bool_]:
         """Whether the robot is unhealthy: Gymnasium's rules."""
@@ -234,10 +240,7 @@ class VelocityWorld(RepresentedWorld):
 
     def get_state(self) -> dict[str, Array]:
         """MuJoCo's integration state, and the position that the next velocity starts from."""
-        return {
-            "physics": self._batch.state.copy(),
-            "previous_position": self._previous_position.copy(),
-        }
+        return {name: array.copy() for name, array in self._live_state().items()}
 
     def set_state(self, state: Mapping[str, Array]) -> None:
         """Restore what `get_state` gave.
@@ -245,13 +248,19 @@ class VelocityWorld(RepresentedWorld):
         Raises:
             ValueError: an array is missing, unknown, or has another shape.
         """
-        own = {"physics": self._batch.state, "previous_position": self._previous_position}
+        own = self._live_state()
         shapes = {name: np.shape(array) for name, array in state.items()}
         expected = {name: array.shape for name, array in own.items()}
         if shapes != expected:
             raise ValueError(f"state has the arrays {shapes}, expected {expected}")
         for name, array in own.items():
             array[:] = state[name]
+
+    def _live_state(self) -> dict[str, Array]:
+        """Of `get_state`; a position on a line is (E,)."""
+        on_line = self._robot.n_directions == 1
+        position = self._previous_position[:, 0] if on_line else self._previous_position
+        return {"physics": self._batch.state, "previous_position": position}
 
     def render(self, row: int, mode: str) -> Any:
         """Draw one row.
@@ -298,7 +307,8 @@ class VelocityEnv(RepresentedEnv):
         n_agents: int,
         target_bound: float,
         *,
-        population_seed: int = 0,
+        population: Population | None = None,
+        population_seed: int | None = None,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
@@ -308,10 +318,9 @@ class VelocityEnv(RepresentedEnv):
             TypeError: an unknown keyword.
             ValueError: a value is wrong.
         """
-        accepted = ("population_seed", "render_mode", "n_agents", *get_robot(robot).keywords)
-        check_keywords(settings, accepted)
-        population = _make_population(n_agents, target_bound, population_seed)
-        world = VelocityWorld(robot, population, 1, settings=settings)
+        check_keywords(settings, (*_KEYWORDS, *get_robot(robot).keywords))
+        agents = _choose(robot, n_agents, target_bound, population, population_seed)
+        world = VelocityWorld(robot, agents, 1, settings=settings)
         super().__init__(world, render_mode=render_mode)
 
 
@@ -329,7 +338,8 @@ class VelocityVectorEnv(RepresentedVectorEnv):
         num_envs: int = 1,
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        population_seed: int = 0,
+        population: Population | None = None,
+        population_seed: int | None = None,
         render_mode: str | None = None,
         n_threads: int | None = None,
         agent_rewards: bool = True,
@@ -342,10 +352,9 @@ class VelocityVectorEnv(RepresentedVectorEnv):
             ValueError: a value is wrong.
         """
         own = ("n_threads", "agent_rewards", "autoreset_mode", "max_episode_steps")
-        common = ("population_seed", "render_mode", "n_agents")
-        check_keywords(settings, (*common, *own, *get_robot(robot).keywords))
-        population = _make_population(n_agents, target_bound, population_seed)
-        world = VelocityWorld(robot, population, num_envs, n_threads=n_threads, settings=settings)
+        check_keywords(settings, (*_KEYWORDS, *own, *get_robot(robot).keywords))
+        agents = _choose(robot, n_agents, target_bound, population, population_seed)
+        world = VelocityWorld(robot, agents, num_envs, n_threads=n_threads, settings=settings)
         super().__init__(
             world,
             max_episode_steps=max_episode_steps,
@@ -355,9 +364,29 @@ class VelocityVectorEnv(RepresentedVectorEnv):
         )
 
 
-def _make_population(n_agents: int, target_bound: float, population_seed: Any) -> TargetPopulation:
-    seed = check_population_seed(population_seed)
-    return TargetPopulation.uniform(n_agents, target_bound, seed=seed)
+_KEYWORDS = ("population", "population_seed", "render_mode", "n_agents")
+_SIZES = (100, 1000)
+"""Values of n_agents that ids set: beside a population they are not the user's own word."""
+
+
+def _choose(
+    robot: str, n_agents: int, bound: float, population: Population | None, seed: int | None
+) -> Population:
+    """The agents that the keywords ask for."""
+    n_directions = get_robot(robot).n_directions
+
+    def make(population_seed: int) -> Population:
+        if n_directions == 1:
+            return TargetPopulation.uniform(n_agents, bound, seed=population_seed)
+        return TargetPopulation.in_disc(n_agents, bound, seed=population_seed)
+
+    agents = choose_population(population, seed, n_directions, make)
+    if population is not None and n_agents not in (*_SIZES, population.n_agents):
+        raise ValueError(
+            f"population, of {population.n_agents} agents, and n_agents={n_agents!r} are given, "
+            "expected one of them"
+        )
+    return agents
 
 
 def _check_settings(robot: Robot, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -78,11 +78,10 @@ class VectorReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         Raises:
             ValueError: not a single environment with a population.
         """
-        _single_population(env)
+        population = _single_population(env)
         RecordConstructorArgs.__init__(self)
         gym.Wrapper.__init__(self, env)
-        unwrapped: Any = env.unwrapped
-        self.reward_space: gym.spaces.Box = unwrapped.reward_space
+        self.reward_space = _reward_space(population, env.unwrapped)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, with a new array of rewards (n,)."""
@@ -115,11 +114,12 @@ class BatchedVectorReward(VectorWrapper[Any, Any, Any, Any, Array]):
 
     def __init__(self, env: ManyEnvs) -> None:
         """Wrap a vector environment of this package; errors as `VectorReward`."""
-        _vector_population(env)
+        population = _vector_population(env)
         super().__init__(env)
         inner: Any = env.unwrapped
-        single = inner if hasattr(inner, "reward_space") else inner.get_attr("unwrapped")[0]
-        self.reward_space: gym.spaces.Box = single.reward_space
+        if _layer_of_agents(env) is inner and not hasattr(inner, "reward_space"):
+            inner = inner.get_attr("unwrapped")[0]  # of environments side by side
+        self.reward_space = _reward_space(population, inner)
 
     def step(self, actions: Any) -> ManySteps:
         """Step, with a new array of rewards (num_envs, n) float64."""
@@ -170,9 +170,9 @@ def _single_population(env: Any) -> Population:
         raise ValueError(
             "env is a vector environment: use BatchedAgentReward or BatchedVectorReward"
         )
-    if not isinstance(env, gym.Env) or not hasattr(env.unwrapped, "population"):
+    if not isinstance(env, gym.Env) or not env.has_wrapper_attr("population"):
         raise ValueError(f"env is {env!r}, expected an environment of rmdp_bench, with agents")
-    return _with_rewards(env.unwrapped.population, env)
+    return _with_rewards(env.get_wrapper_attr("population"), env)
 
 
 def _vector_population(env: Any) -> Population:
@@ -180,15 +180,32 @@ def _vector_population(env: Any) -> Population:
         raise ValueError(f"env is {env!r}, expected a vector environment: see gymnasium.make_vec")
     if not getattr(env.unwrapped, "agent_rewards", True):
         raise ValueError(f"env is {env!r}, made with agent_rewards=False; expected it without that")
-    inner: Any = env.unwrapped
+    layer = _layer_of_agents(env)
     try:
-        native = hasattr(inner, "population")
-        population = inner.population if native else inner.get_attr("population")[0]
+        known = hasattr(layer, "population")
+        population = layer.population if known else layer.get_attr("population")[0]
     except AttributeError:
         raise ValueError(
             f"env is {env!r}, expected an environment of rmdp_bench, with agents"
         ) from None
     return _with_rewards(population, env)
+
+
+def _reward_space(population: Population, unwrapped: Any) -> gym.spaces.Box:
+    """Bounds of the rewards (n,), as the world knows them if it is the agents' own."""
+    if getattr(unwrapped, "population", None) is population:
+        own: gym.spaces.Box = unwrapped.reward_space
+        return own
+    low, high = population.reward_bounds()
+    return gym.spaces.Box(low, high, dtype=np.float64)
+
+
+def _layer_of_agents(env: Any) -> Any:
+    """The wrapper that has the agents, or the environment itself."""
+    layer = env
+    while isinstance(layer, VectorWrapper) and "population" not in vars(layer):
+        layer = layer.env
+    return layer
 
 
 def _with_rewards(population: Population | DynamicsPopulation, env: Any) -> Population:

@@ -31,7 +31,7 @@ from rmdp_bench.leaderboard.columns import MAX_DEVICE_NAME, rounded, rounded_all
 from rmdp_bench.leaderboard.markdown import format_tables
 from rmdp_bench.leaderboard.reading import BROKEN, Array, SubmittedRow, ranks, read_rows, reason_of
 from rmdp_bench.leaderboard.snapshot import write_snapshot
-from rmdp_bench.population import TargetPopulation
+from rmdp_bench.population import is_on_line
 from rmdp_bench.submission.schema import without_nulls
 from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, list_tasks
 
@@ -345,7 +345,7 @@ def _target_bins(task: Task) -> tuple[Array, NDArray[np.int64], Array] | None:
 
     None where preferences are not targets.
     """
-    if isinstance(task, OfflineTask) or not isinstance(task.population, TargetPopulation):
+    if isinstance(task, OfflineTask) or not is_on_line(task.population):
         return None
     targets = task.population.targets
     edges = np.linspace(math.floor(targets.min()), math.ceil(targets.max()), N_TARGET_BINS + 1)

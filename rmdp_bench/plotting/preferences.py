@@ -25,7 +25,7 @@ from rmdp_bench.plotting.style import (
     save,
     to_assignment,
 )
-from rmdp_bench.population import Population, TargetPopulation
+from rmdp_bench.population import Population, TargetPopulation, is_on_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def order_representatives(
     weights = to_assignment(assignment, population.n_agents)
     served = weights * np.clip(returns, 0.0, None)[:, None]
     places = np.arange(population.n_agents, dtype=np.float64)
-    if isinstance(population, TargetPopulation):
+    if is_on_line(population):
         places = population.targets
     totals = served.sum(axis=0)
     means = places @ served / np.where(totals > 0.0, totals, 1.0)
@@ -96,7 +96,7 @@ def plot_preferences(
     given = assignment if isinstance(assignment, Mapping) else {"": assignment}
     check_not_empty(given, "assignment")
     weights = {name: to_assignment(values, population.n_agents) for name, values in given.items()}
-    on_line = isinstance(population, TargetPopulation)
+    on_line = is_on_line(population)
     n_columns = 2 if len(weights) == 4 else min(3, len(weights))
     size = (3.0, 3.1) if not on_line else (4.6, 2.9) if len(weights) == 1 else (3.6, 2.7)
     lines = []
@@ -106,7 +106,7 @@ def plot_preferences(
     ):
         for axes, (name, values) in zip(panels, weights.items(), strict=True):
             axes.set_title(name)
-            if isinstance(population, TargetPopulation):
+            if is_on_line(population):
                 _draw_histogram(axes, population.targets, values)
                 axes.set_xlabel(target_label)
                 axes.set_ylabel("number of agents")

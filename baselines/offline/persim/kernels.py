@@ -1,6 +1,7 @@
 """PerSim's training and roll-outs as compiled loops, for one hidden layer and discrete actions.
 
-`model` states the same in torch; `tests/test_persim.py` holds the one against the other.
+`model` states the same in torch; `tests/baselines/offline/test_persim.py` holds the one against the
+other.
 """
 
 from __future__ import annotations

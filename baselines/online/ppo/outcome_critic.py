@@ -48,7 +48,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from rmdp_bench.population import LinearPopulation, Population, TargetPopulation
+from rmdp_bench.population import LinearPopulation, Population, TargetPopulation, is_on_line
 
 NODES_PER_WIDTH = 5
 """Nodes to the distance at which a target's reward reaches zero."""
@@ -106,6 +106,12 @@ def make_nodes(population: Population, critic: str) -> Nodes:
     if isinstance(population, LinearPopulation):
         parts = LinearPopulation.tiles(population.outcome_size)
         return Nodes(parts, population.weights.astype(np.float32))
+    if not is_on_line(population):
+        raise ValueError(
+            f"critic is {critic!r}, which needs agents with weights or with targets on a line, and "
+            f"this population is a {type(population).__name__} of outcomes "
+            f"({population.outcome_size},); use critic=agents"
+        )
     targets, spacing = population.targets, population.width / NODES_PER_WIDTH
     place = (targets - targets.min()) / spacing
     below = place.astype(np.int32)

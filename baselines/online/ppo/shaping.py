@@ -31,7 +31,7 @@ class DenseReward:
     """What every agent (or node) receives in training.
 
     Attributes:
-        smoothed: (R k, E, 1) moving average of the outcome in every copy of the world.
+        smoothed: (R k, E, m) moving average of the outcome in every copy of the world.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class DenseReward:
         self.config = config
         reach = config.shaping_reach * population.width
         self.dense = TargetPopulation(population.targets, reach, population.peak)
-        self.smoothed = np.zeros((*rows, 1))
+        self.smoothed = np.zeros((*rows, population.outcome_size))
 
     def mix(
         self, own: Tensor, outcomes: FloatArray, ended: npt.NDArray[np.bool_], shaping: float
@@ -56,7 +56,7 @@ class DenseReward:
 
         Args:
             own: (R k, T, E, n) own rewards, times reward_scale.
-            outcomes: (R k, T, E, 1) after each step.
+            outcomes: (R k, T, E, m) after each step.
             ended: (R k, T, E) whether the episode ended there.
             shaping: share of the dense reward.
         """

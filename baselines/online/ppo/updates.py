@@ -1,7 +1,7 @@
 """How a batch moves k representatives: advantages of every agent, and epochs of mini-batches.
 
-On a CPU `updates_numba` makes the same faster; `tests/test_compiled.py` holds the one against the
-other.
+On a CPU `updates_numba` makes the same faster;
+`tests/baselines/online/ppo/test_compiled_loops.py` holds the one against the other.
 """
 
 from __future__ import annotations

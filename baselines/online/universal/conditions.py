@@ -11,6 +11,7 @@ import numpy.typing as npt
 from baselines.online.universal.elites import Elites
 from baselines.online.universal.settings import ConditionedConfig
 from rmdp_bench import LinearPopulation, Population, TargetPopulation, constant_speed_optimum
+from rmdp_bench.population import is_on_line
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.intp]
@@ -204,6 +205,11 @@ def make_conditions(
     population: Population, config: ConditionedConfig, budgets: Sequence[int]
 ) -> Conditions:
     """The conditions of a population, of which so many will be chosen."""
-    if isinstance(population, TargetPopulation):
+    if is_on_line(population):
         return TargetConditions(population, config)
+    if not isinstance(population, LinearPopulation):
+        raise ValueError(
+            f"universal needs agents with weights, or with targets on a line, and this population "
+            f"is a {type(population).__name__} of outcomes ({population.outcome_size},); use em"
+        )
     return WeightConditions(population, config, budgets)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
+
+from rmdp_bench.population import Population
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -100,6 +102,40 @@ def check_population_seed(population_seed: Any) -> int:
             f"population_seed is {population_seed!r}, expected an integer from 0 to 2**32 - 1"
         )
     return int(population_seed)
+
+
+def choose_population(
+    population: Any, seed: int | None, outcome_size: int, make: Callable[[int], Population]
+) -> Population:
+    """Give the population that was asked for.
+
+    Args:
+        population: what was given; None: the one of the id.
+        seed: population_seed as it was given; None: it was not.
+        outcome_size: m, length of the world's outcome.
+        make: population_seed -> the population of the id.
+
+    Raises:
+        ValueError: not a population, or one for other outcomes, or both it and a seed are given.
+    """
+    if population is None:
+        return make(0 if seed is None else check_population_seed(seed))
+    if seed is not None:
+        raise ValueError(
+            f"population and population_seed={seed!r} are given, expected one of them: the seed "
+            "draws the agents that population replaces"
+        )
+    if isinstance(population, type) or not isinstance(population, Population):
+        raise ValueError(
+            f"population is {population!r}, expected a TargetPopulation, a LinearPopulation, or a "
+            "subclass of rmdp_bench.Population of your own"
+        )
+    if population.outcome_size != outcome_size:
+        raise ValueError(
+            f"population is for outcomes ({population.outcome_size},), expected one for outcomes "
+            f"({outcome_size},), which this world has"
+        )
+    return population
 
 
 def check_n_envs(num_envs: Any) -> int:

@@ -1,0 +1,64 @@
+"""The benchmarks run and give what they say; how fast is not tested."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import environments, training
+from tests.helpers.checkout import ROOT
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "rows"),
+    [
+        ("environments", ["--robots", "half_cheetah", "--num-envs", "2"], 1),
+        ("stable_baselines", ["--num-envs", "2"], 5),
+        ("training", ["--tasks", "ResourceGathering-n25-k5-v0", "--seeds", "1"], 2),
+        ("planning", ["--num-envs", "2"], 3),
+        ("persim", [], 2),
+        ("leaderboard", [], 3),
+        ("full_check", [], 1),
+        ("agents", ["--task", "HopperVel-n100-k2-v0"], 4),
+    ],
+)
+def test_benchmark_writes_its_table(
+    name: str, arguments: list[str], rows: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--out", str(tmp_path)]
+    subprocess.run([*command, *arguments], cwd=ROOT, check=True, capture_output=True, timeout=600)
+    record = json.loads((tmp_path / f"{name}.json").read_text())
+    assert record["machine"]["cores"] >= 1
+    assert len(record["results"]) == rows
+    about, _, header, _, *table = (tmp_path / f"{name}.md").read_text().splitlines()
+    assert about.startswith(
+        f"`{' '.join(['python -m', f'benchmarks.{name}', '--quick', *arguments])}`"
+    )
+    assert len(table) == rows
+    assert all(line.count("|") == header.count("|") for line in table)
+
+
+def test_environments_benchmark_compares_with_every_alternative() -> None:
+    result = environments.measure("hopper", 2, transitions=20, repetitions=1)
+    assert set(result["native_ratio"]) == {"bare", "sync", "async"}
+    assert all(ratio > 0 for ratio in result["native_ratio"].values())
+
+
+def test_training_benchmark_reports_all_phases() -> None:
+    result = training.measure(
+        "ResourceGathering-n25-k5-v0", 1, "compiled", repetitions=2, least_seconds=0.0
+    )
+    assert {name: len(row) for name, row in result["seconds"].items()} == {
+        "collection": 2,
+        "update": 2,
+        "floor": 2,
+    }
+    row = training.summarize(result)
+    assert row["speed"] == pytest.approx(
+        result["transitions"] / (row["collection"] + row["update"]), rel=0.5
+    )
+    assert 0 < row["of_floor"] < 1
