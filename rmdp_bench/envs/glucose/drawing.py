@@ -6,6 +6,7 @@ matplotlib is loaded when the first frame is drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ def draw_trace(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     hours = np.arange(len(glucose)) / days.STEPS_PER_HOUR
     above.axhspan(risk.LOW, risk.HIGH, color="tab:green", alpha=0.15, linewidth=0)

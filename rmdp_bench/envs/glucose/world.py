@@ -146,10 +146,10 @@ class GlucoseWorld(HeterogeneousWorld):
         most = days.PULSE * days.PULSES_PER_HOUR
         for ends, reading, dose in ((low, LEAST_READING, 0.0), (high, GREATEST_READING, most)):
             ends += [reading] * self._n_remembered + [dose] * self._n_remembered
-        self.observation_space = spaces.Box(np.float32(low), np.float32(high), dtype=np.float32)
-        self.action_space = spaces.Box(
-            np.float32(0.0), np.float32([days.BASAL_LIMIT, days.BOLUS_LIMIT]), dtype=np.float32
-        )
+        bounds = np.array([low, high], dtype=np.float32)
+        self.observation_space = spaces.Box(*bounds, dtype=np.float32)
+        limits = np.array([days.BASAL_LIMIT, days.BOLUS_LIMIT], dtype=np.float32)
+        self.action_space = spaces.Box(np.zeros_like(limits), limits, dtype=np.float32)
 
         self.agents = np.zeros(self.n_envs, dtype=np.int64)
         self._parameters = population.parameters[self.agents].T.copy()  # (17, E)
@@ -202,7 +202,7 @@ class GlucoseWorld(HeterogeneousWorld):
         state["body"][:, rows] = hovorka.advance(
             state["body"].take(rows, axis=1),
             parameters[: len(hovorka.PARAMETERS)],
-            pulses * (1000.0 * days.PULSE / days.STEP_MINUTES),
+            pulses.astype(np.float64) * (1000.0 * days.PULSE / days.STEP_MINUTES),
             eaten / days.STEP_MINUTES,
             days.STEP_MINUTES,
         )
@@ -216,7 +216,7 @@ class GlucoseWorld(HeterogeneousWorld):
         state = self._state
         asked = actions[:, 0] / days.STEPS_PER_HOUR + actions[:, 1] + state["undelivered"][rows]
         # The bit more: four times 0.0125 U, as sums of binary numbers, are a pulse.
-        pulses = np.floor(asked / days.PULSE + 1e-6).astype(np.int64)
+        pulses: Rows = np.floor(asked / days.PULSE + 1e-6).astype(np.int64)
         rest = np.maximum(asked - pulses * days.PULSE, 0.0)
         lags = np.arange(1, days.STEPS_PER_HOUR)[:, np.newaxis]
         recent = state["pulses"][(step - lags) % _N_KEPT, rows].sum(axis=0, dtype=np.int64)
