@@ -1,7 +1,8 @@
 """Evaluation: every policy in the world, every agent scored on the same episodes.
 
 Each of the k policies plays E deterministic episodes, all k x E of them in one vector environment.
-The dynamics are shared, so one episode gives the return of all n agents:
+The dynamics are shared, so one episode gives the return of all n agents (where they are not, each
+agent has episodes of its own: `pairs`):
 
     returns (n, k, E)  --mean over episodes-->  welfare matrix (n, k), percent of a perfect episode
 
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.evaluation.pairs import percent, roll_out_pairs
 from rmdp_bench.evaluation.playing import (
     EVALUATION_SEED,
     _most_episodes,
@@ -24,7 +26,7 @@ from rmdp_bench.evaluation.playing import (
     play,
 )
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Rollout:
 
     Attributes:
         returns: (n, P, E) undiscounted return of every agent, percent.
-        lengths: (P, E) steps.
+        lengths: (P, E) steps; where agents differ in dynamics, of the agent with the longest.
         observations: (T + 1, P, E, d) if recorded, T the longest length, the first from the reset.
         outcomes: (T, P, E, m) if recorded.
     """
@@ -151,6 +153,17 @@ def roll_out(
         ValueError: as in `evaluate`.
     """
     check_episodes(task, n_episodes, seed, n_policies=len(policies))
+    if isinstance(task, OnlineTask) and task.heterogeneous:
+        if record:
+            raise ValueError(f"episodes of {task.id} are not recorded: each pair has its own")
+        pairs = roll_out_pairs(
+            *(task, policies),
+            n_episodes=n_episodes,
+            seed=seed,
+            names=names,
+            is_counted=is_counted,
+        )
+        return Rollout(percent(task, pairs.returns), pairs.lengths.max(axis=0))
     seeds = [seed + episode for _ in policies for episode in range(n_episodes)]
     n_rows = [n_episodes] * len(policies)
     played = play(task, policies, n_rows, seeds, names=names, record=record, is_counted=is_counted)

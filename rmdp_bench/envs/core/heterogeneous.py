@@ -162,6 +162,14 @@ class HeterogeneousVectorEnv(WorldVectorEnv[HeterogeneousWorld]):
         options = check_options(options, ("agent", "reset_mask"))
         return self._reset(seed, options, _agents_of(options, self.world, many=True))
 
+    def measure(self) -> dict[str, NDArray[np.float64]]:
+        """What evaluation averages over the steps beside the reward, by name: (E,).
+
+        After a step, and of its end: also of an episode that it ended, unless it began another one.
+        It tells what is hidden, and is for scoring.
+        """
+        return self.world.measure(np.arange(self.num_envs))
+
 
 def _agents_of(options: Mapping[str, Any], world: HeterogeneousWorld, *, many: bool) -> Rows | None:
     """The agents (E,) that options ask for; None: they shall be drawn."""
