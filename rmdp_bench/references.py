@@ -63,8 +63,15 @@ def single_and_own(env_id: str) -> tuple[float, float] | None:
     Returns:
         Both; None where they are not measured.
     """
-    known = read_json(HETEROGENEOUS_FILE).get(env_id)
-    return None if known is None else (known["single"]["return"], known["own"]["return"])
+    known = _read_heterogeneous().get(env_id, {})
+    if not known.keys() >= {"single", "own"}:
+        return None
+    return known["single"]["return"], known["own"]["return"]
+
+
+@functools.cache
+def _read_heterogeneous() -> dict[str, Any]:
+    return read_json(HETEROGENEOUS_FILE)
 
 
 @functools.cache

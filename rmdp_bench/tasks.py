@@ -103,17 +103,17 @@ class OnlineTask(_CommonTask):
     @property
     def heterogeneous(self) -> bool:
         """Whether the agents differ in dynamics: a transition informs about one of them."""
-        return get_environment(self.env_id).heterogeneous
+        return any(entry.id == self.env_id and entry.heterogeneous for entry in ENVIRONMENTS)
 
     @property
     def population(self) -> Population:
         """The agents, where they share the dynamics.
 
         Raises:
-            ValueError: they differ in dynamics.
+            AttributeError: they differ in dynamics.
         """
         if self.heterogeneous:
-            raise ValueError(
+            raise AttributeError(
                 f"the agents of {self.id} differ in dynamics and have no outcomes in common: use "
                 "hidden_population"
             )
@@ -124,10 +124,10 @@ class OnlineTask(_CommonTask):
         """The agents of a heterogeneous task with their hidden parameters: for scoring.
 
         Raises:
-            ValueError: the agents share the dynamics.
+            AttributeError: the agents share the dynamics.
         """
         if not self.heterogeneous:
-            raise ValueError(f"the agents of {self.id} share the dynamics: use population")
+            raise AttributeError(f"the agents of {self.id} share the dynamics: use population")
         return cast(DynamicsPopulation, get_population(self.env_id))
 
     def with_agents(self, n_agents: int) -> OnlineTask:
@@ -379,6 +379,7 @@ _FAMILIES = (
         _resource_gathering_ceiling,
         easy_budgets=(1,),  # nine rows have the same welfare
     ),
+    _Family("Glucose-n100", (1, 2, 3, 5, 10), _HETEROGENEOUS_TRANSITIONS, 0.99, None),
 )
 
 
@@ -447,6 +448,7 @@ def _tasks() -> dict[str, Task]:
                 transitions=family.transitions,
                 gamma=family.gamma,
                 max_episode_steps=entry.max_episode_steps,
+                unranked=_NOT_VERIFIED if entry.heterogeneous else None,
                 common_optimum=budget in family.easy_budgets,
             )
             tasks[online.id] = online

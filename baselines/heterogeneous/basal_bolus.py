@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from baselines.heterogeneous.controllers import ENVIRONMENT, choose, make_grid, tune
+from baselines.heterogeneous.controllers import ENVIRONMENT, choose, grid_within, make_grid, tune
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
@@ -45,7 +45,7 @@ def check(task: Task, config: Config) -> None:
     """
     if not isinstance(task, OnlineTask) or task.env_id != ENVIRONMENT:
         raise ValueError(f"{task.id} is not of {ENVIRONMENT}, the one world with an insulin pump")
-    _size_of(task, config)
+    grid_within(task, config.n_points, boluses=config.boluses)
 
 
 def solve(
@@ -58,7 +58,7 @@ def solve(
     """
     del device  # NumPy
     check(task, config)
-    n_points, n_episodes = _size_of(task, config)
+    n_points, n_episodes = grid_within(task, config.n_points, boluses=config.boluses)
     grid = make_grid(n_points, boluses=config.boluses)
     solutions, used, tuned_welfare = [], 0, []
     for seed in seeds:
@@ -70,23 +70,3 @@ def solve(
         used = math.ceil(int(tuned.rollout.lengths.sum()) / task.n_representatives)
     log.progress(used, {"tuned_return": tuned_welfare})
     return solutions
-
-
-def _size_of(task: OnlineTask, config: Config) -> tuple[int, int]:
-    """Points of the grid along each gain, and episodes of each pair, within the budget.
-
-    Raises:
-        ValueError: the budget is below two points and one episode.
-    """
-    n_gains = 2 if config.boluses else 1
-    per_candidate = task.n_agents * task.max_episode_steps
-    n_candidates = task.transitions * task.n_representatives // per_candidate
-    n_points = min(config.n_points, math.floor(n_candidates ** (1.0 / n_gains) + 1e-9))
-    if n_points < 2 or n_points**n_gains < task.n_representatives:
-        least = math.ceil(max(2**n_gains, task.n_representatives) * per_candidate)
-        raise ValueError(
-            f"{task.transitions} transitions per policy are not enough to try controllers on "
-            f"{task.n_agents} patients, expected at least "
-            f"{math.ceil(least / task.n_representatives)}"
-        )
-    return n_points, min(100, n_candidates // n_points**n_gains)

@@ -43,6 +43,14 @@ READING, MEAL, MINUTES_SINCE = 0, 3, 4
 """Components of an observation."""
 
 
+def bolus_of(observations: Any, insulin_per_gram: float) -> Any:
+    """The clinic's bolus (E,), U, for observations (E, d): arrays of NumPy or tensors of torch."""
+    reading, meal = observations[:, READING], observations[:, MEAL]
+    is_corrected = (reading > CORRECTION_ABOVE) * (observations[:, MINUTES_SINCE] >= PAUSE)
+    excess = (reading - CORRECTION_TARGET) * is_corrected
+    return (meal + excess / CORRECTION_FACTOR) * (meal > 0.0) * insulin_per_gram
+
+
 @dataclass(frozen=True)
 class BasalBolus:
     """A controller; infinite `carbohydrate_ratio`: no boluses.
@@ -60,12 +68,8 @@ class BasalBolus:
 
     def act(self, observations: NDArray[Any]) -> NDArray[np.float32]:
         """Basal rate (U/h) and bolus (U), (E, 2), for observations (E, d) of the glucose world."""
-        reading, meal, since = observations[:, [READING, MEAL, MINUTES_SINCE]].T
-        excess = np.where(reading > CORRECTION_ABOVE, reading - CORRECTION_TARGET, 0.0)
-        excess = np.where(since >= PAUSE, excess, 0.0)
-        bolus = (meal + excess / CORRECTION_FACTOR) / self.carbohydrate_ratio
         actions = np.full((len(observations), 2), self.basal, np.float32)
-        actions[:, 1] = np.where(meal > 0.0, np.minimum(bolus, MAX_BOLUS), 0.0)
+        actions[:, 1] = bolus_of(observations, 1.0 / self.carbohydrate_ratio).clip(0.0, MAX_BOLUS)
         return actions
 
     def to_onnx(self) -> bytes:
@@ -80,11 +84,7 @@ class BasalBolus:
 
         class Module(torch.nn.Module):
             def forward(self, observation: torch.Tensor) -> torch.Tensor:
-                reading, meal = observation[:, READING], observation[:, MEAL]
-                high = (reading > CORRECTION_ABOVE) & (observation[:, MINUTES_SINCE] >= PAUSE)
-                excess = torch.where(high, reading - CORRECTION_TARGET, 0.0)
-                bolus = (meal + excess / CORRECTION_FACTOR) * share
-                bolus = torch.where(meal > 0.0, bolus.clamp(max=MAX_BOLUS), 0.0)
+                bolus = bolus_of(observation, share).clip(0.0, MAX_BOLUS)
                 return torch.stack((torch.full_like(bolus, basal), bolus), dim=1)
 
         env = gym.make(ENVIRONMENT)
@@ -148,3 +148,28 @@ def choose(tuned: Tuned, n_chosen: int) -> tuple[Selection, Solution]:
     policies = [tuned.policies[column] for column in selection.chosen]
     assignment = greedy_assignment(returns[:, selection.chosen])
     return selection, Solution(list[Policy](policies), assignment)
+
+
+def grid_within(task: OnlineTask, most: int, *, boluses: bool = True) -> tuple[int, int]:
+    """Points of a grid along each gain, and episodes of each pair, within a task's transitions.
+
+    Args:
+        task: its transitions count for each of its k policies.
+        most: points along a gain; what is left of a greater budget plays more episodes.
+        boluses: whether there are two gains.
+
+    Raises:
+        ValueError: the budget is below two points, k controllers and one episode.
+    """
+    n_gains, k = 2 if boluses else 1, task.n_representatives
+    per_candidate = task.n_agents * task.max_episode_steps
+    n_candidates = task.transitions * k // per_candidate
+    n_points = min(most, math.floor(n_candidates ** (1.0 / n_gains) + 1e-9))
+    if n_points < 2 or n_points**n_gains < k:
+        side = max(2, math.ceil(k ** (1.0 / n_gains) - 1e-9))
+        least = math.ceil(side**n_gains * per_candidate / k)
+        raise ValueError(
+            f"{task.transitions} transitions per policy are not enough to try controllers on "
+            f"{task.n_agents} patients, expected at least {least}"
+        )
+    return n_points, min(100, n_candidates // n_points**n_gains)

@@ -91,7 +91,8 @@ def draw_figures(
                 drawn += _draw_offline(task, groups, figures)
         for represented, groups in online.items():
             drawn += _draw_curves(represented, groups, figures, missing.append)
-            drawn += _draw_assignments(represented, groups, figures, missing.append)
+            if not represented.heterogeneous:
+                drawn += _draw_assignments(represented, groups, figures, missing.append)
     return [out / path.name for path in drawn], missing
 
 

@@ -38,6 +38,7 @@ SOLVERS: Mapping[str, str] = {
     "random_assignment": "baselines.online.random_assignment",
     "oracle": "baselines.online.oracle",
     "universal": "baselines.online.universal",
+    "basal_bolus": "baselines.heterogeneous.basal_bolus",
     "morel": "baselines.offline.morel",
     "true_env_mpc": "baselines.offline.planning.true_env_mpc",
     "bcq": "baselines.offline.model_free.bcq",

@@ -149,8 +149,8 @@ def test_bad_tasks(env_id: str, k: int, keywords: dict[str, int], message: str) 
 
 
 def test_populations_of_both_kinds() -> None:
-    with pytest.raises(ValueError, match="differ in dynamics .* use hidden_population"):
+    with pytest.raises(AttributeError, match="differ in dynamics .* use hidden_population"):
         _ = GLUCOSE.population
     assert GLUCOSE.hidden_population.n_agents == 100
-    with pytest.raises(ValueError, match="share the dynamics: use population"):
+    with pytest.raises(AttributeError, match="share the dynamics: use population"):
         _ = get_online_task("ResourceGathering-n25-k3-v0").hidden_population
