@@ -27,7 +27,7 @@ from rmdp_bench.tasks import get_task, list_tasks
 from tests.helpers.checkout import ROOT, SUBMISSIONS, needs_submissions
 from tests.helpers.commands import command, contents
 
-TOY = str(ROOT / "tests" / "toy_solver.py")
+TOY = str(ROOT / "tests/helpers/toy_solver.py")
 TASK = "ResourceGathering-n25-k3-v0"
 DATASET = "rmdp/cartpole-het/random-v0"
 TOY_RUN = ["run", TOY, TASK]

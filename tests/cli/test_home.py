@@ -19,7 +19,7 @@ TASK = "ResourceGathering-n25-k1-v0"
 
 def test_scoring_policies_writes_nothing_to_home(tmp_path: Path) -> None:
     """ONNX Runtime's telemetry keeps a database there, and complains where it cannot."""
-    solver = str(ROOT / "tests" / "toy_solver.py")
+    solver = str(ROOT / "tests/helpers/toy_solver.py")
     run(make_request(solver, TASK, n_episodes=1, transitions=1000))
     home = tmp_path / "home"
     home.mkdir()

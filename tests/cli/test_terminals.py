@@ -32,7 +32,7 @@ from tests.helpers.documents import ALL_COMMANDS
 from tests.helpers.terminal_child import RECORD
 
 SUBMISSIONS = ROOT / "leaderboards" / "submissions"
-TOY = str(ROOT / "tests" / "toy_solver.py")
+TOY = str(ROOT / "tests/helpers/toy_solver.py")
 TASK = "ResourceGathering-n25-k3-v0"
 OFFLINE_TASK = "CartPoleHet-n500-pure-eps20-v1"
 WIDTHS = (40, 60, 80, 100, 120, 160, 200)

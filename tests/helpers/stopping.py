@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -14,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from rmdp_bench.cli import main
 from rmdp_bench.datasets import DatasetEntry, building, get_dataset
 from tests.helpers.checkout import ROOT
 from tests.helpers.commands import contents
@@ -148,16 +145,6 @@ def outcome(out: str) -> list[Any]:
             found.append({name: array.tolist() for name, array in arrays.items()})
         found.append(contents(folder / "solution"))
     return found
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What the run leaves that nobody stops."""
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "walk.py").write_text(WALK)
-    with contextlib.chdir(folder):
-        assert main(["run", "walk.py", TASK, "--seeds", "0:2"]) == 0
-    return outcome(str(folder / "runs"))
 
 
 def wait_in_build() -> list[Any]:

@@ -42,7 +42,7 @@ from rmdp_bench.tasks import get_online_task, get_task
 from tests.helpers.checkout import IS_CLONE, ROOT
 from tests.helpers.toys import ScriptedPolicy, discrete_graph
 
-TOY = str(ROOT / "tests" / "toy_solver.py")
+TOY = str(ROOT / "tests/helpers/toy_solver.py")
 TASK = "ResourceGathering-n25-k3-v0"
 
 

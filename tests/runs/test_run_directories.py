@@ -29,7 +29,7 @@ from tests.helpers.online_settings import SETTINGS, SMALL, SMALL_UNIVERSAL
 from tests.helpers.point_world import point_task
 from tests.helpers.toys import ScriptedPolicy
 
-TOY = ROOT / "tests" / "toy_solver.py"
+TOY = ROOT / "tests/helpers/toy_solver.py"
 TASK = "ResourceGathering-n25-k3-v0"
 FOLDER = Path("runs") / TASK / "toy_solver" / "seed-0"
 

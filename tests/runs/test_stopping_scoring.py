@@ -20,10 +20,8 @@ from rmdp_bench.runs.trained import TRAINED_FILE
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import get_offline_task, get_task
 from tests.helpers.commands import contents
-from tests.helpers.stopping import COMMAND, TASK, WALK, outcome, start, undisturbed, wait_for
+from tests.helpers.stopping import COMMAND, TASK, WALK, outcome, start, wait_for
 from tests.helpers.toys import ScriptedPolicy
-
-__all__ = ["undisturbed"]
 
 NOTED = WALK.replace(
     "    return solutions()\n", "    Path('solved').touch()\n    return solutions()\n"

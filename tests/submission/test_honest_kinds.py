@@ -17,7 +17,7 @@ from rmdp_bench.submission.sandbox import checker, children, player
 from tests.helpers.checkout import ROOT
 from tests.helpers.submission_toys import mark_of
 
-SOLVER = ROOT / "tests" / "kinds_solver.py"
+SOLVER = ROOT / "tests/helpers/kinds_solver.py"
 ABOUT: dict[str, Any] = {
     "authors": ["Zoë Ångström", "\u0639\u0644\u06cc\u200c\u0631\u0636\u0627"],
     "method": "policies of many shapes",

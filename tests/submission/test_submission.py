@@ -115,7 +115,7 @@ def test_closed_division_keeps_the_rules(
 
 def test_offline_rows(tmp_path: Path, capsys: Capture) -> None:
     task, runs = "CartPoleHet-n500-pure-v1", tmp_path / "runs"
-    solver = str(ROOT / "tests" / "toy_offline_solver.py")
+    solver = str(ROOT / "tests/helpers/toy_offline_solver.py")
     assert main(["run", solver, task, "--seeds", "0:2", "--out", str(runs)]) == 0
     folder = pack([runs], "offline", tmp_path / "submissions", ABOUT)
     assert main(["verify", str(folder), "--full", "--record"]) == 0
@@ -132,7 +132,7 @@ def test_offline_rows(tmp_path: Path, capsys: Capture) -> None:
 
 def test_rows_without_policies(tmp_path: Path, capsys: Capture) -> None:
     task, runs = "CartPoleHet-n500-pure-v1", tmp_path / "runs"
-    solver = str(ROOT / "tests" / "toy_offline_solver.py")
+    solver = str(ROOT / "tests/helpers/toy_offline_solver.py")
     assert main(["run", solver, task, "--set", "export=false", "--out", str(runs)]) == 0
     folder = pack([runs], "memory", tmp_path / "submissions", ABOUT)
     assert main(["verify", str(folder), "--full", "--record"]) == 0
