@@ -12,7 +12,17 @@ import torch
 
 from baselines.heterogeneous import tuned_ppo
 from baselines.heterogeneous.controllers import BasalBolus, bolus_of
-from baselines.heterogeneous.learner import Actor, LearnedPolicy, PPOSettings, _advantages, learn
+from baselines.heterogeneous.learner import (
+    Actor,
+    LearnedPolicy,
+    PPOSettings,
+    _advantages,
+    _layers,
+    _log_probability,
+    _update,
+    _value,
+    learn,
+)
 from rmdp_bench import RunLog, Solution, load_solution, save_solution
 from rmdp_bench.envs.core.counting import steps_made
 from rmdp_bench.tasks import get_task, heterogeneous_task
@@ -77,26 +87,53 @@ def test_advantages_are_those_of_the_definition() -> None:
     torch.testing.assert_close(one_step, rewards + 0.9 * following - values)
 
 
-def test_learning_lowers_the_risk() -> None:
-    """Of patients whose controller gives far too little: basal rates rise in a few updates."""
-    risks: list[float] = []
-    settings = PPOSettings(n_copies=16, segment=96, minibatch_size=256, learning_rate=3e-3)
+def test_an_update_follows_the_advantages() -> None:
+    """Doses whose advantage is the first action: the mean of the first rises, not of the second."""
+    generator = torch.Generator().manual_seed(0)
+    settings = PPOSettings(minibatch_size=128, learning_rate=1e-3, hidden_size=16)
+    actor, critic = Actor(BasalBolus(0.9, 8.0), 16), _layers(7 + 2, 16, 1)
+    log_std = torch.nn.Parameter(torch.full((2,), -1.0))
+    parameters = [*actor.parameters(), *critic.parameters(), log_std]
+    seen = torch.from_numpy(np.tile(observations(), (10, 1)))
+    action = torch.randn((500, 2), generator=generator) * log_std.detach().exp()
+    with torch.no_grad():
+        probability = _log_probability(action, actor.mean(seen), log_std)
+    who = torch.nn.functional.one_hot(torch.arange(500) % 2, 2).float()
+    batch = {
+        **{"observation": seen, "action": action, "log_probability": probability, "who": who},
+        **{"advantage": action[:, 0].clone(), "return": who[:, 0] * 3.0},
+    }
+    optimizer = torch.optim.Adam(parameters, settings.learning_rate)
+    before = (_value(critic, seen, who) - batch["return"]).square().mean().item()
+    for _ in range(5):
+        _update(actor, critic, log_std, parameters, optimizer, batch, settings, generator)
+    with torch.no_grad():
+        first, second = actor.mean(seen).mean(dim=0).tolist()
+        after = (_value(critic, seen, who) - batch["return"]).square().mean().item()
+    assert first > 0.05 and abs(second) < first / 2.0
+    assert after < 0.75 * before
+
+
+def test_learning_is_from_the_groups_own_patients() -> None:
+    """Segments are reported as they are made, and the policy is no longer the controller."""
+    reports: list[tuple[int, float]] = []
+    settings = PPOSettings(n_copies=6, segment=48, minibatch_size=96, hidden_size=8)
     policy = learn(
-        *(TASK, BasalBolus(0.2, 30.0), [0, 1], settings),
-        n_steps=9 * 2 * 16 * 96,
+        *(TASK, BasalBolus(0.9, 8.0), [1, 3], settings),
+        n_steps=2 * 6 * 48 + 47,
         seed=0,
-        report=lambda made, risk: risks.append(risk),
+        report=lambda made, risk: reports.append((made, risk)),
     )
-    assert len(risks) == 18
-    first, second = np.mean(risks[:9]), np.mean(risks[9:])  # episodes of three days
-    assert second < 0.95 * first
-    assert policy.act(observations())[:, 0].mean() > 0.25
+    assert [made for made, _ in reports] == [288, 576]
+    assert all(0.0 < risk < 200.0 for _, risk in reports)
+    rates = policy.act(observations())[:, 0]
+    assert (rates != np.float32(0.9)).any() and np.abs(np.log(rates / 0.9)).max() < 1.0
 
 
 def test_the_solver_keeps_its_budget_and_repeats() -> None:
-    transitions = (9 * 4 * 864 + 2 * 2 * 6 * 48) // 2
+    transitions = (16 * 4 * 864 + 2 * 2 * 6 * 48) // 2
     task = dataclasses.replace(TASK, transitions=transitions)
-    config = dataclasses.replace(SMALL, n_points=3, tuning_share=0.97)
+    config = dataclasses.replace(SMALL, n_points=4, tuning_share=0.99)
     before = steps_made()
     log = RunLog(task, [0])
     (solution,) = tuned_ppo.solve(task, config, [0], "cpu", log)
