@@ -20,7 +20,8 @@ from rmdp_bench.ceilings import (
     planar_velocity_bound,
     resource_gathering_optimum,
 )
-from rmdp_bench.envs import ENVIRONMENTS, get_population
+from rmdp_bench.envs import ENVIRONMENTS, get_environment, get_population
+from rmdp_bench.envs.core.checks import check_integer
 from rmdp_bench.population import DynamicsPopulation, Population, TargetPopulation
 from rmdp_bench.references import references
 
@@ -91,14 +92,43 @@ _DOCUMENT_ORDER = (
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineTask(_CommonTask):
-    """n agents who want different things from one world, and k policies for them."""
+    """n agents and k policies for them.
+
+    The agents want different things from one world; or, where the task is `heterogeneous`, they
+    differ in dynamics, and one lives in each copy of the world.
+    """
 
     track: ClassVar[str] = "online"
 
     @property
+    def heterogeneous(self) -> bool:
+        """Whether the agents differ in dynamics: a transition informs about one of them."""
+        return any(entry.id == self.env_id and entry.heterogeneous for entry in ENVIRONMENTS)
+
+    @property
     def population(self) -> Population:
-        """The agents."""
+        """The agents, where they share the dynamics.
+
+        Raises:
+            AttributeError: they differ in dynamics.
+        """
+        if self.heterogeneous:
+            raise AttributeError(
+                f"the agents of {self.id} differ in dynamics and have no outcomes in common: use "
+                "hidden_population"
+            )
         return cast(Population, get_population(self.env_id, **self.env_kwargs))
+
+    @property
+    def hidden_population(self) -> DynamicsPopulation:
+        """The agents of a heterogeneous task with their hidden parameters: for scoring.
+
+        Raises:
+            AttributeError: the agents share the dynamics.
+        """
+        if not self.heterogeneous:
+            raise AttributeError(f"the agents of {self.id} share the dynamics: use population")
+        return cast(DynamicsPopulation, get_population(self.env_id))
 
     def with_agents(self, n_agents: int) -> OnlineTask:
         """The task with another number of agents, of the same seed, under an id of its own.
@@ -132,6 +162,44 @@ class OnlineTask(_CommonTask):
         return _ceiling(self.env_id, self.n_representatives, self.env_kwargs.get("n_agents"))
 
 
+def heterogeneous_task(
+    env_id: str, n_representatives: int, *, n_agents: int | None = None, n_eval_episodes: int = 20
+) -> OnlineTask:
+    """A task of k policies for agents who differ in dynamics, under an id of its own.
+
+    It is for experiments and is not in the table: k, and how many agents, are up to the caller. The
+    solvers of represented MDPs refuse it; `evaluate` takes it.
+
+    Args:
+        env_id: of an environment whose agents differ in dynamics.
+        n_representatives: k, 1 to n.
+        n_agents: n, the first agents of the population; None: all but the held-out ones.
+        n_eval_episodes: of each agent under each policy.
+
+    Raises:
+        ValueError: a value is out of range, or the agents share the dynamics.
+    """
+    entry = get_environment(env_id)
+    if not entry.heterogeneous:
+        raise ValueError(f"the agents of {env_id} share the dynamics, expected a world for each")
+    name = env_id.removeprefix("rmdp/")
+    n_agents = check_integer(
+        "n_agents", entry.n_agents if n_agents is None else n_agents, 1, entry.n_agents
+    )
+    k = check_integer("n_representatives", n_representatives, 1, n_agents)
+    return OnlineTask(
+        id=f"{name}-custom-n{n_agents}-k{k}",
+        env_id=env_id,
+        n_agents=n_agents,
+        n_representatives=k,
+        transitions=_HETEROGENEOUS_TRANSITIONS,
+        n_eval_episodes=check_integer("n_eval_episodes", n_eval_episodes, 1, 10**6),
+        gamma=0.99,
+        max_episode_steps=entry.max_episode_steps,
+        unranked=_NOT_VERIFIED,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class OfflineTask(_CommonTask):
     """n agents who differ in hidden dynamics, and one logged trajectory of each.
@@ -156,6 +224,11 @@ class OfflineTask(_CommonTask):
 
 Task = OnlineTask | OfflineTask
 """One problem: serve agents with policies."""
+
+
+_HETEROGENEOUS_TRANSITIONS = 10_000_000
+"""Per policy: two thirds of what one policy for all patients took to learn."""
+_NOT_VERIFIED = "the verification cannot play tasks whose agents differ in dynamics yet"
 
 
 def list_tasks() -> list[Task]:
@@ -306,6 +379,7 @@ _FAMILIES = (
         _resource_gathering_ceiling,
         easy_budgets=(1,),  # nine rows have the same welfare
     ),
+    _Family("Glucose-n100", (1, 2, 3, 5, 10), _HETEROGENEOUS_TRANSITIONS, 0.99, None),
 )
 
 
@@ -374,6 +448,7 @@ def _tasks() -> dict[str, Task]:
                 transitions=family.transitions,
                 gamma=family.gamma,
                 max_episode_steps=entry.max_episode_steps,
+                unranked=_NOT_VERIFIED if entry.heterogeneous else None,
                 common_optimum=budget in family.easy_budgets,
             )
             tasks[online.id] = online

@@ -171,6 +171,8 @@ def _reward(entry: EnvironmentEntry) -> str:
     if entry.reward_function is not None:
         first = (entry.reward_function.__doc__ or "").splitlines()[0]
         return first.rstrip(".")
+    if entry.hidden_reward:
+        return "minus the risk of the glucose in plasma, by the patient's own weight of lows"
     population = get_population(entry.id)
     if isinstance(population, TargetPopulation):
         return (

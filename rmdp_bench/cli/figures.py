@@ -92,7 +92,8 @@ def draw_figures(
                 drawn += _draw_offline(task, groups, figures)
         for represented, groups in online.items():
             drawn += _draw_curves(represented, groups, figures, no_curve.append)
-            drawn += _draw_assignments(represented, groups, figures, no_policies.append)
+            if not represented.heterogeneous:
+                drawn += _draw_assignments(represented, groups, figures, no_policies.append)
     sizes = [len(runs) for groups in online.values() for runs in groups.values()]
     missing = [
         f"{len(names)} of {number} {what}, for example {names[0]}"

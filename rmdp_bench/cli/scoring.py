@@ -18,7 +18,7 @@ from rmdp_bench.cli.output import (
     warn,
     warn_skipped,
 )
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import OnlineTask, get_task
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
@@ -142,11 +142,18 @@ def print_summaries(
     summaries: Sequence[Summary], *, explain: bool = False, more: str = _MORE
 ) -> None:
     """One table per task; what columns mean stands below the last."""
-    from rmdp_bench.leaderboard.columns import NOTES, SCORES, row_name, score_cells
+    from rmdp_bench.leaderboard.columns import (
+        HETEROGENEOUS_NOTE,
+        NOTES,
+        SCORES,
+        row_name,
+        score_cells,
+    )
 
     for task in dict.fromkeys(summary.task for summary in summaries):
         own = [summary for summary in summaries if summary.task == task]
-        track = get_task(task).track
+        known = get_task(task)
+        track = known.track
         columns = ["solver", "seeds", "transitions", "used", *SCORES[track], "transitions/s"]
         rows = [
             [
@@ -163,6 +170,8 @@ def print_summaries(
             columns, rows = columns[:2] + columns[4:-1], [row[:2] + row[4:-1] for row in rows]
         is_last = task == summaries[-1].task
         notes = _revisions(own) | (NOTES[track] if is_last else {})
+        if isinstance(known, OnlineTask) and known.heterogeneous:
+            notes["welfare"] = HETEROGENEOUS_NOTE
         print_table(
             *(task, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
         )

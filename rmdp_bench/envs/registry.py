@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 
 from rmdp_bench.envs import rules
+from rmdp_bench.envs.glucose.patients import glucose_population
 from rmdp_bench.population import (
     DynamicsPopulation,
     LinearPopulation,
@@ -44,6 +45,8 @@ class EnvironmentEntry:
         reward_function: reward of a transition, where it is the same for all agents because they
             differ in dynamics; None where they differ in what they want.
         termination_function: whether a transition ends the episode; None as above.
+        hidden_reward: whether agents differ in dynamics and the reward is no function of what is
+            observed, so that there is no `reward_function`.
     """
 
     id: str
@@ -55,11 +58,12 @@ class EnvironmentEntry:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     reward_function: TransitionFunction | None = None
     termination_function: TransitionFunction | None = None
+    hidden_reward: bool = False
 
     @property
     def heterogeneous(self) -> bool:
         """Whether the agents differ in dynamics, and one lives in each copy of the world."""
-        return self.reward_function is not None
+        return self.reward_function is not None or self.hidden_reward
 
 
 def _uniform_targets(population_seed: int, *, n_agents: int, bound: float) -> TargetPopulation:
@@ -145,6 +149,15 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
             termination_function=rules.half_cheetah_terminated,
         )
         for version, kwargs in (("v0", {}), ("v1", {"time_step": 0.002}))
+    ),
+    EnvironmentEntry(
+        id="rmdp/Glucose-n100-v0",
+        entry_point="rmdp_bench.envs.glucose.world:GlucoseEnv",
+        vector_entry_point="rmdp_bench.envs.glucose.world:GlucoseVectorEnv",
+        max_episode_steps=864,
+        n_agents=100,
+        make_population=glucose_population,
+        hidden_reward=True,
     ),
 )
 

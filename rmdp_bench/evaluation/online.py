@@ -1,7 +1,8 @@
 """Evaluation: every policy in the world, every agent scored on the same episodes.
 
 Each of the k policies plays E deterministic episodes, all k x E of them in one vector environment.
-The dynamics are shared, so one episode gives the return of all n agents:
+The dynamics are shared, so one episode gives the return of all n agents (where they are not, each
+agent has episodes of its own: `pairs`):
 
     returns (n, k, E)  --mean over episodes-->  welfare matrix (n, k), percent of a perfect episode
 
@@ -10,13 +11,14 @@ Episode e starts from seed EVALUATION_SEED + e for every policy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.evaluation.pairs import percent, roll_out_pairs
 from rmdp_bench.evaluation.playing import (
     EVALUATION_SEED,
     _most_episodes,
@@ -24,7 +26,7 @@ from rmdp_bench.evaluation.playing import (
     play,
 )
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,15 @@ class Rollout:
 
     Attributes:
         returns: (n, P, E) undiscounted return of every agent, percent.
-        lengths: (P, E) steps.
+        lengths: (P, E) steps; where agents differ in dynamics, of the agent with the longest.
+        measures: name -> (n, P, E), where agents differ in dynamics: see `PairRollout`.
         observations: (T + 1, P, E, d) if recorded, T the longest length, the first from the reset.
         outcomes: (T, P, E, m) if recorded.
     """
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     observations: NDArray[Any] | None = None
     outcomes: NDArray[np.float64] | None = None
 
@@ -53,12 +57,15 @@ class Evaluation:
         episode_returns: (n, k, E) the returns it is the mean of.
         episode_lengths: (k, E) steps.
         seed: seed of the first episode.
+        measures: name -> (n, k), means of what a world measures beside the reward, such as the time
+            in range of patients; {} where the agents share the dynamics.
     """
 
     welfare_matrix: NDArray[np.float64]
     episode_returns: NDArray[np.float64]
     episode_lengths: NDArray[np.int64]
     seed: int
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -122,7 +129,11 @@ def evaluate_all(
     for start in range(0, len(policies), k):
         returns = rollout.returns[:, start : start + k]
         lengths = rollout.lengths[start : start + k]
-        evaluations.append(Evaluation(returns.mean(axis=2), returns, lengths, seed))
+        measures = {
+            name: values[:, start : start + k].mean(axis=2)
+            for name, values in rollout.measures.items()
+        }
+        evaluations.append(Evaluation(returns.mean(axis=2), returns, lengths, seed, measures))
     return evaluations
 
 
@@ -151,6 +162,18 @@ def roll_out(
         ValueError: as in `evaluate`.
     """
     check_episodes(task, n_episodes, seed, n_policies=len(policies))
+    if isinstance(task, OnlineTask) and task.heterogeneous:
+        if record:
+            raise ValueError(f"episodes of {task.id} are not recorded: each pair has its own")
+        pairs = roll_out_pairs(
+            *(task, policies),
+            n_episodes=n_episodes,
+            seed=seed,
+            names=names,
+            is_counted=is_counted,
+        )
+        returns, lengths = percent(task, pairs.returns), pairs.lengths.max(axis=0)
+        return Rollout(returns, lengths, pairs.measures)
     seeds = [seed + episode for _ in policies for episode in range(n_episodes)]
     n_rows = [n_episodes] * len(policies)
     played = play(task, policies, n_rows, seeds, names=names, record=record, is_counted=is_counted)

@@ -11,7 +11,7 @@ same to rounding.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +68,8 @@ class Played:
         observations: (T + 1, B, d) if recorded, else (0,); the first from the reset.
         actions: (T, B, ...) if recorded, else (0,).
         outcomes: (T, B, m) if recorded, and where there are any, else (0,).
+        measures: name -> (B,) mean over the steps of what the world measures beside the reward,
+            where agents differ in dynamics; {} if there is nothing.
     """
 
     returns: NDArray[np.float64]
@@ -75,6 +77,7 @@ class Played:
     observations: NDArray[Any]
     actions: NDArray[Any]
     outcomes: NDArray[np.float64]
+    measures: Mapping[str, NDArray[np.float64]]
 
 
 def play(
@@ -125,6 +128,7 @@ def play(
         lengths = np.zeros(ends[-1], np.int64)
         running = np.ones(ends[-1], np.bool_)
         seen, taken, outcomes = [observations], [], []
+        measures: dict[str, NDArray[np.float64]] = {}
         while running.any() and lengths.max() != max_steps:
             ask_to_go_on()
             actions = _act(
@@ -137,6 +141,9 @@ def play(
                     returns += rewards
                 else:
                     returns[running] += rewards[running]
+            if agents is not None:
+                for measure, values in envs.unwrapped.measure().items():
+                    measures[measure] = measures.get(measure, 0.0) + np.where(running, values, 0.0)
             lengths += running
             if record:
                 seen.append(np.where(running[:, None], observations, 0))
@@ -151,10 +158,11 @@ def play(
     finally:
         envs.close()
     _check_returns(returns, names, rows_of)
-    kept = [
-        np.stack(parts) if record and parts else np.zeros(0) for parts in (seen, taken, outcomes)
-    ]
-    return Played(returns, lengths, *kept)
+    means = {name: total / np.maximum(lengths, 1) for name, total in measures.items()}
+    parts = seen, taken, outcomes
+    kept = (np.stack(part) if record and part else np.zeros(0) for part in parts)
+    observations, actions, all_outcomes = kept
+    return Played(returns, lengths, observations, actions, all_outcomes, means)
 
 
 def _act(

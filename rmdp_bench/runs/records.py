@@ -132,6 +132,9 @@ class Result(BaseModel):
     """None offline, where no agent is scored under another's policy."""
     offline: OfflineScores | None = None
     """None online."""
+    measures: dict[str, float] | None = None
+    """Where agents differ in dynamics and their world measures more than the reward: means over the
+    agents, each under its own policies, such as the time in range of patients, as a share."""
     curve: Literal["curve.csv"] | None
     """File name; None if the solver did not evaluate while training."""
     solution: Literal["solution"] | None

@@ -447,11 +447,16 @@ def score_solution(
         own = evaluation.returns.mean(axis=1)
         returns = normalise(task, task.eval_agents, own)
         regret, reassigned, offline = None, None, _offline_scores(task, evaluation)
+        measures = None
     else:
         matrix, assignment = evaluation.welfare_matrix, solution.assignment
         returns = scoring.agent_returns(matrix, assignment)
         regret, offline = float(scoring.assignment_regret(matrix, assignment)), None
         reassigned = float(scoring.reassigned_welfare(matrix))
+        measures = {
+            name: float(scoring.agent_returns(values, assignment).mean())
+            for name, values in evaluation.measures.items()
+        }
     welfare = float(scoring.social_welfare(returns))
     ceiling, negative = task.ceiling, bool((returns < 0.0).any())
     return {
@@ -467,6 +472,7 @@ def score_solution(
         ),
         "assignment_regret": regret,
         "offline": offline,
+        "measures": measures or None,
     }
 
 

@@ -42,6 +42,8 @@ SOLVERS: Mapping[str, str] = {
     "random_assignment": "baselines.online.random_assignment",
     "oracle": "baselines.online.oracle",
     "universal": "baselines.online.universal",
+    "basal_bolus": "baselines.heterogeneous.basal_bolus",
+    "tuned_ppo": "baselines.heterogeneous.tuned_ppo",
     "morel": "baselines.offline.morel",
     "true_env_mpc": "baselines.offline.planning.true_env_mpc",
     "bcq": "baselines.offline.model_free.bcq",

@@ -185,6 +185,7 @@ FAMILIES: dict[str, set[str]] = {
     "offline.persim.persim_policy": {"offline.morel", "offline.persim.simulated_worlds"},
     "offline.cadm": {"common", "offline.common", "offline.planning"},
     "offline.morel": {"common", "offline.common", "offline.planning"},
+    "heterogeneous": {"common", "online.facility_location"},
 }
 
 

@@ -139,7 +139,7 @@ def anneal(start: float, end: float, fraction: float, *, linear: bool = False) -
 
 
 def check_online(task: Task) -> OnlineTask:
-    """Refuse tasks of logged data, and give an online one back.
+    """Refuse tasks of logged data or of agents who differ in dynamics, and give others back.
 
     Raises:
         ValueError: names the task and what was expected.
@@ -148,6 +148,11 @@ def check_online(task: Task) -> OnlineTask:
         raise ValueError(
             f"{task.id} is an offline task, expected an online one, such as "
             "ResourceGathering-n25-k3-v0: this solver learns by acting in the environment"
+        )
+    if task.heterogeneous:
+        raise ValueError(
+            f"the agents of {task.id} differ in dynamics, expected a task such as "
+            "ResourceGathering-n25-k3-v0: this solver needs transitions that inform about all"
         )
     return task
 
