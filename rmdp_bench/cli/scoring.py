@@ -18,7 +18,6 @@ from rmdp_bench.cli.output import (
     warn,
     warn_skipped,
 )
-from rmdp_bench.tasks import get_task
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
@@ -146,7 +145,7 @@ def print_summaries(
 
     for task in dict.fromkeys(summary.task for summary in summaries):
         own = [summary for summary in summaries if summary.task == task]
-        track = get_task(task).track
+        track = "online" if own[0].offline is None else "offline"
         columns = ["solver", "seeds", "transitions", "used", *SCORES[track], "transitions/s"]
         rows = [
             [

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rmdp_bench import scoring
 from rmdp_bench.energy import EnergyMeter, find_counters
@@ -52,7 +53,9 @@ from rmdp_bench.runs.records import (
     RESULT_FILE,
     EvaluationSettings,
     Result,
+    describe_custom,
     read_result,
+    write_population,
     write_result,
 )
 from rmdp_bench.runs.requests import (
@@ -445,14 +448,21 @@ def score_solution(
         own = evaluation.returns.mean(axis=1)
         returns = normalise(task, task.eval_agents, own)
         regret, reassigned, offline = None, None, _offline_scores(task, evaluation)
+        objective: dict[str, Any] = {}
     else:
+        assert isinstance(task, OnlineTask)
         matrix, assignment = evaluation.welfare_matrix, solution.assignment
         returns = scoring.agent_returns(matrix, assignment)
         regret, offline = float(scoring.assignment_regret(matrix, assignment)), None
         reassigned = float(scoring.reassigned_welfare(matrix))
+        objective = {
+            "objective": task.objective,
+            "objective_value": _objective_value(returns, task.objective),
+            "heldout": score_heldout(task, evaluation),
+        }
     welfare = float(scoring.social_welfare(returns))
     ceiling, negative = task.ceiling, bool((returns < 0.0).any())
-    return {
+    return objective | {
         "agent_returns": returns.tolist(),
         "social_welfare": welfare,
         "reassigned_welfare": reassigned,
@@ -466,6 +476,39 @@ def score_solution(
         "assignment_regret": regret,
         "offline": offline,
     }
+
+
+def _objective_value(returns: NDArray[np.float64], objective: str) -> float | None:
+    """None where a return is negative and the objective has no meaning then."""
+    always = objective in ("utilitarian", "egalitarian")
+    defined = always or not (returns < 0.0).any()
+    return float(scoring.objective_value(returns, objective)) if defined else None
+
+
+def score_heldout(task: OnlineTask, evaluation: Evaluation) -> dict[str, Any] | None:
+    """How agents fare who were not there, named as in `HeldOutScores`; None: there are none."""
+    others, n_episodes = task.heldout_population, evaluation.episode_lengths.shape[1]
+    if others is None or evaluation.outcomes is None or n_episodes < 2:
+        return None
+    welfare, regret = _match(evaluation.returns_of(others))
+    return {
+        "n_agents": others.n_agents,
+        "welfare": welfare,
+        "regret": regret,
+        "own_welfare": _match(evaluation.episode_returns)[0],
+    }
+
+
+def _match(returns: NDArray[np.float64]) -> tuple[float, float]:
+    """Welfare and regret in the second half of episodes (n, k, E) of who is matched by the first.
+
+    The rest of an odd number belongs to the second.
+    """
+    half = returns.shape[2] // 2
+    assignment = scoring.greedy_assignment(returns[:, :, :half].mean(axis=2))
+    matrix = returns[:, :, half:].mean(axis=2)
+    welfare = scoring.social_welfare(scoring.agent_returns(matrix, assignment))
+    return welfare, float(scoring.assignment_regret(matrix, assignment))
 
 
 def _offline_scores(task: OfflineTask, evaluation: OfflineEvaluation) -> dict[str, Any]:
@@ -520,6 +563,9 @@ def _record(
     with replacing(directory / (names.get("returns") or names["welfare_matrix"])) as file:
         np.savez_compressed(file, **arrays)
     fields = request.identity(facts["seed"]) | facts | names
+    if isinstance(request.task, OnlineTask):
+        fields["custom"] = describe_custom(request.task)
+        write_population(request.task, directory)
     result = Result(
         **score_solution(request.task, solution, evaluation),
         evaluation=EvaluationSettings(n_episodes=n_episodes, seed=evaluation.seed),
