@@ -264,7 +264,7 @@ MOST_AGENTS = 2000
 
 
 def _least_share(tents: FloatArray, mass: float) -> float:
-    """max over Q of min_i min(1, (tents Q)_i), from above."""
+    """Max over Q of min_i min(1, (tents Q)_i), from above."""
     from scipy.optimize import linprog
 
     n, p = tents.shape
@@ -306,7 +306,7 @@ N_ASCENT_STEPS = 3000
 
 
 def _slopes(returns: FloatArray, objective: str) -> FloatArray:
-    """dW / dV_i of nash or p_mean at returns (n,)."""
+    """DW / dV_i of nash or p_mean at returns (n,)."""
     _, power = scoring.parse_objective(objective)
     weights = scoring.objective_weights(returns, objective)  # in proportion to (1 + V_i)^(p - 1)
     value, exponent = 1.0 + scoring.objective_value(returns, objective), (power or 0.0) - 1.0

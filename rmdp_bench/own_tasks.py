@@ -180,9 +180,7 @@ def load_task_file(path: Path, name: str | None = None) -> OnlineTask:
             f"{path}: {found} gives {given!r:.80}, expected a task, such as rmdp_bench.get_task or "
             "rmdp_bench.make_task gives"
         )
-    return name_task(
-        dataclasses.replace(given, file=TaskFile(str(path.resolve()), found, sha256))
-    )
+    return name_task(dataclasses.replace(given, file=TaskFile(str(path.resolve()), found, sha256)))
 
 
 class UnknownPopulation(Population):

@@ -133,8 +133,8 @@ def parse_objective(objective: str) -> tuple[str, float | None]:
         power = np.nan
     if not (-100.0 <= power <= 1.0 and power != 0.0):
         raise ValueError(
-            f"objective is {objective!r}, expected utilitarian, egalitarian, nash, or p_mean=P with "
-            "a P from -100 to 1, not 0, such as p_mean=-1"
+            f"objective is {objective!r}, expected utilitarian, egalitarian, nash, or p_mean=P "
+            "with a P from -100 to 1, not 0, such as p_mean=-1"
         )
     return name, power
 

@@ -16,7 +16,7 @@ import difflib
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
@@ -200,8 +200,11 @@ class OnlineTask(_CommonTask):
                 agent_rewards=agent_rewards,
                 **self.env_kwargs,
             )
-        make = self.world or functools.partial(gym.make_vec, self.env_id, **self.env_kwargs)
-        envs = OutsideWorlds(make(n_envs), self.env_id, self.max_episode_steps)
+        if self.world is None:
+            made: Any = gym.make_vec(self.env_id, num_envs=n_envs, **self.env_kwargs)
+        else:
+            made = self.world(n_envs)
+        envs = OutsideWorlds(made, self.env_id, self.max_episode_steps)
         if envs.num_envs != n_envs:
             raise ValueError(f"{self.env_id}: make({n_envs}) gives {envs.num_envs} copies")
         return envs
@@ -240,14 +243,18 @@ class OnlineTask(_CommonTask):
         """
         if self.world is not None:
             return self.bound if self.objective == "utilitarian" else None
-        return _ceiling(self.env_id, self.population, self.n_representatives, "utilitarian")
+        return self._ceiling_of("utilitarian")
 
     @property
     def objective_ceiling(self) -> float | None:
         """Objective value that no k policies exceed, percent; None where unknown."""
         if self.world is not None:
             return self.bound
-        return _ceiling(self.env_id, self.population, self.n_representatives, self.objective)
+        return self._ceiling_of(self.objective)
+
+    def _ceiling_of(self, objective: str) -> float | None:
+        population = cast(Hashable, self.population)
+        return _ceiling(self.env_id, population, self.n_representatives, objective)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,7 +323,7 @@ def get_task(
         "transitions": transitions,
         "objective": objective,
     }
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     name = f"{task_id}".removeprefix("rmdp/")
     if f"rmdp/{name}" in {base.env_id for base in _bases()}:
         if n_representatives is None:
@@ -720,7 +727,5 @@ _CEILINGS: Mapping[str, Ceiling] = {
 
 
 @functools.lru_cache(maxsize=256)
-def _ceiling(
-    env_id: str, population: Population, n_representatives: int, objective: str
-) -> float | None:
+def _ceiling(env_id: str, population: Any, n_representatives: int, objective: str) -> float | None:
     return _CEILINGS[env_id](population, n_representatives, objective)

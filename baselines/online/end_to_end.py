@@ -77,9 +77,7 @@ def config_for(task: Task) -> Config:
 class SoftRule:
     """psi (R, n, k) and its Adam."""
 
-    def __init__(
-        self, task: OnlineTask, config: Config, seeds: Sequence[int], device: str
-    ) -> None:
+    def __init__(self, task: OnlineTask, config: Config, seeds: Sequence[int], device: str) -> None:
         """Draw every seed's psi."""
         self.objective = task.objective
         self.config, self.n_agents = config, task.n_agents

@@ -216,7 +216,10 @@ def _make(world: MultiObjectiveWorld, render_mode: str | None) -> gym.Env[Any, A
         ) from error
     keywords = {} if render_mode is None else {"render_mode": render_mode}
     env: gym.Env[Any, Any] = mo_gymnasium.make(
-        world.mo_id, max_episode_steps=world.max_episode_steps, **keywords
+        world.mo_id,
+        max_episode_steps=world.max_episode_steps,
+        disable_env_checker=True,  # a check of every step takes as long as ten of them
+        **keywords,
     )
     return env
 

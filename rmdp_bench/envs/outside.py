@@ -114,7 +114,7 @@ class OutsideWorlds:
         final_info = {name: np.where(over[:, None], infos[name], 0.0) for name in names}
         first, _ = self._envs.reset(options={"reset_mask": over.copy()})
         following = np.where(over[:, None], first, following)
-        own = {name: np.where(over[:, None], 0.0, infos[name]) for name in names}
+        own: dict[str, Any] = {name: np.where(over[:, None], 0.0, infos[name]) for name in names}
         own |= {"final_obs": final_obs, "_final_obs": over, "final_info": final_info}
         return following, {**infos, **own, "_final_info": over}
 

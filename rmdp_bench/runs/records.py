@@ -413,9 +413,7 @@ def playable_task_of(result: Result, directory: Path) -> Task:
                 f"{own.file.path} is not what it was when {directory} was made, expected a file "
                 f"with SHA-256 {own.file.sha256}"
             )
-        task = find_task(
-            task, n_representatives=own.n_representatives, objective=own.objective
-        )
+        task = find_task(task, n_representatives=own.n_representatives, objective=own.objective)
     elif own.own_world or (own.own_agents and not (directory / POPULATION_FILE).exists()):
         what = "world" if own.own_world else "agents"
         raise ValueError(

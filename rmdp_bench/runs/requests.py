@@ -13,6 +13,7 @@ from typing import Any
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.playing import check_episodes
 from rmdp_bench.files import read_json
+from rmdp_bench.own_tasks import find_task
 from rmdp_bench.references import check_references
 from rmdp_bench.runs.records import MAX_COUNT, SCHEMA_VERSION
 from rmdp_bench.runs.solver_loading import (
@@ -22,7 +23,6 @@ from rmdp_bench.runs.solver_loading import (
     load_solver,
     make_config,
 )
-from rmdp_bench.own_tasks import find_task
 from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, get_task
 
 REQUEST_FILE = "run.json"
@@ -127,8 +127,8 @@ def make_request(
     if transitions is not None:
         if isinstance(checked_task, OfflineTask):
             raise ValueError(
-                f"transitions is {transitions}, but {checked_task.id} is an offline task: its data are fixed, "
-                "and nothing is collected"
+                f"transitions is {transitions}, but {checked_task.id} is an offline task: its data "
+                "are fixed, and nothing is collected"
             )
         if not 1 <= transitions <= MAX_COUNT:
             raise ValueError(

@@ -49,7 +49,12 @@ class PlusRule:
     )
 
     def __init__(
-        self, task: OnlineTask, config: Config, collector: Collector, seeds: Sequence[int], device: str
+        self,
+        task: OnlineTask,
+        config: Config,
+        collector: Collector,
+        seeds: Sequence[int],
+        device: str,
     ) -> None:
         """Start every seed from its own random even assignment.
 

@@ -34,10 +34,10 @@ Departures from the reference code, which are its errors (the paper is followed)
   - Advantages are normalised over the batch (appendix B), not over the mini-batch; epochs are not
     stopped early at a large divergence. Observation statistics are common to the representatives,
     since the layer that reads the observations is.
-Of another objective W than the mean the marginal advantage is its own slope: each agent's A^ij counts
-with dW / dV^i at the moving averages of returns (the chain rule on equation 7), smoothed for the
-worst agent (`scoring.objective_weights`). Whom a representative serves best is the same for every W,
-as all rise with every return, so that E-steps do not change.
+Of another objective W than the mean the marginal advantage is its own slope: each agent's A^ij
+counts with dW / dV^i at the moving averages of returns (the chain rule on equation 7), smoothed for
+the worst agent (`scoring.objective_weights`). Who serves an agent best is the same for every W, as
+all rise with every return, so that E-steps do not change.
 Schedules are geometric over the run, as in the code; gamma comes from the task.
 
 Earlier runs, those whose configuration has no `training_reward`, divided advantages by all n agents

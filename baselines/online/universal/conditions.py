@@ -142,7 +142,9 @@ class PlaceConditions:
         offsets = generator.standard_normal((size, self.targets.shape[1]))
         offsets /= np.maximum(np.linalg.norm(offsets, axis=1, keepdims=True), 1e-12)
         reach = self.width * generator.random((size, 1))
-        return self.targets[generator.integers(len(self.targets), size=size)] + reach * offsets
+        agents = generator.integers(len(self.targets), size=size)
+        places: FloatArray = self.targets[agents] + reach * offsets
+        return places
 
     def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
         """Bumps around centres on each axis, and the place on it from -1 to 1: (B, f)."""
@@ -183,7 +185,7 @@ class PlaceConditions:
         if step < self.width / 32:
             return chosen[:0]
         steps = step * np.eye(chosen.shape[1])
-        around = chosen[:, None] + np.concatenate([steps, -steps])
+        around: FloatArray = chosen[:, None] + np.concatenate([steps, -steps])
         return around.reshape(-1, chosen.shape[1])
 
     def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
