@@ -338,11 +338,19 @@ def best_of_candidates(
     name, _ = scoring.parse_objective(objective)
     if not np.isfinite(matrix).all():
         raise ValueError("values are not all finite")
-    if name != "egalitarian":
-        gains = scoring.utilities(matrix, objective)
-        chosen = _choose(gains - gains.min(axis=1, keepdims=True), k)
-        best = matrix[:, chosen].max(axis=1)
-        return scoring.objective_value(best if name == "utilitarian" else best.clip(0.0), objective)
+    if name == "egalitarian":
+        return _best_of_the_worst(matrix, k)
+    least = -np.inf
+    if name == "p_mean":
+        least = scoring.least_of_best(_best_of_the_worst(matrix, k), len(matrix), objective)
+    gains = scoring.utilities(matrix, objective, least)
+    chosen = _choose(gains - gains.min(axis=1, keepdims=True), k)
+    best = matrix[:, chosen].max(axis=1)
+    return scoring.objective_value(best if name == "utilitarian" else best.clip(0.0), objective)
+
+
+def _best_of_the_worst(matrix: FloatArray, k: int) -> float:
+    """Greatest entry that k columns reach in every row of a matrix (n, m)."""
     levels = np.unique(matrix)
     low, high = 0, len(levels) - 1  # the least level is reached by anything
     while low < high:

@@ -163,7 +163,24 @@ def objective_value(returns: ArrayLike, objective: str) -> float:
     return float(least * ((values / least) ** power).mean() ** (1.0 / power) - 1.0)
 
 
-def utilities(returns: ArrayLike, objective: str) -> FloatArray:
+def least_of_best(fairest: float, n_agents: int, objective: str) -> float:
+    """No agent has less than this where a p_mean of P < 0 is greatest; -inf for other objectives.
+
+    The choice with the best worst agent, who has t there, has a power mean of at least t. So the
+    best choice has sum_i (1 + V_i)^P <= n (1 + t)^P, and so each (1 + V_i)^P.
+
+    Args:
+        fairest: t, percent.
+        n_agents: n.
+        objective: see `parse_objective`.
+    """
+    _, power = parse_objective(objective)
+    if power is None or power > 0.0:
+        return -np.inf
+    return float((1.0 + max(fairest, 0.0)) * n_agents ** (1.0 / power) - 1.0)
+
+
+def utilities(returns: ArrayLike, objective: str, least: float = -np.inf) -> FloatArray:
     """What each agent adds to a welfare function that is a sum over agents: increasing, 0 at 0.
 
     A choice that maximises their sum maximises the objective, but for egalitarian, of which the sum
@@ -176,14 +193,19 @@ def utilities(returns: ArrayLike, objective: str) -> FloatArray:
     Args:
         returns: any shape, percent.
         objective: see `parse_objective`.
+        least: what is below is taken for this much, where no best choice has less
+            (`least_of_best`): differences above it would be lost to rounding beside those below.
 
     Returns:
-        The same shape; 100 at 100, so that thresholds in percent keep their size.
+        The same shape; 100 at 100, so that thresholds in percent keep their size, and 0 at `least`
+        if that is above 0.
     """
     values = np.asarray(returns, dtype=np.float64)
     name, power = parse_objective(objective)
     if name == "utilitarian":
         return values
+
+    floor = max(least, 0.0)
 
     def utility(value: FloatArray) -> FloatArray:
         if name == "egalitarian":
@@ -191,10 +213,11 @@ def utilities(returns: ArrayLike, objective: str) -> FloatArray:
         if name == "nash":
             return np.log1p(value)
         assert power is not None
-        return np.asarray(((1.0 + value) ** power - 1.0) / power)
+        return np.asarray((((1.0 + value) / (1.0 + floor)) ** power - 1.0) / power)
 
-    whole: FloatArray = utility(np.maximum(values, 0.0)) * (100.0 / utility(np.array(100.0)))
-    return whole
+    zero, whole = (utility(np.array(value)) for value in (floor, max(100.0, floor + 1.0)))
+    scaled: FloatArray = (utility(np.maximum(values, floor)) - zero) * (100.0 / (whole - zero))
+    return scaled
 
 
 def objective_weights(returns: ArrayLike, objective: str) -> FloatArray:

@@ -360,7 +360,8 @@ def vary(
         agents = _checked_population(task, population)
     elif n_agents is not None:
         check_integer("n_agents", n_agents, 1, MAX_NUMBERS)
-        get_population(task.env_id, n_agents=n_agents)  # refuses worlds without the keyword
+        if n_agents != _base_of(task.env_id).n_agents:
+            get_population(task.env_id, n_agents=n_agents)  # refuses worlds without the keyword
         agents = None
     n = task.n_agents if n_agents is None else n_agents
     n = agents.n_agents if agents is not None else n

@@ -151,7 +151,9 @@ class PlaceConditions:
         place = (conditions - self.low) / self.spacing  # (B, p), from 0 to N_CENTRES - 1
         bumps = np.exp(-0.5 * (place[..., None] - np.arange(N_CENTRES)) ** 2)
         line = place / ((N_CENTRES - 1) / 2) - 1.0
-        return np.concatenate([bumps.reshape(len(place), -1), line], axis=1).astype(np.float32)
+        return np.concatenate(
+            [bumps.reshape(len(place), N_CENTRES * place.shape[1]), line], axis=1
+        ).astype(np.float32)
 
     def rewards(
         self,

@@ -46,7 +46,7 @@ from baselines.online.universal.learner import ConditionedLearner
 from baselines.online.universal.settings import ConditionedConfig, task_settings
 from baselines.online.universal.trials import try_conditions
 from rmdp_bench import RunLog, Solution, Task, list_tasks
-from rmdp_bench.scoring import utilities
+from rmdp_bench.scoring import least_of_best, utilities
 from rmdp_bench.tasks import OnlineTask
 
 __all__ = ["Config", "check", "config_for", "solve"]
@@ -208,12 +208,19 @@ class Run:
         if self.task.objective == "egalitarian":
             selection = select_fairest(welfare, k)
         else:
-            gains = utilities(welfare, self.task.objective)
+            gains = utilities(welfare, self.task.objective, self._least(welfare, k))
             gains = gains - gains.min(1, keepdims=True)
             selection = select(gains, k, on_a_line=self.conditions.on_a_line)
         if k == self.task.n_representatives:
             self.gap = selection.bound - selection.welfare
         return selection.chosen
+
+    def _least(self, welfare: FloatArray, k: int) -> float:
+        """What no agent has less than where the objective is greatest, if that is known."""
+        if not self.task.objective.startswith("p_mean"):
+            return -math.inf
+        fairest = select_fairest(welfare, k).welfare
+        return least_of_best(fairest, len(welfare), self.task.objective)
 
     def n_affordable(self) -> int:
         """Conditions that can be tried with the transitions that are left."""
