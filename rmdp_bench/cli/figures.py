@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ def draw_figures(
     """Draw all figures that the runs have data for; nothing is written unless all can be drawn.
 
     welfare-ENV           welfare against k, for every environment
+    fairness-ENV          welfare against the worst agent over k, where objectives differ
     curves-TASK           welfare during training
     preferences-TASK      who is served by whom, one panel per solver (its lowest seed)
     agents-TASK           velocity: what each agent receives, the same panels, and the ceiling
@@ -86,7 +88,7 @@ def draw_figures(
     online = {task: groups for task, groups in known.items() if isinstance(task, OnlineTask)}
     with _whole_figures(out) as folder:
         figures = _Figures(folder, formats, order)
-        drawn = list(_draw_budgets(online, figures))
+        drawn = [*_draw_budgets(online, figures), *_draw_fairness(online, figures)]
         for task, groups in known.items():
             if isinstance(task, OfflineTask):
                 drawn += _draw_offline(task, groups, figures)
@@ -182,6 +184,27 @@ def _draw_budgets(tasks: Mapping[OnlineTask, Groups], figures: _Figures) -> Iter
             title=f"Social welfare against k, {env_id}",
             order=figures.order,
         )
+
+
+def _draw_fairness(tasks: Mapping[OnlineTask, Groups], figures: _Figures) -> Iterator[Path]:
+    """One for each environment of which there are tasks of several objectives."""
+    found: dict[str, dict[str, dict[int, list[tuple[float, float]]]]] = {}
+    objectives: dict[str, set[str]] = {}
+    for task, groups in tasks.items():
+        world = _name_without_budget(dataclasses.replace(task, objective="utilitarian"))
+        objectives.setdefault(world, set()).add(task.objective)
+        for name, members in groups.items():
+            points = [(result.worst_agent, result.social_welfare) for result in members.values()]
+            rows = found.setdefault(world, {}).setdefault(f"{name}, {task.objective}", {})
+            rows[task.n_representatives] = points
+    for world, by_name in found.items():
+        if len(objectives[world]) > 1:
+            yield from figures.draw(
+                plotting.plot_fairness,
+                f"fairness-{_file_name(world)}",
+                by_name,
+                title=f"The price of fairness, {world}",
+            )
 
 
 def _name_without_budget(task: OnlineTask) -> str:

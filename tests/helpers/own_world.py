@@ -1,4 +1,4 @@
-"""A small world of one's own, and its task: a point on a line, stepped left, right or not at all."""
+"""A small world of one's own, and its task: a point on a line, stepped left, right or not."""
 
 from __future__ import annotations
 

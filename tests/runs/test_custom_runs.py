@@ -137,6 +137,38 @@ def test_agents_are_kept_with_the_run(tmp_path: Path) -> None:
         task_of(result, directory)
 
 
+def test_the_price_of_fairness_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of runs whose objectives differ, over k."""
+    for objective in ("utilitarian", "egalitarian"):
+        for k in (1, 2):
+            task = make_task(n_representatives=k, objective=objective)
+            run(make_request("em", task, out=tmp_path, settings=SETTINGS, transitions=512))
+    results = find_results([tmp_path])
+    assert len({result.task for result in results.values()}) == 4
+    figures, _ = draw_figures(results, tmp_path / "figures", ("svg",))
+    (path,) = [path for path in figures if path.name.startswith("fairness-line")]
+    text = path.read_text()
+    for result in results.values():
+        assert result.custom is not None
+        k = result.custom.n_representatives
+        said = f"em, {result.objective} at k = {k}: worst agent {result.worst_agent:.1f}"
+        assert said in text
+    assert call("score", tmp_path, "--explain") == 0
+    assert "egalitarian: the task's objective" in capsys.readouterr().out
+
+
+def test_new_agents_are_in_records_and_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    arguments = ("--representatives", 2, "--agents", 20, "--episodes", 2, "--transitions", 512)
+    assert call("run", "em", "HopperVel-n100-v0", *arguments, "--out", tmp_path, *SET) == 0
+    result = read_result(only(tmp_path) / "result.json")
+    assert result.heldout is not None and result.heldout.n_agents == 20
+    difference = result.heldout.welfare - result.heldout.own_welfare
+    assert f"{result.heldout.welfare:.2f} ({difference:+.2f})" in capsys.readouterr().out
+
+
 def test_a_world_from_a_program_can_be_scored_and_not_played(tmp_path: Path) -> None:
     request = make_request("em", make_task(), out=tmp_path, settings=SETTINGS, transitions=512)
     (result,) = run(request)
