@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_bounds_of_speeds_hold_and_are_attained_by_one_policy() -> None:
 def test_ceilings_of_tasks_fall_from_the_mean_to_the_worst_agent() -> None:
     names = [name for name in ALL if name != "p_mean=-60"]  # whose bound is loose
     for k in (1, 3):
-        tasks = [rmdp_bench.get_task("HopperVel-n100-v0", k, objective=name) for name in names]
+        tasks: Any = [rmdp_bench.get_task("HopperVel-n100-v0", k, objective=name) for name in names]
         ceilings = [task.objective_ceiling for task in tasks]
         assert ceilings == sorted(ceilings, reverse=True)
         assert len({task.ceiling for task in tasks}) == 1

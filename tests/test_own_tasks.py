@@ -27,7 +27,7 @@ def vary(*arguments: Any, **keywords: Any) -> OnlineTask:
 
 
 def test_every_budget_from_one_to_all() -> None:
-    ceilings = []
+    ceilings: list[Any] = []
     for k in (1, 2, 3, 4, 5, 6, 100):
         task = vary(CHEETAH, k)
         assert (task.n_representatives, task.n_agents) == (k, 100)
@@ -108,7 +108,7 @@ def test_other_variations_are_refused(
 
 def test_preferences_that_are_no_numbers() -> None:
     with pytest.raises(ValueError, match=r"targets\[1\] is nan, expected finite"):
-        TargetPopulation([1.0, np.nan], width=1.0)
+        TargetPopulation(np.array([1.0, np.nan]), width=1.0)
 
 
 def test_a_world_of_ones_own() -> None:

@@ -63,7 +63,8 @@ def draw_figures(
     curves-TASK           welfare during training
     preferences-TASK      who is served by whom, one panel per solver (its lowest seed)
     agents-TASK           velocity: what each agent receives, the same panels, and the ceiling
-    paths-TASK-SOLVER     tours through Resource Gathering, played again (the lowest seed)
+    paths-TASK-SOLVER     tours through Resource Gathering, played again (the lowest seed), for its
+                          own agents
     returns-TASK          offline: the return of each scored agent
     factors-TASK-SOLVER   offline: what was learned about the agents (the lowest seed)
 
@@ -313,7 +314,7 @@ def _draw_assignments(
         assignment = solution.assignment[:, columns]
         served[label] = assignment, result.agent_returns
         seeds.add(result.seed)
-        if task.env_id == GRID_ENVIRONMENT:
+        if task.env_id == GRID_ENVIRONMENT and task.agents is None:  # whose places are tiles
             paths = replay(playable_task_of(result, directory), solution)
             yield from figures.draw(
                 plotting.plot_paths,

@@ -26,9 +26,9 @@ def sea(k: int, **changes: Any) -> OnlineTask:
 
 @WORLDS
 def test_agents_need_no_simulator(world: MultiObjectiveWorld) -> None:
-    population = rmdp_bench.get_population(world.id)
+    population: Any = rmdp_bench.get_population(world.id)
     assert (population.n_agents, population.outcome_size) == (100, world.outcome_size)
-    more = rmdp_bench.get_population(world.id, n_agents=120)
+    more: Any = rmdp_bench.get_population(world.id, n_agents=120)
     np.testing.assert_array_equal(more.weights[:100], population.weights)
     assert rmdp_bench.get_population(world.id, 1) != population
 

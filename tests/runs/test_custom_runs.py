@@ -71,7 +71,16 @@ def test_a_file_from_training_to_figures(
     capsys.readouterr()
     assert call("evaluate", directory, "--json") == 0
     assert json.loads(capsys.readouterr().out)["social_welfare"] == result.social_welfare
-    submit = ("submit", "runs", "--name", "mine", "--out", "submissions", "--author", "A")
+    submit: tuple[Any, ...] = (
+        "submit",
+        "runs",
+        "--name",
+        "mine",
+        "--out",
+        "submissions",
+        "--author",
+        "A",
+    )
     submit += ("--method", "m", "--description", "d", "--licence", "MIT")
     assert call(*submit, "--online-evaluations", 1) == 2
     assert "is not one of the listed tasks" in capsys.readouterr().err
@@ -110,9 +119,10 @@ def test_another_budget_at_the_command_line(
     own = result.custom
     assert own is not None and not own.own_agents and own.n_representatives == 4
     assert result.objective == "nash" and result.objective_value == result.nash_welfare
-    task = task_of(result, directory)
+    task: Any = task_of(result, directory)
     assert task.ceiling == rmdp_bench.get_task(GRID, 4).ceiling
-    assert playable_task_of(result, directory).population == task.population
+    again: Any = playable_task_of(result, directory)
+    assert again.population == task.population
     figures, _ = draw_figures(find_results([out]), tmp_path / "figures")
     assert any(path.name.startswith("paths-") for path in figures)
     document = json.loads((directory / "result.json").read_text())
@@ -129,8 +139,9 @@ def test_agents_are_kept_with_the_run(tmp_path: Path) -> None:
     (result,) = run(request)
     directory = request.directory(0)
     assert (directory / POPULATION_FILE).exists()
-    assert task_of(result, directory).population == targets
-    again = playable_task_of(result, directory)
+    recorded: Any = task_of(result, directory)
+    assert recorded.population == targets
+    again: Any = playable_task_of(result, directory)
     assert again.population == targets and again.ceiling == task.ceiling
     np.savez(directory / POPULATION_FILE, weights=np.ones((3, 1)))
     with pytest.raises(ValueError, match="has other agents than result.json says"):

@@ -74,7 +74,7 @@ def test_other_outcomes_are_refused() -> None:
     solution = Solution([Still(0), Still(1)], np.tile([1.0, 0.0], (25, 1)))
     evaluation = evaluate(GRID, solution, n_episodes=2)
     with pytest.raises(ValueError, match=r"population is for outcomes \(1,\), expected one for"):
-        solution.assign(TargetPopulation([1.0], width=1.0), evaluation=evaluation)
+        solution.assign(TargetPopulation(np.ones(1), width=1.0), evaluation=evaluation)
     three = Solution([Still(0)] * 3, np.tile([1.0, 0.0, 0.0], (25, 1)))
     with pytest.raises(ValueError, match="evaluation is of 2 policies, expected one of these 3"):
         three.assign(LinearPopulation.tiles(), evaluation=evaluation)
