@@ -10,7 +10,7 @@ from rmdp_bench import plotting
 from rmdp_bench.runs import make_request, run
 
 if __name__ == "__main__":
-    transitions = int((sys.argv[1:] or [100_000])[0])  # of all policies together
+    transitions = int((sys.argv[1:] or ["100000"])[0])  # of all policies together
     rows: dict[str, dict[int, list[tuple[float, float]]]] = {}
     for objective in ("utilitarian", "egalitarian"):
         for k in (1, 2, 5):

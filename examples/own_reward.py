@@ -1,4 +1,4 @@
-"""Users who hate to be too fast more than too slow: python -m examples.own_reward [TRANSITIONS]."""
+"""Users who hate to be too fast more than too slow: python -m examples.own_reward 500000."""
 
 import sys
 from typing import Any
@@ -24,7 +24,6 @@ class Careful(rmdp_bench.Population):
 
 
 if __name__ == "__main__":
-    careful = Careful(np.linspace(0.3, 2.0, 9))
-    task = rmdp_bench.get_task("HopperVel-n100-v0", 2, population=careful)
-    request = make_request("em", task, transitions=int((sys.argv[1:] or [500_000])[0]))
-    print(f"{run(request)[0].social_welfare:.1f} %")
+    task = rmdp_bench.get_task("HopperVel-n100-v0", 2, population=Careful([0.5, 0.9, 1.6, 2.0]))
+    (result,) = run(make_request("em", task, transitions=int(sys.argv[1])))
+    print(f"{result.social_welfare:.1f} %")
