@@ -187,7 +187,7 @@ def evaluate_command(
     rows = [
         [name.replace("_", " "), number(getattr(record, name), 3), number(value, 3)]
         for name, value in scores.items()
-        if name not in ("agent_returns", "offline", "heldout", "objective")
+        if name not in ("agent_returns", "offline")
     ]
     columns = ["score", "recorded", f"now ({n_episodes} episodes, seed {evaluation.seed})"]
     print_table(f"{record.solver} on {record.task}, seed {record.seed}", columns, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from rmdp_bench import scoring
 from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.files import read_json, replacing, write_json
 from rmdp_bench.own_tasks import (
@@ -211,7 +212,8 @@ class Result(BaseModel):
     objective: str = "utilitarian"
     """What the task asks for, `scoring.parse_objective`; utilitarian is social_welfare."""
     objective_value: float | None = None
-    """None if a return is negative, where it has no meaning, offline, and in older records."""
+    """Of another objective than utilitarian, which social_welfare is; None also if a return is
+    negative and it has no meaning then."""
     heldout: HeldOutScores | None = None
     """None where nobody draws agents who are not in the task, offline, and in older records."""
     curve: Literal["curve.csv"] | None
@@ -335,8 +337,19 @@ def _check_scores(result: Result) -> None:
         _check_agreement(result, name, value)
     if share is not None and share > 1.0 + TOLERANCE:
         raise ValueError(f"social_welfare: {welfare} is more than is possible, {ceiling}")
+    objective = task.objective if isinstance(task, OnlineTask) else "utilitarian"
+    if result.objective != objective:
+        raise ValueError(f"objective: {result.objective!r} is not the task's, {objective!r}")
+    if result.objective_value is not None:
+        _check_agreement(result, "objective_value", objective_value_of(returns, objective))
     regret = result.assignment_regret
     _check_agreement(result, "reassigned_welfare", None if regret is None else welfare + regret)
+
+
+def objective_value_of(returns: Sequence[float], objective: str) -> float | None:
+    """None where a return is negative and the objective has no meaning then."""
+    always = objective in ("utilitarian", "egalitarian")
+    return scoring.objective_value(returns, objective) if always or min(returns) >= 0.0 else None
 
 
 def describe_custom(task: OnlineTask) -> CustomTask | None:

@@ -54,6 +54,7 @@ from rmdp_bench.runs.records import (
     EvaluationSettings,
     Result,
     describe_custom,
+    objective_value_of,
     read_result,
     write_population,
     write_result,
@@ -448,21 +449,14 @@ def score_solution(
         own = evaluation.returns.mean(axis=1)
         returns = normalise(task, task.eval_agents, own)
         regret, reassigned, offline = None, None, _offline_scores(task, evaluation)
-        objective: dict[str, Any] = {}
     else:
-        assert isinstance(task, OnlineTask)
         matrix, assignment = evaluation.welfare_matrix, solution.assignment
         returns = scoring.agent_returns(matrix, assignment)
         regret, offline = float(scoring.assignment_regret(matrix, assignment)), None
         reassigned = float(scoring.reassigned_welfare(matrix))
-        objective = {
-            "objective": task.objective,
-            "objective_value": _objective_value(returns, task.objective),
-            "heldout": score_heldout(task, evaluation),
-        }
     welfare = float(scoring.social_welfare(returns))
     ceiling, negative = task.ceiling, bool((returns < 0.0).any())
-    return objective | {
+    return {
         "agent_returns": returns.tolist(),
         "social_welfare": welfare,
         "reassigned_welfare": reassigned,
@@ -478,11 +472,20 @@ def score_solution(
     }
 
 
-def _objective_value(returns: NDArray[np.float64], objective: str) -> float | None:
-    """None where a return is negative and the objective has no meaning then."""
-    always = objective in ("utilitarian", "egalitarian")
-    defined = always or not (returns < 0.0).any()
-    return float(scoring.objective_value(returns, objective)) if defined else None
+def score_objective(
+    task: OnlineTask, evaluation: Evaluation, returns: Sequence[float]
+) -> dict[str, Any]:
+    """What a record has beyond `score_solution`, which no verifier can compute from its arrays."""
+    return {
+        "custom": describe_custom(task),
+        "objective": task.objective,
+        "objective_value": (
+            None  # which social_welfare is
+            if task.objective == "utilitarian"
+            else objective_value_of(returns, task.objective)
+        ),
+        "heldout": score_heldout(task, evaluation),
+    }
 
 
 def score_heldout(task: OnlineTask, evaluation: Evaluation) -> dict[str, Any] | None:
@@ -563,11 +566,12 @@ def _record(
     with replacing(directory / (names.get("returns") or names["welfare_matrix"])) as file:
         np.savez_compressed(file, **arrays)
     fields = request.identity(facts["seed"]) | facts | names
-    if isinstance(request.task, OnlineTask):
-        fields["custom"] = describe_custom(request.task)
+    scores = score_solution(request.task, solution, evaluation)
+    if isinstance(request.task, OnlineTask) and isinstance(evaluation, Evaluation):
+        scores |= score_objective(request.task, evaluation, scores["agent_returns"])
         write_population(request.task, directory)
     result = Result(
-        **score_solution(request.task, solution, evaluation),
+        **scores,
         evaluation=EvaluationSettings(n_episodes=n_episodes, seed=evaluation.seed),
         system=system_record(request.device),
         versions=versions(),

@@ -9,7 +9,7 @@ import pytest
 
 import rmdp_bench
 from rmdp_bench import LinearPopulation, Solution, TargetPopulation, evaluate
-from rmdp_bench.runs.running import score_heldout, score_solution
+from rmdp_bench.runs.running import score_heldout, score_objective
 from rmdp_bench.tasks import OnlineTask
 from tests.helpers.own_world import make_task, place
 
@@ -109,5 +109,5 @@ def test_held_out_agents_of_the_suite() -> None:
     assert scores["welfare"] == pytest.approx(welfare)
     assert scores["regret"] == pytest.approx(second.max(1).mean() - welfare)
     assert scores["n_agents"] == 100 and scores["own_welfare"] > 0
-    assert score_solution(task, solution, evaluation)["heldout"] == scores
+    assert score_objective(task, evaluation, [1.0] * 100)["heldout"] == scores
     assert score_heldout(task, evaluate(task, solution, n_episodes=1)) is None
