@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rmdp_bench import scoring
 from rmdp_bench.energy import EnergyMeter, find_counters
@@ -52,7 +53,10 @@ from rmdp_bench.runs.records import (
     RESULT_FILE,
     EvaluationSettings,
     Result,
+    describe_custom,
+    objective_value_of,
     read_result,
+    write_population,
     write_result,
 )
 from rmdp_bench.runs.requests import (
@@ -476,6 +480,48 @@ def score_solution(
     }
 
 
+def score_objective(
+    task: OnlineTask, evaluation: Evaluation, returns: Sequence[float]
+) -> dict[str, Any]:
+    """What a record has beyond `score_solution`, which no verifier can compute from its arrays."""
+    return {
+        "custom": describe_custom(task),
+        "objective": task.objective,
+        "objective_value": (
+            None  # which social_welfare is
+            if task.objective == "utilitarian"
+            else objective_value_of(returns, task.objective)
+        ),
+        "heldout": score_heldout(task, evaluation),
+    }
+
+
+def score_heldout(task: OnlineTask, evaluation: Evaluation) -> dict[str, Any] | None:
+    """How agents fare who were not there, named as in `HeldOutScores`; None: there are none."""
+    others, n_episodes = task.heldout_population, evaluation.episode_lengths.shape[1]
+    if others is None or evaluation.outcomes is None or n_episodes < 2:
+        return None
+    welfare, regret = _match(evaluation.returns_of(others))
+    return {
+        "n_agents": others.n_agents,
+        "welfare": welfare,
+        "regret": regret,
+        "own_welfare": _match(evaluation.episode_returns)[0],
+    }
+
+
+def _match(returns: NDArray[np.float64]) -> tuple[float, float]:
+    """Welfare and regret in the second half of episodes (n, k, E) of who is matched by the first.
+
+    The rest of an odd number belongs to the second.
+    """
+    half = returns.shape[2] // 2
+    assignment = scoring.greedy_assignment(returns[:, :, :half].mean(axis=2))
+    matrix = returns[:, :, half:].mean(axis=2)
+    welfare = scoring.social_welfare(scoring.agent_returns(matrix, assignment))
+    return welfare, float(scoring.assignment_regret(matrix, assignment))
+
+
 def _offline_scores(task: OfflineTask, evaluation: OfflineEvaluation) -> dict[str, Any]:
     """Named as in `OfflineScores`."""
     returns = evaluation.returns.mean(axis=1)
@@ -528,8 +574,12 @@ def _record(
     with replacing(directory / (names.get("returns") or names["welfare_matrix"])) as file:
         np.savez_compressed(file, **arrays)
     fields = request.identity(facts["seed"]) | facts | names
+    scores = score_solution(request.task, solution, evaluation)
+    if isinstance(request.task, OnlineTask) and isinstance(evaluation, Evaluation):
+        scores |= score_objective(request.task, evaluation, scores["agent_returns"])
+        write_population(request.task, directory)
     result = Result(
-        **score_solution(request.task, solution, evaluation),
+        **scores,
         evaluation=EvaluationSettings(n_episodes=n_episodes, seed=evaluation.seed),
         system=system_record(request.device),
         versions=versions(),

@@ -17,14 +17,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import json
 import re
 import shlex
-import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +29,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rmdp_bench.files import import_file
 from rmdp_bench.tasks import Task
 
 SOLVERS: Mapping[str, str] = {
@@ -186,23 +184,8 @@ def _load_file(path: Path) -> Solver:
             f"the solver file {path.name} needs another name: letters, digits, spaces, _ and - "
             f"only, and not that of a solver of the suite"
         )
-    source = path.read_bytes()
-    module_name = f"_rmdp_bench_solver_{name}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and type hints look there
-    sys.path.insert(0, str(path.resolve().parent))  # as `python my_solver.py` would
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[module_name]
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"{path} cannot be imported: {line}") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
-    return Solver(name, module, hashlib.sha256(source).hexdigest())
+    module, sha256 = import_file(path, "solver")
+    return Solver(name, module, sha256)
 
 
 def _check_solver(solver: Solver, where: str) -> None:
