@@ -29,6 +29,7 @@ from rmdp_bench.files import write_directory, write_text
 from rmdp_bench.leaderboard import make_entries
 from rmdp_bench.leaderboard.columns import MAX_DEVICE_NAME, rounded, rounded_all
 from rmdp_bench.leaderboard.markdown import format_tables
+from rmdp_bench.leaderboard.policies import write_index
 from rmdp_bench.leaderboard.reading import BROKEN, Array, SubmittedRow, ranks, read_rows, reason_of
 from rmdp_bench.leaderboard.snapshot import write_snapshot
 from rmdp_bench.population import is_on_line
@@ -70,7 +71,8 @@ def build_site(root: Path, out: Path | None = None) -> Built:
     """Write the tables and the page of all submissions below a folder.
 
     A broken submission is left out, and in nobody's way.  In a clone the rows of the suite's board
-    are also written into the package (`snapshot`), unless one of them is broken.
+    and the index of their policies are also written into the package (`snapshot`, `policies`),
+    unless one of them is broken.
 
     Args:
         root: the folder that has `submissions`.
@@ -103,6 +105,7 @@ def build_site(root: Path, out: Path | None = None) -> Built:
     write_text(out / TABLES_FILE, tables)
     if out.resolve() == OWN_ROOT and not skipped:
         write_snapshot(make_entries(rows), root)
+        write_index(rows)
     return Built(
         tables=out / TABLES_FILE,
         site=site,
