@@ -3,10 +3,9 @@
     python -m scripts.draw_policies                 all pictures, into docs/figures/moving
     python -m scripts.draw_policies NAME ...        those of the names in `PICTURES`
 
-The first panel has uniform actions, which is where training starts; the others have stored policies:
-those of a row of the leaderboard, or the behaviour policies of the data sets. A panel stands still
-when its episode has ended. Pictures are animated WebP; a browser that shows a still page shows the
-first frame.
+The first panel has uniform actions, which is where training starts; the others have stored
+policies: those of a row of the leaderboard, or the behaviour policies of the data sets. A panel
+stands still when its episode has ended. Pictures are animated WebP.
 """
 
 from __future__ import annotations
@@ -78,7 +77,7 @@ class Picture:
     panels: Callable[[], list[Panel]]
     every: int = 2
     start: int = 0
-    size: Mapping[str, int] = field(default_factory=dict)
+    size: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:

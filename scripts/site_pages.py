@@ -1,9 +1,9 @@
 """Pages of the site that follow from the package and the records, for `docs/conf.py`.
 
-    docs/generated/environments/  a page for each environment: the sections of its module's docstring,
-                                  spaces, population, ceiling against k, moving picture
+    docs/generated/environments/  a page for each environment: its module's docstring, spaces,
+                                  population, ceiling against k, moving picture
     docs/generated/datasets/      one for each data set: who acts, statistics, tasks
-    docs/generated/solvers/       one for each solver: the words of its module, files, settings, rows
+    docs/generated/solvers/       one for each solver: its module's docstring, files, settings, rows
     docs/generated/reference/     one for each public module, by autodoc
     docs/generated/*.md           documents that stand elsewhere in the repository
 

@@ -100,9 +100,7 @@ def write_index(rows: Iterable[SubmittedRow], path: Path = INDEX_FILE) -> None:
                 for file in sorted(folder.iterdir())
             },
         }
-    entries = sorted(
-        index.values(), key=lambda entry: entry["task"]
-    )  # the board's order within one
+    entries = sorted(index.values(), key=lambda entry: entry["task"])  # one task: as on the board
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     write_text(path, f'{{"rows": [\n{lines}\n]}}\n')
 
@@ -161,4 +159,5 @@ def _fetch(place: Path, folder: Path, wanted: dict[str, dict[str, Any]]) -> None
 
 
 def _is_right(data: bytes, entry: dict[str, Any]) -> bool:
-    return hashlib.sha256(data).hexdigest() == entry["sha256"]
+    own: str = entry["sha256"]
+    return hashlib.sha256(data).hexdigest() == own
