@@ -126,11 +126,15 @@ def _find(task: str, solver: str, submission: str | None) -> dict[str, Any]:
     )
 
 
-def _address(place: Path) -> str:
-    """Of a folder of the submissions on the forge, where the package's metadata say it is."""
+def address_of(name: str) -> str:
+    """One of the addresses in the package's metadata: Homepage, Repository, Changelog."""
     urls = metadata.metadata("rmdp_bench").get_all("Project-URL") or []
-    named = dict(url.split(", ", 1) for url in urls)
-    return f"{named['Repository']}/raw/main/leaderboards/submissions/{place.as_posix()}"
+    return dict(url.split(", ", 1) for url in urls)[name]
+
+
+def _address(place: Path) -> str:
+    """Of a folder of the submissions on the forge."""
+    return f"{address_of('Repository')}/raw/main/leaderboards/submissions/{place.as_posix()}"
 
 
 def _megabytes(wanted: dict[str, dict[str, Any]]) -> str:

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import rmdp_bench
+from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.files import read_json
 from rmdp_bench.leaderboard import policies
 from rmdp_bench.leaderboard.policies import load_policies
 from rmdp_bench.leaderboard.reading import read_rows
 from rmdp_bench.tasks import OfflineTask
 from tests.helpers.checkout import SUBMISSIONS, needs_submissions
-from tests.helpers.site import write_submission
 
 TASK, SOLVER = "ResourceGathering-n25-k3-v0", "universal"
 OFFLINE = "CartPoleHet-n500-random-v1"

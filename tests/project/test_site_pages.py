@@ -175,7 +175,7 @@ def test_notebooks_are_stored_without_output_and_their_commands_exist(
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     assert [cell for cell in code if cell["outputs"] or cell["execution_count"]] == []
     text = "\n".join("".join(cell["source"]) for cell in code).replace("\\\n", " ")
-    lines = re.findall(r"^!rmdp-bench (.+)$", text, flags=re.MULTILINE)
+    lines = re.findall(r"^rmdp-bench (.+)$", text, flags=re.MULTILINE)
     assert lines
     for line in lines:
         given = shlex.split(line)
