@@ -170,7 +170,7 @@ function rowSection(state, update) {
     status.textContent = `${number(shown, 0)} of ${count(total, "row")}`;
     const columns = columnsFor(state.view, state.track, rows, false);
     place.replaceChildren(...(rows.length ? [
-      sortableTable({ caption: "All rows", columns, rows, sort: state.sort, onSort: (sort) => update({ sort }) }),
+      sortableTable({ caption: "Rows that pass the filters", columns, rows, sort: state.sort, onSort: (sort) => update({ sort }) }),
       ...tableTools("rows", columns, rows),
     ] : [h("p", { class: "message" }, "No row passes these filters.")]));
   }

@@ -98,7 +98,7 @@ function scrollable(caption, table) {
   const area = h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, table);
   area.addEventListener("scroll", () => markScrollable(area), { passive: true });
   widths.observe(area);
-  return h("div", { class: "wide" }, area, h("p", { class: "aside hint" }, "The table goes on: scroll it sideways \u2192"));
+  return h("div", { class: "sideways" }, area, h("p", { class: "aside hint" }, "The table goes on: scroll it sideways \u2192"));
 }
 
 function markScrollable(area) {
