@@ -86,11 +86,24 @@ html_theme_options: dict[str, Any] = {
     },
 }
 
+PARTS = {
+    '<p class="caption" role="heading">': '<p class="caption" role="heading" aria-level="2">',
+    '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="Contents">',
+    '<aside class="toc-drawer">': '<aside class="toc-drawer" aria-label="On this page">',
+    '<aside class="toc-drawer no-toc">': '<aside class="toc-drawer no-toc" aria-hidden="true">',
+    '<div class="highlight"><pre>': '<div class="highlight"><pre tabindex="0">',
+    '<div class="table-wrapper docutils container">': (
+        '<div class="table-wrapper docutils container" tabindex="0">'
+    ),
+}
+"""Markup of the theme -> the same, so that code and wide tables scroll from the keyboard too."""
+
 
 def setup(app: Any) -> None:
     """Write the generated pages before Sphinx looks for pages, and lead links out of `docs`."""
     app.connect("config-inited", lambda app, config: site_pages.write(Path(app.srcdir)))
     app.connect("source-read", _lead_links)
+    app.connect("build-finished", _name_parts)
     app.connect("autodoc-process-docstring", _to_rst, priority=100)  # before napoleon
 
 
@@ -102,3 +115,12 @@ def _lead_links(app: Any, name: str, source: list[str]) -> None:
 
 def _to_rst(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     lines[:] = site_pages.docstring_to_rst(lines)
+
+
+def _name_parts(app: Any, error: Exception | None) -> None:
+    """Give the theme's parts the names and levels that who hears or tabs through a page needs."""
+    for path in Path(app.outdir).rglob("*.html") if error is None else ():
+        text = path.read_text(encoding="utf-8")
+        for part, named in PARTS.items():
+            text = text.replace(part, named)
+        path.write_text(text, encoding="utf-8")

@@ -55,7 +55,8 @@ CONTENTS: Mapping[str, Sequence[str]] = {
         *("scores", "results", "generated/submitting", "verification", "leaderboard", "speed"),
     ],
     "The suite": [
-        *("reference", "design", "generated/contributing", "generated/changelog"),
+        *("reference", "design"),
+        *("generated/contributing", "generated/security", "generated/changelog"),
     ],
 }
 """Heading of the site's contents -> its pages, in order."""
@@ -73,6 +74,7 @@ ELSEWHERE: Mapping[str, str] = {
     "leaderboards/SUBMITTING.md": "generated/submitting",
     "CONTRIBUTING.md": "generated/contributing",
     "CHANGELOG.md": "generated/changelog",
+    "SECURITY.md": "generated/security",
     "baselines/README.md": "generated/solver_files",
     "README.md": "index",
 }

@@ -101,7 +101,7 @@ def test_commands_exist_with_their_options(
         case ["make", target]:
             assert target in make_targets()
         case [program, *_]:
-            assert program in ("git", "cd", "pip", "cp")
+            assert program in ("git", "cd", "pip", "cp", "source", "python3")
 
 
 @pytest.mark.parametrize(
