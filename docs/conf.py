@@ -92,9 +92,8 @@ PARTS = {
     '<aside class="toc-drawer">': '<aside class="toc-drawer" aria-label="On this page">',
     '<aside class="toc-drawer no-toc">': '<aside class="toc-drawer no-toc" aria-hidden="true">',
     '<div class="highlight"><pre>': '<div class="highlight"><pre tabindex="0">',
-    '<div class="table-wrapper docutils container">': (
-        '<div class="table-wrapper docutils container" tabindex="0">'
-    ),
+    'container"><table': 'container" tabindex="0"><table',
+    'container">\n<table': 'container" tabindex="0">\n<table',
 }
 """Markup of the theme -> the same, so that code and wide tables scroll from the keyboard too."""
 

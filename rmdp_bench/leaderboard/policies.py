@@ -129,7 +129,8 @@ def _find(task: str, solver: str, submission: str | None) -> dict[str, Any]:
 def address_of(name: str) -> str:
     """One of the addresses in the package's metadata: Homepage, Repository, Changelog."""
     urls = metadata.metadata("rmdp_bench").get_all("Project-URL") or []
-    return dict(url.split(", ", 1) for url in urls)[name]
+    named: dict[str, str] = dict(url.split(", ", 1) for url in urls)
+    return named[name]
 
 
 def _address(place: Path) -> str:
