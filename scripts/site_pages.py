@@ -235,7 +235,7 @@ def environment_page(entry: EnvironmentEntry, out: Path) -> str:
         title.rstrip("."),
         _moving_picture(entry.id),
         table(
-            ["", ""],
+            ["fact", "value"],
             [
                 ["make it", f'`gym.make("{entry.id}")`, `gym.make_vec("{entry.id}", n)`'],
                 ["agents", f"{entry.n_agents:,}"],
@@ -380,7 +380,7 @@ def dataset_page(entry: DatasetEntry) -> str:
         if isinstance(task, OfflineTask) and task.dataset_id == entry.id
     ]
     about = f"Tasks: {', '.join(f'`{task}`' for task in tasks)}." if tasks else "No task uses it."
-    return "\n\n".join([f"# {entry.id}", entry.description, table(["", ""], rows), about])
+    return "\n\n".join([f"# {entry.id}", entry.description, table(["fact", "value"], rows), about])
 
 
 def _actions(entry: DatasetEntry) -> str:
