@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import math
@@ -20,6 +21,10 @@ TEMPORARY_PREFIX = ".writing-"
 LOCK_FILE = ".lock"
 _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 """Kinds that are the same on every machine."""
+_NOT_ALLOWED = "choose a place where you may read and write, or have its permissions changed"
+_FULL = "make room there, or choose a place on another file system"
+_REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NOT_ALLOWED)
+_REMEDIES |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -38,6 +43,29 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
+def describe_refusal(error: OSError) -> str:
+    """What the system refused and, where that is known, what to do: a part of a sentence."""
+    if error.strerror is None:  # not of the system
+        return str(error)
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    remedy = _REMEDIES.get(error.errno or 0)
+    return where + error.strerror + (f"; {remedy}" if remedy else "")
+
+
+def check_writable(folder: Path) -> None:
+    """Check, without a change, that a folder can be written to, or made.
+
+    Raises:
+        ValueError: it, or the nearest one above it that exists, is a file or not writable.
+    """
+    place = folder.absolute()
+    there = next(above for above in (place, *place.parents) if os.path.exists(above))
+    if not there.is_dir():
+        raise ValueError(f"cannot write to {folder}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot write to {folder}: no permission in {there}; {_NOT_ALLOWED}")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -46,7 +74,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{path} holds a {type(document).__name__}, expected a JSON object")
@@ -200,7 +230,8 @@ def locked(directory: Path, held: str) -> Iterator[None]:
                     directory.mkdir(parents=True, exist_ok=True)
                     file = stack.enter_context(path.open("w"))
                 except OSError as error:
-                    raise ValueError(f"cannot write to {directory}: {error.strerror}") from error
+                    error.filename = str(directory)
+                    raise ValueError(f"cannot write to {describe_refusal(error)}") from error
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:

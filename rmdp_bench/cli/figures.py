@@ -70,7 +70,7 @@ def draw_figures(
         formats: suffixes of the files, "png", "svg" or "pdf": each figure has a file for each.
 
     Returns:
-        The paths of the figures, and what could not be drawn.
+        The paths of the figures, and what could not be drawn: one sentence for each kind.
 
     Raises:
         ValueError: damaged run directories.
@@ -80,7 +80,8 @@ def draw_figures(
         name = f"{solver} {settings}" if settings else solver
         tasks.setdefault(task_id, {})[name] = members
     order = list(dict.fromkeys(name for groups in tasks.values() for name in groups))
-    missing: list[str] = []
+    no_curve: list[str] = []
+    no_policies: list[str] = []
     known = {get_task(name): groups for name, groups in tasks.items()}
     online = {task: groups for task, groups in known.items() if isinstance(task, OnlineTask)}
     with _whole_figures(out) as folder:
@@ -90,8 +91,17 @@ def draw_figures(
             if isinstance(task, OfflineTask):
                 drawn += _draw_offline(task, groups, figures)
         for represented, groups in online.items():
-            drawn += _draw_curves(represented, groups, figures, missing.append)
-            drawn += _draw_assignments(represented, groups, figures, missing.append)
+            drawn += _draw_curves(represented, groups, figures, no_curve.append)
+            drawn += _draw_assignments(represented, groups, figures, no_policies.append)
+    sizes = [len(runs) for groups in online.values() for runs in groups.values()]
+    missing = [
+        f"{len(names)} of {number} {what}, for example {names[0]}"
+        for names, number, what in (
+            (no_curve, sum(sizes), "runs have no learning curve"),
+            (no_policies, len(sizes), "solvers on a task have no saved policies"),
+        )
+        if names
+    ]
     return [out / path.name for path in drawn], missing
 
 
@@ -228,13 +238,13 @@ def _file_name(name: str) -> str:
 
 
 def _draw_curves(
-    task: OnlineTask, groups: Groups, figures: _Figures, warn: Callable[[str], None]
+    task: OnlineTask, groups: Groups, figures: _Figures, skip: Callable[[str], None]
 ) -> Iterator[Path]:
     curves: dict[str, list[tuple[Any, Any]]] = {}
     for name, members in groups.items():
         for directory, result in members.items():
             if result.curve is None:
-                warn(f"{directory} has no learning curve")
+                skip(f"{name} on {task.id}, seed {result.seed}")
                 continue
             curve = read_curve(directory / result.curve)
             curves.setdefault(name, []).append((curve["transitions"], curve["social_welfare"]))
@@ -249,7 +259,7 @@ def _draw_curves(
 
 
 def _draw_assignments(
-    task: OnlineTask, groups: Groups, figures: _Figures, warn: Callable[[str], None]
+    task: OnlineTask, groups: Groups, figures: _Figures, skip: Callable[[str], None]
 ) -> Iterator[Path]:
     """Figures 1, 4 and 5, from the lowest seed: the best one would flatter.
 
@@ -260,7 +270,7 @@ def _draw_assignments(
     for name, members in groups.items():
         saved = {path: result for path, result in members.items() if result.solution is not None}
         if not saved:
-            warn(f"{name} on {task.id} has no saved policies")
+            skip(f"{name} on {task.id}")
             continue
         directory, result = min(saved.items(), key=lambda item: item[1].seed)
         solution = load_solution(directory / "solution")

@@ -114,7 +114,7 @@ def doctor_command(as_json: JsonOption = False) -> None:
     cuda = _cuda()
     checks = [
         _module_check("torch", "the solvers of the suite"),
-        _module_check("onnxscript", "saving the policies of the suite's solvers"),
+        _module_check("onnxscript", "exporting other networks of torch"),
         _module_check("tensorboard", "run --tensorboard"),
         {"name": "cuda", "found": cuda is None, "needed_for": "run --device cuda", "hint": cuda},
         _rendering_check(),

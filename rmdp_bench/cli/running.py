@@ -137,6 +137,7 @@ def evaluate_command(
         raise ValueError(f"--episodes is {episodes}, expected 1 to 100000")
     if not 0 <= seed < EVALUATION_SEED:
         raise ValueError(f"--seed is {seed}, expected 0 to {EVALUATION_SEED - 1}")
+    _check_finished(run_directory)
     record = read_result(run_directory / "result.json")
     if record.solution is None:
         raise ValueError(f"{run_directory} has no saved policies: they were scored in memory")
@@ -169,6 +170,29 @@ def evaluate_command(
     ]
     columns = ["score", "recorded", f"now ({n_episodes} episodes, seed {evaluation.seed})"]
     print_table(f"{record.solver} on {record.task}, seed {record.seed}", columns, rows)
+
+
+def _check_finished(folder: Path) -> None:
+    """Refuse a folder that is not one run directory with a record.
+
+    Raises:
+        ValueError: says what it is instead.
+    """
+    from rmdp_bench.runs.records import RESULT_FILE
+    from rmdp_bench.runs.requests import REQUEST_FILE
+    from rmdp_bench.submission.rows import RECORDS_FILE
+
+    if (folder / RESULT_FILE).exists():
+        return
+    if (folder / REQUEST_FILE).exists():
+        raise ValueError(f"the run in {folder} is not finished; `rmdp-bench run` goes on with it")
+    what = f"expected one run directory, OUT/TASK/SOLVER/seed-S, but {folder}"
+    below = sorted(path.parent for path in folder.rglob(RESULT_FILE))
+    if below:
+        raise ValueError(f"{what} is a folder of {len(below)}; give one, such as {below[0]}")
+    if any(folder.rglob(RECORDS_FILE)):
+        raise ValueError(f"{what} has rows of a submission, whose policies `verify --full` plays")
+    raise ValueError(f"{what} has no {RESULT_FILE}")
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -38,11 +38,11 @@ Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any dept
 _OPTIONAL = (
     *("transitions/s", "Nash", "Gini", "10th pct.", "scoring s", "mean R2", "median R2"),
     *("IQM [95 %]", "regret", "transitions", "used", "worst agent", "extrapolating", "unseen"),
-    *("RMSE", "return", "seeds", "reassigned", "mark", "rank", "from", "of ceiling"),
+    *("RMSE", "return", "seeds", "reassigned", "mark", "rank", "of ceiling", "claimed", "from"),
 )
 """Columns of quality in the order in which narrower terminals do without them."""
 _MORE = "--explain says more."
-_OPTIONAL_COSTS = ("Wh/seed", "peak MiB", "device", "hours/seed", "from", "training h")
+_OPTIONAL_COSTS = ("Wh/seed", "peak MiB", "device", "hours/seed", "training h", "from")
 
 
 def score_command(runs: Runs, explain: ExplainOption = False, as_json: JsonOption = False) -> None:
@@ -73,8 +73,8 @@ def plot_command(
     """Draw the figures of the paper for runs, and what is in datasets."""
     from rmdp_bench.cli.figures import draw_datasets, draw_figures
     from rmdp_bench.datasets import DATASETS
+    from rmdp_bench.files import check_writable
     from rmdp_bench.runs import find_results
-    from rmdp_bench.runs.requests import check_writable
     from rmdp_bench.submission.packing import run_directories
 
     check_writable(out)
@@ -228,7 +228,13 @@ def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
         columns = ["task", "solver", "from", "device", *COSTS]
         bold = [place for place, entry in enumerate(entries) if entry.is_new]
         title = f"Cost on {device_class}"
-        print_table(title, columns, rows, n_left=4, optional=_OPTIONAL_COSTS, highlight=bold)
+        print_table(
+            *(title, columns, rows),
+            n_left=4,
+            optional=_OPTIONAL_COSTS,
+            grouped=True,
+            highlight=bold,
+        )
 
 
 def _revisions(summaries: Sequence[Summary]) -> dict[str, str]:

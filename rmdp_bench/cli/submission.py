@@ -47,6 +47,7 @@ def submit_command(
 ) -> None:
     """Pack runs as a submission to the leaderboard, and check it."""
     from rmdp_bench.submission.packing import pack
+    from rmdp_bench.submission.quick import neighbours
 
     about: dict[str, Any] = {
         "authors": author or None,
@@ -60,7 +61,11 @@ def submit_command(
     }
     folder = pack(runs, name, out, about, replace=replace)
     command = f"rmdp-bench verify {shlex.quote(str(folder))} --full"
-    print(f"{folder} is packed and passes the quick check; next: {command}")
+    n_others = len(neighbours(out, folder))
+    print(
+        f"{folder} is packed and passes the quick check; compared with {n_others} other "
+        f"submission{'s' * (n_others != 1)} in {out}; next: {command}"
+    )
 
 
 def verify_command(
@@ -74,6 +79,13 @@ def verify_command(
         bool,
         typer.Option("--recipes", help="Also run the commands of rows without policies again."),
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="On which --recipes runs them: cpu or cuda; default: that of the records, or cpu "
+            "where there is no GPU."
+        ),
+    ] = None,
     replay: Annotated[
         bool, typer.Option("--replay", help="Play the held-out episodes of the marks again.")
     ] = False,
@@ -103,6 +115,8 @@ def verify_command(
     as_json: JsonOption = False,
 ) -> None:
     """Check a submission; with --full, measure its policies on episodes that nobody could know."""
+    from rmdp_bench.files import check_writable
+    from rmdp_bench.runs.requests import check_device
     from rmdp_bench.submission import MARKS_FILE, read_marks
     from rmdp_bench.submission.behaviour import compare_behaviour
     from rmdp_bench.submission.full import check_repetition, measure
@@ -114,6 +128,10 @@ def verify_command(
 
     if not full and (recipes or record or replay):
         raise ValueError("--recipes, --record and --replay go with --full")
+    if device is not None:
+        if not recipes:
+            raise ValueError("--device goes with --recipes")
+        check_device(device)
     if record and replay:
         raise ValueError("--record writes new marks and --replay repeats old ones: give one")
     seconds = {"--cpu-seconds": cpu_seconds, "--wall-seconds": wall_seconds}
@@ -123,6 +141,8 @@ def verify_command(
     if not 1 <= memory <= 2**20:
         raise ValueError(f"--memory {memory} is out of range: 1 to {2**20} MiB")
     marks = folder.resolve().parent.parent / MARKS_FILE if marks is None else marks
+    if record:
+        check_writable(marks.parent)
     known = read_marks(marks)
     budget = Budget(memory, cpu_seconds, wall_seconds)
     checked = check_in_sandbox(folder, budget)
@@ -151,6 +171,7 @@ def verify_command(
                 row,
                 held_out,
                 recipes=recipes,
+                device=device or (found[key].device if replay else None),
                 limits=limits,
                 budget=budget,
                 report=_progress,
@@ -215,7 +236,8 @@ def _print_marks(
         status = "recipe, not run" if (row.task, row.solver) in commands else "reported"
         numbers = ["–"] * 4
         if mark is not None:
-            status = f"{mark.kind}, lower end" if mark.lower_end_only else mark.kind
+            status = mark.kind if mark.device is None else f"{mark.kind} on {mark.device}"
+            status += ", lower end" * mark.lower_end_only
             low, high = mark.interval
             numbers = [number(mark.measured, 2), f"[{number(low, 2)}, {number(high, 2)}]"]
             numbers += [str(mark.n_episodes), number(mark.claimed, 2)]

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench import scoring
-from rmdp_bench.files import write_directory, write_text
+from rmdp_bench.files import check_writable, write_directory, write_text
 from rmdp_bench.leaderboard import make_entries
 from rmdp_bench.leaderboard.columns import MAX_DEVICE_NAME, rounded, rounded_all
 from rmdp_bench.leaderboard.markdown import format_tables
@@ -84,12 +84,13 @@ def build_site(root: Path, out: Path | None = None) -> Built:
         out: where to write; None: beside them, where the page's links to raw records lead to.
 
     Raises:
-        ValueError: there is no such folder, marks.json or suite.json is damaged, or `site` is a
-            folder of something else; nothing is written then.
+        ValueError: there is no such folder, or none that can be written to, marks.json or
+            suite.json is damaged, or `site` is a folder of something else; nothing is written then.
     """
     if not (root / "submissions").is_dir():
         raise ValueError(f"there is no folder {root / 'submissions'}; --root names its parent")
     out = root if out is None else out
+    check_writable(out)
     site = out / SITE_FOLDER
     if site.is_dir() and any(site.iterdir()) and not (site / DATA_FILE).is_file():
         raise ValueError(f"{site} is not a page of the leaderboard; move it away")

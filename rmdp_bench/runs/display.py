@@ -17,11 +17,11 @@ SCORE_WIDTH, BAR_WIDTH = 60, 80
 class Display(Protocol):
     """Where a run says how far it is."""
 
-    def start(self, title: str, total: int) -> None:
-        """Begin a run of `total` transitions per policy."""
+    def start(self, title: str, total: int | None) -> None:
+        """Begin a run of `total` transitions per policy; None: nobody knows how long it is."""
 
-    def set_total(self, total: int, unit: str) -> None:
-        """Change what is counted, and how much there is of it."""
+    def set_total(self, total: int | None, unit: str) -> None:
+        """Change what is counted, and how much there is of it, if that is known."""
 
     def update(self, done: int, score: str) -> None:
         """Say how far it is; `score` tells the welfare so far."""
@@ -36,10 +36,10 @@ class Display(Protocol):
 class NoDisplay:
     """Says nothing."""
 
-    def start(self, title: str, total: int) -> None:
+    def start(self, title: str, total: int | None) -> None:
         """Nothing."""
 
-    def set_total(self, total: int, unit: str) -> None:
+    def set_total(self, total: int | None, unit: str) -> None:
         """Nothing."""
 
     def update(self, done: int, score: str) -> None:
@@ -57,17 +57,18 @@ class PlainDisplay:
 
     def __init__(self) -> None:
         """Nothing is printed yet."""
-        self._title, self._total, self._unit = "", 0, ""
+        self._title, self._unit = "", ""
+        self._total: int | None = None
         self._first: tuple[float, int] | None = None
         self._last, self._ended = 0.0, False
 
-    def start(self, title: str, total: int) -> None:
+    def start(self, title: str, total: int | None) -> None:
         """Begin."""
         self._title = title
         self.set_total(total, "transitions per policy")
         self._first, self._last, self._ended = None, time.perf_counter(), False
 
-    def set_total(self, total: int, unit: str) -> None:
+    def set_total(self, total: int | None, unit: str) -> None:
         """Keep them for the lines."""
         self._total, self._unit = total, unit
 
@@ -75,16 +76,19 @@ class PlainDisplay:
         """Print a line if it is time."""
         now = time.perf_counter()
         self._first = self._first or (now, done)
-        ends = done >= self._total and not self._ended
+        total = self._total
+        ends = total is not None and done >= total and not self._ended
         if now - self._last < LINE_SECONDS and not ends:
             return
         self._last, self._ended = now, self._ended or ends
         began, before = self._first
         rate = (done - before) / (now - began) if now > began else 0.0
-        rest = max(0, self._total - done)
+        rest = 0 if total is None else max(0, total - done)
         left = f", {_clock(rest / rate)} left" if rate > 0 and rest > 0 else ""
-        share = f" ({100 * done / self._total:.0f} %)" if self._total else ""
-        parts = [f"{done:,} of {self._total:,} {self._unit}{share}", score]
+        of_total, share = "", ""
+        if total is not None:
+            of_total, share = f" of {total:,}", f" ({100 * done / total:.0f} %)"
+        parts = [f"{done:,}{of_total} {self._unit}{share}", score]
         self.message(f"{self._title}: {', '.join(part for part in parts if part)}{left}")
 
     def message(self, text: str) -> None:
@@ -129,14 +133,14 @@ class BarDisplay:
         ]
         self._progress = Progress(*parts, console=Console(stderr=True), expand=True)
 
-    def start(self, title: str, total: int) -> None:
-        """Begin; a bar before it stays as it is."""
+    def start(self, title: str, total: int | None) -> None:
+        """Begin; a bar before it stays as it is. Without a total it pulses, and has no share."""
         for task_id in self._progress.task_ids:
             self._progress.remove_task(task_id)
         self._bar = self._progress.add_task(title, total=total, score="")
         self._progress.start()
 
-    def set_total(self, total: int, unit: str) -> None:
+    def set_total(self, total: int | None, unit: str) -> None:
         """Change the length of the bar, which does not say what it counts."""
         self._progress.update(self._bar, total=total)
 

@@ -117,6 +117,7 @@ class RunLog:
         self._clock = Clock(len(self.seeds))
         self._checkpoints = Checkpoints(folders, resume_at, checkpoint_seconds)
         self._display = display or NoDisplay()
+        self._set_total(self._total)
         self._stop = stop or threading.Event()
         self._train_welfare: list[float | None] = [None] * len(self.seeds)
         self._loss: float | None = None
@@ -139,7 +140,8 @@ class RunLog:
     @property
     def reached(self) -> str:
         """How far training is, in words."""
-        return f"{self.transitions:,} of {self._total:,} {self._unit}"
+        of_total = f" of {self._total:,}" if self._total else ""
+        return f"{self.transitions:,}{of_total} {self._unit}"
 
     @property
     def steps_counted(self) -> int | None:
@@ -228,7 +230,7 @@ class RunLog:
 
     def _set_total(self, total: int) -> None:
         self._total = total
-        self._display.set_total(total, self._unit)
+        self._display.set_total(total or None, self._unit)
 
     def checkpoint_due(self) -> bool:
         """Whether to save a checkpoint: every few minutes, and when a stop is requested."""

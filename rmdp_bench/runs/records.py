@@ -267,12 +267,13 @@ def _check_agreement(result: Result, name: str, value: float | None) -> None:
 
 
 def find_results(folders: Iterable[Path]) -> dict[Path, Result]:
-    """All results below some folders: run directory -> its record, sorted.
+    """All results below some folders: run directory, once each, -> its record, sorted.
 
     Raises:
         ValueError: a folder does not exist or has no result below it, or a result is damaged.
     """
     found: dict[Path, Result] = {}
+    seen: set[Path] = set()
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder}")
@@ -280,5 +281,7 @@ def find_results(folders: Iterable[Path]) -> dict[Path, Result]:
         if not paths:
             raise ValueError(f"no {RESULT_FILE} in or below {folder}; is its run complete?")
         for path in paths:
-            found[path.parent.resolve()] = read_result(path)
+            if path.resolve() not in seen:
+                found[path.parent] = read_result(path)
+            seen.add(path.resolve())
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.playing import check_episodes
-from rmdp_bench.files import read_json
+from rmdp_bench.files import check_writable, read_json
 from rmdp_bench.references import check_references
 from rmdp_bench.runs.log import TRACKERS
 from rmdp_bench.runs.records import MAX_COUNT, SCHEMA_VERSION
@@ -132,7 +131,7 @@ def make_request(
             )
         checked_task = dataclasses.replace(checked_task, transitions=transitions)
     _check_seeds(seeds)
-    _check_device(device)
+    check_device(device)
     check_writable(Path(out))
     if tensorboard:
         _check_tensorboard()
@@ -159,7 +158,12 @@ def _check_seeds(seeds: Sequence[int]) -> None:
         raise ValueError(f"seeds {', '.join(map(str, seeds))} are not all different")
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that does not exist, or is not here.
+
+    Raises:
+        ValueError: says which there are, or what is missing.
+    """
     if device not in DEVICES:
         raise ValueError(f"unknown device {device!r}, expected {' or '.join(DEVICES)}")
     if device == "cuda":
@@ -185,21 +189,6 @@ def _check_tracker(track: str | None) -> None:
         raise ValueError(f"unknown tracker {track!r}, expected {', '.join(TRACKERS)}")
     if importlib.util.find_spec(track) is None:
         raise ValueError(f"--track {track} needs {track}: pip install 'rmdp_bench[{track}]'")
-
-
-def check_writable(out: Path) -> None:
-    """Refuse a folder that we may not write to, or not create.
-
-    Raises:
-        ValueError: it, or the nearest one above it that exists, is a file or not writable.
-    """
-    existing = out.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise ValueError(f"cannot write to {out}: {existing} is not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write to {out}: no permission in {existing}")
 
 
 def check_same_request(request: Request) -> None:

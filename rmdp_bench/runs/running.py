@@ -226,7 +226,7 @@ class _Group:
         request = self._request
         names = ", ".join(str(seed) for seed in self._seeds)
         title = f"{request.solver.name}, seed{'s' * (len(self._seeds) > 1)} {names}"
-        self._display.start(title, request.task.transitions)
+        self._display.start(title, request.task.transitions or None)  # offline it has none
         return RunLog(
             request.task,
             self._seeds,

@@ -21,12 +21,12 @@ from rmdp_bench.submission.comparison import (
 from rmdp_bench.submission.held_out import HeldOut, play_in_rounds
 from rmdp_bench.submission.marks import Kind, RowMark, SeedMark
 from rmdp_bench.submission.quick import Checked
-from rmdp_bench.submission.recipes import is_recipe, run_again
+from rmdp_bench.submission.recipes import is_recipe, recipe_device, run_again
 from rmdp_bench.submission.replay import EpisodeReturns
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
 from rmdp_bench.submission.schema import Row
-from rmdp_bench.system import git_revision, gpu_name, versions
+from rmdp_bench.system import git_revision, versions
 from rmdp_bench.tasks import OnlineTask, get_task
 
 
@@ -41,6 +41,7 @@ def measure(
     held_out: HeldOut,
     *,
     recipes: bool = False,
+    device: str | None = None,
     limits: Limits | None = None,
     budget: Budget | None = None,
     report: Callable[[str], None] = lambda line: None,
@@ -52,12 +53,14 @@ def measure(
         row: one of its rows.
         held_out: the episodes.
         recipes: whether the command of a row without policies is run again, if there is one.
+        device: "cpu" or "cuda", on which such a command runs, whatever the records say; None: see
+            `recipe_device`.
         limits: of each process that plays; None: the usual ones.
         budget: of the submission; None: the usual one.
         report: gets a line for each seed.
 
     Returns:
-        The mark; None if the row has no policies, and no command that was to be run, or could be.
+        The mark; None if the row has no policies, and no command that was to be run.
 
     Raises:
         ValueError: policies fail, act by more than their observation, or a claim is not theirs;
@@ -66,13 +69,15 @@ def measure(
     limits, budget = limits or Limits(), budget or Budget()
     records = checked.records[row.task, row.solver]
     kind: Kind
+    of_recipe: str | None = None
     if can_be_played(records):
         kind, comparison = "verified", _play(checked, row, held_out, limits, budget)
     elif recipes and is_recipe(records):
-        if records[0].device == "cuda" and gpu_name() is None:
-            report(f"{row.task}/{row.solver}: its command needs a GPU, and is not run")
-            return None
-        kind, comparison = "recipe", run_again(checked, row, held_out, budget)
+        of_recipe = recipe_device(records, device)
+        if of_recipe != records[0].device:
+            name = f"{row.task}/{row.solver}"
+            report(f"{name}: its records are of {records[0].device}, it runs on {of_recipe}")
+        kind, comparison = "recipe", run_again(checked, row, held_out, budget, of_recipe)
     else:
         return None
     base = checked.folder / row.task / row.solver
@@ -85,7 +90,7 @@ def measure(
         comparison.check()
     except ValueError as error:
         raise ValueError(f"{base}: {error}") from error
-    return _make_mark(row, kind, held_out.seed, comparison)
+    return _make_mark(row, kind, held_out.seed, comparison, of_recipe)
 
 
 def check_repetition(mark: RowMark, again: RowMark) -> None:
@@ -104,11 +109,14 @@ def check_repetition(mark: RowMark, again: RowMark) -> None:
         )
 
 
-def _make_mark(row: Row, kind: Kind, first: int, comparison: Comparison) -> RowMark:
+def _make_mark(
+    row: Row, kind: Kind, first: int, comparison: Comparison, device: str | None
+) -> RowMark:
     return RowMark(
         task=row.task,
         solver=row.solver,
         kind=kind,
+        device=device,
         claimed=comparison.row.claimed,
         measured=comparison.row.measured,
         interval=comparison.interval,

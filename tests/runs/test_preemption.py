@@ -15,11 +15,8 @@ from tests.helpers.stopping import (
     outcome,
     said_of_signal,
     start_walk,
-    undisturbed,
     wait_for,
 )
-
-__all__ = ["undisturbed"]
 
 HALF_WRITTEN = """
 import time

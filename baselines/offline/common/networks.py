@@ -11,10 +11,16 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rmdp_bench.solution.onnx_graphs import PolicyGraph
+
 Activation = Callable[[Tensor], Tensor]
+_OPERATORS: dict[str, Activation] = {"Relu": torch.relu, "Tanh": torch.tanh}
+"""Names that ONNX has for activations."""
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 MemberKey = tuple[int, int]
 """Seed of the run, and the member's index among that seed's."""
@@ -63,9 +69,25 @@ class MemberMLP(nn.Module):
                 rows = self.activation(rows)
         return rows
 
+    def write(self, graph: PolicyGraph, rows: str) -> str:
+        """Add the layers of a member alone (M = 1) to a graph: outputs (..., o) at (..., i)."""
+        (operator,) = [name for name, own in _OPERATORS.items() if own is self.activation]
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            rows = graph.add("MatMul", rows, graph.constant(as_array(weight[0])))
+            rows = graph.add("Add", rows, graph.constant(as_array(bias[0, 0])))
+            if layer < last:
+                rows = graph.add(operator, rows)
+        return rows
+
     def member(self, m: int) -> MemberMLP:
         """A copy of member m alone, on the CPU."""
         return take_members(self, slice(m, m + 1)).cpu()
+
+
+def as_array(tensor: Tensor) -> NDArray[Any]:
+    """Give a tensor's numbers, wherever it is."""
+    return np.asarray(tensor.detach().cpu().numpy())
 
 
 def take_members(module: AnyModule, members: slice) -> AnyModule:

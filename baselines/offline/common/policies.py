@@ -7,7 +7,7 @@ and scored agent (scope "agent"). They are trained as one batch.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.offline.common.data import OfflineConfig, load_data
-from baselines.offline.common.networks import MemberKey, MemberMLP, member_keys
+from baselines.offline.common.networks import MemberKey, MemberMLP, as_array, member_keys
 from baselines.offline.common.replay import MemberRows, Replay
 from baselines.offline.common.training import MemberLearner, train
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.solution.onnx_export import export_module
+from rmdp_bench.solution.onnx_graphs import PolicyGraph
 from rmdp_bench.tasks import OfflineTask
 
 Scope = Literal["population", "agent"]
@@ -55,11 +55,29 @@ class ScopedConfig(OfflineConfig):
         check_range(self, 1, math.inf, "n_updates", "batch_size")
 
 
+class PolicyNetwork(nn.Module, ABC):
+    """A network that acts, and states what it does once more for its file.
+
+    Attributes:
+        action_size: a; None where actions are discrete.
+    """
+
+    action_size: int | None
+
+    @abstractmethod
+    def forward(self, observation: Tensor) -> Tensor:
+        """Actions (E, a) in [-1, 1], or (E,) int64 for discrete ones, at observations (E, d)."""
+
+    @abstractmethod
+    def write(self, graph: PolicyGraph, observation: str) -> str:
+        """Add the same to a graph, and give the name of the actions."""
+
+
 class NetworkPolicy:
     """A deterministic policy that is one network, and saves itself as ONNX."""
 
-    def __init__(self, network: nn.Module, observation_size: int) -> None:
-        """Wrap a network that gives actions, clipped to [-1, 1], at observations (E, d)."""
+    def __init__(self, network: PolicyNetwork, observation_size: int) -> None:
+        """Wrap a network; d is the observation's size."""
         self.network, self.observation_size = network, observation_size
 
     def reset(self, n_envs: int) -> None:
@@ -75,7 +93,8 @@ class NetworkPolicy:
 
     def to_onnx(self) -> bytes:
         """The network as an ONNX model."""
-        return export_module(self.network, {"observation": torch.zeros(2, self.observation_size)})
+        graph = PolicyGraph(self.observation_size)
+        return graph.finish(self.network.write(graph, "observation"), self.network.action_size)
 
 
 class Normalizer(nn.Module):
@@ -94,25 +113,37 @@ class Normalizer(nn.Module):
         """Normalised observations (E, d)."""
         return (observations - self.mean) * self.inverse_scale
 
+    def write(self, graph: PolicyGraph, observations: str) -> str:
+        """Add the same to a graph."""
+        difference = graph.add("Sub", observations, graph.constant(as_array(self.mean)))
+        return graph.add("Mul", difference, graph.constant(as_array(self.inverse_scale)))
 
-class MemberPolicy(nn.Module):
-    """One member's network on normalised observations, whose outputs are read as actions."""
 
-    def __init__(
-        self, normalizer: nn.Module, network: MemberMLP, read: Callable[[Tensor], Tensor]
-    ) -> None:
-        """Take one member's own; `read` gives actions (E, ...) of outputs (E, o)."""
+class MemberPolicy(PolicyNetwork):
+    """One member's network on normalised observations.
+
+    It takes the action of the greatest output, or the hyperbolic tangent of the first outputs.
+    """
+
+    def __init__(self, normalizer: Normalizer, network: MemberMLP, action_size: int | None) -> None:
+        """Take one member's own; action_size is None where actions are discrete."""
         super().__init__()
-        self.normalizer, self.network, self.read = normalizer, network, read
+        self.normalizer, self.network, self.action_size = normalizer, network, action_size
 
     def forward(self, observation: Tensor) -> Tensor:
-        """Actions (E, ...) at observations (E, d)."""
-        return self.read(self.network(self.normalizer(observation).unsqueeze(0)).squeeze(0))
+        """Actions (E, a), or (E,), at observations (E, d)."""
+        outputs: Tensor = self.network(self.normalizer(observation).unsqueeze(0)).squeeze(0)
+        if self.action_size is None:
+            return outputs.argmax(-1)
+        return outputs[:, : self.action_size].tanh()
 
-
-def likeliest(outputs: Tensor) -> Tensor:
-    """Actions (E,) of the greatest outputs (E, A)."""
-    return outputs.argmax(-1)
+    def write(self, graph: PolicyGraph, observation: str) -> str:
+        """Add the same to a graph."""
+        outputs = self.network.write(graph, self.normalizer.write(graph, observation))
+        if self.action_size is None:
+            return graph.add("ArgMax", outputs, axis=-1, keepdims=0)
+        ends = (graph.constant([number]) for number in (0, self.action_size, -1))
+        return graph.add("Tanh", graph.add("Slice", outputs, *ends))
 
 
 class ReplayLearner(MemberLearner):

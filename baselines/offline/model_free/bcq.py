@@ -28,11 +28,17 @@ from torch.nn import functional as F
 from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.offline.common.data import check_offline
-from baselines.offline.common.networks import MemberMLP, member_generators, two_values
+from baselines.offline.common.networks import (
+    MemberMLP,
+    as_array,
+    member_generators,
+    two_values,
+)
 from baselines.offline.common.optimization import MemberAdam, TargetNetwork, minimize
 from baselines.offline.common.policies import (
     NetworkPolicy,
     Normalizer,
+    PolicyNetwork,
     ReplayLearner,
     ScopedConfig,
     solve_with_learner,
@@ -41,6 +47,7 @@ from baselines.offline.common.replay import LoggedBatch, Replay, normal_blocks
 from baselines.offline.common.spaces import n_discrete_actions
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
+from rmdp_bench.solution.onnx_graphs import PolicyGraph
 from rmdp_bench.tasks import OfflineTask, Task
 
 _LATENT_BOUND = 0.5
@@ -177,7 +184,9 @@ def _best_allowed(values: Tensor, logits: Tensor, threshold: float) -> Tensor:
     return torch.where(share >= threshold, values, -torch.inf).argmax(-1)
 
 
-class _DiscreteNetwork(nn.Module):
+class _DiscreteNetwork(PolicyNetwork):
+    action_size = None
+
     def __init__(
         self, normalizer: Normalizer, q: MemberMLP, imitation: MemberMLP, threshold: float
     ) -> None:
@@ -188,6 +197,15 @@ class _DiscreteNetwork(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         rows = self.normalizer(observation).unsqueeze(0)
         return _best_allowed(self.q(rows), self.imitation(rows), self.threshold).squeeze(0)
+
+    def write(self, graph: PolicyGraph, observation: str) -> str:
+        rows = self.normalizer.write(graph, observation)
+        values, logits = self.q.write(graph, rows), self.imitation.write(graph, rows)
+        greatest = graph.add("ReduceMax", logits, graph.constant([-1]))
+        share = graph.add("Exp", graph.add("Sub", logits, greatest))
+        allowed = graph.add("GreaterOrEqual", share, graph.constant(self.threshold))
+        values = graph.add("Where", allowed, values, graph.constant(-math.inf))
+        return graph.add("ArgMax", values, axis=-1, keepdims=0)
 
 
 class ContinuousBCQ(ReplayLearner):
@@ -304,7 +322,7 @@ def _perturbed(actor: nn.Module, observations: Tensor, actions: Tensor, bound: f
     return moved
 
 
-class _ContinuousNetwork(nn.Module):
+class _ContinuousNetwork(PolicyNetwork):
     latents: Tensor
 
     def __init__(
@@ -319,6 +337,7 @@ class _ContinuousNetwork(nn.Module):
         super().__init__()
         self.normalizer, self.decoder, self.actor = normalizer, decoder, actor
         self.critic, self.perturbation = critic, perturbation
+        self.action_size = decoder.sizes[-1]
         self.register_buffer("latents", latents)
 
     def forward(self, observation: Tensor) -> Tensor:
@@ -333,6 +352,30 @@ class _ContinuousNetwork(nn.Module):
         values = self.critic(torch.cat((rows, actions), -1)).reshape(n_rows, n_samples)
         best = values.argmax(1)[:, None, None].expand(-1, 1, actions.shape[-1])
         return actions.reshape(n_rows, n_samples, actions.shape[-1]).gather(1, best).squeeze(1)
+
+    def write(self, graph: PolicyGraph, observation: str) -> str:
+        n_samples, latent_size = self.latents.shape
+        n_rows = graph.add("Shape", observation, start=0, end=1)
+
+        def expand(rows: str, *rest: int) -> str:
+            shape = graph.add("Concat", n_rows, graph.constant([*rest]), axis=0)
+            return graph.add("Expand", rows, shape)
+
+        def both(left: str, right: str) -> str:
+            return graph.add("Concat", left, right, axis=-1)
+
+        rows = self.normalizer.write(graph, observation)
+        rows = graph.add("Unsqueeze", rows, graph.constant([1]))
+        rows = expand(rows, n_samples, 1)  # (E, S, d)
+        latents = expand(graph.constant(as_array(self.latents)), n_samples, latent_size)
+        proposals = graph.add("Tanh", self.decoder.write(graph, both(rows, latents)))
+        change = graph.add("Tanh", self.actor.write(graph, both(rows, proposals)))
+        change = graph.add("Mul", change, graph.constant(self.perturbation))
+        moved = graph.add("Add", proposals, change)
+        actions = graph.add("Clip", moved, graph.constant(-1.0), graph.constant(1.0))
+        values = self.critic.write(graph, both(rows, actions))  # (E, S, 1)
+        best = graph.add("ArgMax", values, axis=1, keepdims=0)  # (E, 1)
+        return graph.add("GatherND", actions, best, batch_dims=1)
 
 
 def solve(

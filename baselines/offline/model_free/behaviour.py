@@ -25,7 +25,6 @@ from baselines.offline.common.policies import (
     Normalizer,
     ReplayLearner,
     ScopedConfig,
-    likeliest,
     solve_with_learner,
 )
 from baselines.offline.common.replay import Replay
@@ -91,8 +90,8 @@ class Cloning(ReplayLearner):
     def policy(self, member: int) -> NetworkPolicy:
         """The likeliest action, or the mean."""
         normalizer, network = Normalizer(self.replay, member), self.network.member(member)
-        read = likeliest if self.discrete else torch.tanh
-        policy = MemberPolicy(normalizer, network, read)
+        size = None if self.discrete else self.replay.action_size
+        policy = MemberPolicy(normalizer, network, size)
         return NetworkPolicy(policy, self.replay.observation_size)
 
 

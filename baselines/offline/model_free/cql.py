@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -37,7 +36,6 @@ from baselines.offline.common.policies import (
     Normalizer,
     ReplayLearner,
     ScopedConfig,
-    likeliest,
     solve_with_learner,
 )
 from baselines.offline.common.replay import LoggedBatch, RandomBlocks, Replay, normal_blocks
@@ -133,7 +131,7 @@ class DiscreteCQL(ReplayLearner):
 
     def policy(self, member: int) -> NetworkPolicy:
         """The action of the greatest value."""
-        network = MemberPolicy(Normalizer(self.replay, member), self.q.member(member), likeliest)
+        network = MemberPolicy(Normalizer(self.replay, member), self.q.member(member), None)
         return NetworkPolicy(network, self.replay.observation_size)
 
 
@@ -247,13 +245,8 @@ class ContinuousCQL(ReplayLearner):
     def policy(self, member: int) -> NetworkPolicy:
         """The hyperbolic tangent of the mean."""
         normalizer, actor = Normalizer(self.replay, member), self.actor.member(member)
-        network = MemberPolicy(normalizer, actor, partial(_squashed_mean, self.action_size))
+        network = MemberPolicy(normalizer, actor, self.action_size)
         return NetworkPolicy(network, self.replay.observation_size)
-
-
-def _squashed_mean(action_size: int, outputs: Tensor) -> Tensor:
-    """Actions (E, a) of means and log deviations (E, 2 a)."""
-    return outputs[:, :action_size].tanh()
 
 
 def solve(

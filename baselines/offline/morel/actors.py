@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from baselines.offline.common.networks import MemberMLP
-from baselines.offline.common.policies import NetworkPolicy
+from baselines.offline.common.networks import MemberMLP, as_array
+from baselines.offline.common.policies import NetworkPolicy, PolicyNetwork
+from rmdp_bench.solution.onnx_graphs import PolicyGraph
 
 
 class Actor(nn.Module):
@@ -101,7 +102,7 @@ class Actor(nn.Module):
         return NetworkPolicy(_Deterministic(self, member), self.network.sizes[0])
 
 
-class _Deterministic(nn.Module):
+class _Deterministic(PolicyNetwork):
     """A member without its noise."""
 
     mean: Tensor
@@ -109,11 +110,20 @@ class _Deterministic(nn.Module):
 
     def __init__(self, actor: Actor, member: int) -> None:
         super().__init__()
-        self.network, self.discrete = actor.network.member(member), actor.discrete
+        self.network = actor.network.member(member)
+        self.action_size = None if actor.discrete else self.network.sizes[-1]
         self.register_buffer("mean", actor.mean[member].cpu())
         self.register_buffer("scale", actor.scale[member].cpu())
 
     def forward(self, observation: Tensor) -> Tensor:
         inputs = (observation - self.mean) / self.scale
         outputs: Tensor = self.network(inputs.unsqueeze(0)).squeeze(0)
-        return outputs.argmax(-1) if self.discrete else outputs.clamp(-1.0, 1.0)
+        return outputs.argmax(-1) if self.action_size is None else outputs.clamp(-1.0, 1.0)
+
+    def write(self, graph: PolicyGraph, observation: str) -> str:
+        rows = graph.add("Sub", observation, graph.constant(as_array(self.mean)))
+        rows = graph.add("Div", rows, graph.constant(as_array(self.scale)))
+        outputs = self.network.write(graph, rows)
+        if self.action_size is None:
+            return graph.add("ArgMax", outputs, axis=-1, keepdims=0)
+        return graph.add("Clip", outputs, graph.constant(-1.0), graph.constant(1.0))

@@ -12,6 +12,7 @@ product.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -89,11 +90,9 @@ class HeadedNetwork:
         self.parameters, self.gradients = self.views(self.flat), self.views(self.flat.grad)
         self._only = {name: own[0] for name, own in self.parameters.items()}
         # Adam's state is there from the start: a resumed run and the compiled loops need it.
-        self._adam = torch.optim.Adam([self.flat], eps=adam_epsilon, fused=True)
         self.steps = torch.zeros((), device=device)
-        moments = {name: torch.zeros_like(self.flat) for name in ("exp_avg", "exp_avg_sq")}
-        self._adam.state[self.flat] = {"step": self.steps} | moments
-        self.tensors = {"parameters": self.flat} | moments
+        self._moments = {name: torch.zeros_like(self.flat) for name in ("exp_avg", "exp_avg_sq")}
+        self.tensors = {"parameters": self.flat} | self._moments
         for seed, generator in enumerate(generators):
             self._draw(seed, generator, head_gain, inputs_first)
         if log_std is not None:
@@ -110,6 +109,13 @@ class HeadedNetwork:
                     drawn = torch.empty(matrix.shape if inputs_first else matrix.shape[::-1])
                     torch.nn.init.orthogonal_(drawn, gain=gain, generator=generator)
                     matrix.copy_(drawn if inputs_first else drawn.T)
+
+    @functools.cached_property
+    def _adam(self) -> torch.optim.Adam:
+        """Torch's, with this state. Only the plain path needs it: making one takes seconds."""
+        adam = torch.optim.Adam([self.flat], eps=self.adam_epsilon, fused=True)
+        adam.state[self.flat] = {"step": self.steps} | self._moments
+        return adam
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Name -> view of a tensor such as `flat`, a moment of Adam's or the gradient."""

@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
 from baselines.common.statistics import RunningStatistics
 from rmdp_bench.solution import Solution
-from rmdp_bench.solution.onnx_export import export_module
+from rmdp_bench.solution.onnx_graphs import PolicyGraph
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -120,66 +118,56 @@ class ActorPolicy:
         return self.actors.act(observations, self.actors.hidden_bias, self.j)
 
 
-class _ExportedActors(nn.Module):
-    """`ActorPolicy.act` for rows of any policy, in torch for the exporter."""
-
-    def __init__(self, actors: Actors) -> None:
-        super().__init__()
-        self.actors = actors
-        for name, array in vars(actors).items():
-            if isinstance(array, np.ndarray):
-                self.register_buffer(name, torch.from_numpy(array))
-
-    def forward(self, observation: Tensor, representative: Tensor) -> Tensor:
-        """Actions (E, a) or (E,) at observations (E, d) of representatives (E,)."""
-        b = dict(self.named_buffers())
-        inputs, bias = observation, b["hidden_bias"]
-        if self.actors.clip is not None:
-            inputs = (inputs - b["mean"]) * b["scale"]
-            inputs = inputs.clamp(-self.actors.clip, self.actors.clip)
-        if self.actors.conditioned:
-            bias = bias.index_select(0, representative)
-        hidden = torch.tanh(inputs @ b["hidden_weight"] + bias)
-        if self.actors.second_weight is not None:
-            hidden = torch.tanh(hidden @ b["second_weight"] + b["second_bias"])
-        if self.actors.conditioned:
-            outputs = hidden @ b["head_weight"][0] + b["head_bias"][0]
-        else:
-            head = b["head_weight"].index_select(0, representative)
-            bias = b["head_bias"].index_select(0, representative)
-            outputs = (hidden.unsqueeze(1) @ head + bias).squeeze(1)
-        return outputs.argmax(-1) if self.actors.discrete else outputs.clamp(-1.0, 1.0)
-
-
-class _ExportedAlone(nn.Module):
-    """The only policy, which no input needs to name."""
-
-    def __init__(self, actors: Actors) -> None:
-        super().__init__()
-        self.actors = _ExportedActors(actors)
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """Actions (E, a) or (E,) at observations (E, d)."""
-        first = torch.zeros_like(observation[:, 0], dtype=torch.int64)
-        actions: Tensor = self.actors(observation, first)
-        return actions
-
-
 def export_onnx(actors: Actors) -> bytes:
     """One ONNX model of all policies, with the inputs that `Solution.export` names."""
-    inputs = {
-        "observation": torch.zeros(2, len(actors.mean)),
-        "representative": torch.zeros(2, dtype=torch.int64),
-    }
-    return export_module(_ExportedActors(actors), inputs)
+    return _export(actors, "representative")
 
 
 def export_alone(solution: Solution) -> bytes:
     """The ONNX model of the only policy of a learner's solution."""
     (policy,) = solution.policies
     assert isinstance(policy, ActorPolicy)
-    inputs = {"observation": torch.zeros(2, len(policy.actors.mean))}
-    return export_module(_ExportedAlone(policy.actors), inputs)
+    return _export(policy.actors, None)
+
+
+def _export(actors: Actors, representative: str | None) -> bytes:
+    """`ActorPolicy.act` as a graph.
+
+    Args:
+        actors: whose.
+        representative: the input that names each row's policy; None where there is only one.
+    """
+    graph = PolicyGraph(len(actors.mean), shared=representative is not None)
+
+    def of_row(array: FloatArray) -> str:
+        """An entry (K, ...) of each row's policy, or the first for all."""
+        if representative is None:
+            return graph.constant(array[0])
+        return graph.add("Gather", graph.constant(array), representative, axis=0)
+
+    rows = "observation"
+    if actors.clip is not None:
+        difference = graph.add("Sub", rows, graph.constant(actors.mean))
+        rows = graph.add("Mul", difference, graph.constant(actors.scale))
+        rows = graph.add("Clip", rows, graph.constant(-actors.clip), graph.constant(actors.clip))
+    bias = actors.hidden_bias
+    hidden_bias = of_row(bias) if actors.conditioned else graph.constant(bias)
+    rows = graph.add("MatMul", rows, graph.constant(actors.hidden_weight))
+    rows = graph.add("Tanh", graph.add("Add", rows, hidden_bias))
+    if actors.second_weight is not None and actors.second_bias is not None:
+        rows = graph.add("MatMul", rows, graph.constant(actors.second_weight))
+        rows = graph.add("Tanh", graph.add("Add", rows, graph.constant(actors.second_bias)))
+    if actors.conditioned or representative is None:
+        rows = graph.add("MatMul", rows, graph.constant(actors.head_weight[0]))
+        rows = graph.add("Add", rows, graph.constant(actors.head_bias[0]))
+    else:
+        middle = graph.constant([1])
+        rows = graph.add("MatMul", graph.add("Unsqueeze", rows, middle), of_row(actors.head_weight))
+        rows = graph.add("Squeeze", graph.add("Add", rows, of_row(actors.head_bias)), middle)
+    if actors.discrete:
+        return graph.finish(graph.add("ArgMax", rows, axis=-1, keepdims=0), None)
+    rows = graph.add("Clip", rows, graph.constant(-1.0), graph.constant(1.0))
+    return graph.finish(rows, actors.head_weight.shape[-1])
 
 
 def make_solution(actors: Actors, assignment: npt.NDArray[np.float64]) -> Solution:

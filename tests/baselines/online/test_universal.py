@@ -224,9 +224,9 @@ def test_the_bar_is_as_long_as_what_it_means_to_use() -> None:
         def __init__(self) -> None:
             self.shares: list[float] = []
 
-        def set_total(self, total: int, unit: str) -> None:
+        def set_total(self, total: int | None, unit: str) -> None:
             assert unit == "transitions per policy"
-            self.total = total
+            self.total = total or 0
 
         def update(self, done: int, score: str) -> None:
             self.shares.append(done / self.total)
