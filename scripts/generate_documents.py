@@ -2,7 +2,7 @@
 
     python -m scripts.generate_documents            rewrite README.md and docs/*.md
     python -m scripts.generate_documents --check    exit 1 and name what differs, write nothing
-    python -m scripts.generate_documents --figures  draw the picture of the README anew as well
+    python -m scripts.generate_documents --figures  draw the pictures anew as well
 
 What stands between `<!-- generated: NAME -->` and `<!-- end -->` is what the function NAME of this
 file returns (`-` for `_`).  Numbers come from the leaderboard, `benchmarks/results`
@@ -37,6 +37,7 @@ from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main as command_line
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.leaderboard import Entry, Table, build_tables
+from rmdp_bench.plotting.style import colour_of, draw_panels, save
 from rmdp_bench.runs import Result
 from rmdp_bench.runs.checkpoints import CHECKPOINT_SECONDS
 from rmdp_bench.runs.curve import parse_curve
@@ -61,8 +62,11 @@ SUBMISSIONS = LEADERBOARDS / "submissions"
 RESULTS = ROOT / "benchmarks" / "results"
 PLANS = ROOT / "benchmarks" / "plans"
 PICTURE = ROOT / "docs" / "figures" / "agents-HalfCheetahVel-n100-k5-v0.png"
+BUDGETS_PICTURE = PICTURE.with_name("idea-budget.png")
 PICTURE_COLOURS = 64
-"""Of the palette, with which the picture takes a third of the bytes."""
+"""Of the palette, with which a picture takes a third of the bytes."""
+BUDGETS = (1, 2, 5)
+"""Of the picture of what few policies can give."""
 MAIN_TASK = "HalfCheetahVel-n100-k5-v0"
 """The task that the pages look at closely."""
 KINDS = ("pure", "random", "pure-eps20", "pure-eps40")
@@ -711,7 +715,7 @@ def sweep_kills() -> str:
     return table([*header, "beside an undisturbed sweep"], rows)
 
 
-# The picture
+# The pictures
 
 
 def draw_picture(path: Path) -> None:
@@ -723,17 +727,49 @@ def draw_picture(path: Path) -> None:
             code = command_line(["plot", *map(str, runs), "--out", folder])
         if code:
             raise RuntimeError(f"plot ended with {code}")
-        with Image.open(Path(folder) / path.name) as drawn:
-            few = drawn.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        few.save(path, optimize=True)
+        _store_picture(Path(folder) / path.name, path)
+
+
+def draw_budgets(path: Path) -> None:
+    """Draw what each agent of the main task has at the exact optimum of few policies."""
+    _, population = main_task()
+    order = np.argsort(population.targets)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder) / path.name
+        with draw_panels(len(BUDGETS), len(BUDGETS), (2.6, 2.3)) as (figure, panels):
+            for axes, k in zip(panels, BUDGETS, strict=True):
+                optimum = constant_speed_optimum(population, k)
+                rewards = EPISODE_STEPS * population.rewards(optimum.speeds[:, None])  # (k, n)
+                served = rewards.T[order]
+                for j in range(k):
+                    own = optimum.assignment[order, j] > 0
+                    axes.plot(
+                        population.targets[order][own],
+                        served[own, j],
+                        linestyle="none",
+                        marker="o",
+                        markersize=3,
+                        color=colour_of(j),
+                    )
+                noun = "policy" if k == 1 else "policies"
+                axes.set(title=f"{k} {noun}: {optimum.welfare:.1f} % on average", ylim=(-3, 103))
+                axes.set(xlabel="speed that the agent wants, m/s", ylabel="received, %")
+            save(figure, drawn, "What few policies can give", "Agents by target; what each has.")
+        _store_picture(drawn, path)
+
+
+def _store_picture(drawn: Path, path: Path) -> None:
+    with Image.open(drawn) as picture:
+        few = picture.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    few.save(path, optimize=True)
 
 
 def main() -> None:
     """Write the documents, or say which are not as they would be written."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one differs")
-    parser.add_argument("--figures", action="store_true", help="draw the README's picture too")
+    parser.add_argument("--figures", action="store_true", help="draw the pictures too")
     arguments = parser.parse_args()
     different = []
     for path in documents():
@@ -744,6 +780,7 @@ def main() -> None:
                 write_text(path, filled)
     if arguments.figures and not arguments.check:
         draw_picture(PICTURE)
+        draw_budgets(BUDGETS_PICTURE)
     if different:
         print(("not as generated: " if arguments.check else "written: ") + ", ".join(different))
     if arguments.check and different:

@@ -73,6 +73,9 @@ def run_command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Write scalars for TensorBoard.")] = False,
+    track: Annotated[
+        str | None, typer.Option(metavar="TRACKER", help="Send scalars to a tracker: wandb.")
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(help="Replace runs made with another solver file or other settings."),
@@ -101,6 +104,7 @@ def run_command(
         n_episodes=episodes,
         settings=settings or (),
         tensorboard=tensorboard,
+        track=track,
         overwrite=overwrite,
     )
     display = make_display()

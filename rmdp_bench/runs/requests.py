@@ -14,6 +14,7 @@ from rmdp_bench.evaluation.playing import check_episodes
 from rmdp_bench.files import check_writable, read_json
 from rmdp_bench.own_tasks import find_task
 from rmdp_bench.references import check_references
+from rmdp_bench.runs.log import TRACKERS
 from rmdp_bench.runs.records import MAX_COUNT, SCHEMA_VERSION
 from rmdp_bench.runs.solver_loading import (
     Solver,
@@ -42,6 +43,7 @@ class Request:
         device: "cpu" or "cuda".
         out: folder of the run directories.
         tensorboard: whether to write scalars for TensorBoard.
+        track: a tracker that gets the scalars too, of `rmdp_bench.runs.log.TRACKERS`; None: none.
         overwrite: whether runs that another request made are replaced.
     """
 
@@ -53,6 +55,7 @@ class Request:
     out: Path
     tensorboard: bool = False
     overwrite: bool = False
+    track: str | None = None
 
     def directory(self, seed: int) -> Path:
         """The run directory of a seed."""
@@ -90,6 +93,7 @@ def make_request(
     n_episodes: int | None = None,
     settings: Sequence[str] = (),
     tensorboard: bool = False,
+    track: str | None = None,
     overwrite: bool = False,
 ) -> Request:
     """Check a request wholly; nothing is written.
@@ -107,6 +111,7 @@ def make_request(
         n_episodes: that score each policy, or each agent offline; None: the task's number.
         settings: "key=value" overrides of the solver's Config.
         tensorboard: whether to write scalars for TensorBoard.
+        track: "wandb", which gets the scalars too; None: nobody.
         overwrite: whether `run` replaces what another request left in a run directory, such as one
             with another version of the solver's file; what the same request left is kept.
 
@@ -139,11 +144,12 @@ def make_request(
     check_writable(Path(out))
     if tensorboard:
         _check_tensorboard()
+    _check_tracker(track)
     loaded = solver if isinstance(solver, Solver) else load_solver(solver)
     config = make_config(loaded, checked_task, settings)
     check_config(loaded, checked_task, config)
     request = Request(
-        checked_task, loaded, config, tuple(seeds), device, Path(out), tensorboard, overwrite
+        checked_task, loaded, config, tuple(seeds), device, Path(out), tensorboard, overwrite, track
     )
     check_same_request(request)
     return request
@@ -183,6 +189,15 @@ def check_device(device: str) -> None:
 def _check_tensorboard() -> None:
     if importlib.util.find_spec("tensorboard") is None:
         raise ValueError("--tensorboard needs tensorboard: pip install 'rmdp_bench[baselines]'")
+
+
+def _check_tracker(track: str | None) -> None:
+    if track is None:
+        return
+    if track not in TRACKERS:
+        raise ValueError(f"unknown tracker {track!r}, expected {', '.join(TRACKERS)}")
+    if importlib.util.find_spec(track) is None:
+        raise ValueError(f"--track {track} needs {track}: pip install 'rmdp_bench[{track}]'")
 
 
 def check_same_request(request: Request) -> None:

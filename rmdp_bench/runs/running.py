@@ -240,6 +240,7 @@ class _Group:
             resume_at=self._resume_at,
             display=self._display,
             tensorboard=request.tensorboard,
+            track=request.track,
             stop=self._stop,
         )
 

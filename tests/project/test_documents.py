@@ -28,7 +28,7 @@ GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
 @needs_submissions
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_numbers_are_those_of_the_records(page: Path) -> None:
-    """If this fails: make docs, and commit what it wrote."""
+    """If this fails: make numbers, and commit what it wrote."""
     text = page.read_text(encoding="utf-8")
     assert generate_documents.fill(text) == text
 
@@ -101,7 +101,7 @@ def test_commands_exist_with_their_options(
         case ["make", target]:
             assert target in make_targets()
         case [program, *_]:
-            assert program in ("git", "cd", "pip", "cp")
+            assert program in ("git", "cd", "pip", "cp", "source", "python3")
 
 
 @pytest.mark.parametrize(

@@ -255,8 +255,6 @@ def test_supported_pythons_are_the_same_everywhere() -> None:
     oldest, *_, newest = supported_pythons()
     assert PROJECT["requires-python"] == f">={oldest}"
     assert f"Python {oldest} or newer" in README
-    workflow = (ROOT / ".github/workflows/test.yml").read_text(encoding="utf-8")
-    assert f'python-version: ["{oldest}", "{newest}"]' in workflow
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
     assert f"one set for Python {oldest} to {newest} on Linux and macOS" in constraints
 
