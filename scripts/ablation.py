@@ -296,6 +296,7 @@ def main() -> None:
             about = {
                 "command": shlex.join(["python", "-m", "scripts.ablation", *sys.argv[1:]]),
                 "task": task.id,
+                "solver": arguments.solver,
                 "transitions": arguments.transitions or task.transitions,
                 "system": first.system,
                 "versions": first.versions,

@@ -5,8 +5,8 @@
     python -m scripts.generate_documents --figures  draw the picture of the README anew as well
 
 What stands between `<!-- generated: NAME -->` and `<!-- end -->` is what the function NAME of this
-file returns (`-` for `_`).  Numbers come from the leaderboard, `benchmarks/results`
-and the package.
+file or of `scripts.reproduction` returns (`-` for `_`).  Numbers come from the leaderboard,
+`benchmarks/results` and the package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import shlex
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,12 @@ from rmdp_bench.tasks import (
     get_task,
     list_tasks,
 )
-from scripts import ablation
+from scripts import (
+    ablation,
+    reproduction,  # noqa: F401  # has blocks
+)
 from scripts.ablation import with_error
+from scripts.document_blocks import GENERATORS, generated, listed, table
 from scripts.run_offline_table import KINDS
 from scripts.run_offline_table import ROWS as OFFLINE_ROWS
 
@@ -62,13 +65,6 @@ MAIN_TASK = "HalfCheetahVel-n100-k5-v0"
 SATURATED = 99.0
 """Percent of the ceiling, or of the reference offline, from which a task says little more."""
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-GENERATORS: dict[str, Callable[[], str]] = {}
-
-
-def generated(function: Callable[[], str]) -> Callable[[], str]:
-    """Make a function of this file the source of the block with its name."""
-    GENERATORS[function.__name__.replace("_", "-")] = function
-    return function
 
 
 def documents() -> list[Path]:
@@ -94,22 +90,11 @@ def fill(text: str) -> str:
 # Formatting
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def welfare_of(entry: Entry) -> str:
     """Social welfare of a row, with its standard error where there are several seeds."""
     row = entry.summary
     error = "" if row.standard_error is None else f" ± {row.standard_error:.2f}"
     return f"{row.social_welfare:.2f}{error}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as a sentence has them."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 # Reading
