@@ -211,7 +211,7 @@ def _rows_of(side: Side, task: str) -> list[SubmittedRow]:
     ]
 
 
-def _worth(rows: Sequence[SubmittedRow]) -> tuple[Any, ...]:
+def worth(*rows: SubmittedRow) -> tuple[Any, ...]:
     """Sorts choices of rows: the last is the best."""
     planners = [row.results[0].config.get("n_sequences", 0) for row in rows]
     return (
@@ -267,7 +267,7 @@ def find_evidence(comparison: Comparison) -> Evidence:
     known = comparison.second
     if not choices:
         return Evidence(comparison, ([], [] if isinstance(known, Side) else known))
-    rows = max(choices, key=_worth)
+    rows = max(choices, key=lambda each: worth(*each))
     found = [MEASURES[comparison.measure](row) for row in rows]
     second = found[1] if isinstance(known, Side) else known
     return Evidence(comparison, (found[0], second), tuple(dict.fromkeys(map(_source, rows))))

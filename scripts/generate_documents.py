@@ -44,14 +44,13 @@ from rmdp_bench.tasks import (
     get_task,
     list_tasks,
 )
-from scripts import (
-    ablation,
-    reproduction,  # noqa: F401  # has blocks
-)
+from scripts import ablation
 from scripts.ablation import with_error
 from scripts.document_blocks import GENERATORS, generated, listed, table
+from scripts.reproduction import told_apart  # and its blocks
 from scripts.run_offline_table import KINDS
 from scripts.run_offline_table import ROWS as OFFLINE_ROWS
+from scripts.verdicts import difference_interval, judge
 
 ROOT = Path(__file__).resolve().parent.parent
 LEADERBOARDS = ROOT / "leaderboards"
@@ -342,12 +341,15 @@ def em_plus_parts() -> str:
     """What each part of `em_plus` brings: seeds 0 to 2, and for some lines 3 to 5."""
     stored = read_json(RESULTS / "em_plus_ablation.json")
     ceiling = get_task(stored["task"]).ceiling
+    nothing = stored["variants"]["none"]["social_welfare"]
     rows = []
     for name, what in EM_PLUS_VARIANTS.items():
         welfare = stored["variants"][name]["social_welfare"]
         first, more = welfare[:3], welfare[3:]
+        interval = difference_interval(welfare, nothing)
         share = f"{100 * np.mean(first) / ceiling:.1f} %"
-        rows.append([what, with_error(first), share, with_error(more) if more else ""])
+        gain = "" if name == "none" else told_apart(judge(welfare, nothing), interval)
+        rows.append([what, with_error(first), share, with_error(more) if more else "", gain])
     versions, cpu = stored["versions"], stored["system"]["cpu"].replace("(R)", "")
     about = (
         f"With {stored['transitions']:,} transitions per policy (mean ± standard error over "
@@ -355,6 +357,7 @@ def em_plus_parts() -> str:
         f"{versions['torch']}; [each seed](../benchmarks/results/em_plus_ablation.json)):"
     )
     header = ["what is switched on", "social welfare", "of the ceiling", "seeds 3 to 5"]
+    header += ["more than with nothing, 95 %"]
     return f"{about}\n\n{table(header, rows)}"
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.files import read_json
 from rmdp_bench.leaderboard.reading import SubmittedRow
+from rmdp_bench.tasks import get_offline_task, list_tasks
 from scripts.ablation import with_error
 from scripts.claims import (
     CORRECTIONS,
@@ -21,6 +24,8 @@ from scripts.claims import (
     Side,
     find_evidence,
     suite_rows,
+    variant_of,
+    worth,
 )
 from scripts.document_blocks import generated, table
 from scripts.verdicts import (
@@ -174,22 +179,85 @@ def corrections() -> str:
             scores = variants[name]["social_welfare"]
             cells = [with_error(own) for own in (scores, before)]
             interval = _interval(difference_interval(scores, before))
-            separated = _separated(judge(scores, before))
+            separated = WORDS[judge(scores, before)]
             rows.append([what, *cells, interval, separated, "learner_ablation.json"])
     for comparison in CORRECTIONS:
         evidence = find_evidence(comparison)
         what, *cells = _row(evidence)
-        cells[3] = _separated(evidence.verdict)
+        cells[3] = WORDS.get(evidence.verdict, cells[3])
         measure = "" if comparison.measure == "welfare" else f", {comparison.measure}"
         rows.append([what + measure, *cells])
-    header = ["what", "first", "second (of the learner: before)", HEADER[3], "separated", "from"]
+    header = ["what", "first", "second (of the learner: before)", HEADER[3], "first is", "from"]
     return table(header, rows)
 
 
-def _separated(verdict: Verdict) -> str:
-    """A verdict where nothing was claimed."""
-    words = {Verdict.HOLDS: "higher", Verdict.FAILS: "not higher", Verdict.NOT_SEPARATED: "no"}
-    return words.get(verdict, str(verdict))
+WORDS = {Verdict.HOLDS: "higher", Verdict.FAILS: "lower", Verdict.NOT_SEPARATED: "not separated"}
+"""Verdicts of `GREATER` where nothing was claimed."""
+
+
+def told_apart(verdict: Verdict, interval: tuple[float, float] | None) -> str:
+    """Whether a difference is above 0, where nothing was claimed, and its interval."""
+    return f"{WORDS.get(verdict, verdict)} {_interval(interval)}".strip()
+
+
+def _name(row: SubmittedRow) -> str:
+    """Of a row in a sentence about its task."""
+    scope = " (one trajectory)" if row.results[0].config.get("scope") == "agent" else ""
+    return f"`{row.solver}`{scope}"
+
+
+@generated
+def persim_beside_others() -> str:
+    """Which offline rows PerSim, PerSim + BCQ and cloning are told apart from."""
+    cells = []
+    for task in list_tasks():
+        own = [row for row in suite_rows() if row.summary.task == task.id]
+        for solver in ("persim", "persim_policy", "persim_bcq", "behaviour"):
+            rows_of = [row for row in own if row.solver == solver]
+            found = [row for row in rows_of if not variant_of(row)]
+            if not found:
+                continue
+            first = max(found, key=worth)
+            rivals: dict[str, list[SubmittedRow]] = {}
+            for row in own:
+                if row.solver != solver:
+                    rivals.setdefault(_name(row), []).append(row)
+            others: dict[Verdict, list[str]] = {}
+            for name, rows in rivals.items():
+                second = max(rows, key=lambda row: worth(first, row))
+                verdict = judge(first.seed_scores, second.seed_scores)
+                others.setdefault(verdict, []).append(name)
+            shown = (sorted(others.get(verdict, [])) for verdict in WORDS)
+            cells.append([f"`{task.id}`", f"`{solver}`", *map(", ".join, shown)])
+    return table(["task", "solver", "above", "below", "not separated from"], cells)
+
+
+@generated
+def more_trajectories() -> str:
+    """From how many trajectories to how many PerSim is told apart."""
+    record = read_json(RESULTS / "agents_ablation.json")
+    task = get_offline_task(record["task"])
+    scores = {
+        n: [
+            float(normalise(task, task.eval_agents, np.array(own)).mean()) for own in row["returns"]
+        ]
+        for n, row in record["variants"].items()
+    }
+    pairs = list(itertools.pairwise(sorted(scores, key=int)))
+    words = [
+        f"{more} against {less}: {told_apart(*_of(scores[more], scores[less]))}"
+        for less, more in [*pairs, (pairs[0][0], pairs[-1][1])]
+    ]
+    return (
+        "With the default 300 passes over the data, the differences between numbers of "
+        f"trajectories on CartPole are, 95 %: {'; '.join(words)}."
+    )
+
+
+def _of(
+    first: Sequence[float], second: Sequence[float]
+) -> tuple[Verdict, tuple[float, float] | None]:
+    return judge(first, second), difference_interval(first, second)
 
 
 @generated
