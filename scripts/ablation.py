@@ -159,6 +159,7 @@ def main() -> None:
             about = {
                 "command": f"rmdp-bench sweep benchmarks/plans/{next(iter(plans))}.toml",
                 "task": task.id,
+                "solver": first.solver,
                 "transitions": first.transitions,
                 "system": first.system,
                 "versions": first.versions,

@@ -5,8 +5,8 @@
     python -m scripts.generate_documents --figures  draw the pictures anew as well
 
 What stands between `<!-- generated: NAME -->` and `<!-- end -->` is what the function NAME of this
-file returns (`-` for `_`).  Numbers come from the leaderboard, `benchmarks/results`
-and the package.
+file or of `scripts.reproduction` returns (`-` for `_`).  Numbers come from the leaderboard,
+`benchmarks/results` and the package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import shlex
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,9 @@ from rmdp_bench.tasks import (
 )
 from scripts import ablation
 from scripts.ablation import with_error
+from scripts.document_blocks import GENERATORS, generated, listed, table
+from scripts.reproduction import told_apart  # and its blocks
+from scripts.verdicts import difference_interval, judge
 
 ROOT = Path(__file__).resolve().parent.parent
 LEADERBOARDS = ROOT / "leaderboards"
@@ -74,13 +77,6 @@ KINDS = ("pure", "random", "pure-eps20", "pure-eps40")
 SATURATED = 99.0
 """Percent of the ceiling, or of the reference offline, from which a task says little more."""
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-GENERATORS: dict[str, Callable[[], str]] = {}
-
-
-def generated(function: Callable[[], str]) -> Callable[[], str]:
-    """Make a function of this file the source of the block with its name."""
-    GENERATORS[function.__name__.replace("_", "-")] = function
-    return function
 
 
 def documents() -> list[Path]:
@@ -106,22 +102,11 @@ def fill(text: str) -> str:
 # Formatting
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def welfare_of(entry: Entry) -> str:
     """Social welfare of a row, with its standard error where there are several seeds."""
     row = entry.summary
     error = "" if row.standard_error is None else f" ± {row.standard_error:.2f}"
     return f"{row.social_welfare:.2f}{error}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names as a sentence has them."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 # Reading
@@ -376,12 +361,15 @@ def em_plus_parts() -> str:
     """What each part of `em_plus` brings: seeds 0 to 2, and for some lines 3 to 5."""
     stored = read_json(RESULTS / "em_plus_ablation.json")
     ceiling = get_task(stored["task"]).ceiling
+    nothing = stored["variants"]["none"]["social_welfare"]
     rows = []
     for name, what in EM_PLUS_VARIANTS.items():
         welfare = stored["variants"][name]["social_welfare"]
         first, more = welfare[:3], welfare[3:]
+        interval = difference_interval(welfare, nothing)
         share = f"{100 * np.mean(first) / ceiling:.1f} %"
-        rows.append([what, with_error(first), share, with_error(more) if more else ""])
+        gain = "" if name == "none" else told_apart(judge(welfare, nothing), interval)
+        rows.append([what, with_error(first), share, with_error(more) if more else "", gain])
     versions, cpu = stored["versions"], stored["system"]["cpu"].replace("(R)", "")
     about = (
         f"With {stored['transitions']:,} transitions per policy (mean ± standard error over "
@@ -389,6 +377,7 @@ def em_plus_parts() -> str:
         f"{versions['torch']}; [each seed](../benchmarks/results/em_plus_ablation.json)):"
     )
     header = ["what is switched on", "social welfare", "of the ceiling", "seeds 3 to 5"]
+    header += ["more than with nothing, 95 %"]
     return f"{about}\n\n{table(header, rows)}"
 
 

@@ -37,6 +37,8 @@ SOLVERS: Mapping[str, str] = {
     "em_plus": "baselines.online.em_plus",
     "end_to_end": "baselines.online.end_to_end",
     "clustering": "baselines.online.clustering",
+    "parameter_cover": "baselines.online.parameter_cover",
+    "affinity_grouping": "baselines.online.affinity_grouping",
     "random_assignment": "baselines.online.random_assignment",
     "oracle": "baselines.online.oracle",
     "universal": "baselines.online.universal",
