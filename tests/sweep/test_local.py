@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rmdp_bench.cli import main
-from rmdp_bench.files import write_json
+from rmdp_bench.files import is_locked, write_json
 from rmdp_bench.sweep import Job, jobs, make_jobs, read_plan, read_status
 from rmdp_bench.sweep.costs import longest_first, read_costs
 from tests.sweep.toys import (
@@ -53,8 +53,8 @@ def test_killed_jobs_and_drivers_change_nothing(capfd: pytest.CaptureFixture[str
     wait_for(lambda: any((OUT / "sweep" / "claims").glob("*")), driver)
     wait_for(lambda: job_processes(OUT), driver)
     os.kill(min(job_processes(OUT)), signal.SIGKILL)  # it is started again
-    wait_for(lambda: _held(2), driver)
-    assert counts()["running"] >= 3
+    wait_for(lambda: count_starts(OUT) == 3 and _held(2), driver)
+    assert counts() == {"running": 6}
     driver.kill()
     driver.communicate()
     wait_for(lambda: not counts().get("running"))  # jobs end with their driver
@@ -77,7 +77,8 @@ def test_killed_jobs_and_drivers_change_nothing(capfd: pytest.CaptureFixture[str
 
 def _held(number: int) -> bool:
     """Whether so many batches of runs have begun: they hold their run directories."""
-    return len([*OUT.glob("*/*/walk/seed-0/.lock")]) >= number
+    locks = OUT.glob("*/*/walk/seed-0/.lock")
+    return sum(is_locked(path.parent) for path in locks) >= number
 
 
 def test_two_drivers_share_the_work_and_a_plan_can_be_extended(
@@ -153,7 +154,7 @@ def test_a_full_disk_stops_the_sweep_and_not_what_is_there(
 def test_cancel_stops_a_driver_and_status_tells_how_far_it_is(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    write_plan(walks("0", "cores = 1000\nsettings = { seconds = 2.5 }"))
+    write_plan(walks("0", "cores = 1000\nsettings = { seconds = 5.1 }"))
     driver = start(*SWEEP)
     wait_for((OUT / "sweep" / "plans" / "plan.json").exists, driver)
     wait_for(lambda: any(seed.progress for seed in read_status(OUT).seeds), driver)
