@@ -57,7 +57,7 @@ CONTENTS: Mapping[str, Sequence[str]] = {
     ],
     "The suite": [
         *("reference", "design"),
-        *("generated/contributing", "generated/security", "generated/changelog"),
+        *("generated/contributing", "maintaining", "generated/security", "generated/changelog"),
     ],
 }
 """Heading of the site's contents -> its pages, in order."""
