@@ -103,7 +103,7 @@ class MultiObjectiveWorld:
 _MOST = MAX_NUMBERS // 10
 MO_WORLDS = (
     MultiObjectiveWorld(
-        "rmdp/DeepSeaTreasure-n100-v0", "deep-sea-treasure-v0", 2, 100, 100_000, 1.0, True
+        "rmdp/DeepSeaTreasure-n100-v0", "deep-sea-treasure-v0", 2, 100, 250_000, 1.0, True
     ),
     MultiObjectiveWorld("rmdp/FruitTree-n100-v0", "fruit-tree-v0", 6, 6, 50_000, 1.0, True),
     MultiObjectiveWorld("rmdp/Minecart-n100-v0", "minecart-v0", 3, 1000, 1_000_000, 0.99, False),
