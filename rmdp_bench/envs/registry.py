@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 
-from rmdp_bench.envs import rules
+from rmdp_bench.envs import mo_worlds, rules
 from rmdp_bench.envs.glucose.patients import glucose_population
 from rmdp_bench.population import (
     DynamicsPopulation,
@@ -47,6 +47,9 @@ class EnvironmentEntry:
         termination_function: whether a transition ends the episode; None as above.
         hidden_reward: whether agents differ in dynamics and the reward is no function of what is
             observed, so that there is no `reward_function`.
+        continuous: whether actions are vectors, where agents differ in what they want.
+        terminates: whether an episode may end before it is truncated.
+        deterministic: whether nothing in it is random.
     """
 
     id: str
@@ -59,6 +62,9 @@ class EnvironmentEntry:
     reward_function: TransitionFunction | None = None
     termination_function: TransitionFunction | None = None
     hidden_reward: bool = False
+    continuous: bool = False
+    terminates: bool = True
+    deterministic: bool = False
 
     @property
     def heterogeneous(self) -> bool:
@@ -93,6 +99,8 @@ def _velocity(
         n_agents=n_agents,
         make_population=partial(make_population, n_agents=n_agents, bound=target_bound),
         kwargs={"robot": robot, "n_agents": n_agents, "target_bound": target_bound},
+        continuous=True,
+        terminates=robot != "half_cheetah",
     )
 
 
@@ -113,6 +121,7 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
         max_episode_steps=40,
         n_agents=25,
         make_population=_tiles,
+        deterministic=True,
     ),
     EnvironmentEntry(
         id="rmdp/CartPoleHet-n500-v0",
@@ -164,6 +173,7 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
 
 def register_environments() -> None:
     """Register every environment of the table with Gymnasium; again is no harm."""
+    mo_worlds.register_mo_worlds()
     for entry in ENVIRONMENTS:
         if entry.id not in gym.registry:
             gym.register(
@@ -197,15 +207,19 @@ def get_population(
     Args:
         env_id: a registered id.
         population_seed: the environment's keyword; None: its default, 0.
-        n_agents: the keyword of the velocity environments; None: as the id says.
+        n_agents: the keyword of the velocity environments and of MO-Gymnasium's worlds; None: as
+            the id says.
 
     Raises:
         ValueError: no such id, a seed that is not an integer from 0 to 2**32 - 1, a number of
             agents that is not an integer from 1 to ten million, or one where the environment has no
             such keyword.
     """
-    entry = get_environment(env_id)
     seed = 0 if population_seed is None else population_seed
+    world = mo_worlds.find_mo_world(env_id)
+    if world is not None:
+        return world.make_population(seed, n_agents)
+    entry = get_environment(env_id)
     if n_agents is None:
         return entry.make_population(seed)
     if "n_agents" not in entry.kwargs:

@@ -25,6 +25,7 @@ from rmdp_bench.evaluation.playing import (
     check_episodes,
     play,
 )
+from rmdp_bench.population import Population
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import OnlineTask, Task
 
@@ -38,7 +39,7 @@ class Rollout:
         lengths: (P, E) steps; where agents differ in dynamics, of the agent with the longest.
         measures: name -> (n, P, E), where agents differ in dynamics: see `PairRollout`.
         observations: (T + 1, P, E, d) if recorded, T the longest length, the first from the reset.
-        outcomes: (T, P, E, m) if recorded.
+        outcomes: (T, P, E, m).
     """
 
     returns: NDArray[np.float64]
@@ -59,6 +60,7 @@ class Evaluation:
         seed: seed of the first episode.
         measures: name -> (n, k), means of what a world measures beside the reward, such as the time
             in range of patients; {} where the agents share the dynamics.
+        outcomes: (T, k, E, m) of every step, 0 after an episode's end; None: not kept.
     """
 
     welfare_matrix: NDArray[np.float64]
@@ -66,6 +68,28 @@ class Evaluation:
     episode_lengths: NDArray[np.int64]
     seed: int
     measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    outcomes: NDArray[np.float64] | None = None
+
+    def returns_of(self, population: Population) -> NDArray[np.float64]:
+        """What other agents would have received in these episodes: (n, k, E), percent.
+
+        Args:
+            population: n agents, for outcomes (m,).
+
+        Raises:
+            ValueError: outcomes were not kept, or the population is for others.
+        """
+        if self.outcomes is None:
+            raise ValueError("this evaluation has no outcomes, expected one that `evaluate` gave")
+        if population.outcome_size != self.outcomes.shape[-1]:
+            raise ValueError(
+                f"population is for outcomes ({population.outcome_size},), expected one for "
+                f"outcomes ({self.outcomes.shape[-1]},), which these episodes have"
+            )
+        returns = np.empty((population.n_agents, *self.episode_lengths.shape))
+        for (j, e), length in np.ndenumerate(self.episode_lengths):
+            returns[:, j, e] = population.total_rewards(self.outcomes[:length, j, e])
+        return returns
 
 
 def evaluate(
@@ -133,7 +157,10 @@ def evaluate_all(
             name: values[:, start : start + k].mean(axis=2)
             for name, values in rollout.measures.items()
         }
-        evaluations.append(Evaluation(returns.mean(axis=2), returns, lengths, seed, measures))
+        outcomes = rollout.outcomes[:, start : start + k] if rollout.outcomes is not None else None
+        evaluations.append(
+            Evaluation(returns.mean(axis=2), returns, lengths, seed, measures, outcomes)
+        )
     return evaluations
 
 
@@ -176,14 +203,23 @@ def roll_out(
         return Rollout(returns, lengths, pairs.measures)
     seeds = [seed + episode for _ in policies for episode in range(n_episodes)]
     n_rows = [n_episodes] * len(policies)
-    played = play(task, policies, n_rows, seeds, names=names, record=record, is_counted=is_counted)
+    played = play(
+        task,
+        policies,
+        n_rows,
+        seeds,
+        names=names,
+        record=record,
+        is_counted=is_counted,
+        keep_outcomes=True,
+    )
     shape = (len(policies), n_episodes)
-    n_seen = len(played.observations)
+    n_seen, n_steps = len(played.observations), len(played.outcomes)
     return Rollout(
         returns=np.ascontiguousarray(played.returns.T).reshape(-1, *shape),
         lengths=played.lengths.reshape(shape),
         observations=played.observations.reshape(n_seen, *shape, -1) if record else None,
-        outcomes=played.outcomes.reshape(n_seen - 1, *shape, -1) if record else None,
+        outcomes=played.outcomes.reshape(n_steps, *shape, -1) if n_steps else None,
     )
 
 

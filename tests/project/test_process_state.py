@@ -71,6 +71,8 @@ CONTEXT: dict[str, Any] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("em", "em_plus", "end_to_end", "clustering", "random_assignment"), LEARNER),
+    "parameter_cover": LEARNER,
+    "affinity_grouping": LEARNER | {"n_subsets": 5, "n_projected": 8},
     "oracle": LEARNER,
     "universal": LEARNER
     | {"hidden_size": 8, "segment": 10, "n_candidates": 21, "n_proposals": 10}
