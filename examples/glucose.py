@@ -3,7 +3,7 @@
     python examples/glucose.py
 
 Each patient is served by the best of k of the clinic's controllers, chosen on some days and judged
-on others. The picture is `glucose.png`; it takes a minute.
+on others. The picture is `glucose.png`; it takes half a minute of computing.
 """
 
 from __future__ import annotations

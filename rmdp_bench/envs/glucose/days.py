@@ -7,7 +7,7 @@ Diabetes Sci. Technol. 2:853): autocorrelated, with heavy tails.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,8 @@ MEALS = (
 GRAM_BOUND = 3.0
 """Greatest distance of a meal's size from its mean, in standard deviations."""
 ESTIMATION_ERROR = 0.3
-"""Greatest relative error of a patient's estimate of a meal."""
+"""Greatest relative error of a patient's estimate of a meal; it is uniform. Our choice, as are the
+limits of the pump."""
 N_MEALS = N_DAYS * len(MEALS)
 
 BASAL_LIMIT = 6.0
@@ -114,7 +115,7 @@ def plan_meals(
     return step.astype(np.int64).reshape(flat), grams.reshape(flat), estimate.reshape(flat)
 
 
-def _truncated_normal(uniform: FloatArray, low: object, high: object) -> FloatArray:
+def _truncated_normal(uniform: FloatArray, low: Any, high: Any) -> FloatArray:
     """Standard normal variables between two bounds, from uniform ones."""
     least, greatest = ndtr(low), ndtr(high)
     return np.asarray(ndtri(least + (greatest - least) * uniform))

@@ -1,9 +1,9 @@
 """The patients: who differs from whom, and by how much.
 
-Moments of the first eight rates and sensitivities are the mean and standard deviation of six
-healthy men (Hovorka et al. 2002, Am. J. Physiol. 282:E992), in the form in which Boiroux et al.
-(2018, Biomed. Signal Process. Control 39) and their group use them as distributions; so are those
-of ke, VI, tI and of the share AG. Patients with type 1 diabetes are less sensitive to insulin: all
+Moments of the first nine parameters are mean and standard deviation of six healthy men (Hovorka et
+al. 2002, Am. J. Physiol. 282:E992), which Boiroux et al. (Technical University of Denmark) use as
+distributions of a population, with their own of ke, VI, tI, tG, AG and BW. Their table was taken
+from public implementations of it. Patients with type 1 diabetes are less sensitive to insulin: all
 three sensitivities are multiplied by 0.4, about the ratio of Wilinska et al. (2010, J. Diabetes
 Sci. Technol. 4:132; 18.4, 5.05, 190 of 51.2, 8.2, 520 in 1e-4) and the factor of Resalat et al.
 (2019, PLoS ONE 14:e0217301). ln VG has Wilinska's mean ln 0.15 and standard deviation 0.23.

@@ -170,7 +170,6 @@ class GlucoseWorld(HeterogeneousWorld):
         self._state = {
             name: np.zeros((*shape, self.n_envs), dtype) for name, (shape, dtype) in shapes.items()
         }
-        self.reset(np.arange(self.n_envs), [np.random.default_rng(0)] * self.n_envs)
 
     def set_agents(self, rows: Rows, agents: Rows) -> None:
         """Let `agents` (B,) live in `rows` (B,)."""
