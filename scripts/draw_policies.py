@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 import rmdp_bench
+from baselines.heterogeneous.controllers import choose, make_grid, tune
 from rmdp_bench.datasets.behaviour import load_behaviour_policies
 from rmdp_bench.files import replacing
 from rmdp_bench.solution import Policy
-from rmdp_bench.tasks import OfflineTask, get_task
+from rmdp_bench.tasks import OfflineTask, get_task, heterogeneous_task
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "figures" / "moving"
@@ -130,6 +131,23 @@ def of_behaviour(env_id: str, agent: int) -> Callable[[], list[Panel]]:
     return panels
 
 
+def of_clinic(env_id: str, n_controllers: int, agent: int) -> Callable[[], list[Panel]]:
+    """One patient under the clinic's controllers that were tuned for the first twenty."""
+
+    def panels() -> list[Panel]:
+        task = heterogeneous_task(env_id, n_controllers, n_agents=20)
+        _, solution = choose(tune(task, make_grid(5), n_episodes=1), n_controllers)
+        options = {"agent": agent}
+        served = solution.assignment.sum(axis=0)
+        own = [
+            Panel(f"controller {j}: {round(served[j])} patients", policy, options)
+            for j, policy in enumerate(solution.policies)
+        ]
+        return [Panel("untrained", None, options), *own]
+
+    return panels
+
+
 def robot(name: str, task: str, words: str) -> Picture:
     """Of one of the velocity environments with a row."""
     return Picture(
@@ -187,6 +205,14 @@ PICTURES: Sequence[Picture] = (
         of_behaviour("rmdp/HalfCheetahHet-n500-v1", 4),
         start=40,
         size=ROBOTS,
+    ),
+    Picture(
+        "Glucose",
+        ("rmdp/Glucose-n100-v0",),
+        "The glucose of patient 0 over a day with uniform actions, and under the three controllers "
+        "that serve twenty patients best: what one patient needs is too much for another.",
+        of_clinic("rmdp/Glucose-n100-v0", 3, 0),
+        every=7,
     ),
 )
 

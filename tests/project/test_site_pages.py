@@ -26,8 +26,8 @@ LONG = {"CHANGELOG.md"}
 
 
 def words(text: str) -> int:
-    """Of what a reader sees: not the comments, nor the lines and bars of tables."""
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    """Of what is read: neither comments, nor code, nor tables, in which one looks things up."""
+    text = re.sub(r"<!--.*?-->|^```.*?^```|^\|.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
     return sum(bool(re.search(r"\w", word)) for word in text.split())
 
 
