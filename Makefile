@@ -2,7 +2,7 @@
 #   make demo      train, score and plot one small task
 #   make test      the tests and the checks of `make lint`
 #   make lint      ruff and mypy
-#   make bench     speed of environments, training, planning, many agents and the leaderboard
+#   make bench     speed of environments, training, planning, many agents, the leaderboard and sweeps
 #   make site      tables and page of the leaderboard, from its submissions
 #   make docs      the site with all documents, into build/docs
 #   make numbers   numbers in the documents, from what is stored
@@ -48,6 +48,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.agents --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.leaderboard --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.full_check --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.sweeps --out "$(BENCH_OUT)"
 
 site: venv
 	$(BIN)/rmdp-bench leaderboard build
@@ -69,7 +70,7 @@ venv: $(INSTALLED)
 # module is first imported, that takes half as long.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[baselines,behaviour,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[baselines,behaviour,dev,slurm]"
 	@touch $@
 
 $(INSTALLED_DOCS): $(INSTALLED)
@@ -81,7 +82,7 @@ $(INSTALLED_DOCS): $(INSTALLED)
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install --quiet ".[baselines,behaviour,dev,docs,wandb]"
+	build/constraints/bin/python -m pip install --quiet ".[baselines,behaviour,dev,docs,ray,slurm,wandb]"
 	{ sed '/^[^#]/d' constraints.txt; \
 	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude rmdp_bench \
 	  | sed -E -e '/^(nvidia|cuda|triton)/d' -e 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; } > build/constraints.txt

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import importlib.util
 import io
 import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -255,3 +259,54 @@ def locked(directory: Path, held: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # not empty
             for folder in made:
                 folder.rmdir()
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process holds the lock of a directory; one that was killed holds none.
+
+    Who takes the lock at this very moment may be told that it is held.
+    """
+    import fcntl
+
+    try:
+        with (directory / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def import_file(path: Path, kind: str) -> tuple[ModuleType, str]:
+    """Import anyone's Python file, as `python FILE` would find its neighbours.
+
+    Args:
+        path: of the file.
+        kind: what messages call it, "solver" or "task"; the module's name has it.
+
+    Returns:
+        The module, and the SHA-256 (hexadecimal) of the file.
+
+    Raises:
+        ValueError: there is no such file, or it cannot be imported.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no {kind} file {path}")
+    source = path.read_bytes()
+    module_name = f"_rmdp_bench_{kind}_{path.stem.replace(' ', '_')}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and type hints look there
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{path} cannot be imported: {line}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module, hashlib.sha256(source).hexdigest()

@@ -37,8 +37,9 @@ from rmdp_bench.plotting.style import draw_panels, save
 from rmdp_bench.runs.settings import describe_settings
 from rmdp_bench.runs.solver_loading import SOLVERS, load_solver
 from rmdp_bench.tasks import OfflineTask, OnlineTask, list_tasks
+from scripts.document_blocks import table
 from scripts.draw_policies import PICTURES
-from scripts.generate_documents import board, table, welfare_of
+from scripts.generate_documents import board, welfare_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

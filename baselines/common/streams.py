@@ -25,6 +25,11 @@ class PPO(IntEnum):
     PLACES = 6
     STARTS = 7
     SCOUTS = 8
+    TIES = 9
+    """Of `parameter_cover`."""
+    PROJECTION = 10
+    """Of `affinity_grouping`, as the following is."""
+    SUBSETS = 11
 
 
 @unique

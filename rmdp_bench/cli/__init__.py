@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rmdp_bench.cli import datasets, listing, running, scoring, submission
+from rmdp_bench.cli import datasets, listing, running, scoring, submission, sweep
 from rmdp_bench.cli.leaderboard import build_command
 from rmdp_bench.cli.output import print_error, print_stopped
 from rmdp_bench.cli.signals import RaiseStopped, Stopped, on_signals
@@ -50,6 +50,7 @@ _GROUP: dict[str, Any] = {
 leaderboard = typer.Typer(help="Tables and page of submitted results.", **_GROUP)
 app.command("list")(listing.list_command)
 app.command("run")(running.run_command)
+app.add_typer(sweep.app, name="sweep")
 app.command("evaluate")(running.evaluate_command)
 app.command("score")(scoring.score_command)
 app.command("plot")(scoring.plot_command)

@@ -27,7 +27,13 @@ MAX_SEEDS = 1000
 
 def run_command(
     solver: Annotated[str, typer.Argument(help="Name of a solver, or a file that ends in .py.")],
-    task: Annotated[str, typer.Argument(help="Id of a task.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="Id of a task; of an environment, with --representatives; or a file of a task, "
+            "./my_task.py or ./my_task.py:function."
+        ),
+    ],
     seeds: Annotated[str, typer.Option(help="0:3 is 0, 1, 2; also 0,2,5 or 7.")] = "0",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
@@ -38,6 +44,22 @@ def run_command(
             metavar="N",
             help="Budget per policy instead of the task's: 1e6, 2M.",
         ),
+    ] = None,
+    representatives: Annotated[
+        int | None,
+        typer.Option(
+            parser=parse_count, metavar="K", help="Number of policies instead of the task's."
+        ),
+    ] = None,
+    agents: Annotated[
+        int | None,
+        typer.Option(
+            parser=parse_count, metavar="N", help="Number of agents instead of the task's."
+        ),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="utilitarian, egalitarian, nash or p_mean=P instead of the task's."),
     ] = None,
     episodes: Annotated[
         int | None,
@@ -76,6 +98,9 @@ def run_command(
         device=device,
         out=out,
         transitions=transitions,
+        n_representatives=representatives,
+        n_agents=agents,
+        objective=objective,
         n_episodes=episodes,
         settings=settings or (),
         tensorboard=tensorboard,
@@ -127,9 +152,10 @@ def evaluate_command(
     from rmdp_bench.evaluation import EVALUATION_SEED, Evaluation, evaluate
     from rmdp_bench.evaluation.offline import OfflineEvaluation, evaluate_offline
     from rmdp_bench.runs import read_result
+    from rmdp_bench.runs.records import playable_task_of
     from rmdp_bench.runs.running import score_solution
     from rmdp_bench.solution import load_solution
-    from rmdp_bench.tasks import OnlineTask, get_task
+    from rmdp_bench.tasks import OnlineTask
 
     if not run_directory.is_dir():
         raise ValueError(f"there is no run directory {run_directory}")
@@ -141,7 +167,7 @@ def evaluate_command(
     record = read_result(run_directory / "result.json")
     if record.solution is None:
         raise ValueError(f"{run_directory} has no saved policies: they were scored in memory")
-    task = get_task(record.task)
+    task = playable_task_of(record, run_directory)
     solution = load_solution(run_directory / record.solution)
     first = EVALUATION_SEED + seed
     evaluation: Evaluation | OfflineEvaluation

@@ -375,7 +375,7 @@ def _target_bins(task: Task) -> tuple[Array, NDArray[np.int64], Array] | None:
 
     None where preferences are not targets.
     """
-    if isinstance(task, OfflineTask) or not is_on_line(task.population):
+    if isinstance(task, OfflineTask) or task.heterogeneous or not is_on_line(task.population):
         return None
     targets = task.population.targets
     edges = np.linspace(math.floor(targets.min()), math.ceil(targets.max()), N_TARGET_BINS + 1)

@@ -12,6 +12,7 @@ from typing import Any
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.playing import check_episodes
 from rmdp_bench.files import check_writable, read_json
+from rmdp_bench.own_tasks import find_task
 from rmdp_bench.references import check_references
 from rmdp_bench.runs.log import TRACKERS
 from rmdp_bench.runs.records import MAX_COUNT, SCHEMA_VERSION
@@ -22,7 +23,7 @@ from rmdp_bench.runs.solver_loading import (
     load_solver,
     make_config,
 )
-from rmdp_bench.tasks import OfflineTask, Task, get_task
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, get_task
 
 REQUEST_FILE = "run.json"
 DEVICES = ("cpu", "cuda")
@@ -79,13 +80,16 @@ class Request:
 
 
 def make_request(
-    solver: str,
-    task: str,
+    solver: str | Solver,
+    task: str | Task,
     *,
     seeds: Sequence[int] = (0,),
     device: str = "cpu",
     out: Path | str = "runs",
     transitions: int | None = None,
+    n_representatives: int | None = None,
+    n_agents: int | None = None,
+    objective: str | None = None,
     n_episodes: int | None = None,
     settings: Sequence[str] = (),
     tensorboard: bool = False,
@@ -95,12 +99,15 @@ def make_request(
     """Check a request wholly; nothing is written.
 
     Args:
-        solver: a name, or the path of a file that ends in .py.
-        task: an id.
+        solver: a name, the path of a file that ends in .py, or one that is loaded.
+        task: an id, a file, or a task: see `own_tasks.find_task`.
         seeds: training seeds, 0 to 2**31 - 1, each once.
         device: "cpu" or "cuda".
         out: folder of the run directories.
         transitions: budget per policy; None: the task's. Offline tasks have none to change.
+        n_representatives: k; None: the task's.
+        n_agents: n; None: the task's.
+        objective: see `scoring.parse_objective`; None: the task's.
         n_episodes: that score each policy, or each agent offline; None: the task's number.
         settings: "key=value" overrides of the solver's Config.
         tensorboard: whether to write scalars for TensorBoard.
@@ -111,7 +118,9 @@ def make_request(
     Raises:
         ValueError: anything is wrong, or a run directory was made by another request.
     """
-    checked_task = get_task(task)
+    checked_task = find_task(
+        task, n_representatives=n_representatives, n_agents=n_agents, objective=objective
+    )
     if isinstance(checked_task, OfflineTask):
         # else the scores would be missing after hours of training
         agents = (*checked_task.eval_agents, *checked_task.heldout_agents)
@@ -122,8 +131,8 @@ def make_request(
     if transitions is not None:
         if isinstance(checked_task, OfflineTask):
             raise ValueError(
-                f"transitions is {transitions}, but {task} is an offline task: its data are fixed, "
-                "and nothing is collected"
+                f"transitions is {transitions}, but {checked_task.id} is an offline task: its data "
+                "are fixed, and nothing is collected"
             )
         if not 1 <= transitions <= MAX_COUNT:
             raise ValueError(
@@ -136,7 +145,7 @@ def make_request(
     if tensorboard:
         _check_tensorboard()
     _check_tracker(track)
-    loaded = load_solver(solver)
+    loaded = solver if isinstance(solver, Solver) else load_solver(solver)
     config = make_config(loaded, checked_task, settings)
     check_config(loaded, checked_task, config)
     request = Request(
@@ -229,8 +238,10 @@ def differences(request: Request, seed: int) -> list[str]:
         raise ValueError(
             f"{error}; --overwrite replaces the run, another --out leaves it"
         ) from error
-    usual = {"n_episodes": get_task(request.task.id).n_eval_episodes}
-    before, now = _flat(usual | document), _flat(request.document(seed))
+    task = request.task
+    listed = task if isinstance(task, OnlineTask) and not task.is_official else get_task(task.id)
+    before = _flat({"n_episodes": listed.n_eval_episodes} | document)
+    now = _flat(request.document(seed))
     return [
         f"{key} {before.get(key)!r} instead of {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -18,8 +19,19 @@ from rmdp_bench.submission.comparison import (
     is_exact,
     rounding_is_chance,
 )
-from rmdp_bench.submission.held_out import HeldOut, play_in_rounds
-from rmdp_bench.submission.marks import Kind, RowMark, SeedMark
+from rmdp_bench.submission.held_out import (
+    HeldOut,
+    draw_held_out,
+    play_in_rounds,
+    repeat_held_out,
+)
+from rmdp_bench.submission.marks import (
+    Kind,
+    RowMark,
+    SeedMark,
+    add_mark,
+    submission_sha256,
+)
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.recipes import is_recipe, recipe_device, run_again
 from rmdp_bench.submission.replay import EpisodeReturns
@@ -33,6 +45,72 @@ from rmdp_bench.tasks import OnlineTask, get_task
 def can_be_played(records: list[Result]) -> bool:
     """Whether all seeds of a row have their policies."""
     return all(record.solution is not None for record in records)
+
+
+def measure_rows(
+    checked: Checked,
+    known: Mapping[tuple[str, str], RowMark],
+    *,
+    sha256: str,
+    marks: Path | None = None,
+    replay: bool = False,
+    recipes: bool = False,
+    device: str | None = None,
+    limits: Limits,
+    budget: Budget,
+    report: Callable[[str], None],
+) -> dict[tuple[str, str], RowMark]:
+    """Measure the rows of a submission, each on held-out episodes of its own.
+
+    Args:
+        checked: from `check_submission`.
+        known: (task, solver) -> mark that the submission has.
+        sha256: of the folder when it was checked.
+        marks: file into which each mark is written as soon as it is made, of rows that have none;
+            None: all rows are measured, and nothing is written.
+        replay: whether the episodes of the known marks are played again, of rows that have one.
+        recipes: as for `measure`, like what follows.
+        device: of recipes; None: that of the mark where it is replayed.
+        limits: of each process that plays.
+        budget: of the submission.
+        report: gets a line for each seed.
+
+    Returns:
+        The marks of the rows that were measured.
+
+    Raises:
+        ValueError: as `measure`; a replayed mark does not hold; the folder has changed meanwhile.
+    """
+    measured = {}
+    rows = checked.submission.rows
+    if replay:
+        rows = [row for row in rows if (row.task, row.solver) in known]
+    elif marks is not None:
+        rows = [row for row in rows if (row.task, row.solver) not in known]
+    for place, row in enumerate(rows):
+        old = known[row.task, row.solver] if replay else None
+        mark = measure(
+            checked,
+            row,
+            repeat_held_out(old) if old else draw_held_out(budget.share(len(rows) - place)),
+            recipes=recipes,
+            device=old.device if old and device is None else device,
+            limits=limits,
+            budget=budget,
+            report=report,
+        )
+        if mark is None:
+            continue
+        if old is not None:
+            check_repetition(old, mark)
+        if marks is not None:
+            if submission_sha256(checked.folder) != sha256:
+                raise ValueError(
+                    f"{checked.folder} has changed while it was checked; check it again"
+                )
+            add_mark(marks, sha256, checked.submission.name, mark)
+        measured[row.task, row.solver] = mark
+    return measured
 
 
 def measure(

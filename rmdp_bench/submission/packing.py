@@ -143,6 +143,11 @@ def _describe(name: str, records: Mapping[Path, Result], given: Mapping[str, Any
         raise ValueError(f"a submission needs {', '.join(missing)}")
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for directory, result in records.items():
+        if result.custom is not None:
+            raise ValueError(
+                f"{directory} is of {result.task}, which is not one of the listed tasks "
+                "(`rmdp-bench list tasks`) and cannot be submitted; leave it out"
+            )
         settings = without_nulls(result.config)
         row = rows.setdefault(
             (result.task, result.solver),

@@ -9,6 +9,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "em_plus": {},
     "end_to_end": {"assignment_learning_rate": 0.02},
     "clustering": {},
+    "parameter_cover": {},
+    "affinity_grouping": {"n_subsets": 40, "n_projected": 16},
     "random_assignment": {},
 }
 

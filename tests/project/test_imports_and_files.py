@@ -185,6 +185,7 @@ FAMILIES: dict[str, set[str]] = {
     "offline.persim.persim_policy": {"offline.morel", "offline.persim.simulated_worlds"},
     "offline.cadm": {"common", "offline.common", "offline.planning"},
     "offline.morel": {"common", "offline.common", "offline.planning"},
+    "heterogeneous": {"common", "online.facility_location"},
 }
 
 
@@ -207,8 +208,8 @@ def may_import(module: str, imported: str) -> bool:
         ("online.em", "online.ppo.learner.PPOLearner", True),
         ("online.em", "online.end_to_end.Config", False),
         ("online.em", "online.universal.settings", False),
-        ("online.ppo.settings", "online.universal.settings.TASK_SETTINGS", False),
-        ("online.universal.settings", "online.ppo.settings.DENSE_REWARDS", True),
+        ("online.ppo.settings", "online.universal.settings.task_settings", False),
+        ("online.universal.settings", "online.ppo.settings.dense_rewards", True),
         ("online.universal.solver", "online.em_plus.places", False),
         ("online.ppo.learner", "offline.common.networks", False),
         ("offline.common.training", "online.ppo.settings", False),

@@ -450,7 +450,7 @@ def _bomb() -> bytes:
 def test_answers_of_a_player_that_is_not_itself(
     answer: bytes, honest_submission: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "_run", lambda *_: (answer, 0, True))
+    monkeypatch.setattr(sandbox, "_run", lambda *_: (answer, 0, True, b""))
     with pytest.raises(ValueError, match="the process that plays the policies is damaged"):
         play_in_sandbox(honest_submission, 0, get_task(TASK), {"a": (0, 2)}, Limits(), Budget())
 
@@ -462,7 +462,7 @@ def test_answers_of_a_player_that_is_not_itself(
 def test_answers_of_a_checker_that_is_not_itself(
     answer: bytes, honest_submission: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "_run", lambda *_: (answer, 0, True))
+    monkeypatch.setattr(sandbox, "_run", lambda *_: (answer, 0, True, b""))
     with pytest.raises(ValueError, match="the process that reads the files is damaged"):
         check_in_sandbox(honest_submission, Budget())
 

@@ -122,7 +122,7 @@ class StopAt(RunLog):
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_stopped_at_any_update_it_continues_to_the_same_solution(name: str, tmp_path: Path) -> None:
-    """Clustering is stopped in both of its trainings."""
+    """Clustering and grouping by affinity are stopped in both of their trainings."""
     solver = importlib.import_module(f"baselines.online.{name}")
     config = solver.Config(**SMALL, **SETTINGS[name])
     task = point_task(2_560)
@@ -141,7 +141,9 @@ def test_stopped_at_any_update_it_continues_to_the_same_solution(name: str, tmp_
             number = max(list_checkpoints(folders[0]))
             state = read_checkpoint(folders[0], number).state["solver"]
             phases.append(state["preparation"])
-    assert phases.count(False) >= 2 and phases.count(True) == (name == "clustering")
+    assert phases.count(False) >= 2 and phases.count(True) == (
+        name in ("clustering", "affinity_grouping")
+    )
     assert log.transitions == whole_log.transitions
     assert task.transitions - SMALL["batch_size"] < log.transitions <= task.transitions
     for own, other in zip(log.curves, whole_log.curves, strict=True):

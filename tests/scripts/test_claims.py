@@ -1,0 +1,133 @@
+"""The claims of the papers: which rows are compared, and that rows which arrive are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rmdp_bench.runs import SOLVERS
+from rmdp_bench.tasks import get_task
+from scripts import claims, reproduction
+from scripts.claims import CORRECTIONS, MEASURES, PERSIM, REPRESENTED, Comparison, Evidence, Side
+from scripts.verdicts import Verdict
+
+TASK = "HalfCheetahVel-n100-k5-v0"
+EM_AHEAD = Comparison(TASK, Side("em"), Side("clustering"))
+
+
+def row(
+    submission: str, solver: str, scores: list[float], transitions: int = 2_000_000, **config: Any
+) -> Any:
+    """As much of a row as a comparison reads."""
+    return SimpleNamespace(
+        submission=SimpleNamespace(name=submission),
+        solver=solver,
+        task=get_task(TASK),
+        summary=SimpleNamespace(task=TASK, transitions=transitions),
+        results=[SimpleNamespace(config=config) for _ in scores],
+        seed_scores=scores,
+    )
+
+
+@pytest.fixture
+def find(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def find_among(*rows: Any, comparison: Comparison = EM_AHEAD) -> Evidence:
+        monkeypatch.setattr(claims, "suite_rows", lambda: rows)
+        claims.find_evidence.cache_clear()
+        return claims.find_evidence(comparison)
+
+    yield find_among
+    claims.find_evidence.cache_clear()
+
+
+def test_every_claim_names_what_exists() -> None:
+    written = [each for claim in (*REPRESENTED, *PERSIM) for each in claim.comparisons]
+    for comparison in (*written, *CORRECTIONS):
+        get_task(comparison.task)
+        assert comparison.measure in MEASURES and comparison.region.low < comparison.region.high
+        for side in (comparison.first, comparison.second):
+            assert not isinstance(side, Side) or side.solver in SOLVERS
+    assert len({claim.name for claim in (*REPRESENTED, *PERSIM)}) == len(REPRESENTED + PERSIM)
+
+
+def test_a_comparison_is_made_when_its_rows_arrive(find: Any) -> None:
+    em, clustering = row("one", "em", [30.0, 31.0, 32.0]), row("one", "clustering", [10.0, 11.0])
+    assert find(em).verdict is Verdict.NOT_TESTED and find(em).sources == ()
+    both = find(em, clustering)
+    assert both.verdict is Verdict.HOLDS and both.sources == ("one",) and not both.is_against
+    assert find(em, row("one", "clustering", [10.0])).verdict is Verdict.NOT_TESTED
+    worse = find(em, row("one", "clustering", [60.0, 61.0]))
+    assert worse.verdict is Verdict.FAILS and worse.is_against
+    close = find(em, row("one", "clustering", [20.0, 50.0]))
+    assert close.verdict is Verdict.NOT_SEPARATED and close.is_against
+
+
+def test_rows_of_one_submission_and_one_budget_are_compared(find: Any) -> None:
+    em, clustering = row("b", "em", [30.0, 31.0]), row("b", "clustering", [10.0, 11.0])
+    more_seeds = row("a", "em", [50.0, 51.0, 52.0])
+    assert find(more_seeds, em, clustering).scores == ([30.0, 31.0], [10.0, 11.0])
+    assert find(more_seeds, clustering).sources == ("a", "b")
+    short = row("b", "clustering", [10.0, 11.0], transitions=300_000)
+    assert find(em, short).verdict is Verdict.NOT_TESTED
+    assert find(row("b", "em", [1.0, 2.0], 300_000), short).sources == ("b (15 % of the budget)",)
+    both = row("b", "em", [1.0, 2.0], 300_000), short
+    assert find(*both, em, clustering).sources == ("b",)
+
+
+def test_other_settings_are_another_method(find: Any) -> None:
+    dense = row("a", "em", [50.0, 51.0], critic="agents", training_reward="dense")
+    plain = row("a", "em", [30.0, 31.0], critic="agents")
+    clustering = row("a", "clustering", [10.0, 11.0])
+    assert find(dense, clustering).verdict is Verdict.NOT_TESTED
+    gain = Comparison(TASK, Side("em", "training_reward=dense"), Side("em"))
+    assert find(dense, plain, comparison=gain).scores == ([50.0, 51.0], [30.0, 31.0])
+
+
+def test_ablations_of_the_data_with_equal_updates_count_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = get_task("CartPoleHet-n500-pure-v1")
+    side = Side("persim", n_agents=25)
+
+    def stored(kind: str, value: float, **own: Any) -> dict[str, Any]:
+        returns = np.full((2, len(task.eval_agents)), value).tolist()  # type: ignore[union-attr]
+        return {"command": kind, "task": task.id, "variants": {"25": {"returns": returns}}} | own
+
+    monkeypatch.setattr(claims, "_ablations", lambda: [stored("agents", 100.0)])
+    assert 0.0 < claims._scores_of_fewer(side, task.id)[0] < 99.0
+    other = stored("agents", 100.0, solver="cql")
+    monkeypatch.setattr(
+        claims, "_ablations", lambda: [stored("agents_equal_updates", 200.0), other]
+    )
+    assert claims._scores_of_fewer(side, task.id) == pytest.approx([100.0, 100.0])
+    assert claims._scores_of_fewer(Side("cql", n_agents=25), task.id)[0] < 99.0
+    assert claims._scores_of_fewer(Side("cadm", n_agents=25), task.id) == []
+
+
+def test_changes_of_group_are_counted_along_the_targets() -> None:
+    targets = np.array([3.0, 0.0, 2.0, 1.0])
+    assert claims.count_changes(np.array([1, 0, 1, 0]), targets) == 1
+    assert claims.count_changes(np.array([0, 0, 1, 1]), targets) == 2
+    assert claims.count_changes(np.zeros(4, int), targets) == 0
+
+
+def test_a_claim_of_several_comparisons_says_how_many_hold() -> None:
+    holds, fails, untested = Verdict.HOLDS, Verdict.FAILS, Verdict.NOT_TESTED
+    assert reproduction.overall([holds, holds]) == "holds"
+    mixed = "holds 2, fails 1, not tested yet 1"
+    assert reproduction.overall([untested, holds, fails, holds]) == mixed
+
+
+def test_an_explanation_stands_only_where_something_is_to_be_explained(
+    find: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = claims.Claim("Figure 0", "em wins", (EM_AHEAD,), "for a reason")
+    find(row("a", "em", [30.0, 31.0]), row("a", "clustering", [10.0, 11.0]))
+    assert "holds" in reproduction._summary([claim])
+    assert "for a reason" not in reproduction._summary([claim])
+    find(row("a", "em", [30.0, 31.0]), row("a", "clustering", [60.0, 61.0]))
+    assert "fails | for a reason" in reproduction._summary([claim])
