@@ -37,7 +37,7 @@ WIDTH, GAP, LABEL = 136, 4, 15
 COLUMNS = 3
 FRAMES = 40
 MILLISECONDS = 100
-QUALITY = 30
+QUALITY = 20
 ROBOTS = {"width": 2 * WIDTH, "height": 2 * 102}
 GROUND, INK = (250, 249, 247), (29, 33, 38)
 Frame = NDArray[np.uint8]
@@ -268,7 +268,7 @@ def draw(picture: Picture) -> Path:
             duration=[MILLISECONDS] * (n_frames - 1) + [1500],
             loop=0,
             quality=QUALITY,
-            method=4,
+            method=6,
         )
     if (size := picture.path.stat().st_size) > MOST_BYTES:
         raise ValueError(f"{picture.path} has {size} bytes, more than {MOST_BYTES}")
