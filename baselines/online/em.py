@@ -25,9 +25,9 @@ and 14 steps away, the best pair is 3 and 19, and nobody comes upon the last one
 pays, as each step towards it costs and the worth of all is at its end. Tried, three seeds each (two
 for the last): entropy_coefficient 0.2 95.0 to 98.3 %; normalize_observations 94.6 to 98.3 %; n_envs
 32 95.3 to 95.8 %; normalised with entropy 0.3 falling to 0.01 95.3 and 98.3 %. That and more time
-help: with 250,000 transitions it is 100 and 98.3 % (`--set normalize_observations=true --set
-entropy_coefficient=0.3 --set final_entropy_coefficient=0.01`). After 40,000 with the settings of
-such a world it is 91 and 88 % (k = 3: 95 and 94 %).
+help: with 250,000 transitions it is 100 and 98.3 %, for k = 3 98.4 and 100 % (two seeds each;
+`normalize_observations=true entropy_coefficient=0.3 final_entropy_coefficient=0.01`). k = 5 was not
+measured.
 """
 
 from __future__ import annotations

@@ -149,7 +149,8 @@ class CustomTask(BaseModel):
     """Whether the agents are not those of the environment."""
     population_sha256: str
     """Content hash of the agents."""
-    outcome_size: int = Field(ge=1)
+    outcome_size: int | None = Field(ge=1)
+    """None: the agents differ in dynamics."""
     n_agents: int = Field(ge=1)
     n_representatives: int = Field(ge=1)
     transitions: int = Field(ge=1, le=MAX_COUNT)
@@ -359,13 +360,14 @@ def describe_custom(task: OnlineTask) -> CustomTask | None:
     """What a record says of a task; None: it is listed."""
     if task.is_official:
         return None
-    file, population = task.file, task.population
+    file = task.file
+    population = task.hidden_population if task.heterogeneous else task.population
     return CustomTask(
         env_id=task.env_id,
         own_world=task.world is not None,
         own_agents=task.agents is not None,
         population_sha256=population.content_hash(),
-        outcome_size=population.outcome_size,
+        outcome_size=getattr(population, "outcome_size", None),
         n_agents=task.n_agents,
         n_representatives=task.n_representatives,
         transitions=task.transitions,
@@ -398,7 +400,7 @@ def task_of(result: Result, directory: Path | None = None) -> Task:
     if stored is not None and stored.exists():
         agents = _read_population(stored, own)
     elif own.own_agents:
-        agents = UnknownPopulation(own.n_agents, own.outcome_size)
+        agents = UnknownPopulation(own.n_agents, own.outcome_size or 1)
     file = None if own.file is None else TaskFile(**own.file.model_dump())
     same = own.model_dump(include={f.name for f in dataclasses.fields(OnlineTask)} - {"file"})
     return RecordedTask(
@@ -438,11 +440,12 @@ def playable_task_of(result: Result, directory: Path) -> Task:
         )
     else:
         agents = _read_population(directory / POPULATION_FILE, own) if own.own_agents else None
+        is_given = agents is not None or own.outcome_size is None
         task = get_task(
             own.env_id,
             own.n_representatives,
             population=agents,
-            n_agents=None if agents is not None else own.n_agents,
+            n_agents=None if is_given else own.n_agents,
             objective=own.objective,
         )
     return dataclasses.replace(

@@ -30,6 +30,7 @@ from typing import Any
 from rmdp_bench.runs.requests import DEVICES, Request, make_request
 from rmdp_bench.runs.solver_loading import Solver, config_to_dict, load_solver
 from rmdp_bench.sweep.jobs import Job
+from rmdp_bench.tasks import OnlineTask
 
 MAX_SEEDS = 100_000
 MAX_BATCH = 10
@@ -328,6 +329,11 @@ def _make_group(row: Row, solver: Solver, task: str, settings: Sequence[str]) ->
         settings=settings,
         overwrite=True,  # what other requests left elsewhere is none of its business
     )
+    if isinstance(request.task, OnlineTask) and not request.task.is_official:
+        raise ValueError(
+            f"{task} is not one of the listed tasks, expected one: jobs find theirs by id; "
+            "`rmdp-bench run` takes others"
+        )
     request = dataclasses.replace(request, device=row.device)  # which this machine need not have
     also_solves = getattr(solver.module, "also_solves", None)
     others = also_solves(request.task, request.config) if also_solves is not None else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,12 @@ from rmdp_bench import TargetPopulation
 from rmdp_bench.cli import main
 from rmdp_bench.cli.figures import draw_figures
 from rmdp_bench.runs import find_results, make_request, read_result, run
-from rmdp_bench.runs.records import POPULATION_FILE, playable_task_of, task_of
+from rmdp_bench.runs.records import (
+    POPULATION_FILE,
+    describe_custom,
+    playable_task_of,
+    task_of,
+)
 from rmdp_bench.runs.summary import summarise
 from tests.helpers.online_settings import SMALL
 from tests.helpers.own_world import make_task
@@ -130,6 +136,15 @@ def test_another_budget_at_the_command_line(
     (directory / "result.json").write_text(json.dumps(document))
     with pytest.raises(ValueError, match="agent_returns: 25 values, expected one for each of the"):
         read_result(directory / "result.json")
+
+
+def test_records_tell_of_agents_who_differ_in_dynamics(tmp_path: Path) -> None:
+    task: Any = rmdp_bench.get_task("Glucose-n100-v0", 4)
+    custom = describe_custom(task)
+    assert custom is not None and custom.outcome_size is None
+    result: Any = SimpleNamespace(custom=custom, task=task.id)
+    assert task_of(result, tmp_path).n_agents == 100
+    assert playable_task_of(result, tmp_path) == task
 
 
 def test_agents_are_kept_with_the_run(tmp_path: Path) -> None:

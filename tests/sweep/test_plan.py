@@ -145,6 +145,7 @@ WRONG = [
     (walks("3000000000"), "seed 3000000000 is not a training seed, expected 0 to"),
     (walks("0").replace("walk.py", "wolk.py"), "there is no solver file"),
     (walks("0").replace(OTHER, "ResourceGathering-n25-k4-v0"), "ResourceGathering-n25-k4-v0"),
+    (walks("0").replace(OTHER, "my_task.py"), "my_task.py is not one of the listed tasks"),
     (walks("0") + "slurm = 3\n", "no key 'slurm'"),
     ("slurm = 3\n" + walks("0"), "slurm is 3, expected a table"),
 ]
@@ -155,6 +156,9 @@ def test_a_wrong_plan_is_refused_in_one_line_before_anything_is_written(
     text: str, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plan = write_plan(text)
+    Path("my_task.py").write_text(
+        "import rmdp_bench\ntask = rmdp_bench.get_task('ResourceGathering-n25-v0', 4)\n"
+    )
     before = sorted(Path().rglob("*"))
     assert main(["sweep", str(plan)]) == 2
     assert sorted(p for p in Path().rglob("*") if "__pycache__" not in p.parts) == before

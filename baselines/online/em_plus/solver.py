@@ -41,7 +41,8 @@ stride may not be one that a robot can hold.
 Deep-sea treasure with 50 weightings and k = 2, 100,000 transitions per policy and normalised
 observations: 95.3 % of the exact optimum on both of two seeds, for the reason that `em` has. A
 place can be chosen only once somebody has been there, and three starts leave each a third of the
-steps to come upon the farthest treasure.
+steps to come upon the farthest treasure. With 250,000 and entropy 0.3 falling to 0.01 it is 98.3 %
+on both, the treasures 3 and 17 steps away.
 """
 
 from __future__ import annotations
