@@ -18,6 +18,7 @@ from baselines.online.affinity_grouping import (
 )
 from baselines.online.parameter_cover import cover_groups, greedy_cover, least_radius
 from baselines.online.ppo.learner import PPOLearner
+from baselines.online.ppo.networks import forward
 from rmdp_bench.runs import RunLog
 from rmdp_bench.tasks import get_online_task
 from tests.helpers.online_settings import SETTINGS
@@ -124,7 +125,7 @@ def test_gradients_are_those_of_autograd(task_id: str) -> None:
     assert gradients.shape == (256, learner.actor.flat.numel() // 2)
     own = {name: array[1:].clone().requires_grad_() for name, array in _parameters(learner)}
     rows, actions = (part[1:].flatten(1, 2)[:, [7]] for part in (batch.observations, batch.actions))
-    outputs = affinity_grouping.forward(own, rows)
+    outputs = forward(own, rows)
     learner.collector.actions.log_probs(outputs, own.get("log_std"), actions)[0].sum().backward()
     alone = torch.cat([leaf.grad.flatten() for leaf in own.values() if leaf.grad is not None])
     torch.testing.assert_close(gradients[7], alone)
@@ -145,7 +146,7 @@ def test_the_meta_policy_is_paid_for() -> None:
         k = task.n_representatives
         own = int(10 - spent / k) * SMALL["batch_size"]
         assert log.steps_counted == k * own + spent * SMALL["batch_size"]
-        assert log.steps_counted <= k * task.transitions
+        assert (log.steps_counted or 0) <= k * task.transitions
 
 
 def test_the_outcome_critic_is_refused() -> None:
