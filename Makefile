@@ -2,15 +2,17 @@
 #   make demo      train, score and plot one small task
 #   make test      the tests and the checks of `make lint`
 #   make lint      ruff and mypy
-#   make bench     speed of environments, training, planning, many agents and the leaderboard
+#   make bench     speed of environments, training, planning, many agents, the leaderboard and sweeps
 #   make site      tables and page of the leaderboard, from its submissions
-#   make docs      numbers in the documents, from what is stored
+#   make docs      the site with all documents, into build/docs
+#   make numbers   numbers in the documents, from what is stored
 #   make datasets  build all datasets into Minari's folder
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
 DEMO_TASK := ResourceGathering-n25-k3-v0
 DEMO_TRANSITIONS := 300000
@@ -18,10 +20,10 @@ DEMO_OUT := build/demo
 BENCH_OUT := build/benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench site docs datasets venv constraints clean
+.PHONY: help demo test lint bench site docs numbers datasets venv constraints clean
 
 help:
-	@sed -n '2,8s/^# *//p' Makefile
+	@sed -n '2,9s/^# *//p' Makefile
 
 demo: venv
 	$(BIN)/rmdp-bench run em $(DEMO_TASK) --seeds 0 --transitions $(DEMO_TRANSITIONS) --out "$(DEMO_OUT)"
@@ -46,11 +48,17 @@ bench: venv
 	$(BIN)/python -m benchmarks.agents --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.leaderboard --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.full_check --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.sweeps --out "$(BENCH_OUT)"
 
 site: venv
 	$(BIN)/rmdp-bench leaderboard build
 
-docs: venv
+# A minute of work for two cores, the notebook included; a warning is an error.
+docs: $(INSTALLED_DOCS)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs
+	@echo "Open build/docs/index.html"
+
+numbers: venv
 	$(BIN)/python -m scripts.generate_documents
 
 datasets: venv
@@ -62,7 +70,11 @@ venv: $(INSTALLED)
 # module is first imported, that takes half as long.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[baselines,behaviour,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e ".[baselines,behaviour,dev,slurm]"
+	@touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	@touch $@
 
 # Resolve the newest versions again, with the oldest supported Python: PYTHON=python3.11.
@@ -70,7 +82,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 constraints:
 	rm -rf build/constraints
 	$(PYTHON) -m venv build/constraints
-	build/constraints/bin/python -m pip install --quiet ".[baselines,behaviour,dev]"
+	build/constraints/bin/python -m pip install --quiet ".[baselines,behaviour,dev,docs,ray,slurm,wandb]"
 	{ sed '/^[^#]/d' constraints.txt; \
 	  build/constraints/bin/python -m pip freeze --all --exclude pip --exclude rmdp_bench \
 	  | sed -E -e '/^(nvidia|cuda|triton)/d' -e 's/\+[a-z0-9.]+$$//' | LC_ALL=C sort -f; } > build/constraints.txt

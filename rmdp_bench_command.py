@@ -6,8 +6,10 @@ and not the package.
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -27,4 +29,10 @@ def main() -> int:
     except KeyboardInterrupt:
         os.write(2, b"rmdp-bench: stopped while starting up; nothing was written\n")
         return 130
-    return run()
+    code = run()
+    # What Python still does takes seconds where torch is loaded, and hears no signal; there is
+    # nothing left to save. Without what it would collect it is short, and Ctrl-C ends it.
+    gc.freeze()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return code

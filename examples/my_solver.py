@@ -80,7 +80,8 @@ def solve(
         return Solution([LinearPolicy(weights, space) for weights in best[r]], assignment)
 
     transitions = 0
-    while transitions < task.transitions:
+    longest = gym.spec(task.env_id).max_episode_steps or 1
+    while transitions + longest <= task.transitions:  # what exceeds the budget is refused
         tried = [
             (weights + config.step_size * generator.normal(size=shape)).astype(np.float32)
             for weights, generator in zip(best, generators, strict=True)

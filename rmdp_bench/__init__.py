@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from rmdp_bench.envs.wrappers import VectorReward as VectorReward
     from rmdp_bench.evaluation import Evaluation as Evaluation
     from rmdp_bench.evaluation import evaluate as evaluate
+    from rmdp_bench.leaderboard.policies import load_policies as load_policies
+    from rmdp_bench.own_tasks import make_task as make_task
     from rmdp_bench.runs import Interrupted as Interrupted
     from rmdp_bench.runs import RunLog as RunLog
     from rmdp_bench.solution import Policy as Policy
@@ -74,6 +76,7 @@ _LAZY = {
     "constant_speed_optimum": "ceilings",
     "resource_gathering_optimum": "ceilings",
     "load_dataset": "datasets",
+    "load_policies": "leaderboard.policies",
     "OfflineTask": "tasks",
     "OnlineTask": "tasks",
     "Task": "tasks",
@@ -81,6 +84,7 @@ _LAZY = {
     "get_online_task": "tasks",
     "get_task": "tasks",
     "list_tasks": "tasks",
+    "make_task": "own_tasks",
     "Policy": "solution",
     "Solution": "solution",
     "load_solution": "solution",

@@ -4,6 +4,11 @@ Social welfare is the mean return over agents, in percent of a perfect episode (
 Both functions take the maximum over all policies and all assignments.  Soft assignments do not
 help: welfare is linear in each agent's row of the assignment, so that a vertex of the simplex is
 as good.  What is left is to split the agents into k groups and to give each its best policy.
+
+Of other objectives (`scoring.parse_objective`) there are the same exact values where policies are
+known one by one (`best_of_candidates`: they are deterministic where nothing is random), and bounds
+where a policy could divide its time between agents (`constant_speed_bound`).  None of these
+objectives exceeds the mean, so that its ceiling bounds them all.
 """
 
 from __future__ import annotations
@@ -15,8 +20,9 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from rmdp_bench import scoring
 from rmdp_bench.population import TargetPopulation, is_on_line
 
 FloatArray = NDArray[np.float64]
@@ -210,6 +216,179 @@ def _next_layer(previous: FloatArray, gains: _Gains, layer: int) -> tuple[FloatA
         best[rows] = greatest + gains.counts[rows]
         stride //= 2
     return best, argument
+
+
+def constant_speed_bound(
+    population: TargetPopulation, n_representatives: int, objective: str = "utilitarian"
+) -> float:
+    """No k policies have a greater objective value than this, percent; exact for utilitarian.
+
+    Of the others, concave functions W of the returns, none exceeds the mean, and:
+
+    1. A policy j spends the share q_j(v) of the 1000 steps at speed v, so that agent i receives at
+       most V_ij = 1000 peak sum_v q_j(v) tent(target_i, v), under any assignment no more than
+       min(1, sum_j V_ij / (1000 peak)) of a perfect episode: with Q = sum_j q_j, of mass k,
+       x_i(Q) = min(1, sum_v Q(v) tent(target_i, v)).
+    2. W(x(Q)) is concave in Q.  A linear function sum_i y_i tent(target_i, v) with y >= 0 has a
+       maximum at a target (`constant_speed_optimum`, step 2), so that speeds at the targets are
+       enough: for egalitarian a linear programme, whose dual is the bound; for the others ascent by
+       Frank and Wolfe, whose duality gap is added to what it reaches.
+
+    With k = 1 it is exact up to that gap, for robots that could change their speed at once.
+
+    Args:
+        population: n agents, n at most 2000 for other objectives than utilitarian.
+        n_representatives: k >= 1.
+        objective: see `scoring.parse_objective`.
+
+    Raises:
+        ValueError: as `constant_speed_optimum`, or an unknown objective.
+    """
+    utilitarian = constant_speed_optimum(population, n_representatives).welfare
+    name, _ = scoring.parse_objective(objective)
+    n = population.n_agents
+    if name == "utilitarian" or n > MOST_AGENTS:
+        return utilitarian
+    whole = EPISODE_STEPS * population.peak
+    speeds = np.unique(population.targets)
+    tents = population.rewards(speeds[:, None]).T / population.peak  # (n, p)
+    if name == "egalitarian":
+        bound = whole * _least_share(tents, float(n_representatives))
+    else:
+        bound = _frank_wolfe(tents, float(n_representatives), whole, objective)
+    return min(utilitarian, bound)
+
+
+MOST_AGENTS = 2000
+"""Beyond which other objectives have the ceiling of the mean: the programmes would take long."""
+
+
+def _least_share(tents: FloatArray, mass: float) -> float:
+    """Max over Q of min_i min(1, (tents Q)_i), from above."""
+    from scipy.optimize import linprog
+
+    n, p = tents.shape
+    # Variables Q (p,) and t: maximise t with t <= (tents Q)_i, t <= 1, sum Q = mass.
+    result = linprog(
+        np.append(np.zeros(p), -1.0),
+        A_ub=np.hstack((-tents, np.ones((n, 1)))),
+        b_ub=np.zeros(n),
+        A_eq=np.append(np.ones(p), 0.0)[None],
+        b_eq=[mass],
+        bounds=[(0.0, None)] * p + [(None, 1.0)],
+    )
+    # Any y >= 0 of sum 1 bounds it: min_i x_i <= sum_i y_i x_i <= mass max_v sum_i y_i tent_i(v).
+    payments = np.maximum(-result.ineqlin.marginals, 0.0)
+    if payments.sum() <= 0.0:
+        return 1.0
+    return min(1.0, mass * float((payments @ tents).max() / payments.sum()))
+
+
+def _frank_wolfe(tents: FloatArray, mass: float, whole: float, objective: str) -> float:
+    """Bound of max over Q of W(whole min(1, tents Q)), W a power mean below the mean."""
+    share = np.full(tents.shape[1], mass / tents.shape[1])
+    bound = np.inf
+    for step in range(N_ASCENT_STEPS):
+        given = np.minimum(tents @ share, 1.0)
+        value = scoring.objective_value(whole * given, objective)
+        slope = _slopes(whole * given, objective) * whole * (tents @ share < 1.0)
+        by_speed = slope @ tents
+        best = int(by_speed.argmax())
+        bound = min(bound, value + float(mass * by_speed[best] - by_speed @ share))
+        if bound - value < 1e-3:
+            break
+        share *= 1.0 - 2.0 / (step + 2.0)
+        share[best] += mass * 2.0 / (step + 2.0)
+    return bound
+
+
+N_ASCENT_STEPS = 3000
+
+
+def _slopes(returns: FloatArray, objective: str) -> FloatArray:
+    """DW / dV_i of nash or p_mean at returns (n,)."""
+    _, power = scoring.parse_objective(objective)
+    weights = scoring.objective_weights(returns, objective)  # in proportion to (1 + V_i)^(p - 1)
+    value, exponent = 1.0 + scoring.objective_value(returns, objective), (power or 0.0) - 1.0
+    logarithm = exponent * np.log1p(returns[0]) - exponent * np.log(value)
+    slopes: FloatArray = weights / weights[0] * np.exp(logarithm) / len(returns)
+    return slopes
+
+
+def best_of_candidates(
+    values: ArrayLike, n_representatives: int, objective: str = "utilitarian"
+) -> float:
+    """Greatest objective value of k policies out of candidates, each agent at its best of them.
+
+    An agent's best choice is the same for every objective, as all rise with every return.  Which k
+    to choose is facility location with the entries as `scoring.utilities` has them; for egalitarian
+    the greatest threshold that k candidates reach for everybody.  A mixed-integer programme (HiGHS,
+    gap 0) decides.
+
+    Args:
+        values: (n, m) finite return of each agent under each candidate, percent.
+        n_representatives: k, 1 to n; above m all candidates are chosen.
+        objective: see `scoring.parse_objective`.
+
+    Raises:
+        ValueError: a value is not finite, or k or the objective is out of range.
+    """
+    matrix = np.asarray(values, np.float64)
+    k = min(_check_budget(n_representatives, None), matrix.shape[1])
+    name, _ = scoring.parse_objective(objective)
+    if not np.isfinite(matrix).all():
+        raise ValueError("values are not all finite")
+    if name == "egalitarian":
+        return _best_of_the_worst(matrix, k)
+    least = -np.inf
+    if name == "p_mean":
+        least = scoring.least_of_best(_best_of_the_worst(matrix, k), len(matrix), objective)
+    gains = scoring.utilities(matrix, objective, least)
+    chosen = _choose(gains - gains.min(axis=1, keepdims=True), k)
+    best = matrix[:, chosen].max(axis=1)
+    return scoring.objective_value(best if name == "utilitarian" else best.clip(0.0), objective)
+
+
+def _best_of_the_worst(matrix: FloatArray, k: int) -> float:
+    """Greatest entry that k columns reach in every row of a matrix (n, m)."""
+    levels = np.unique(matrix)
+    low, high = 0, len(levels) - 1  # the least level is reached by anything
+    while low < high:
+        middle = (low + high + 1) // 2
+        reached = (matrix >= levels[middle]).astype(np.float64)
+        if reached[:, _choose(reached, k)].any(axis=1).all():
+            low = middle
+        else:
+            high = middle - 1
+    return float(levels[low])
+
+
+def _choose(gains: FloatArray, k: int) -> IntArray:
+    """(k,) columns of gains (n, m) >= 0 with the greatest sum over rows of the best entry."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array
+
+    n, m = gains.shape
+    agents, columns = np.nonzero(gains)
+    p = len(agents)
+    pairs = m + np.arange(p)  # variables: whether j is chosen, then the share of i that j serves
+    rows = np.concatenate((np.arange(p), np.arange(p)))
+    entries = np.concatenate((np.ones(p), -np.ones(p)))
+    served = csr_array((np.ones(p), (agents, pairs)), shape=(n, m + p))
+    open_only = csr_array((entries, (rows, np.concatenate((pairs, columns)))), shape=(p, m + p))
+    result = milp(
+        np.concatenate((np.zeros(m), -gains[agents, columns])),
+        integrality=np.concatenate((np.ones(m), np.zeros(p))),
+        bounds=Bounds(0.0, 1.0),
+        constraints=[
+            LinearConstraint(served, -np.inf, 1.0),
+            *([LinearConstraint(open_only, -np.inf, 0.0)] if p else []),
+            LinearConstraint(np.append(np.ones(m), np.zeros(p))[None], k, k),
+        ],
+        options={"mip_rel_gap": 0.0},
+    )
+    chosen: IntArray = np.argsort(-result.x[:m], kind="stable")[:k]
+    return chosen
 
 
 def resource_gathering_optimum(n_representatives: int) -> ResourceGatheringOptimum:

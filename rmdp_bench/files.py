@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
+import importlib.util
 import io
 import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,6 +25,10 @@ TEMPORARY_PREFIX = ".writing-"
 LOCK_FILE = ".lock"
 _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 """Kinds that are the same on every machine."""
+_NOT_ALLOWED = "choose a place where you may read and write, or have its permissions changed"
+_FULL = "make room there, or choose a place on another file system"
+_REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NOT_ALLOWED)
+_REMEDIES |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -38,6 +47,29 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
+def describe_refusal(error: OSError) -> str:
+    """What the system refused and, where that is known, what to do: a part of a sentence."""
+    if error.strerror is None:  # not of the system
+        return str(error)
+    where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    remedy = _REMEDIES.get(error.errno or 0)
+    return where + error.strerror + (f"; {remedy}" if remedy else "")
+
+
+def check_writable(folder: Path) -> None:
+    """Check, without a change, that a folder can be written to, or made.
+
+    Raises:
+        ValueError: it, or the nearest one above it that exists, is a file or not writable.
+    """
+    place = folder.absolute()
+    there = next(above for above in (place, *place.parents) if os.path.exists(above))
+    if not there.is_dir():
+        raise ValueError(f"cannot write to {folder}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"cannot write to {folder}: no permission in {there}; {_NOT_ALLOWED}")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -46,7 +78,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path}: {error}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{path} holds a {type(document).__name__}, expected a JSON object")
@@ -200,7 +234,8 @@ def locked(directory: Path, held: str) -> Iterator[None]:
                     directory.mkdir(parents=True, exist_ok=True)
                     file = stack.enter_context(path.open("w"))
                 except OSError as error:
-                    raise ValueError(f"cannot write to {directory}: {error.strerror}") from error
+                    error.filename = str(directory)
+                    raise ValueError(f"cannot write to {describe_refusal(error)}") from error
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
@@ -224,3 +259,54 @@ def locked(directory: Path, held: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # not empty
             for folder in made:
                 folder.rmdir()
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process holds the lock of a directory; one that was killed holds none.
+
+    Who takes the lock at this very moment may be told that it is held.
+    """
+    import fcntl
+
+    try:
+        with (directory / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def import_file(path: Path, kind: str) -> tuple[ModuleType, str]:
+    """Import anyone's Python file, as `python FILE` would find its neighbours.
+
+    Args:
+        path: of the file.
+        kind: what messages call it, "solver" or "task"; the module's name has it.
+
+    Returns:
+        The module, and the SHA-256 (hexadecimal) of the file.
+
+    Raises:
+        ValueError: there is no such file, or it cannot be imported.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no {kind} file {path}")
+    source = path.read_bytes()
+    module_name = f"_rmdp_bench_{kind}_{path.stem.replace(' ', '_')}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and type hints look there
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        line = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{path} cannot be imported: {line}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module, hashlib.sha256(source).hexdigest()

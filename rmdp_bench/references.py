@@ -15,6 +15,7 @@ from typing import Any
 from rmdp_bench.files import read_json
 
 REFERENCES_FILE = Path(str(files("rmdp_bench"))) / "data" / "offline_references.json"
+HETEROGENEOUS_FILE = REFERENCES_FILE.with_name("heterogeneous_references.json")
 
 
 def check_references(env_id: str, agents: Iterable[int]) -> None:
@@ -50,6 +51,27 @@ def reference_is(env_id: str) -> str:
     if env_id not in _read():
         raise ValueError(f"there are no reference returns for {env_id}")
     return str(_read()[env_id]["reference_is"])
+
+
+def single_and_own(env_id: str) -> tuple[float, float] | None:
+    """Mean returns that count as 0 and as 100 where k policies serve agents who differ in dynamics.
+
+    The first is that of the best learned policy for all, the second the mean over agents of the
+    better of their own tuned controller and a policy that was trained for them alone.
+    `scripts/record_glucose_references.py` of the repository measures them for the glucose world.
+
+    Returns:
+        Both; None where they are not measured.
+    """
+    known = _read_heterogeneous().get(env_id, {})
+    if not known.keys() >= {"single", "own"}:
+        return None
+    return known["single"]["return"], known["own"]["return"]
+
+
+@functools.cache
+def _read_heterogeneous() -> dict[str, Any]:
+    return read_json(HETEROGENEOUS_FILE)
 
 
 @functools.cache

@@ -8,7 +8,8 @@ Of one solution, from its welfare matrix V (n, k) in percent, V[i, j] the mean r
 under the policy of representative j, and its assignment (n, k):
 `agent_returns`, then `social_welfare`, `worst_agent`, `tenth_percentile`, `gini`, `nash_welfare`,
 `share_of_ceiling`; beside it `reassigned_welfare`, that of `greedy_assignment`, and
-`assignment_regret`, the difference.
+`assignment_regret`, the difference.  What a task maximises may be another welfare function
+(`objective_value`), with the utilities and the slopes that learning by it needs.
 
 Over seeds and tasks, from scores (runs,) or (runs, tasks): `mean`, `standard_error`,
 `interquartile_mean`, `stratified_bootstrap_interval`, `performance_profile` and
@@ -103,6 +104,143 @@ def nash_welfare(returns: ArrayLike) -> float:
         ValueError: also if a return is negative.
     """
     return float(np.expm1(np.log1p(_not_negative(returns, "Nash welfare")).mean()))
+
+
+SMOOTHING = 5.0
+"""Percent over which the worst agent is smoothed in learning: see `utilities`."""
+
+
+def parse_objective(objective: str) -> tuple[str, float | None]:
+    """Name and exponent of a welfare function.
+
+    Args:
+        objective: "utilitarian" (the mean), "egalitarian" (the least return), "nash" (the geometric
+            mean of returns + 1, minus 1) or "p_mean=P", the power mean of returns + 1 with the
+            exponent P, minus 1: P = 1 is utilitarian, towards 0 nash, towards -inf egalitarian.
+
+    Returns:
+        The name, and P of a p_mean, else None.
+
+    Raises:
+        ValueError: anything else, or a P that is 0, above 1 or below -100.
+    """
+    name, equals, text = str(objective).partition("=")
+    if not equals and name in ("utilitarian", "egalitarian", "nash"):
+        return name, None
+    try:
+        power = float(text) if name == "p_mean" else np.nan
+    except ValueError:
+        power = np.nan
+    if not (-100.0 <= power <= 1.0 and power != 0.0):
+        raise ValueError(
+            f"objective is {objective!r}, expected utilitarian, egalitarian, nash, or p_mean=P "
+            "with a P from -100 to 1, not 0, such as p_mean=-1"
+        )
+    return name, power
+
+
+def objective_value(returns: ArrayLike, objective: str) -> float:
+    """Welfare of the returns (n,) by an objective, in their unit; see `parse_objective`.
+
+    Power means of fairness: Moulin (2003), "Fair Division and Collective Welfare"; portfolios of
+    policies for all p <= 1: Kim, Bullins et al. (2025), "Navigating the Social Welfare Frontier:
+    Portfolios for Multi-objective Reinforcement Learning".  At least the smallest return and at
+    most the mean.
+
+    Raises:
+        ValueError: an unknown objective, or a negative return with nash or p_mean.
+    """
+    name, power = parse_objective(objective)
+    if name == "utilitarian":
+        return social_welfare(returns)
+    if name == "egalitarian":
+        return worst_agent(returns)
+    if name == "nash":
+        return nash_welfare(returns)
+    assert power is not None
+    values = 1.0 + _not_negative(returns, "p_mean")
+    least = values.min()  # nothing overflows relative to it, as power <= 1
+    return float(least * ((values / least) ** power).mean() ** (1.0 / power) - 1.0)
+
+
+def least_of_best(fairest: float, n_agents: int, objective: str) -> float:
+    """No agent has less than this where a p_mean of P < 0 is greatest; -inf for other objectives.
+
+    The choice with the best worst agent, who has t there, has a power mean of at least t. So the
+    best choice has sum_i (1 + V_i)^P <= n (1 + t)^P, and so each (1 + V_i)^P.
+
+    Args:
+        fairest: t, percent.
+        n_agents: n.
+        objective: see `parse_objective`.
+    """
+    _, power = parse_objective(objective)
+    if power is None or power > 0.0:
+        return -np.inf
+    return float((1.0 + max(fairest, 0.0)) * n_agents ** (1.0 / power) - 1.0)
+
+
+def utilities(returns: ArrayLike, objective: str, least: float = -np.inf) -> FloatArray:
+    """What each agent adds to a welfare function that is a sum over agents: increasing, 0 at 0.
+
+    A choice that maximises their sum maximises the objective, but for egalitarian, of which the sum
+    is smooth: -T log sum_i exp(-V_i / T), with T of `SMOOTHING`, is at most T log n below the worst
+    return, and its derivatives are those of the sum of -exp(-V_i / T), normalised (smooth set
+    scalarisation: Lin, Liu, Zhang, Liu, Wang, Zhang, 2024, "Few for Many: Tchebycheff Set
+    Scalarization for Many-Objective Optimization").  Negative returns, which are passing in
+    training, count as 0 with all but utilitarian.
+
+    Args:
+        returns: any shape, percent.
+        objective: see `parse_objective`.
+        least: what is below is taken for this much, where no best choice has less
+            (`least_of_best`): differences above it would be lost to rounding beside those below.
+
+    Returns:
+        The same shape; 100 at 100, so that thresholds in percent keep their size, and 0 at `least`
+        if that is above 0.
+    """
+    values = np.asarray(returns, dtype=np.float64)
+    name, power = parse_objective(objective)
+    if name == "utilitarian":
+        return values
+
+    floor = max(least, 0.0)
+
+    def utility(value: FloatArray) -> FloatArray:
+        if name == "egalitarian":
+            return np.asarray(-np.expm1(-value / SMOOTHING))
+        if name == "nash":
+            return np.log1p(value)
+        assert power is not None
+        return np.asarray((((1.0 + value) / (1.0 + floor)) ** power - 1.0) / power)
+
+    zero, whole = (utility(np.array(value)) for value in (floor, max(100.0, floor + 1.0)))
+    scaled: FloatArray = (utility(np.maximum(values, floor)) - zero) * (100.0 / (whole - zero))
+    return scaled
+
+
+def objective_weights(returns: ArrayLike, objective: str) -> FloatArray:
+    """Slopes dW / dV_i of a welfare function, relative to their mean over the agents.
+
+    Args:
+        returns: (..., n) V, percent; negative ones count as 0.
+        objective: see `parse_objective`; egalitarian is smoothed as in `utilities`.
+
+    Returns:
+        (..., n) positive, of mean 1; all 1 for utilitarian.
+    """
+    values = np.maximum(np.asarray(returns, dtype=np.float64), 0.0)
+    name, power = parse_objective(objective)
+    if name == "utilitarian":
+        return np.ones_like(values)
+    if name == "egalitarian":
+        logarithms = -values / SMOOTHING
+    else:
+        logarithms = ((0.0 if power is None else power) - 1.0) * np.log1p(values)
+    slopes = np.exp(logarithms - logarithms.max(axis=-1, keepdims=True))
+    weights: FloatArray = slopes / slopes.mean(axis=-1, keepdims=True)
+    return weights
 
 
 def share_of_ceiling(welfare: float, ceiling: float) -> float:

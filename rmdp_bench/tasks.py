@@ -2,6 +2,11 @@
 
 Every list of tasks (command line, tests, documentation) comes from this table.  A task id is opaque
 and versioned: a change of reward, dynamics, population or rules makes a new version.
+
+Beside the table there is every variation of an online task, by `get_task`: another k, another
+number of agents, agents of one's own, other transitions, another objective.  Its id is that of the
+environment with "-custom-" and a hash of what it is, so that run folders never collide.  Tasks in
+worlds of one's own are made by `own_tasks.make_task`.
 """
 
 from __future__ import annotations
@@ -9,19 +14,34 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import gymnasium as gym
+import numpy as np
 
+from rmdp_bench import scoring
 from rmdp_bench.ceilings import (
-    constant_speed_optimum,
+    best_of_candidates,
+    constant_speed_bound,
     planar_velocity_bound,
     resource_gathering_optimum,
 )
-from rmdp_bench.envs import ENVIRONMENTS, get_population
-from rmdp_bench.population import DynamicsPopulation, Population, TargetPopulation
+from rmdp_bench.envs import ENVIRONMENTS, get_environment, get_population
+from rmdp_bench.envs.core.checks import check_integer
+from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld, find_mo_world
+from rmdp_bench.envs.outside import OutsideWorlds, WorldFactory
+from rmdp_bench.population import (
+    MAX_NUMBERS,
+    DynamicsPopulation,
+    LinearPopulation,
+    Population,
+    TargetPopulation,
+    is_on_line,
+)
 from rmdp_bench.references import references
 
 
@@ -89,23 +109,151 @@ _DOCUMENT_ORDER = (
 )
 
 
+@dataclass(frozen=True)
+class TaskFile:
+    """Where a task from outside comes from.
+
+    Attributes:
+        path: of the file, absolute.
+        name: of the function in it, or of the task.
+        sha256: of the file.
+    """
+
+    path: str
+    name: str
+    sha256: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class OnlineTask(_CommonTask):
-    """n agents who want different things from one world, and k policies for them."""
+    """n agents and k policies for them.
+
+    The agents want different things from one world; or, where the task is `heterogeneous`, they
+    differ in dynamics, and one lives in each copy of the world.
+
+    Attributes:
+        objective: what of the agents' returns is to be large, `scoring.parse_objective`; social
+            welfare is their mean in any case.
+        continuous: whether actions are vectors.
+        terminates: whether an episode may end before it is truncated.
+        deterministic: whether nothing in the world is random.
+        agents: those of one's own; None: the environment's.
+        world: makes copies of a world of one's own, of which env_id is only the name; None: it is
+            the environment of the id.
+        bound: greatest objective value that is possible in a world of one's own, as its author
+            says; None: not known.
+        file: that gave it.
+    """
 
     track: ClassVar[str] = "online"
 
+    objective: str = "utilitarian"
+    continuous: bool = False
+    terminates: bool = True
+    deterministic: bool = False
+    agents: Population | None = field(default=None, compare=False, repr=False)
+    world: WorldFactory | None = field(default=None, compare=False, repr=False)
+    bound: float | None = None
+    file: TaskFile | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the objective.
+
+        Raises:
+            ValueError: an unknown objective.
+        """
+        scoring.parse_objective(self.objective)
+
+    @property
+    def is_official(self) -> bool:
+        """Whether it is of the table, whatever its transitions and episodes are by now."""
+        return self.id in _tasks()
+
+    @property
+    def is_native(self) -> bool:
+        """Whether the world is one of the suite's own vector environments."""
+        return self.world is None and find_mo_world(self.env_id) is None
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Keywords of `gym.make` and `gym.make_vec`: agents that are not those of the id."""
+        if self.agents is not None:
+            return {"population": self.agents}
+        return super().env_kwargs
+
+    def make(self, n_envs: int, *, agent_rewards: bool = True) -> Any:
+        """Make copies of the world, in which an episode is followed by the next in the same step.
+
+        Args:
+            n_envs: E.
+            agent_rewards: False leaves them out of the infos, where the world can.
+
+        Returns:
+            A vector environment as `gym.make_vec(self.env_id, n_envs, **self.env_kwargs)` gives it;
+            of a world from outside, what of it solvers use (`envs.outside.OutsideWorlds`).
+
+        Raises:
+            ValueError: the world cannot be made, or does not fit the task.
+        """
+        if self.is_native:
+            return gym.make_vec(
+                self.env_id,
+                num_envs=n_envs,
+                autoreset_mode="SameStep",
+                agent_rewards=agent_rewards,
+                **self.env_kwargs,
+            )
+        if self.world is None:
+            made: Any = gym.make_vec(self.env_id, num_envs=n_envs, **self.env_kwargs)
+        else:
+            made = self.world(n_envs)
+        envs = OutsideWorlds(made, self.env_id, self.max_episode_steps)
+        if envs.num_envs != n_envs:
+            raise ValueError(f"{self.env_id}: make({n_envs}) gives {envs.num_envs} copies")
+        return envs
+
+    @property
+    def heterogeneous(self) -> bool:
+        """Whether the agents differ in dynamics: a transition informs about one of them."""
+        return any(entry.id == self.env_id and entry.heterogeneous for entry in ENVIRONMENTS)
+
     @property
     def population(self) -> Population:
-        """The agents."""
+        """The agents, where they share the dynamics.
+
+        Raises:
+            AttributeError: they differ in dynamics.
+        """
+        if self.heterogeneous:
+            raise AttributeError(
+                f"the agents of {self.id} differ in dynamics and have no outcomes in common: use "
+                "hidden_population"
+            )
+        if self.agents is not None:
+            return self.agents
         return cast(Population, get_population(self.env_id, **self.env_kwargs))
 
-    def with_agents(self, n_agents: int) -> OnlineTask:
-        """The task with another number of agents, of the same seed, under an id of its own.
+    @property
+    def hidden_population(self) -> DynamicsPopulation:
+        """The agents of a heterogeneous task with their hidden parameters: for scoring.
 
-        It is for experiments and is not in the table: the suite's solvers and `evaluate` take it,
-        since they make environments with `**task.env_kwargs`; `get_task`, and so the command line,
-        does not know it. The velocity environments have such a keyword.
+        Raises:
+            AttributeError: the agents share the dynamics.
+        """
+        if not self.heterogeneous:
+            raise AttributeError(f"the agents of {self.id} share the dynamics: use population")
+        return cast(DynamicsPopulation, get_population(self.env_id))
+
+    @property
+    def heldout_population(self) -> Population | None:
+        """As many agents who are not in the task, drawn as its own were; None: nobody draws any."""
+        if self.agents is not None or self.heterogeneous:
+            return None
+        others = cast(Population, get_population(self.env_id, 1, **self.env_kwargs))
+        return None if others == self.population else others
+
+    def with_agents(self, n_agents: int) -> OnlineTask:
+        """Give the task with another number of agents, of the same seed: see `get_task`.
 
         Args:
             n_agents: n >= k, up to millions with solvers whose cost does not depend on it.
@@ -113,15 +261,7 @@ class OnlineTask(_CommonTask):
         Raises:
             ValueError: not such an integer, or the number of agents is part of the environment.
         """
-        is_integer = isinstance(n_agents, int) and not isinstance(n_agents, bool)
-        if not is_integer or n_agents < self.n_representatives:
-            raise ValueError(
-                f"n_agents is {n_agents!r}, expected an integer >= {self.n_representatives}, the "
-                "number of representatives"
-            )
-        task = dataclasses.replace(self, id=f"{self.id}-agents{n_agents}", n_agents=n_agents)
-        get_population(self.env_id, n_agents=n_agents)  # refuses environments without the keyword
-        return task
+        return vary(self, n_agents=n_agents)
 
     @property
     def ceiling(self) -> float | None:
@@ -129,7 +269,60 @@ class OnlineTask(_CommonTask):
 
         Exact for this population and budget; see `rmdp_bench.ceilings` for what it bounds.
         """
-        return _ceiling(self.env_id, self.n_representatives, self.env_kwargs.get("n_agents"))
+        if self.world is not None:
+            return self.bound if self.objective == "utilitarian" else None
+        return self._ceiling_of("utilitarian")
+
+    @property
+    def objective_ceiling(self) -> float | None:
+        """Objective value that no k policies exceed, percent; None where unknown."""
+        if self.world is not None:
+            return self.bound
+        return self._ceiling_of(self.objective)
+
+    def _ceiling_of(self, objective: str) -> float | None:
+        if self.env_id not in _CEILINGS:
+            return None
+        population = cast(Hashable, self.population)
+        return _ceiling(self.env_id, population, self.n_representatives, objective)
+
+
+def heterogeneous_task(
+    env_id: str, n_representatives: int, *, n_agents: int | None = None, n_eval_episodes: int = 20
+) -> OnlineTask:
+    """A task of k policies for agents who differ in dynamics, under an id of its own.
+
+    It is for experiments and is not in the table: k, and how many agents, are up to the caller. The
+    solvers of represented MDPs refuse it; `evaluate` takes it.
+
+    Args:
+        env_id: of an environment whose agents differ in dynamics.
+        n_representatives: k, 1 to n.
+        n_agents: n, the first agents of the population; None: all but the held-out ones.
+        n_eval_episodes: of each agent under each policy.
+
+    Raises:
+        ValueError: a value is out of range, or the agents share the dynamics.
+    """
+    entry = get_environment(env_id)
+    if not entry.heterogeneous:
+        raise ValueError(f"the agents of {env_id} share the dynamics, expected a world for each")
+    name = env_id.removeprefix("rmdp/")
+    n_agents = check_integer(
+        "n_agents", entry.n_agents if n_agents is None else n_agents, 1, entry.n_agents
+    )
+    k = check_integer("n_representatives", n_representatives, 1, n_agents)
+    return OnlineTask(
+        id=f"{name}-custom-n{n_agents}-k{k}",
+        env_id=env_id,
+        n_agents=n_agents,
+        n_representatives=k,
+        transitions=_HETEROGENEOUS_TRANSITIONS,
+        n_eval_episodes=check_integer("n_eval_episodes", n_eval_episodes, 1, 10**6),
+        gamma=0.99,
+        max_episode_steps=entry.max_episode_steps,
+        unranked=_NOT_VERIFIED,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,18 +351,176 @@ Task = OnlineTask | OfflineTask
 """One problem: serve agents with policies."""
 
 
+_HETEROGENEOUS_TRANSITIONS = 10_000_000
+"""Per policy: two thirds of what one policy for all patients took to learn."""
+_NOT_VERIFIED = "the verification cannot play tasks whose agents differ in dynamics yet"
+
+
 def list_tasks() -> list[Task]:
     """All tasks, in the order of the table."""
     return list(_tasks().values())
 
 
-def get_task(task_id: str) -> Task:
-    """The task with this id.
+def get_task(
+    task_id: str,
+    n_representatives: int | None = None,
+    *,
+    n_agents: int | None = None,
+    population: Population | None = None,
+    transitions: int | None = None,
+    objective: str | None = None,
+) -> Task:
+    """The task with this id, or a variation of an online one.
+
+    Args:
+        task_id: of a task; or, with n_representatives, of an environment of represented agents,
+            "HalfCheetahVel-n100-v0".
+        n_representatives: k, from 1 to the number of agents; None: the task's.
+        n_agents: n, of the same seed, where the environment has the keyword; None: the task's.
+        population: agents of one's own, in the place of the environment's.
+        transitions: per policy; None: the task's.
+        objective: see `scoring.parse_objective`; None: the task's.
+
+    Returns:
+        The task of the table, if it is one; else one with an id of its own, "ID-custom-HASH8",
+        whose records cannot be submitted.
 
     Raises:
-        ValueError: no task has it; the message names the closest ids, or, for a task of an earlier
-            version, its successor.
+        ValueError: no task has the id (the message names the closest ids, or, for a task of an
+            earlier version, its successor), an offline task is varied, or a value is out of range.
     """
+    given = {
+        "n_representatives": n_representatives,
+        "n_agents": n_agents,
+        "population": population,
+        "transitions": transitions,
+        "objective": objective,
+    }
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    name = f"{task_id}".removeprefix("rmdp/")
+    if f"rmdp/{name}" in {base.env_id for base in _bases()}:
+        if n_representatives is None:
+            raise ValueError(
+                f"{task_id!r} is an environment, expected a task, or the number of "
+                "representatives too: n_representatives=, at the command line --representatives"
+            )
+        return vary(_base_of(f"rmdp/{name}"), **changes)
+    task = _listed_task(task_id)
+    return vary(task, **changes) if changes else task
+
+
+def vary(
+    task: Task,
+    *,
+    n_representatives: int | None = None,
+    n_agents: int | None = None,
+    population: Population | None = None,
+    transitions: int | None = None,
+    objective: str | None = None,
+) -> OnlineTask:
+    """Give a variation of an online task; arguments, result and errors as `get_task`."""
+    if not isinstance(task, OnlineTask):
+        raise ValueError(f"{task.id} is an offline task, of which there are no variations")
+    if population is not None and n_agents is not None:
+        raise ValueError(
+            f"population and n_agents={n_agents!r} are given, expected one of them: the population "
+            "says who there is"
+        )
+    if (population is not None or n_agents is not None) and task.world is not None:
+        raise ValueError(f"{task.id} has agents of its own, and its world makes no others")
+    if (population is not None or n_agents is not None) and task.heterogeneous:
+        raise ValueError(
+            f"the agents of {task.env_id} differ in dynamics, and who they are is the world's; "
+            "`heterogeneous_task` takes the first n of them"
+        )
+    agents = task.agents
+    if population is not None:
+        agents = _checked_population(task, population)
+    elif n_agents is not None:
+        check_integer("n_agents", n_agents, 1, MAX_NUMBERS)
+        if n_agents != _base_of(task.env_id).n_agents:
+            get_population(task.env_id, n_agents=n_agents)  # refuses worlds without the keyword
+        agents = None
+    n = task.n_agents if n_agents is None else n_agents
+    n = agents.n_agents if agents is not None else n
+    k = task.n_representatives if n_representatives is None else n_representatives
+    is_integer = isinstance(k, int) and not isinstance(k, bool)
+    if not is_integer or not 1 <= k <= n:
+        raise ValueError(
+            f"n_representatives is {k!r}, expected an integer from 1 to {n}, the number of agents"
+        )
+    if transitions is not None:
+        check_integer("transitions", transitions, 1, 10**15)
+    if agents is not None and task.world is None:
+        usual = _base_of(task.env_id).population
+        agents = None if agents.content_hash() == usual.content_hash() else agents
+    is_other = k != task.n_representatives or objective not in (None, task.objective)
+    changed = dataclasses.replace(
+        task,
+        bound=None if is_other else task.bound,
+        n_agents=n,
+        n_representatives=k,
+        agents=agents,
+        transitions=task.transitions if transitions is None else transitions,
+        objective=task.objective if objective is None else objective,
+    )
+    return name_task(changed)
+
+
+def name_task(task: OnlineTask) -> OnlineTask:
+    """Give the task of the table that this one is, or this one with the id that follows from it."""
+    for listed in _tasks().values():
+        if isinstance(listed, OnlineTask) and task.env_id == listed.env_id:
+            own = dataclasses.replace(task, **{n: getattr(listed, n) for n in _NOT_WHAT_IT_IS})
+            if own == listed and task.agents is None and task.world is None:
+                return listed
+    name = task.env_id.removeprefix("rmdp/")
+    digest = hashlib.sha256(json.dumps(_content(task), sort_keys=True).encode()).hexdigest()
+    return dataclasses.replace(
+        task,
+        id=f"{name}-custom-{digest[:8]}",
+        unranked="it is a variation, not one of the listed tasks",
+        common_optimum=False,
+    )
+
+
+_NOT_WHAT_IT_IS = ("id", "unranked", "common_optimum")
+"""Fields that follow from which task it is."""
+
+
+def _content(task: OnlineTask) -> dict[str, Any]:
+    """All that makes a task what it is, ready for JSON."""
+    names = {f.name for f in dataclasses.fields(task)} - {*_NOT_WHAT_IT_IS, "world", "agents"}
+    content = {name: getattr(task, name) for name in names - {"file"}}
+    content["population"] = None if task.agents is None else task.agents.content_hash()
+    if task.world is not None:  # what it makes is known by its file only, or else by its name
+        own = task.file
+        content["world"] = [own.sha256, own.name] if own else [_qualified_name(task.world)]
+    return content
+
+
+def _qualified_name(value: Any) -> str:
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
+
+
+def _checked_population(task: OnlineTask, population: Any) -> Population:
+    """Agents of one's own for the environment of a task."""
+    if isinstance(population, type) or not isinstance(population, Population):
+        raise ValueError(
+            f"population is {population!r}, expected a TargetPopulation, a LinearPopulation, or a "
+            "subclass of rmdp_bench.Population of your own"
+        )
+    usual = _base_of(task.env_id).population
+    if population.outcome_size != usual.outcome_size:
+        raise ValueError(
+            f"population is for outcomes ({population.outcome_size},), expected one for outcomes "
+            f"({usual.outcome_size},), which {task.env_id} has"
+        )
+    return population
+
+
+def _listed_task(task_id: str) -> Task:
+    """The task of the table."""
     tasks, retired = _tasks(), retired_tasks()
     if task_id in retired:
         old = retired[task_id]
@@ -249,17 +600,33 @@ def retired_tasks() -> Mapping[str, RetiredTask]:
     }
 
 
-def _constant_speed_ceiling(population: Population, n_representatives: int) -> float:
-    return constant_speed_optimum(cast(TargetPopulation, population), n_representatives)[0]
+Ceiling = Callable[[Population, int, str], float | None]
+"""Population, budget and objective -> what no policies exceed, percent; None: not known."""
 
 
-def _planar_velocity_ceiling(population: Population, n_representatives: int) -> float | None:
-    return planar_velocity_bound(cast(TargetPopulation, population), n_representatives)
+def _velocity_ceiling(population: Population, k: int, objective: str) -> float | None:
+    if is_on_line(population):
+        return constant_speed_bound(population, k, objective)
+    if isinstance(population, TargetPopulation) and population.outcome_size == 2:
+        return planar_velocity_bound(population, k)  # the mean, which no other objective exceeds
+    return None
 
 
-def _resource_gathering_ceiling(population: Population, n_representatives: int) -> float:
-    del population  # its 25 tiles are part of the world
-    return resource_gathering_optimum(n_representatives)[0]
+def _resource_gathering_ceiling(population: Population, k: int, objective: str) -> float | None:
+    if population != LinearPopulation.tiles(25):
+        return None
+    return resource_gathering_optimum(k)[0] if objective == "utilitarian" else None
+
+
+def _front_ceiling(world: MultiObjectiveWorld) -> Ceiling:
+    def ceiling(population: Population, k: int, objective: str) -> float | None:
+        if world.front is None or not isinstance(population, LinearPopulation):
+            return None
+        reached = np.ones((len(world.front), 1))
+        values = population.rewards(np.concatenate((world.front, reached), axis=1))
+        return best_of_candidates(values.T, k, objective)
+
+    return ceiling
 
 
 @dataclass(frozen=True)
@@ -271,7 +638,7 @@ class _Family:
         budgets: numbers of representatives, ascending.
         transitions: per policy.
         gamma: discount of the training objective.
-        ceiling: population and budget -> greatest social welfare, percent; None: not known.
+        ceiling: see `Ceiling`; None where no ceiling is known.
         version: of the environment and of its tasks.
         easy_budgets: those with which many solvers find the same optimum.
     """
@@ -280,7 +647,7 @@ class _Family:
     budgets: tuple[int, ...]
     transitions: int
     gamma: float
-    ceiling: Callable[[Population, int], float | None] | None
+    ceiling: Ceiling | None
     version: str = "v0"
     easy_budgets: tuple[int, ...] = ()
 
@@ -290,11 +657,11 @@ class _Family:
         return f"rmdp/{self.name}-{self.version}"
 
 
-_VELOCITY = (2_000_000, 0.99, _constant_speed_ceiling)
+_VELOCITY = (2_000_000, 0.99, _velocity_ceiling)
 _FAMILIES = (
     _Family("HalfCheetahVel-n100", (1, 2, 5, 10), *_VELOCITY),
     _Family("AntVel-n100", (1, 2, 5, 10), *_VELOCITY),
-    _Family("AntVel2d-n100", (1, 2, 5, 10), 2_000_000, 0.99, _planar_velocity_ceiling),
+    _Family("AntVel2d-n100", (1, 2, 5, 10), *_VELOCITY),
     _Family("HopperVel-n100", (1, 2, 5, 10), *_VELOCITY),
     _Family("Walker2dVel-n100", (1, 2, 5, 10), *_VELOCITY),
     _Family("HalfCheetahVel-n1000", (50,), *_VELOCITY),
@@ -306,6 +673,7 @@ _FAMILIES = (
         _resource_gathering_ceiling,
         easy_budgets=(1,),  # nine rows have the same welfare
     ),
+    _Family("Glucose-n100", (1, 2, 3, 5, 10), _HETEROGENEOUS_TRANSITIONS, 0.99, None),
 )
 
 
@@ -374,7 +742,11 @@ def _tasks() -> dict[str, Task]:
                 transitions=family.transitions,
                 gamma=family.gamma,
                 max_episode_steps=entry.max_episode_steps,
+                unranked=_NOT_VERIFIED if entry.heterogeneous else None,
                 common_optimum=budget in family.easy_budgets,
+                continuous=entry.continuous,
+                terminates=entry.terminates,
+                deterministic=entry.deterministic,
             )
             tasks[online.id] = online
     for logged in _LOGGED:
@@ -403,9 +775,38 @@ def _tasks() -> dict[str, Task]:
 
 
 @functools.cache
-def _ceiling(env_id: str, n_representatives: int, n_agents: int | None) -> float | None:
-    for family in _FAMILIES:
-        if family.env_id == env_id and family.ceiling is not None:
-            population = cast(Population, get_population(env_id, n_agents=n_agents))
-            return family.ceiling(population, n_representatives)
-    return None
+def _bases() -> tuple[OnlineTask, ...]:
+    """A task of every environment of represented agents, of which the others are variations."""
+    listed: dict[str, OnlineTask] = {}
+    for task in _tasks().values():
+        if isinstance(task, OnlineTask):
+            listed.setdefault(task.env_id, task)
+    optional = [
+        OnlineTask(
+            id=world.id.removeprefix("rmdp/"),
+            env_id=world.id,
+            n_agents=world.n_agents,
+            n_representatives=1,
+            transitions=world.transitions,
+            gamma=world.gamma,
+            max_episode_steps=world.max_episode_steps,
+            deterministic=world.deterministic,
+        )
+        for world in MO_WORLDS
+    ]
+    return (*listed.values(), *optional)
+
+
+def _base_of(env_id: str) -> OnlineTask:
+    return next(task for task in _bases() if task.env_id == env_id)
+
+
+_CEILINGS: Mapping[str, Ceiling] = {
+    **{family.env_id: family.ceiling for family in _FAMILIES if family.ceiling is not None},
+    **{world.id: _front_ceiling(world) for world in MO_WORLDS},
+}
+
+
+@functools.lru_cache(maxsize=256)
+def _ceiling(env_id: str, population: Any, n_representatives: int, objective: str) -> float | None:
+    return _CEILINGS[env_id](population, n_representatives, objective)

@@ -1,126 +1,34 @@
-"""Ablations: a solver once for each variant of its settings.
+"""Ablations: what the variants of a plan gave, each in a folder of its own.
 
-    python -m scripts.ablation em_plus HalfCheetahVel-n100-k5-v0
-    python -m scripts.ablation em_plus ResourceGathering-n25-k3-v0 --seeds 0:5 --variants default em
-    python -m scripts.ablation learner HalfCheetahVel-n100-k5-v0 --transitions 500000
-    python -m scripts.ablation agents CartPoleHet-n500-pure-v1 --variants 25 100
-    python -m scripts.ablation agents_equal_updates CartPoleHet-n500-pure-v1 --variants 25 100
+    rmdp-bench sweep benchmarks/plans/em_plus_parts.toml
+    python -m scripts.ablation runs/em_plus_parts
 
-Variants run as `rmdp-bench run --set ...` does, into OUT/VARIANT. A row is printed as soon as it is
-known; `--store FILE` adds what was measured to a JSON file, such as those in `benchmarks/results`.
-What is finished in OUT is not run again, and an interrupted run continues.
-
-em_plus: everything switched on, each part switched off or on alone, and nothing, which is EM.
-
-learner: what its normalisation, bounds and stops bring, with EM. Variants of earlier code are made
-by `rmdp-bench run em TASK --out OUT/VARIANT` there and are read only, here the first two:
-
-    before       revision a90bc4b: advantages over all n agents, gradients bounded jointly
-    mass         revision 567c2b1: advantages over a representative's own agents
-    default      and each representative's gradient bounded for itself
-    floor        and a floor of 0.1 on standard deviations
-    floor-kl     and no more gradient for a representative beyond a divergence of 0.05, at which
-                 the reference code stops all of them
-
-agents: an offline solver (`--solver`) with the data of fewer agents. These have fewer transitions,
-and so a pass over them has fewer gradient steps. With agents_equal_updates there are more passes
-for it (and the step size is halved after more of them), so that fewer data are told apart from less
-training.
+The plans are `em_plus_parts`, `learner`, `agents` and `agents_equal_updates` in `benchmarks/plans`.
+A row is printed for each variant that has runs; `--store FILE` adds what was measured to a JSON
+file, such as those in `benchmarks/results`.
 """
 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rmdp_bench.cli.running import parse_seeds
 from rmdp_bench.evaluation.offline import normalise
 from rmdp_bench.files import read_json, write_json
-from rmdp_bench.runs import (
-    Result,
-    find_results,
-    load_solver,
-    make_config,
-    make_request,
-    run,
-)
+from rmdp_bench.runs import Result, find_results
+from rmdp_bench.runs.records import RESULT_FILE
 from rmdp_bench.scoring import standard_error
 from rmdp_bench.solution import load_solution
+from rmdp_bench.sweep.jobs import read_plans
 from rmdp_bench.tasks import OnlineTask, Task, get_task
 
-Variants = dict[str, list[str]]
-"""Name -> settings, "key=value" each."""
-
-PARTS: Mapping[str, tuple[str, str, str]] = {
-    "seeding": ("seeding", "true", "false"),
-    "split_merge": ("split_merge", "true", "false"),
-    "scout": ("scout", "true", "false"),
-    "annealing": ("temperature", "5.0", "0.0"),
-    "starts": ("n_starts", "3", "1"),
-}
-"""Part of `em_plus` -> the setting that switches it, its value on, its value off."""
-EARLIER = ("before", "mass")
-_FLOOR = "min_log_std=-2.3"
-LEARNER: Variants = {"default": [], "floor": [_FLOOR], "floor-kl": [_FLOOR, "max_kl=0.05"]}
 FALL = 2.0
 """Percent of welfare: by how much it falls from one evaluation to the next to be counted."""
-AGENTS = (25, 50, 100, 250, 500)
-_IN_PASSES = ("n_epochs", "halving_epochs")
-"""Settings that count passes over the data."""
-
-
-def em_plus_variants(task: Task, solver: str, settings: Sequence[str]) -> Variants:
-    """The solver, and what switches its parts: on or off where that is not the task's default."""
-    off = [f"{setting}={value}" for setting, _, value in PARTS.values()]
-    variants: Variants = {"em": [], "default": [], "none": off}
-    for name, (setting, on, _) in PARTS.items():
-        others = [text for text in off if not text.startswith(f"{setting}=")]
-        variants[f"only-{name}"] = [*others, f"{setting}={on}"]
-    for name, (setting, on, value) in PARTS.items():
-        variants[f"without-{name}"] = [f"{setting}={value}"]
-        variants[f"with-{name}"] = [f"{setting}={on}"]
-    default = make_config(load_solver(solver), task)
-    always = ("em", "default", "none")
-    return {
-        name: [*settings, *own]
-        for name, own in variants.items()
-        if name in always or make_config(load_solver(solver), task, own) != default
-    }
-
-
-def learner_variants(task: Task, solver: str, settings: Sequence[str]) -> Variants:
-    """Settings of `em`; none for the variants that only earlier code can make."""
-    return dict.fromkeys(EARLIER, [*settings]) | {n: [*settings, *s] for n, s in LEARNER.items()}
-
-
-def agents_variants(task: Task, solver: str, settings: Sequence[str]) -> Variants:
-    """Numbers of agents."""
-    return {str(n): [*settings, f"n_agents={n}"] for n in AGENTS}
-
-
-def equal_updates_variants(task: Task, solver: str, settings: Sequence[str]) -> Variants:
-    """Numbers of agents, with more passes over the data of fewer.
-
-    Raises:
-        ValueError: a setting is wrong, or the solver has no passes.
-    """
-    config = make_config(load_solver(solver), task, settings)
-    missing = [name for name in _IN_PASSES if not hasattr(config, name)]
-    if missing:
-        raise ValueError(f"equal updates are for solvers with {missing[0]}, such as persim")
-    others = [text for text in settings if text.partition("=")[0] not in _IN_PASSES]
-    variants = {}
-    for n in AGENTS:
-        passes = [f"{name}={round(getattr(config, name) * AGENTS[-1] / n)}" for name in _IN_PASSES]
-        variants[str(n)] = [*others, f"n_agents={n}", *passes]
-    return variants
 
 
 def with_error(values: npt.ArrayLike, digits: int = 2) -> str:
@@ -207,13 +115,6 @@ HEADERS = {
         "median R2 (mean), each seed",
     ),
 }
-ABLATIONS: dict[str, tuple[str, Callable[[Task, str, Sequence[str]], Variants]]] = {
-    "em_plus": ("em_plus", em_plus_variants),
-    "learner": ("em", learner_variants),
-    "agents": ("persim", agents_variants),
-    "agents_equal_updates": ("persim", equal_updates_variants),
-}
-"""Kind -> the solver if none is named, and its variants."""
 
 
 def store(path: Path, about: dict[str, Any], name: str, row: Mapping[str, Any]) -> None:
@@ -223,81 +124,43 @@ def store(path: Path, about: dict[str, Any], name: str, row: Mapping[str, Any]) 
     write_json(path, document | about)
 
 
-def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+def main() -> None:
+    """Print what there is, and store it if that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("kind", choices=list(ABLATIONS))
-    parser.add_argument("task")
-    parser.add_argument("--solver", help="of offline tasks, instead of persim")
-    parser.add_argument("--variants", nargs="+", help="some of them")
-    parser.add_argument("--seeds", default="0:3", help="0:3 is 0, 1, 2")
-    parser.add_argument("--transitions", type=int, help="per policy; the task's if not given")
-    parser.add_argument("--episodes", type=int, help="of each agent; the task's if not given")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
-    parser.add_argument("--out", type=Path, help="runs/KIND")
+    parser.add_argument("runs", type=Path, help="folder of a sweep")
+    parser.add_argument("--variants", nargs="+", help="some of its folders")
     parser.add_argument("--store", type=Path, help="JSON file that keeps the numbers")
     arguments = parser.parse_args()
-    solver, make_variants = ABLATIONS[arguments.kind]
-    arguments.solver = arguments.solver or solver
-    arguments.out = arguments.out or Path("runs") / arguments.kind
     try:
-        arguments.task = task = get_task(arguments.task)
-        variants = make_variants(task, arguments.solver, arguments.settings)
-        unknown = set(arguments.variants or ()) - set(variants)
-        if unknown:
-            raise ValueError(f"no variant {unknown.pop()}, expected some of {', '.join(variants)}")
-        missing = [
-            name
-            for name in EARLIER
-            if not (arguments.out / name / task.id / arguments.solver).is_dir()
-        ]
-        for name in set(arguments.variants or ()) & set(missing):
-            raise ValueError(
-                f"variant {name} cannot be trained any more, and {arguments.out} does not have it"
-            )
-        arguments.variants = arguments.variants or [n for n in variants if n not in missing]
-        arguments.requests = {
-            name: make_request(
-                "em" if name == "em" else arguments.solver,
-                task.id,
-                seeds=parse_seeds(arguments.seeds),
-                transitions=arguments.transitions,
-                n_episodes=arguments.episodes,
-                device=arguments.device,
-                out=arguments.out / name,
-                settings=variants[name],
-            )
-            for name in arguments.variants
-            if name not in EARLIER
-        }
+        plans = read_plans(arguments.runs)
     except ValueError as error:
         parser.error(str(error))
-    return arguments
-
-
-def main() -> None:
-    """Run what is missing, print, and store what is asked for."""
-    arguments = parse_arguments()
-    task, header = arguments.task, HEADERS[arguments.task.track]
+    planned = [job.folder.partition("/")[0] for plan in plans.values() for job in plan["jobs"]]
+    known = list(dict.fromkeys(planned))
+    if unknown := set(arguments.variants or ()) - {*known}:
+        parser.error(f"no variant {unknown.pop()}, expected some of {', '.join(known)}")
+    found = {
+        name: find_results([arguments.runs / name])
+        for name in arguments.variants or known
+        if any((arguments.runs / name).rglob(RESULT_FILE))
+    }
+    if not found:
+        parser.error(f"no variant in {arguments.runs} has a finished run")
+    firsts = [next(iter(results.values())) for results in found.values()]
+    if len({first.task for first in firsts}) > 1:
+        parser.error(f"{arguments.runs} has several tasks, expected variants of one")
+    task = get_task(firsts[0].task)
+    header = HEADERS[task.track]
     print(f"| {' | '.join(header)} |\n{'| --- ' * len(header)}|")
-    for name in arguments.variants:
-        if name in arguments.requests:
-            run(arguments.requests[name])
-        solver = arguments.solver
-        if name in arguments.requests:
-            solver = arguments.requests[name].solver.name
-        found = find_results([arguments.out / name / task.id / solver])
-        seeds = parse_seeds(arguments.seeds)
-        results = {path: result for path, result in found.items() if result.seed in seeds}
-        row, first = summarise(results), next(iter(results.values()))
+    for (name, results), first in zip(found.items(), firsts, strict=True):
+        row = summarise(results)
         print(format_row(task, name, row), flush=True)
         if arguments.store:
             about = {
-                "command": shlex.join(["python", "-m", "scripts.ablation", *sys.argv[1:]]),
+                "command": f"rmdp-bench sweep benchmarks/plans/{next(iter(plans))}.toml",
                 "task": task.id,
-                "solver": arguments.solver,
-                "transitions": arguments.transitions or task.transitions,
+                "solver": first.solver,
+                "transitions": first.transitions,
                 "system": first.system,
                 "versions": first.versions,
             }

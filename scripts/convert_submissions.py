@@ -4,10 +4,12 @@
 
 Each is packed anew as `submit` does it, but for the check: one that `verify` refuses is refused as
 before.  Then all that it holds is compared with what was there: records value by value, curves,
-arrays and policies byte by byte, README.md and the description.  If anything differs, the old one
-stays.  Because the contents are proven equal, the marks of its rows, which say what a verifier
-measured of these contents, go over to the hash of the new files; nothing else in them changes.
-Submissions of this layout are left alone.
+arrays and policies byte by byte, README.md and the description.  If anything differs, or there is a
+file that has no place in a submission, the old one stays.  Because the contents are proven equal,
+the marks of its rows, which say what a verifier measured of these contents, are also written under
+the hash of the new files, before these take their place, and then the old ones go: whenever this is
+interrupted, what is there has its marks.  Submissions of this layout are left alone, but for marks
+that an interrupted conversion has left behind.
 """
 
 from __future__ import annotations
@@ -15,18 +17,19 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from rmdp_bench.files import read_json, write_directory, write_json
+from rmdp_bench.files import locked, read_json, write_directory, write_json
 from rmdp_bench.runs import find_results
 from rmdp_bench.runs.records import RESULT_FILE
 from rmdp_bench.submission import MARKS_FILE, Marks, read_marks, read_submission
-from rmdp_bench.submission.files import STRAY_FILE
-from rmdp_bench.submission.marks import submission_sha256
+from rmdp_bench.submission.files import STRAY_FILE, check_replaceable
+from rmdp_bench.submission.marks import SubmissionMark, submission_sha256
 from rmdp_bench.submission.packing import run_directories, write_submission
 
 
@@ -34,12 +37,14 @@ def convert(folder: Path) -> int:
     """Convert a submission in place; the number of its seeds, 0 if it is of this layout already.
 
     Raises:
-        ValueError: it is damaged, or what was packed is not what was there; nothing has changed
-            then.
+        ValueError: it is damaged, a file has no place in it, or what was packed is not what was
+            there; nothing has changed then.
     """
     seeds = {path.parent.relative_to(folder) for path in folder.rglob(RESULT_FILE)}
     if not seeds:
+        _remove_old_marks(folder)
         return 0
+    check_replaceable(folder)
     before = old_sha256(folder)
     about = read_submission(folder, of_old_layout=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -57,11 +62,12 @@ def convert(folder: Path) -> int:
                 raise ValueError(f"{folder}: there are other seeds when it is packed")
             for seed in sorted(seeds):
                 compare_seeds(folder / seed, found[seed])
-        contents = {name: path.read_bytes() for name, path in _files(new).items()}
         if (folder / "README.md").is_file():
-            contents["README.md"] = (folder / "README.md").read_bytes()
+            shutil.copyfile(folder / "README.md", new / "README.md")
+        contents = {name: path.read_bytes() for name, path in _files(new).items()}
+        _add_marks(folder, before, submission_sha256(new))
         write_directory(folder, contents)
-    _carry_marks(folder, before)
+    _remove_old_marks(folder)
     return len(seeds)
 
 
@@ -110,14 +116,36 @@ def _arrays(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
         }
 
 
-def _carry_marks(folder: Path, before: str) -> None:
-    """Give the marks of a submission the hash that it has now."""
-    path = folder.resolve().parent.parent / MARKS_FILE
-    marks = read_marks(path)
-    if before in marks.marks:
-        now = submission_sha256(folder)
-        own = {now if key == before else key: mark for key, mark in marks.marks.items()}
-        write_json(path, Marks(marks=own).model_dump(mode="json"))
+def _add_marks(folder: Path, before: str, now: str) -> None:
+    """Give the marks of a submission also the hash that it will have."""
+    path = _marks_of(folder)
+    if not path.exists():
+        return
+    with locked(path.parent, f"{path} is being written by another process"):
+        marks = read_marks(path)
+        if before in marks.marks:
+            _write(path, marks.marks | {now: marks.marks[before]})
+
+
+def _remove_old_marks(folder: Path) -> None:
+    """Remove other marks of a submission's name, if it has its own: they are of the old layout."""
+    path, now = _marks_of(folder), submission_sha256(folder)
+    if not path.exists():
+        return
+    with locked(path.parent, f"{path} is being written by another process"):
+        marks = read_marks(path).marks
+        if now in marks:
+            kept = {k: m for k, m in marks.items() if k == now or m.name != marks[now].name}
+            if kept != marks:
+                _write(path, kept)
+
+
+def _marks_of(folder: Path) -> Path:
+    return folder.resolve().parent.parent / MARKS_FILE
+
+
+def _write(path: Path, marks: dict[str, SubmissionMark]) -> None:
+    write_json(path, Marks(marks=marks).model_dump(mode="json"))
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""Equal training for the offline rivals: as many passes over the data for every solver.
+"""Equal training for the offline rivals: plans with as many passes over the data for every solver.
 
-    python -m scripts.equal_training --tune          choose settings on data of another kind
-    python -m scripts.equal_training --print         the commands, with CPU minutes of training
-    python -m scripts.equal_training                 run them, one after the other
+    python -m scripts.equal_training --tune --out tuning.toml   what is tried, on other data
+    rmdp-bench sweep tuning.toml
+    python -m scripts.equal_training --tuned runs/tuning --out equal.toml
+    rmdp-bench sweep equal.toml
 
 Every solver makes 300 passes over the log (`offline-equal`); where its method was published with
 another budget, a second row has that (`offline-published`). Planners have their full size. A pass
@@ -10,11 +11,11 @@ is as many gradient steps, of whatever learns from the log, as show each transit
 policy of behaviour, bcq and cql, the model of the others. Policies that are learned inside a model
 (morel, persim_bcq, persim_policy) do not read the log, and keep the solver's own number of steps.
 
-`--tune` tries four points for every solver, two values each of two settings, with a quarter of the
+Four points are tried for every solver, two values each of two settings, with a quarter of the
 passes (and of the iterations in a model), seed 100 and the kind `pure-eps20`, which no row has;
 planners compare a tenth of the plans in 3 episodes there. The best mean return over the test
-agents counts. What is chosen is kept in OUT/tuned.json, from which the plan reads it; what is
-finished is not tried again. Without that file the plan has the solvers' own settings.
+agents counts. Without --tuned the plan has the solvers' own settings. `rmdp-bench sweep --print`
+shows the commands; `--minutes` the CPU minutes of training, as far as they were measured.
 """
 
 from __future__ import annotations
@@ -23,34 +24,26 @@ import argparse
 import itertools
 import json
 import math
-import shlex
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rmdp_bench.datasets.records import find_record
-from rmdp_bench.files import write_json
+from rmdp_bench.files import write_text
 from rmdp_bench.runs import read_result
 from rmdp_bench.runs.solver_loading import load_solver, make_config
-from rmdp_bench.tasks import OfflineTask, find_logged_task, get_offline_task
-from scripts.run_offline_table import (
-    PLANNER,
-    PLANNER_EPISODES,
-    WORLDS,
-    make_command,
-    run,
-    run_all,
-)
+from rmdp_bench.tasks import OfflineTask, find_logged_task
 
+WORLDS = ("CartPoleHet-n500", "MountainCarHet-n500")
+PLANNER = {"n_sequences": 100}
+PLANNER_EPISODES = 3
 KINDS = ("pure", "random")
 SEEDS = "0:3"
 PASSES = 300
 TUNING_KIND, TUNING_SEED, TUNING_SHARE = "pure-eps20", 100, 4
 
-Point = tuple[str, ...]
-"""Settings, "key=value" each."""
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -147,138 +140,125 @@ def inner_settings(solver: str, task: OfflineTask, share: int) -> dict[str, int]
     return {name: math.ceil(getattr(config, name) / share) for name in names}
 
 
-def as_point(settings: Mapping[str, Any]) -> Point:
-    """Settings as `--set` takes them."""
-    return tuple(f"{name}={json.dumps(value)}" for name, value in settings.items())
-
-
-def training_minutes(solver: str, task: OfflineTask, settings: Point) -> float | None:
+def training_minutes(solver: str, task: OfflineTask, settings: Settings) -> float | None:
     """CPU minutes of the training on a CartPole log, three seeds; None: not measured."""
     seconds = _UPDATE_SECONDS.get(solver)
     if seconds is None or not task.id.startswith("CartPole"):
         return None
-    config = make_config(load_solver(solver), task, settings)
+    given = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+    config = make_config(load_solver(solver), task, given)
     n_updates = getattr(config, "n_updates", None)
     if n_updates is None:
         n_updates = config.n_epochs * math.ceil(count_transitions(task) / config.batch_size)
     return float(n_updates * seconds / 60)
 
 
-def grid_of(solver: str) -> list[Point]:
+def grid_of(solver: str) -> list[Settings]:
     """The four points."""
     grid = RIVALS[solver].grid
-    return [
-        as_point(dict(zip(grid, values, strict=True)))
-        for values in itertools.product(*grid.values())
-    ]
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def tuning_runs(solver: str, world: str, out: Path) -> Iterator[tuple[Point, Path, list[str]]]:
-    """Points of a solver in a world, where each one's result will be, and the command."""
+@dataclass(frozen=True)
+class Row:
+    """A row of a plan."""
+
+    folder: str
+    solver: str
+    task: OfflineTask
+    settings: Settings
+    n_episodes: int | None = None
+
+
+def tuning_rows(solver: str, world: str) -> Iterator[Row]:
+    """What is tried for a solver in a world; a point's folder is its number."""
     task, rival = find_logged_task(world, TUNING_KIND), RIVALS[solver]
-    fixed = as_point(
-        training_settings(solver, task, PASSES / TUNING_SHARE)
-        | inner_settings(solver, task, TUNING_SHARE)
-    )
-    fixed += PLANNER if rival.plans else ()
+    fixed = training_settings(solver, task, PASSES / TUNING_SHARE)
+    fixed = fixed | inner_settings(solver, task, TUNING_SHARE) | (PLANNER if rival.plans else {})
     n_episodes = PLANNER_EPISODES if rival.plans else None
     for number, point in enumerate(grid_of(solver)):
-        folder = out / "tuning" / str(number)
-        result = folder / task.id / solver / f"seed-{TUNING_SEED}" / "result.json"
-        settings = (*fixed, *point)
-        seed = str(TUNING_SEED)
-        command = make_command(solver, task.id, seed, folder, settings, n_episodes=n_episodes)
-        yield point, result, command
+        yield Row(str(number), solver, task, {**fixed, **point}, n_episodes)
 
 
-def tune(solvers: list[str], worlds: list[str], out: Path) -> list[str]:
-    """Run what is missing, and store each choice as soon as its four points are there.
+def choose(runs: Path, solver: str, world: str) -> Settings:
+    """The best point of a solver in a world, the first of equals.
 
-    Returns:
-        What went wrong.
+    Raises:
+        ValueError: not all points are there, each once.
     """
-    failed: list[str] = []
-    for world, solver in itertools.product(worlds, solvers):
-        returns: dict[Point, float] = {}
-        for point, result, command in tuning_runs(solver, world, out):
-            if not result.exists():
-                failed += filter(None, [run(command)])
-            if result.exists():
-                returns[point] = read_result(result).social_welfare
-        if len(returns) == len(grid_of(solver)):
-            store_choice(out / "tuned.json", world, solver, returns)
-    return failed
+    task = find_logged_task(world, TUNING_KIND)
+    returns = []
+    for number in range(len(grid_of(solver))):
+        pattern = f"{number}/*/{task.id}/{solver}/seed-{TUNING_SEED}/result.json"
+        found = list(runs.glob(pattern))
+        if len(found) != 1:
+            raise ValueError(f"{runs} has {len(found)} results {pattern}, expected one")
+        returns.append(read_result(found[0]).social_welfare)
+    return grid_of(solver)[returns.index(max(returns))]
 
 
-def store_choice(path: Path, world: str, solver: str, returns: Mapping[Point, float]) -> None:
-    """Add the best point, the first of equals, and what all points had."""
-    chosen = read_choices(path)
-    best = max(returns, key=returns.__getitem__)
-    chosen.setdefault(world, {})[solver] = {
-        "settings": list(best),
-        "returns": [{"settings": list(p), "return": value} for p, value in returns.items()],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, chosen)
+def table_rows(solver: str, world: str, kind: str, chosen: Settings) -> Iterator[Row]:
+    """A solver with equal training, and with its method's own where that is another."""
+    task, published = find_logged_task(world, kind), RIVALS[solver].published
+    yield Row("offline-equal", solver, task, {**training_settings(solver, task, PASSES), **chosen})
+    if solver == "morel":
+        own = training_settings(solver, task, _MOREL_EPOCHS) | {"iterations": 500}
+    elif published is not None:
+        own = training_settings(solver, task, PASSES, published)
+    else:
+        return
+    yield Row("offline-published", solver, task, {**own, **chosen})
 
 
-def read_choices(path: Path) -> dict[str, Any]:
-    """What is in OUT/tuned.json; nothing where there is none."""
-    chosen: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return chosen
-
-
-def list_commands(
-    solvers: list[str], worlds: list[str], kinds: list[str], out: Path
-) -> Iterator[tuple[str, list[str]]]:
-    """Solver and arguments of `rmdp-bench` for each run of the plan."""
-    chosen = read_choices(out / "tuned.json")
-    for kind, world, solver in itertools.product(kinds, worlds, solvers):
-        task = find_logged_task(world, kind)
-        tuned = tuple(chosen.get(world, {}).get(solver, {}).get("settings", ()))
-        equal = as_point(training_settings(solver, task, PASSES))
-        yield solver, make_command(solver, task.id, SEEDS, out / "offline-equal", equal + tuned)
-        published = RIVALS[solver].published
-        if solver == "morel":
-            own = training_settings(solver, task, _MOREL_EPOCHS) | {"iterations": 500}
-        elif published is not None:
-            own = training_settings(solver, task, PASSES, published)
-        else:
-            continue
-        settings = as_point(own) + tuned
-        yield solver, make_command(solver, task.id, SEEDS, out / "offline-published", settings)
+def write_plan(rows: Sequence[Row], seeds: str) -> str:
+    """The text of a plan; all seeds of a run train as one batch."""
+    parts = [f'seeds = "{seeds}"\nseeds_per_batch = 3\n']
+    for row in rows:
+        names = {"folder": row.folder, "solvers": row.solver, "tasks": row.task.id}
+        lines = ["[[runs]]", *(f"{name} = {json.dumps(text)}" for name, text in names.items())]
+        lines += [] if row.n_episodes is None else [f"episodes = {row.n_episodes}"]
+        lines.append("[runs.settings]")
+        for name, value in row.settings.items():  # a value that is a list stands in a list
+            text = json.dumps([value] if isinstance(value, list) else value)
+            lines.append(f"{name} = {text}")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
 
 
 def main() -> None:
-    """Tune, print or run."""
+    """Write a plan, or say what it costs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--solvers", nargs="+", choices=list(RIVALS), default=list(RIVALS))
     parser.add_argument("--worlds", nargs="+", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--out", type=Path, default=Path("runs/offline"))
-    parser.add_argument("--tune", action="store_true", help="choose settings, and run no row")
-    parser.add_argument("--print", action="store_true", help="print the commands only")
+    parser.add_argument("--tune", action="store_true", help="the plan of what is tried")
+    parser.add_argument("--tuned", type=Path, help="folder of its sweep, from which to choose")
+    parser.add_argument("--minutes", action="store_true", help="print CPU minutes of training")
+    parser.add_argument("--out", type=Path, help="file of the plan; else it is printed")
     arguments = parser.parse_args()
-    solvers, worlds, out = arguments.solvers, arguments.worlds, arguments.out
-    if arguments.tune and not arguments.print:
-        sys.exit("\n".join(tune(solvers, worlds, out)) or 0)
-    if arguments.tune:
-        commands = [
-            (solver, command)
-            for world, solver in itertools.product(worlds, solvers)
-            for _, _, command in tuning_runs(solver, world, out)
-        ]
-    else:
-        commands = list(list_commands(solvers, worlds, arguments.kinds, out))
-    if arguments.print:
-        for solver, command in commands:
-            settings = [text for key, text in itertools.pairwise(command) if key == "--set"]
-            minutes = training_minutes(solver, get_offline_task(command[2]), tuple(settings))
-            seeds = 1 if arguments.tune else 3
-            cost = "not measured" if minutes is None else f"{minutes * seeds / 3:.1f} CPU minutes"
-            print(f"{shlex.join(['rmdp-bench', *command])}  # training: {cost}")
+    rows: list[Row] = []
+    for world, solver in itertools.product(arguments.worlds, arguments.solvers):
+        if arguments.tune:
+            rows += tuning_rows(solver, world)
+            continue
+        try:
+            chosen = choose(arguments.tuned, solver, world) if arguments.tuned else {}
+        except ValueError as error:
+            parser.error(str(error))
+        for kind in arguments.kinds:
+            rows += table_rows(solver, world, kind, chosen)
+    if arguments.minutes:
+        for row in rows:
+            minutes = training_minutes(row.solver, row.task, row.settings)
+            share = 1 / 3 if arguments.tune else 1
+            cost = "not measured" if minutes is None else f"{minutes * share:.1f} CPU minutes"
+            print(f"{row.folder} {row.solver} {row.task.id}: {cost}")
         return
-    run_all(command for _, command in commands)
+    text = write_plan(rows, str(TUNING_SEED) if arguments.tune else SEEDS)
+    if arguments.out is None:
+        print(text, end="")
+    else:
+        write_text(arguments.out, text)
 
 
 if __name__ == "__main__":

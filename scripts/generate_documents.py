@@ -2,7 +2,7 @@
 
     python -m scripts.generate_documents            rewrite README.md and docs/*.md
     python -m scripts.generate_documents --check    exit 1 and name what differs, write nothing
-    python -m scripts.generate_documents --figures  draw the picture of the README anew as well
+    python -m scripts.generate_documents --figures  draw the pictures anew as well
 
 What stands between `<!-- generated: NAME -->` and `<!-- end -->` is what the function NAME of this
 file or of `scripts.reproduction` returns (`-` for `_`).  Numbers come from the leaderboard,
@@ -14,13 +14,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import heapq
 import io
+import itertools
 import json
 import re
 import shlex
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +37,15 @@ from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main as command_line
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.leaderboard import Entry, Table, build_tables
+from rmdp_bench.plotting.style import colour_of, draw_panels, save
 from rmdp_bench.runs import Result
+from rmdp_bench.runs.checkpoints import CHECKPOINT_SECONDS
 from rmdp_bench.runs.curve import parse_curve
+from rmdp_bench.runs.display import PROGRESS_SECONDS
 from rmdp_bench.submission.rows import ASSIGNMENT, RowFiles
+from rmdp_bench.sweep import read_plan
+from rmdp_bench.sweep.display import COUNT_SECONDS
+from rmdp_bench.sweep.jobs import STOP_SECONDS
 from rmdp_bench.tasks import (
     OnlineTask,
     find_logged_task,
@@ -48,19 +57,23 @@ from scripts import ablation
 from scripts.ablation import with_error
 from scripts.document_blocks import GENERATORS, generated, listed, table
 from scripts.reproduction import told_apart  # and its blocks
-from scripts.run_offline_table import KINDS
-from scripts.run_offline_table import ROWS as OFFLINE_ROWS
 from scripts.verdicts import difference_interval, judge
 
 ROOT = Path(__file__).resolve().parent.parent
 LEADERBOARDS = ROOT / "leaderboards"
 SUBMISSIONS = LEADERBOARDS / "submissions"
 RESULTS = ROOT / "benchmarks" / "results"
+PLANS = ROOT / "benchmarks" / "plans"
 PICTURE = ROOT / "docs" / "figures" / "agents-HalfCheetahVel-n100-k5-v0.png"
+BUDGETS_PICTURE = PICTURE.with_name("idea-budget.png")
 PICTURE_COLOURS = 64
-"""Of the palette, with which the picture takes a third of the bytes."""
+"""Of the palette, with which a picture takes a third of the bytes."""
+BUDGETS = (1, 2, 5)
+"""Of the picture of what few policies can give."""
 MAIN_TASK = "HalfCheetahVel-n100-k5-v0"
 """The task that the pages look at closely."""
+KINDS = ("pure", "random", "pure-eps20", "pure-eps40")
+"""Of logged data, in the order of the tables."""
 SATURATED = 99.0
 """Percent of the ceiling, or of the reference offline, from which a task says little more."""
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -147,6 +160,8 @@ def _reward(entry: EnvironmentEntry) -> str:
     if entry.reward_function is not None:
         first = (entry.reward_function.__doc__ or "").splitlines()[0]
         return first.rstrip(".")
+    if entry.hidden_reward:
+        return "minus the risk of the glucose in plasma, by the patient's own weight of lows"
     population = get_population(entry.id)
     if isinstance(population, TargetPopulation):
         return (
@@ -307,6 +322,11 @@ def falls() -> str:
     )
 
 
+def plan_of(name: str) -> str:
+    """The plan that makes runs, with a link to it."""
+    return f"[`{name}.toml`](../benchmarks/plans/{name}.toml)"
+
+
 @generated
 def learner() -> str:
     """What normalisation and bounds of the learner bring."""
@@ -315,7 +335,7 @@ def learner() -> str:
     rows = [ablation.format_row(task, name, row) for name, row in variants.items()]
     about = (
         f"With {stored['transitions']:,} transitions per policy, three seeds "
-        f"(`{stored['command']}`; [each seed](../benchmarks/results/learner_ablation.json)):"
+        f"({plan_of('learner')}; [each seed](../benchmarks/results/learner_ablation.json)):"
     )
     return "\n".join([about, "", table(ablation.HEADERS["online"], []), *rows])
 
@@ -364,8 +384,11 @@ def em_plus_parts() -> str:
 @generated
 def em_plus_commands() -> str:
     """The commands of that table."""
-    stored = read_json(RESULTS / "em_plus_ablation.json")
-    commands = stored.get("commands") or [stored["command"]]
+    name = "em_plus_parts"
+    commands = [
+        f"rmdp-bench sweep benchmarks/plans/{name}.toml",
+        f"python -m scripts.ablation runs/{name}",
+    ]
     return "\n".join(["<!-- not run: hours -->", "", "```sh", *commands, "```"])
 
 
@@ -430,7 +453,7 @@ def critics() -> str:
 
 
 def _offline_table(world: str) -> str:
-    """The suite's rows of a world, whose plan is `run_offline_table`; no row is an empty cell."""
+    """The suite's rows of a world, whose plans are `offline*.toml`; no row is an empty cell."""
     cells: dict[tuple[str, str, str], str] = {}
     for one in board():
         for entry in one.entries:
@@ -443,11 +466,13 @@ def _offline_table(world: str) -> str:
                 text += f" ({mean:.0f})" if mean is not None else ""
                 cells[row.task, entry.source, row.solver] = text
     rows = []
-    for each in sorted(OFFLINE_ROWS, key=lambda row: (row.solver, row.submission)):
+    plans = [read_plan(PLANS / f"{name}.toml") for name in ("offline", "offline_gpu")]
+    planned = {(name, row.folder) for plan in plans for row in plan.rows for name in row.solvers}
+    for solver, folder in sorted(planned):
         tasks = [find_logged_task(world, kind).id for kind in KINDS]
-        own = [cells.get((task, each.submission, each.solver), "") for task in tasks]
+        own = [cells.get((task, folder, solver), "") for task in tasks]
         if any(own):
-            rows.append([f"`{each.solver}`", each.submission, *own])
+            rows.append([f"`{solver}`", folder, *own])
     return table(["solver", "from", *(f"`{kind}`" for kind in KINDS)], rows)
 
 
@@ -472,7 +497,8 @@ def _fewer_agents(name: str, first: str) -> str:
     lines = [ablation.format_row(task, n_agents, row) for n_agents, row in rows.items()]
     header = table([first, *ablation.HEADERS["offline"][1:]], [])
     device = record["system"]["device_name"] or f"{record['system']['cpu']}, CPU"
-    about = f"`{record['command']}` on {device} ([record](../benchmarks/results/{name}.json))."
+    plan = plan_of(name.replace("_ablation", ""))
+    about = f"{plan} on {device} ([record](../benchmarks/results/{name}.json))."
     return "\n".join([header, *lines, "", about])
 
 
@@ -582,7 +608,103 @@ def many_agents() -> str:
     return f"`{shlex.join(command)}`:\n\n{table(header, rows)}"
 
 
-# The picture
+# Sweeps
+
+CORES = (2, 64, 1024)
+COSTED = ("papers", "robots", "offline")
+"""Plans whose costs are known from the suite's rows."""
+
+
+def _hours(task: str, solver: str, transitions: int | None) -> tuple[str, float] | None:
+    """Of one seed: "cpu" and hours times the cores of its machine, or "cuda" and hours.
+
+    None: there is no record. Those of CPUs go first.
+    """
+    found: dict[str, float] = {}
+    for path in sorted(SUBMISSIONS.glob(f"*/{task}/{solver}")):
+        record = RowFiles(path).result(0)
+        seconds = record.wall_seconds / record.seeds_together
+        seconds *= transitions / record.transitions if transitions else 1.0
+        cores = record.system["cores"] if record.device == "cpu" else 1
+        found.setdefault(record.device, seconds * cores / 3600)
+    return min(found.items(), default=None)
+
+
+def _makespan(hours: Sequence[float], n_cores: int) -> float:
+    """Hours until all runs are done, the longest first, one core each."""
+    free = [0.0] * n_cores
+    for own in sorted(hours, reverse=True):
+        heapq.heapreplace(free, free[0] + own)
+    return max(free)
+
+
+@generated
+def sweep_costs() -> str:
+    """What the papers' tables cost, from the records of the suite's rows."""
+    rows = []
+    for name in COSTED:
+        known: dict[str, list[float]] = {"cpu": [], "cuda": []}
+        n_unknown = 0
+        for row in read_plan(PLANS / f"{name}.toml").rows:
+            for task, solver in itertools.product(row.tasks, row.solvers):
+                hours = _hours(task, solver, row.transitions)
+                if hours is None:
+                    n_unknown += len(row.seeds)
+                else:
+                    known[hours[0]] += [hours[1]] * len(row.seeds)
+        own = known["cpu"]
+        all_own = own + [sum(own) / len(own)] * n_unknown
+        cells = [f"{sum(all_own):.0f}", *(f"{_makespan(all_own, n):.1f}" for n in CORES)]
+        gpu = f"{sum(known['cuda']):.0f} ({len(known['cuda'])} runs)" if known["cuda"] else "–"
+        rows.append([f"`{name}.toml`", f"{len(own)}", f"{n_unknown}", *cells, gpu])
+    header = ["plan", "runs with a record", "without", "core hours"]
+    header += [f"hours on {n:,} cores" for n in CORES] + ["hours of GPUs"]
+    return table(header, rows)
+
+
+@generated
+def sweep_file_system() -> str:
+    """What a sweep asks of a shared file system, from the code's intervals."""
+    # A file that is replaced is created, written through and renamed.
+    of_job = 3 / PROGRESS_SECONDS + 1 / STOP_SECONDS + 3 / CHECKPOINT_SECONDS
+    rows = [[f"{n:,}", f"{n * of_job:,.0f}"] for n in CORES]
+    about = (
+        f"A running job replaces its progress every {PROGRESS_SECONDS:g} s and its checkpoint "
+        f"every {CHECKPOINT_SECONDS:g} s, and looks every {STOP_SECONDS:g} s whether it shall "
+        f"stop; a driver looks every {COUNT_SECONDS:g} s at each run that is not done. For the "
+        "jobs alone that makes:"
+    )
+    return f"{about}\n\n{table(['jobs at once', 'operations in a second'], rows)}"
+
+
+@generated
+def sweep_overhead() -> str:
+    """The benchmark of sweeps."""
+    plan, status, run = rows_of_benchmark("sweeps")
+    return (
+        f"[Measured](../benchmarks/results/sweeps.md) on two cores that others were using too: "
+        f"{run['jobs']} jobs that wait for {run['seconds of each']} s took {run['sweep s']} s, and "
+        f"{run['loop s']} s by `xargs -P 2` over the printed commands, at the same time: "
+        f"{run['more than the loop']} more. To plan {plan['jobs']} jobs took {plan['sweep s']} s, "
+        f"to read their status {status['sweep s']} s."
+    )
+
+
+@generated
+def sweep_kills() -> str:
+    """What was killed, and what was left of the sweeps."""
+    document = read_json(RESULTS / "killed_sweeps.json")
+    rows = []
+    for name, own in document["results"].items():
+        killed = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in own["killed"].items())
+        there = f"{own['directories']} of {own['runs']}"
+        same = "all identical" if own["identical"] else "different"
+        rows.append([f"`{name}`", f"{own['nodes']}", f"{own['jobs']}", killed, there, same])
+    header = ["launcher", "nodes", "jobs", "killed", "runs there, each once"]
+    return table([*header, "beside an undisturbed sweep"], rows)
+
+
+# The pictures
 
 
 def draw_picture(path: Path) -> None:
@@ -594,17 +716,49 @@ def draw_picture(path: Path) -> None:
             code = command_line(["plot", *map(str, runs), "--out", folder])
         if code:
             raise RuntimeError(f"plot ended with {code}")
-        with Image.open(Path(folder) / path.name) as drawn:
-            few = drawn.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        few.save(path, optimize=True)
+        _store_picture(Path(folder) / path.name, path)
+
+
+def draw_budgets(path: Path) -> None:
+    """Draw what each agent of the main task has at the exact optimum of few policies."""
+    _, population = main_task()
+    order = np.argsort(population.targets)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = Path(folder) / path.name
+        with draw_panels(len(BUDGETS), len(BUDGETS), (2.6, 2.3)) as (figure, panels):
+            for axes, k in zip(panels, BUDGETS, strict=True):
+                optimum = constant_speed_optimum(population, k)
+                rewards = EPISODE_STEPS * population.rewards(optimum.speeds[:, None])  # (k, n)
+                served = rewards.T[order]
+                for j in range(k):
+                    own = optimum.assignment[order, j] > 0
+                    axes.plot(
+                        population.targets[order][own],
+                        served[own, j],
+                        linestyle="none",
+                        marker="o",
+                        markersize=3,
+                        color=colour_of(j),
+                    )
+                noun = "policy" if k == 1 else "policies"
+                axes.set(title=f"{k} {noun}: {optimum.welfare:.1f} % on average", ylim=(-3, 103))
+                axes.set(xlabel="speed that the agent wants, m/s", ylabel="received, %")
+            save(figure, drawn, "What few policies can give", "Agents by target; what each has.")
+        _store_picture(drawn, path)
+
+
+def _store_picture(drawn: Path, path: Path) -> None:
+    with Image.open(drawn) as picture:
+        few = picture.convert("RGB").quantize(PICTURE_COLOURS, dither=Image.Dither.NONE)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    few.save(path, optimize=True)
 
 
 def main() -> None:
     """Write the documents, or say which are not as they would be written."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if one differs")
-    parser.add_argument("--figures", action="store_true", help="draw the README's picture too")
+    parser.add_argument("--figures", action="store_true", help="draw the pictures too")
     arguments = parser.parse_args()
     different = []
     for path in documents():
@@ -615,6 +769,7 @@ def main() -> None:
                 write_text(path, filled)
     if arguments.figures and not arguments.check:
         draw_picture(PICTURE)
+        draw_budgets(BUDGETS_PICTURE)
     if different:
         print(("not as generated: " if arguments.check else "written: ") + ", ".join(different))
     if arguments.check and different:

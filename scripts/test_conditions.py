@@ -3,28 +3,48 @@
     python -m scripts.test_conditions [CONDITION ...] [--out FOLDER] [-- PYTEST ARGUMENTS]
 
 Each condition is the whole suite once (without `-- ...`), one after the other. A line of each is
-printed and, with --out, added to test_conditions.md there; what the tests print is beside it. Exit
-code 1 if one fails.
+printed. With --out, test_conditions.md there is written anew after each, from test_conditions.json
+beside it: a row of the same condition and the same arguments is replaced, the others stay; what the
+tests print is beside them. Exit code 1 if one fails.
+
+Nothing is run where a package is missing without which tests are skipped or fail: `pip install -e
+'.[dev]'`.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rmdp_bench.cores import usable_cores
+from rmdp_bench.files import write_json, write_text
 from rmdp_bench.system import cpu_model, git_revision
 
 ROOT = Path(__file__).resolve().parent.parent
-N_BUSY = 4
-HEADER = "| condition | result | minutes | revision | machine |\n|---|---|---:|---|---|\n"
+PYTEST = ("-m", "pytest")
+N_BUSY, N_CROWDED = 4, 12
+NEEDED = ("build", "twine")
+"""Packages that tests need and that nothing else does."""
+PAGE, ROWS = "test_conditions.md", "test_conditions.json"
+HEADER = """The tests as they would run elsewhere. `python -m scripts.test_conditions` wrote this.
+
+| condition | tests | result | minutes | load average | revision | machine |
+|---|---|---|---:|---:|---|---|
+"""
+NOTE = """
+Load average: processes that ran or waited to, in the last minute of the tests, those of the
+condition and those that somebody else had started.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,7 @@ CONDITIONS = {
     "numba for any processor": Condition({"NUMBA_CPU_NAME": "generic"}),
     "one core": Condition(one_core=True),
     f"beside {N_BUSY} busy loops": Condition(n_busy=N_BUSY),
+    f"beside {N_CROWDED} busy loops": Condition(n_busy=N_CROWDED),
 }
 
 
@@ -64,6 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in options.conditions if name not in CONDITIONS]
     if unknown:
         parser.error(f"unknown condition {unknown[0]!r}; known are {', '.join(CONDITIONS)}")
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        parser.error(f"tests need {', '.join(missing)}: pip install -e '.[dev]'")
     failed = False
     for name in options.conditions or CONDITIONS:
         with tempfile.TemporaryDirectory() as folder:
@@ -72,23 +96,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
             start = time.monotonic()
             code = run_tests(CONDITIONS[name], for_pytest, log)
             minutes = (time.monotonic() - start) / 60
-            last = log.read_text(errors="replace").strip().splitlines()[-1]
+            last = (log.read_text(errors="replace").strip().splitlines() or [""])[-1]
         failed |= code != 0
-        summary = last.strip("= ") or f"exit code {code}"
-        cells = (name, summary, f"{minutes:.1f}", str(git_revision())[:12], cpu_model())
-        line = f"| {' | '.join(cells)} |"
-        print(line, flush=True)
+        row = {
+            "condition": name,
+            "tests": " ".join(for_pytest) or "all",
+            "result": last.strip("= ") or f"exit code {code}",
+            "minutes": f"{minutes:.1f}",
+            "load average": f"{os.getloadavg()[0]:.1f}",
+            "revision": str(git_revision())[:12],
+            "machine": f"{cpu_model()}, {usable_cores()} cores",
+        }
+        print(format_row(row), flush=True)
         if options.out:
-            table = options.out / "test_conditions.md"
-            text = table.read_text() if table.exists() else HEADER
-            table.write_text(f"{text}{line}\n")
+            write_page(options.out, row)
     return int(failed)
+
+
+def format_row(row: Mapping[str, str]) -> str:
+    """A line of the table."""
+    return f"| {' | '.join(text.replace('|', '/') for text in row.values())} |"
+
+
+def write_page(folder: Path, row: Mapping[str, str]) -> None:
+    """Put a row in its place among those of earlier conditions, and write the page of all."""
+    rows: list[Mapping[str, str]] = []
+    if (folder / ROWS).exists():
+        rows = json.loads((folder / ROWS).read_text(encoding="utf-8"))
+    keys = "condition", "tests"
+    rows = [old for old in rows if any(old[key] != row[key] for key in keys)] + [row]
+    order = [*CONDITIONS]
+    rows.sort(key=lambda one: order.index(one["condition"]) if one["condition"] in order else -1)
+    write_json(folder / ROWS, rows)
+    lines = "".join(f"{format_row(one)}\n" for one in rows)
+    write_text(folder / PAGE, f"{HEADER}{lines}{NOTE}")
 
 
 def run_tests(condition: Condition, arguments: Sequence[str], log: Path) -> int:
     """Exit code of pytest under a condition; what it prints goes to a file."""
     workers = "1" if condition.one_core else "auto"
-    command = [sys.executable, "-m", "pytest", "-q", "--numprocesses", workers]
+    command = [sys.executable, *PYTEST, "-q", "--numprocesses", workers]
     limit: Callable[[], None] | None = _keep_to_one_core if condition.one_core else None
     with ExitStack() as stack, log.open("w") as file:
         for _ in range(condition.n_busy):

@@ -10,7 +10,6 @@ import pytest
 from rmdp_bench.datasets import get_dataset
 from rmdp_bench.envs import ENVIRONMENTS, get_population
 from rmdp_bench.tasks import (
-    OfflineTask,
     OnlineTask,
     Task,
     find_logged_task,
@@ -56,7 +55,16 @@ def test_rules_of_the_design(task_id: str) -> None:
 
 def test_every_represented_mdp_has_tasks() -> None:
     represented = {entry.id for entry in ENVIRONMENTS if not entry.heterogeneous}
-    assert {task.env_id for task in ONLINE} == represented
+    assert {task.env_id for task in ONLINE if not task.heterogeneous} == represented
+
+
+def test_rules_of_the_glucose_tasks() -> None:
+    tasks = [task for task in ONLINE if task.heterogeneous]
+    assert [task.id for task in tasks] == [f"Glucose-n100-k{k}-v0" for k in (1, 2, 3, 5, 10)]
+    for task in tasks:
+        assert (task.transitions, task.gamma, task.max_episode_steps) == (10_000_000, 0.99, 864)
+        assert (task.n_agents, task.n_eval_episodes, task.ceiling) == (100, 20, None)
+        assert task.unranked and "verification" in task.unranked
 
 
 @pytest.mark.parametrize("task_id", sorted(OFFLINE_IDS))
@@ -85,7 +93,8 @@ def test_fields_agree_with_the_environment(task: Task) -> None:
     assert spec.max_episode_steps == task.max_episode_steps
     population = get_population(task.env_id)
     assert population.n_agents == task.n_agents
-    assert isinstance(task, OfflineTask) or task.population.n_agents == task.n_agents
+    if isinstance(task, OnlineTask) and not task.heterogeneous:
+        assert task.population.n_agents == task.n_agents
     assert 1 <= task.n_representatives <= task.n_agents
     assert (task.transitions >= 1) == isinstance(task, OnlineTask)
     assert 0.0 < task.gamma <= 1.0

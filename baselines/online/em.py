@@ -17,6 +17,17 @@ Choices where the paper leaves one:
   - No warm start: the E-step is idle until each representative has finished an episode.
   - Q averages undiscounted returns, one for each episode in the order in which they end (the code:
     one per iteration), and starts from a representative's first return, not from zero.
+
+Deep-sea treasure with 50 weightings (`DeepSeaTreasure-n100-v0`), 100,000 transitions per policy, as
+a share of the exact optimum: k = 1 100 % (three seeds); k = 2 95.8, 92.9 and 95.8 %, where
+`universal` has 100 %. It is not the split but the acting: the two policies dive for the treasures 3
+and 14 steps away, the best pair is 3 and 19, and nobody comes upon the last one once a nearer one
+pays, as each step towards it costs and the worth of all is at its end. Tried, three seeds each (two
+for the last): entropy_coefficient 0.2 95.0 to 98.3 %; normalize_observations 94.6 to 98.3 %; n_envs
+32 95.3 to 95.8 %; normalised with entropy 0.3 falling to 0.01 95.3 and 98.3 %. That and more time
+help: with 250,000 transitions it is 100 and 98.3 % (`--set normalize_observations=true --set
+entropy_coefficient=0.3 --set final_entropy_coefficient=0.01`). After 40,000 with the settings of
+such a world it is 91 and 88 % (k = 3: 95 and 94 %).
 """
 
 from __future__ import annotations
@@ -39,7 +50,9 @@ from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
 
-__all__ = ["Config", "check", "config_for", "solve"]
+__all__ = ["SEEDS_AS_ONE_BATCH", "Config", "check", "config_for", "solve"]
+
+SEEDS_AS_ONE_BATCH = True
 
 
 @dataclass(frozen=True)

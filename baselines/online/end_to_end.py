@@ -35,10 +35,13 @@ from baselines.common.settings import check_range
 from baselines.online.ppo.learner import solve_with_rule
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
+from rmdp_bench.scoring import objective_weights
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
 
-__all__ = ["Config", "check", "config_for", "solve"]
+__all__ = ["SEEDS_AS_ONE_BATCH", "Config", "check", "config_for", "solve"]
+
+SEEDS_AS_ONE_BATCH = True
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,9 @@ def config_for(task: Task) -> Config:
 class SoftRule:
     """psi (R, n, k) and its Adam."""
 
-    def __init__(self, task: Task, config: Config, seeds: Sequence[int], device: str) -> None:
+    def __init__(self, task: OnlineTask, config: Config, seeds: Sequence[int], device: str) -> None:
         """Draw every seed's psi."""
+        self.objective = task.objective
         self.config, self.n_agents = config, task.n_agents
         self.moves_within_update = config.signal == "advantage"
         self.normalizes_minibatches = config.normalization == "minibatch"
@@ -105,6 +109,10 @@ class SoftRule:
             return
         table = torch.from_numpy(np.nan_to_num(average_returns).astype(np.float32))
         table = table.to(self.psi.device) / self.n_agents
+        if self.objective != "utilitarian":  # the slope of W by the assignment: dW / dV^i V^ij
+            returns = (self.assignment * table).sum(-1).cpu().numpy() * self.n_agents
+            weights = objective_weights(returns, self.objective).astype(np.float32)
+            table = table * torch.from_numpy(weights[..., None]).to(table.device)
         for _ in range(self.config.gradient_steps):
             self.descend(-table)
 

@@ -77,6 +77,46 @@ def select(
     return Selection(np.sort(undominated[chosen]), total / n, max(bound, total) / n)
 
 
+def select_fairest(
+    welfare: FloatArray, n_chosen: int, *, max_variables: int = 200_000, seconds: float = 60.0
+) -> Selection:
+    """Choose candidates so that the agent served worst is served best.
+
+    The greatest entry t for which k candidates give every agent t or more is found by bisection,
+    each question a covering of all agents by k columns, and among choices that give t the mean is
+    greatest.
+
+    Args:
+        welfare: (n, m) finite entries.
+        n_chosen: k, 1 to m.
+        max_variables: as for `select`.
+        seconds: limit of each question.
+
+    Returns:
+        The choice; its welfare is t, and the bound is of t.
+
+    Raises:
+        ValueError: n_chosen is out of range.
+    """
+    levels = np.unique(welfare)
+    limits: dict[str, Any] = {"max_variables": max_variables, "seconds": seconds}
+    low, high = 0, len(levels) - 1
+    possible = high  # all greater levels are known to be impossible
+    while low < high:
+        middle = (low + high + 1) // 2
+        covered = select((welfare >= levels[middle]).astype(np.float64), n_chosen, **limits)
+        if covered.welfare >= 1.0 - 1e-9:
+            low = middle
+        else:
+            if covered.bound < 1.0 - 1e-9:
+                possible = min(possible, middle - 1)
+            high = middle - 1
+    gains = welfare - welfare.min()
+    reached = (welfare >= levels[low]) * (len(welfare) * gains.max() + 1.0)
+    chosen = select(reached + gains, n_chosen, **limits).chosen
+    return Selection(chosen, float(levels[low]), float(levels[max(possible, low)]))
+
+
 def _search(
     welfare: FloatArray, n_chosen: int, on_a_line: bool, max_variables: int, seconds: float
 ) -> tuple[IntArray, float, float]:

@@ -22,10 +22,13 @@ from rmdp_bench.ceilings import (
     planar_velocity_groups,
     resource_gathering_optimum,
 )
-from rmdp_bench.population import TargetPopulation, is_on_line
+from rmdp_bench.population import LinearPopulation, TargetPopulation, is_on_line
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
+
+SEEDS_AS_ONE_BATCH = True
+RESOURCE_GATHERING = "rmdp/ResourceGathering-n25-v0"
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ def oracle_groups(task: OnlineTask, groups: str) -> npt.NDArray[np.intp]:
         )
     if isinstance(population, TargetPopulation):
         return np.asarray(planar_velocity_groups(population, k))
-    return np.asarray(resource_gathering_optimum(k)[2].argmax(1))
+    if task.env_id == RESOURCE_GATHERING and population == LinearPopulation.tiles(25):
+        return np.asarray(resource_gathering_optimum(k)[2].argmax(1))
+    raise ValueError(f"the best groups of the agents of {task.id} are not known; use em or em_plus")
 
 
 def solve(

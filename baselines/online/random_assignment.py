@@ -15,7 +15,9 @@ from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
 
-__all__ = ["Config", "check", "config_for", "solve"]
+__all__ = ["SEEDS_AS_ONE_BATCH", "Config", "check", "config_for", "solve"]
+
+SEEDS_AS_ONE_BATCH = True
 
 
 @dataclass(frozen=True)

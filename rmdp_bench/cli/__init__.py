@@ -2,10 +2,11 @@
 
 Exit codes: 0 done; 1 a solver failed, a verified dataset is not the repository's, or the reader of
 the output went away; 2 bad input, with one line on stderr (a terminal that is too narrow for it
-shows it in several) and nothing written; 128 + the number of a signal that stopped it: 130 Ctrl-C
-(SIGINT), 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1 (on Linux).  A stopped `run` has saved a checkpoint,
-if its solver has any; other commands leave nothing half written.  With --json a command prints one
-JSON document on stdout; warnings and progress go to stderr.
+shows it in several) and nothing written, or no command, with the help on stderr; 128 + the number
+of a signal that stopped it: 130 Ctrl-C (SIGINT), 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1 (on Linux).
+A stopped `run` has saved a checkpoint, if its solver has any; other commands leave nothing half
+written.  With --json a command prints one JSON document on stdout; warnings and progress go to
+stderr.
 """
 
 from __future__ import annotations
@@ -15,16 +16,25 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rmdp_bench.cli import datasets, listing, running, scoring, submission
+from rmdp_bench.cli import datasets, listing, running, scoring, submission, sweep
 from rmdp_bench.cli.leaderboard import build_command
 from rmdp_bench.cli.output import print_error, print_stopped
 from rmdp_bench.cli.signals import RaiseStopped, Stopped, on_signals
+from rmdp_bench.files import describe_refusal
 
 __all__ = ["app", "main"]
+
+
+def _print_help_alone(context: typer.Context) -> None:
+    """Print the help where a command is missing: an error, as argparse has it, with its code."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+
 
 app = typer.Typer(
     name="rmdp-bench",
@@ -32,9 +42,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-leaderboard = typer.Typer(help="Tables and page of submitted results.", rich_markup_mode=None)
+_GROUP: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "callback": _print_help_alone,
+    "invoke_without_command": True,
+}
+leaderboard = typer.Typer(help="Tables and page of submitted results.", **_GROUP)
 app.command("list")(listing.list_command)
 app.command("run")(running.run_command)
+app.add_typer(sweep.app, name="sweep")
 app.command("evaluate")(running.evaluate_command)
 app.command("score")(scoring.score_command)
 app.command("plot")(scoring.plot_command)
@@ -43,7 +59,7 @@ app.command("verify")(submission.verify_command)
 leaderboard.command("show")(scoring.show_command)
 leaderboard.command("build")(build_command)
 app.add_typer(leaderboard, name="leaderboard")
-datasets_app = typer.Typer(help="Datasets through Minari.", rich_markup_mode=None)
+datasets_app = typer.Typer(help="Datasets through Minari.", **_GROUP)
 datasets_app.command("build")(datasets.build_command)
 datasets_app.command("verify")(datasets.verify_command)
 datasets_app.command("info")(datasets.info_command)
@@ -57,8 +73,9 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -67,6 +84,7 @@ def _options(
     ] = False,
 ) -> None:
     """A benchmark suite for represented Markov decision processes: many agents, few policies."""
+    _print_help_alone(context)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,7 +124,10 @@ def _run(arguments: Sequence[str] | None, act: RaiseStopped) -> int:
     except Exception as error:
         if act.stopped is not None:  # libraries make errors of their own of it, within an import
             raise act.stopped from error
-        if isinstance(error, ValueError | OSError | ImportError):
+        if isinstance(error, OSError):
+            print_error(describe_refusal(error))
+            return 2
+        if isinstance(error, ValueError | ImportError):
             print_error(str(error))
             return 2
         if not hasattr(error, "format_message"):  # which typer's errors of usage have

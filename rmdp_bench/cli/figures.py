@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,11 @@ from rmdp_bench.evaluation import roll_out
 from rmdp_bench.files import write_bytes
 from rmdp_bench.population import DynamicsPopulation, is_on_line
 from rmdp_bench.runs import Result, read_curve
+from rmdp_bench.runs.records import playable_task_of, task_of
 from rmdp_bench.runs.summary import group_results
 from rmdp_bench.solution import Solution, load_solution
 from rmdp_bench.submission.bounded import MAX_ARRAY_BYTES, read_arrays
-from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, get_task
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task
 
 Groups = Mapping[str, Mapping[Path, Result]]
 """Solver, with its settings where they differ -> run directory -> record."""
@@ -57,10 +59,12 @@ def draw_figures(
     """Draw all figures that the runs have data for; nothing is written unless all can be drawn.
 
     welfare-ENV           welfare against k, for every environment
+    fairness-ENV          welfare against the worst agent over k, where objectives differ
     curves-TASK           welfare during training
     preferences-TASK      who is served by whom, one panel per solver (its lowest seed)
     agents-TASK           velocity: what each agent receives, the same panels, and the ceiling
-    paths-TASK-SOLVER     tours through Resource Gathering, played again (the lowest seed)
+    paths-TASK-SOLVER     tours through Resource Gathering, played again (the lowest seed), for its
+                          own agents
     returns-TASK          offline: the return of each scored agent
     factors-TASK-SOLVER   offline: what was learned about the agents (the lowest seed)
 
@@ -70,7 +74,7 @@ def draw_figures(
         formats: suffixes of the files, "png", "svg" or "pdf": each figure has a file for each.
 
     Returns:
-        The paths of the figures, and what could not be drawn.
+        The paths of the figures, and what could not be drawn: one sentence for each kind.
 
     Raises:
         ValueError: damaged run directories.
@@ -80,19 +84,36 @@ def draw_figures(
         name = f"{solver} {settings}" if settings else solver
         tasks.setdefault(task_id, {})[name] = members
     order = list(dict.fromkeys(name for groups in tasks.values() for name in groups))
-    missing: list[str] = []
-    known = {get_task(name): groups for name, groups in tasks.items()}
+    no_curve: list[str] = []
+    no_policies: list[str] = []
+    known = {_task_of_groups(groups): groups for groups in tasks.values()}
     online = {task: groups for task, groups in known.items() if isinstance(task, OnlineTask)}
     with _whole_figures(out) as folder:
         figures = _Figures(folder, formats, order)
-        drawn = list(_draw_budgets(online, figures))
+        drawn = [*_draw_budgets(online, figures), *_draw_fairness(online, figures)]
         for task, groups in known.items():
             if isinstance(task, OfflineTask):
                 drawn += _draw_offline(task, groups, figures)
         for represented, groups in online.items():
-            drawn += _draw_curves(represented, groups, figures, missing.append)
-            drawn += _draw_assignments(represented, groups, figures, missing.append)
+            drawn += _draw_curves(represented, groups, figures, no_curve.append)
+            if not represented.heterogeneous:
+                drawn += _draw_assignments(represented, groups, figures, no_policies.append)
+    sizes = [len(runs) for groups in online.values() for runs in groups.values()]
+    missing = [
+        f"{len(names)} of {number} {what}, for example {names[0]}"
+        for names, number, what in (
+            (no_curve, sum(sizes), "runs have no learning curve"),
+            (no_policies, len(sizes), "solvers on a task have no saved policies"),
+        )
+        if names
+    ]
     return [out / path.name for path in drawn], missing
+
+
+def _task_of_groups(groups: Groups) -> Task:
+    """The task of the runs of some solvers, with its agents where a run has them."""
+    directory, result = next(iter(next(iter(groups.values())).items()))
+    return task_of(result, directory)
 
 
 def draw_datasets(
@@ -160,21 +181,54 @@ def _draw_budgets(tasks: Mapping[OnlineTask, Groups], figures: _Figures) -> Iter
     by_environment: dict[str, dict[str, dict[int, list[float]]]] = {}
     ceilings: dict[str, dict[int, float]] = {}
     for task, groups in tasks.items():
-        k = task.n_representatives
+        k, name_of_world = task.n_representatives, _name_without_budget(task)
         if task.ceiling is not None:
-            ceilings.setdefault(task.env_id, {})[k] = task.ceiling
-        rows = by_environment.setdefault(task.env_id, {})
+            ceilings.setdefault(name_of_world, {})[k] = task.ceiling
+        rows = by_environment.setdefault(name_of_world, {})
         for name, members in groups.items():
             welfare = [result.social_welfare for result in members.values()]
             rows.setdefault(name, {})[k] = welfare
     for env_id, rows in by_environment.items():
         yield from figures.draw(
             plotting.plot_welfare_by_budget,
-            f"welfare-{env_id.replace('/', '-')}",
+            f"welfare-{_file_name(env_id)}",
             *(rows, ceilings.get(env_id, {})),
             title=f"Social welfare against k, {env_id}",
             order=figures.order,
         )
+
+
+def _draw_fairness(tasks: Mapping[OnlineTask, Groups], figures: _Figures) -> Iterator[Path]:
+    """One for each environment of which there are tasks of several objectives."""
+    found: dict[str, dict[str, dict[int, list[tuple[float, float]]]]] = {}
+    objectives: dict[str, set[str]] = {}
+    for task, groups in tasks.items():
+        world = _name_without_budget(dataclasses.replace(task, objective="utilitarian"))
+        objectives.setdefault(world, set()).add(task.objective)
+        for name, members in groups.items():
+            points = [(result.worst_agent, result.social_welfare) for result in members.values()]
+            rows = found.setdefault(world, {}).setdefault(f"{name}, {task.objective}", {})
+            rows[task.n_representatives] = points
+    for world, by_name in found.items():
+        if len(objectives[world]) > 1:
+            yield from figures.draw(
+                plotting.plot_fairness,
+                f"fairness-{_file_name(world)}",
+                by_name,
+                title=f"The price of fairness, {world}",
+            )
+
+
+def _name_without_budget(task: OnlineTask) -> str:
+    """Of the environment, and of what else is not usual: the same for tasks that differ in k."""
+    parts = [task.env_id]
+    if task.agents is not None:
+        parts.append(f"agents-{task.agents.content_hash()[:8]}")
+    elif task.env_kwargs:
+        parts.append(f"n{task.n_agents}")
+    if task.objective != "utilitarian":
+        parts.append(task.objective)
+    return "-".join(parts)
 
 
 def _label_parameters(
@@ -228,13 +282,13 @@ def _file_name(name: str) -> str:
 
 
 def _draw_curves(
-    task: OnlineTask, groups: Groups, figures: _Figures, warn: Callable[[str], None]
+    task: OnlineTask, groups: Groups, figures: _Figures, skip: Callable[[str], None]
 ) -> Iterator[Path]:
     curves: dict[str, list[tuple[Any, Any]]] = {}
     for name, members in groups.items():
         for directory, result in members.items():
             if result.curve is None:
-                warn(f"{directory} has no learning curve")
+                skip(f"{name} on {task.id}, seed {result.seed}")
                 continue
             curve = read_curve(directory / result.curve)
             curves.setdefault(name, []).append((curve["transitions"], curve["social_welfare"]))
@@ -249,7 +303,7 @@ def _draw_curves(
 
 
 def _draw_assignments(
-    task: OnlineTask, groups: Groups, figures: _Figures, warn: Callable[[str], None]
+    task: OnlineTask, groups: Groups, figures: _Figures, skip: Callable[[str], None]
 ) -> Iterator[Path]:
     """Figures 1, 4 and 5, from the lowest seed: the best one would flatter.
 
@@ -260,7 +314,7 @@ def _draw_assignments(
     for name, members in groups.items():
         saved = {path: result for path, result in members.items() if result.solution is not None}
         if not saved:
-            warn(f"{name} on {task.id} has no saved policies")
+            skip(f"{name} on {task.id}")
             continue
         directory, result = min(saved.items(), key=lambda item: item[1].seed)
         solution = load_solution(directory / "solution")
@@ -271,8 +325,8 @@ def _draw_assignments(
         assignment = solution.assignment[:, columns]
         served[label] = assignment, result.agent_returns
         seeds.add(result.seed)
-        if task.env_id == GRID_ENVIRONMENT:
-            paths = replay(task, solution)
+        if task.env_id == GRID_ENVIRONMENT and task.agents is None:  # whose places are tiles
+            paths = replay(playable_task_of(result, directory), solution)
             yield from figures.draw(
                 plotting.plot_paths,
                 f"paths-{task.id}-{_file_name(name)}",

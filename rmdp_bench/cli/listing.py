@@ -179,22 +179,12 @@ def _tasks() -> list[dict[str, Any]]:
 
 
 def _solvers() -> list[dict[str, Any]]:
-    """Names and first lines of the modules, which are read but not imported (they need torch)."""
-    import ast
-    import importlib.util
-    from pathlib import Path
+    from rmdp_bench.runs.settings import describe_solvers
 
-    from rmdp_bench.runs.solver_loading import SOLVERS
-
-    rows = []
-    for name, module in SOLVERS.items():
-        spec = importlib.util.find_spec(module)
-        description = None
-        if spec is not None and spec.origin is not None:
-            source = Path(spec.origin).read_text(encoding="utf-8")
-            description = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0] or None
-        rows.append({"name": name, "description": description})
-    return rows
+    return [
+        {"name": name, "description": description}
+        for name, description in describe_solvers().items()
+    ]
 
 
 def _module_check(name: str, needed_for: str) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def print_table(
     *,
     n_left: int = 1,
     optional: Sequence[str] = (),
+    grouped: bool = False,
     highlight: Sequence[int] = (),
     notes: Mapping[str, str] | None = None,
     more: str = "",
@@ -69,7 +70,8 @@ def print_table(
     """Print a table that fits the terminal, however narrow it is.
 
     Columns are left out before a number or a name is broken.  If those that have to stay are still
-    too wide, the first column's texts become lines of their own above the rest.  Words wrap.
+    too wide, the first column's texts become lines of their own above the rest, also where two rows
+    would else have no word that tells them apart.  Words wrap.
 
     Args:
         title: headline.
@@ -77,7 +79,8 @@ def print_table(
         rows: one text per column.
         n_left: how many columns are words, aligned to the left; the rest are numbers.
         optional: columns that a narrow terminal does without, the first ones first; names that the
-            table does not have mean nothing.
+            table does not have mean nothing. What then has room, the last ones first, stays.
+        grouped: whether the first column's texts are lines of their own on every terminal.
         highlight: rows to print in bold.
         notes: sentences below, the most important first: column that it is about, or any other
             key -> sentence. At most three lines are printed, and nothing about columns left out.
@@ -89,7 +92,7 @@ def print_table(
     width = terminal_width(sys.stdout) or PLAIN_WIDTH
     # Rich takes 80 columns for granted on a dumb terminal unless it is told the height too.
     console = Console(width=width, height=25, markup=False, highlight=False, emoji=False)
-    layout = _lay_out(columns, rows, n_left, optional, width)
+    layout = _lay_out(columns, rows, n_left, optional, width, grouped)
     console.print(title, style="bold")
     _print_rows(console, columns, rows, n_left, layout, highlight)
     for line in _footnotes(console, layout.hidden, notes or {}, more, explain):
@@ -103,21 +106,44 @@ def _lay_out(
     n_left: int,
     optional: Sequence[str],
     width: int,
+    grouped: bool,
 ) -> _Layout:
-    """Leave out as few columns as possible, and none that is not optional."""
+    """Leave out as few columns as possible, none that is not optional, and keep rows apart."""
     whole, least = _column_widths(columns, rows, n_left)
     droppable = [columns.index(name) for name in optional if name in columns]
     # A table of one column has nothing to stand below headings.
-    for headings in (False, True) if len(columns) > 1 else (False,):
-        for n_hidden in range(len(droppable) + 1):
-            hidden = droppable[:n_hidden]
-            shown = [p for p in range(headings, len(columns)) if p not in hidden]
-            room = width - GAP * (len(shown) - 1 + headings) - sum(least[p] for p in shown)
-            names = [columns[place] for place in hidden]
-            layout = _Layout(_share(whole, least, shown, room), names, headings)
-            if shown and room >= 0:
-                return layout
-    return layout
+    ways = (False, True) if len(columns) > 1 else (False,)
+
+    def try_without(hidden: Sequence[int], headings: bool) -> tuple[list[int], int]:
+        """Columns that are shown, and the room that is left."""
+        shown = [p for p in range(headings, len(columns)) if p not in hidden]
+        return shown, width - GAP * (len(shown) - 1 + headings) - sum(least[p] for p in shown)
+
+    choices = [
+        (droppable[:n_hidden], headings)
+        for headings in ((True,) if grouped else ways)
+        for n_hidden in range(len(droppable) + 1)
+    ]
+    whole_rows = _n_different(rows, n_left, ())
+    apart = [(h, way) for h, way in choices if _n_different(rows, n_left, h) == whole_rows]
+    for hidden, headings in [*apart, *choices]:
+        shown, room = try_without(hidden, headings)
+        if not shown or room < 0:
+            continue
+        for place in reversed(hidden):  # a wide one has gone: narrower ones have room again
+            fewer = [other for other in hidden if other != place]
+            more, left = try_without(fewer, headings)
+            if left >= 0:
+                hidden, shown, room = fewer, more, left
+        break
+    names = [columns[place] for place in hidden]
+    return _Layout(_share(whole, least, shown, room), names, headings)
+
+
+def _n_different(rows: Sequence[Sequence[str]], n_left: int, hidden: Sequence[int]) -> int:
+    """How many rows differ in a word that is shown."""
+    words = (enumerate(row[:n_left]) for row in rows)
+    return len({tuple(text for p, text in row if p not in hidden) for row in words})
 
 
 def _column_widths(

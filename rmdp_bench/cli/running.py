@@ -27,7 +27,13 @@ MAX_SEEDS = 1000
 
 def run_command(
     solver: Annotated[str, typer.Argument(help="Name of a solver, or a file that ends in .py.")],
-    task: Annotated[str, typer.Argument(help="Id of a task.")],
+    task: Annotated[
+        str,
+        typer.Argument(
+            help="Id of a task; of an environment, with --representatives; or a file of a task, "
+            "./my_task.py or ./my_task.py:function."
+        ),
+    ],
     seeds: Annotated[str, typer.Option(help="0:3 is 0, 1, 2; also 0,2,5 or 7.")] = "0",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder of the run directories.")] = Path("runs"),
@@ -38,6 +44,22 @@ def run_command(
             metavar="N",
             help="Budget per policy instead of the task's: 1e6, 2M.",
         ),
+    ] = None,
+    representatives: Annotated[
+        int | None,
+        typer.Option(
+            parser=parse_count, metavar="K", help="Number of policies instead of the task's."
+        ),
+    ] = None,
+    agents: Annotated[
+        int | None,
+        typer.Option(
+            parser=parse_count, metavar="N", help="Number of agents instead of the task's."
+        ),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(help="utilitarian, egalitarian, nash or p_mean=P instead of the task's."),
     ] = None,
     episodes: Annotated[
         int | None,
@@ -51,6 +73,9 @@ def run_command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting.")
     ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Write scalars for TensorBoard.")] = False,
+    track: Annotated[
+        str | None, typer.Option(metavar="TRACKER", help="Send scalars to a tracker: wandb.")
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(help="Replace runs made with another solver file or other settings."),
@@ -73,9 +98,13 @@ def run_command(
         device=device,
         out=out,
         transitions=transitions,
+        n_representatives=representatives,
+        n_agents=agents,
+        objective=objective,
         n_episodes=episodes,
         settings=settings or (),
         tensorboard=tensorboard,
+        track=track,
         overwrite=overwrite,
     )
     display = make_display()
@@ -123,9 +152,10 @@ def evaluate_command(
     from rmdp_bench.evaluation import EVALUATION_SEED, Evaluation, evaluate
     from rmdp_bench.evaluation.offline import OfflineEvaluation, evaluate_offline
     from rmdp_bench.runs import read_result
+    from rmdp_bench.runs.records import playable_task_of
     from rmdp_bench.runs.running import score_solution
     from rmdp_bench.solution import load_solution
-    from rmdp_bench.tasks import OnlineTask, get_task
+    from rmdp_bench.tasks import OnlineTask
 
     if not run_directory.is_dir():
         raise ValueError(f"there is no run directory {run_directory}")
@@ -133,10 +163,11 @@ def evaluate_command(
         raise ValueError(f"--episodes is {episodes}, expected 1 to 100000")
     if not 0 <= seed < EVALUATION_SEED:
         raise ValueError(f"--seed is {seed}, expected 0 to {EVALUATION_SEED - 1}")
+    _check_finished(run_directory)
     record = read_result(run_directory / "result.json")
     if record.solution is None:
         raise ValueError(f"{run_directory} has no saved policies: they were scored in memory")
-    task = get_task(record.task)
+    task = playable_task_of(record, run_directory)
     solution = load_solution(run_directory / record.solution)
     first = EVALUATION_SEED + seed
     evaluation: Evaluation | OfflineEvaluation
@@ -165,6 +196,29 @@ def evaluate_command(
     ]
     columns = ["score", "recorded", f"now ({n_episodes} episodes, seed {evaluation.seed})"]
     print_table(f"{record.solver} on {record.task}, seed {record.seed}", columns, rows)
+
+
+def _check_finished(folder: Path) -> None:
+    """Refuse a folder that is not one run directory with a record.
+
+    Raises:
+        ValueError: says what it is instead.
+    """
+    from rmdp_bench.runs.records import RESULT_FILE
+    from rmdp_bench.runs.requests import REQUEST_FILE
+    from rmdp_bench.submission.rows import RECORDS_FILE
+
+    if (folder / RESULT_FILE).exists():
+        return
+    if (folder / REQUEST_FILE).exists():
+        raise ValueError(f"the run in {folder} is not finished; `rmdp-bench run` goes on with it")
+    what = f"expected one run directory, OUT/TASK/SOLVER/seed-S, but {folder}"
+    below = sorted(path.parent for path in folder.rglob(RESULT_FILE))
+    if below:
+        raise ValueError(f"{what} is a folder of {len(below)}; give one, such as {below[0]}")
+    if any(folder.rglob(RECORDS_FILE)):
+        raise ValueError(f"{what} has rows of a submission, whose policies `verify --full` plays")
+    raise ValueError(f"{what} has no {RESULT_FILE}")
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -18,7 +18,6 @@ from rmdp_bench.cli.output import (
     warn,
     warn_skipped,
 )
-from rmdp_bench.tasks import get_task
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
@@ -38,11 +37,12 @@ Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any dept
 _OPTIONAL = (
     *("transitions/s", "Nash", "Gini", "10th pct.", "scoring s", "mean R2", "median R2"),
     *("IQM [95 %]", "regret", "transitions", "used", "worst agent", "extrapolating", "unseen"),
-    *("RMSE", "return", "seeds", "reassigned", "mark", "rank", "from", "of ceiling"),
+    *("new agents", "RMSE", "return", "seeds", "reassigned", "mark", "rank", "of ceiling"),
+    *("claimed", "from"),
 )
 """Columns of quality in the order in which narrower terminals do without them."""
 _MORE = "--explain says more."
-_OPTIONAL_COSTS = ("Wh/seed", "peak MiB", "device", "hours/seed", "from", "training h")
+_OPTIONAL_COSTS = ("Wh/seed", "peak MiB", "device", "hours/seed", "training h", "from")
 
 
 def score_command(runs: Runs, explain: ExplainOption = False, as_json: JsonOption = False) -> None:
@@ -73,8 +73,8 @@ def plot_command(
     """Draw the figures of the paper for runs, and what is in datasets."""
     from rmdp_bench.cli.figures import draw_datasets, draw_figures
     from rmdp_bench.datasets import DATASETS
+    from rmdp_bench.files import check_writable
     from rmdp_bench.runs import find_results
-    from rmdp_bench.runs.requests import check_writable
     from rmdp_bench.submission.packing import run_directories
 
     check_writable(out)
@@ -142,11 +142,18 @@ def print_summaries(
     summaries: Sequence[Summary], *, explain: bool = False, more: str = _MORE
 ) -> None:
     """One table per task; what columns mean stands below the last."""
-    from rmdp_bench.leaderboard.columns import NOTES, SCORES, row_name, score_cells
+    from rmdp_bench.leaderboard.columns import (
+        HETEROGENEOUS_NOTE,
+        NOTES,
+        SCORES,
+        row_name,
+        score_cells,
+    )
+    from rmdp_bench.tasks import OnlineTask, list_tasks
 
     for task in dict.fromkeys(summary.task for summary in summaries):
         own = [summary for summary in summaries if summary.task == task]
-        track = get_task(task).track
+        track = "online" if own[0].offline is None else "offline"
         columns = ["solver", "seeds", "transitions", "used", *SCORES[track], "transitions/s"]
         rows = [
             [
@@ -161,11 +168,43 @@ def print_summaries(
         ]
         if track == "offline":
             columns, rows = columns[:2] + columns[4:-1], [row[:2] + row[4:-1] for row in rows]
+        more_columns = _more_columns(own)
+        for name, (cells, _) in more_columns.items():
+            columns.append(name)
+            rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
         is_last = task == summaries[-1].task
-        notes = _revisions(own) | (NOTES[track] if is_last else {})
+        notes = _revisions(own) | {name: text for name, (_, text) in more_columns.items()}
+        notes |= NOTES[track] if is_last else {}
+        known = {one.id: one for one in list_tasks()}.get(task)
+        if isinstance(known, OnlineTask) and known.heterogeneous:
+            notes["welfare"] = HETEROGENEOUS_NOTE
         print_table(
             *(task, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
         )
+
+
+def _more_columns(own: Sequence[Summary]) -> dict[str, tuple[list[str], str]]:
+    """Columns that only some tasks have: name -> a cell for each row, and what it means."""
+    columns: dict[str, tuple[list[str], str]] = {}
+    objective = own[0].objective
+    if objective != "utilitarian":
+        cells = [number(summary.objective_value, 2) for summary in own]
+        columns[objective] = (cells, f"{objective}: the task's objective, mean over seeds.")
+    if any(summary.heldout is not None for summary in own):
+        columns["new agents"] = (
+            [_heldout_cell(summary) for summary in own],
+            "new agents: welfare of as many others, drawn as the task's own were, each matched by "
+            "half of the scoring episodes and scored on the rest; in brackets what it is above or "
+            "below that of the task's own, matched so.",
+        )
+    return columns
+
+
+def _heldout_cell(summary: Summary) -> str:
+    if summary.heldout is None:
+        return "–"
+    welfare, own = summary.heldout["welfare"], summary.heldout["own_welfare"]
+    return f"{number(welfare, 2)} ({welfare - own:+.2f})"
 
 
 def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
@@ -228,7 +267,13 @@ def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
         columns = ["task", "solver", "from", "device", *COSTS]
         bold = [place for place, entry in enumerate(entries) if entry.is_new]
         title = f"Cost on {device_class}"
-        print_table(title, columns, rows, n_left=4, optional=_OPTIONAL_COSTS, highlight=bold)
+        print_table(
+            *(title, columns, rows),
+            n_left=4,
+            optional=_OPTIONAL_COSTS,
+            grouped=True,
+            highlight=bold,
+        )
 
 
 def _revisions(summaries: Sequence[Summary]) -> dict[str, str]:

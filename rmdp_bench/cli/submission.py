@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from rmdp_bench.submission import RowMark
     from rmdp_bench.submission.quick import Checked
 
+RowKey = tuple[str, str]
+"""Task and solver."""
+
 
 def submit_command(
     runs: Annotated[list[Path], typer.Argument(help="Folders with runs, at any depth.")],
@@ -47,6 +50,7 @@ def submit_command(
 ) -> None:
     """Pack runs as a submission to the leaderboard, and check it."""
     from rmdp_bench.submission.packing import pack
+    from rmdp_bench.submission.quick import neighbours
 
     about: dict[str, Any] = {
         "authors": author or None,
@@ -60,7 +64,11 @@ def submit_command(
     }
     folder = pack(runs, name, out, about, replace=replace)
     command = f"rmdp-bench verify {shlex.quote(str(folder))} --full"
-    print(f"{folder} is packed and passes the quick check; next: {command}")
+    n_others = len(neighbours(out, folder))
+    print(
+        f"{folder} is packed and passes the quick check; compared with {n_others} other "
+        f"submission{'s' * (n_others != 1)} in {out}; next: {command}"
+    )
 
 
 def verify_command(
@@ -74,6 +82,13 @@ def verify_command(
         bool,
         typer.Option("--recipes", help="Also run the commands of rows without policies again."),
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="On which --recipes runs them: cpu or cuda; default: that of the records, or cpu "
+            "where there is no GPU."
+        ),
+    ] = None,
     replay: Annotated[
         bool, typer.Option("--replay", help="Play the held-out episodes of the marks again.")
     ] = False,
@@ -103,17 +118,22 @@ def verify_command(
     as_json: JsonOption = False,
 ) -> None:
     """Check a submission; with --full, measure its policies on episodes that nobody could know."""
+    from rmdp_bench.files import check_writable
+    from rmdp_bench.runs.requests import check_device
     from rmdp_bench.submission import MARKS_FILE, read_marks
     from rmdp_bench.submission.behaviour import compare_behaviour
-    from rmdp_bench.submission.full import check_repetition, measure
-    from rmdp_bench.submission.held_out import draw_held_out, repeat_held_out
-    from rmdp_bench.submission.marks import add_mark, submission_sha256
+    from rmdp_bench.submission.full import measure_rows
+    from rmdp_bench.submission.marks import submission_sha256
     from rmdp_bench.submission.sandbox.budget import Budget
     from rmdp_bench.submission.sandbox.checker import check_in_sandbox
     from rmdp_bench.submission.sandbox.children import Limits
 
     if not full and (recipes or record or replay):
         raise ValueError("--recipes, --record and --replay go with --full")
+    if device is not None:
+        if not recipes:
+            raise ValueError("--device goes with --recipes")
+        check_device(device)
     if record and replay:
         raise ValueError("--record writes new marks and --replay repeats old ones: give one")
     seconds = {"--cpu-seconds": cpu_seconds, "--wall-seconds": wall_seconds}
@@ -123,47 +143,29 @@ def verify_command(
     if not 1 <= memory <= 2**20:
         raise ValueError(f"--memory {memory} is out of range: 1 to {2**20} MiB")
     marks = folder.resolve().parent.parent / MARKS_FILE if marks is None else marks
+    if record:
+        check_writable(marks.parent)
     known = read_marks(marks)
-    budget = Budget(memory, cpu_seconds, wall_seconds)
+    budget, limits = Budget(memory, cpu_seconds, wall_seconds), Limits(start_seconds)
     checked = check_in_sandbox(folder, budget)
     sha256 = submission_sha256(folder)
     found = known.of(sha256)
-    alike: list[str] = []
     if replay and not found:
         raise ValueError(f"{marks} has no mark of {folder} as it is")
+    alike = compare_behaviour(checked, limits, budget) if full else []
     if full:
-        limits = Limits(start_cpu_seconds=start_seconds)
-        alike = compare_behaviour(checked, limits, budget)
-        rows = [
-            row
-            for row in checked.submission.rows
-            if not (record if (row.task, row.solver) in found else replay)
-        ]
-        for place, row in enumerate(rows):
-            key = row.task, row.solver
-            held_out = (
-                repeat_held_out(found[key])
-                if replay
-                else draw_held_out(budget.share(len(rows) - place))
-            )
-            mark = measure(
-                checked,
-                row,
-                held_out,
-                recipes=recipes,
-                limits=limits,
-                budget=budget,
-                report=_progress,
-            )
-            if mark is None:
-                continue
-            if replay:
-                check_repetition(found[key], mark)
-            if record:
-                if submission_sha256(folder) != sha256:
-                    raise ValueError(f"{folder} has changed while it was checked; check it again")
-                add_mark(marks, sha256, checked.submission.name, mark)
-            found[key] = mark
+        found |= measure_rows(
+            checked,
+            found,
+            sha256=sha256,
+            marks=marks if record else None,
+            replay=replay,
+            recipes=recipes,
+            device=device,
+            limits=limits,
+            budget=budget,
+            report=_progress,
+        )
     _print_marks(checked, found, alike, full=full, explain=explain, as_json=as_json)
 
 
@@ -174,7 +176,7 @@ def _progress(line: str) -> None:
 
 def _print_marks(
     checked: Checked,
-    found: Mapping[tuple[str, str], RowMark],
+    found: Mapping[RowKey, RowMark],
     alike: Sequence[str],
     *,
     full: bool,
@@ -184,43 +186,18 @@ def _print_marks(
     from rmdp_bench.submission.recipes import is_recipe, recipe_command
     from rmdp_bench.submission.sandbox.confinement import describe_layers
 
-    name, rows = checked.submission.name, checked.submission.rows
-    layers = describe_layers()
     commands = {
         key: recipe_command(records)
         for key, records in checked.records.items()
         if is_recipe(records)
     }
     if as_json:
-        documents: list[dict[str, Any]] = []
-        for row in rows:
-            key = row.task, row.solver
-            mark, without = found.get(key), "recipe, not run" if key in commands else "reported"
-            documents.append(
-                {
-                    "task": row.task,
-                    "solver": row.solver,
-                    "status": without if mark is None else mark.kind,
-                    "command": commands.get(key),
-                    "mark": None if mark is None else mark.model_dump(mode="json"),
-                }
-            )
-        missing = {layer.name: layer.missing for layer in layers}
-        document = {"name": name, "full": full, "rows": documents, "alike": list(alike)}
+        missing = {layer.name: layer.missing for layer in describe_layers()}
+        document = {"name": checked.submission.name, "full": full, "alike": list(alike)}
+        document["rows"] = _row_documents(checked, found, commands)
         print_json(document | {"missing_layers": missing})
         return
-    cells = []
-    for row in rows:
-        mark = found.get((row.task, row.solver))
-        status = "recipe, not run" if (row.task, row.solver) in commands else "reported"
-        numbers = ["–"] * 4
-        if mark is not None:
-            status = f"{mark.kind}, lower end" if mark.lower_end_only else mark.kind
-            low, high = mark.interval
-            numbers = [number(mark.measured, 2), f"[{number(low, 2)}, {number(high, 2)}]"]
-            numbers += [str(mark.n_episodes), number(mark.claimed, 2)]
-        cells.append([row.task, row.solver, str(len(row.seeds)), *numbers, status])
-    columns = ["task", "solver", "seeds", "measured", "95 %", "episodes", "claimed", "status"]
+    layers = describe_layers()
     passed = (
         "All checks pass." if full else "The quick check passes; --full plays the policies again."
     )
@@ -235,12 +212,57 @@ def _print_marks(
             notes[layer.name] = text
     notes |= {line: f"for the reviewer: {line}." for line in alike}
     notes |= {command: f"recipe: {command}" for command in commands.values()}
+    columns = ["task", "solver", "seeds", "measured", "95 %", "episodes", "claimed", "status"]
     last = "status" if found else "measured"
     print_table(
-        *(name, columns, cells),
+        checked.submission.name,
+        columns,
+        _row_cells(checked, found, commands),
         n_left=2,
         optional=["seeds", "episodes", "95 %", "claimed", last],
         notes=notes,
         more="--explain says more.",
         explain=explain,
     )
+
+
+def _without_mark(key: RowKey, commands: Mapping[RowKey, str]) -> str:
+    return "recipe, not run" if key in commands else "reported"
+
+
+def _row_documents(
+    checked: Checked, found: Mapping[RowKey, RowMark], commands: Mapping[RowKey, str]
+) -> list[dict[str, Any]]:
+    """Rows for JSON."""
+    documents: list[dict[str, Any]] = []
+    for row in checked.submission.rows:
+        key = row.task, row.solver
+        mark = found.get(key)
+        documents.append(
+            {
+                "task": row.task,
+                "solver": row.solver,
+                "status": _without_mark(key, commands) if mark is None else mark.kind,
+                "command": commands.get(key),
+                "mark": None if mark is None else mark.model_dump(mode="json"),
+            }
+        )
+    return documents
+
+
+def _row_cells(
+    checked: Checked, found: Mapping[RowKey, RowMark], commands: Mapping[RowKey, str]
+) -> list[list[str]]:
+    """Rows for the table."""
+    cells = []
+    for row in checked.submission.rows:
+        key = row.task, row.solver
+        mark, numbers, status = found.get(key), ["–"] * 4, _without_mark(key, commands)
+        if mark is not None:
+            status = mark.kind if mark.device is None else f"{mark.kind} on {mark.device}"
+            status += ", lower end" * mark.lower_end_only
+            low, high = mark.interval
+            numbers = [number(mark.measured, 2), f"[{number(low, 2)}, {number(high, 2)}]"]
+            numbers += [str(mark.n_episodes), number(mark.claimed, 2)]
+        cells.append([*key, str(len(row.seeds)), *numbers, status])
+    return cells

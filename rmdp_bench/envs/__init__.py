@@ -3,7 +3,7 @@
 registry    the table that everything is derived from
 core        what all worlds share: vector and single forms, checks, drawing, counting
 rules       dynamics and rewards that solvers need without a simulator
-the worlds  velocity (with robots), resource_gathering, classic_het, half_cheetah_het
+the worlds  velocity (with robots), resource_gathering, classic_het, half_cheetah_het, glucose
 wrappers    single rewards, vector rewards
 parallel    representatives as agents of PettingZoo
 """

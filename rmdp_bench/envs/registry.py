@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 
-from rmdp_bench.envs import rules
+from rmdp_bench.envs import mo_worlds, rules
+from rmdp_bench.envs.glucose.patients import glucose_population
 from rmdp_bench.population import (
     DynamicsPopulation,
     LinearPopulation,
@@ -44,6 +45,11 @@ class EnvironmentEntry:
         reward_function: reward of a transition, where it is the same for all agents because they
             differ in dynamics; None where they differ in what they want.
         termination_function: whether a transition ends the episode; None as above.
+        hidden_reward: whether agents differ in dynamics and the reward is no function of what is
+            observed, so that there is no `reward_function`.
+        continuous: whether actions are vectors, where agents differ in what they want.
+        terminates: whether an episode may end before it is truncated.
+        deterministic: whether nothing in it is random.
     """
 
     id: str
@@ -55,11 +61,15 @@ class EnvironmentEntry:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     reward_function: TransitionFunction | None = None
     termination_function: TransitionFunction | None = None
+    hidden_reward: bool = False
+    continuous: bool = False
+    terminates: bool = True
+    deterministic: bool = False
 
     @property
     def heterogeneous(self) -> bool:
         """Whether the agents differ in dynamics, and one lives in each copy of the world."""
-        return self.reward_function is not None
+        return self.reward_function is not None or self.hidden_reward
 
 
 def _uniform_targets(population_seed: int, *, n_agents: int, bound: float) -> TargetPopulation:
@@ -89,6 +99,8 @@ def _velocity(
         n_agents=n_agents,
         make_population=partial(make_population, n_agents=n_agents, bound=target_bound),
         kwargs={"robot": robot, "n_agents": n_agents, "target_bound": target_bound},
+        continuous=True,
+        terminates=robot != "half_cheetah",
     )
 
 
@@ -109,6 +121,7 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
         max_episode_steps=40,
         n_agents=25,
         make_population=_tiles,
+        deterministic=True,
     ),
     EnvironmentEntry(
         id="rmdp/CartPoleHet-n500-v0",
@@ -146,11 +159,21 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
         )
         for version, kwargs in (("v0", {}), ("v1", {"time_step": 0.002}))
     ),
+    EnvironmentEntry(
+        id="rmdp/Glucose-n100-v0",
+        entry_point="rmdp_bench.envs.glucose.world:GlucoseEnv",
+        vector_entry_point="rmdp_bench.envs.glucose.world:GlucoseVectorEnv",
+        max_episode_steps=864,
+        n_agents=100,
+        make_population=glucose_population,
+        hidden_reward=True,
+    ),
 )
 
 
 def register_environments() -> None:
     """Register every environment of the table with Gymnasium; again is no harm."""
+    mo_worlds.register_mo_worlds()
     for entry in ENVIRONMENTS:
         if entry.id not in gym.registry:
             gym.register(
@@ -184,15 +207,19 @@ def get_population(
     Args:
         env_id: a registered id.
         population_seed: the environment's keyword; None: its default, 0.
-        n_agents: the keyword of the velocity environments; None: as the id says.
+        n_agents: the keyword of the velocity environments and of MO-Gymnasium's worlds; None: as
+            the id says.
 
     Raises:
         ValueError: no such id, a seed that is not an integer from 0 to 2**32 - 1, a number of
             agents that is not an integer from 1 to ten million, or one where the environment has no
             such keyword.
     """
-    entry = get_environment(env_id)
     seed = 0 if population_seed is None else population_seed
+    world = mo_worlds.find_mo_world(env_id)
+    if world is not None:
+        return world.make_population(seed, n_agents)
+    entry = get_environment(env_id)
     if n_agents is None:
         return entry.make_population(seed)
     if "n_agents" not in entry.kwargs:

@@ -201,10 +201,12 @@ class BatchedRepresented(VectorWrapper[Any, Any, Any, Any, Array]):
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset; all agents are there, and nothing has been earned."""
+        mask = (options or {}).get("reset_mask")  # Gymnasium takes it out of the options
         observations, infos = self.env.reset(seed=seed, options=options)
-        self._observations = _map(np.copy, observations)
-        mask = (options or {}).get("reset_mask")
         reset = np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask)
+        if self._observations is not None:  # of the other rows some worlds give earlier ones
+            observations = _map(partial(_where, reset), observations, self._observations)
+        self._observations = _map(np.copy, observations)
         self._ended &= ~reset
         return observations, infos | _with_masks(self._rewards.none(self.num_envs), reset)
 
@@ -330,6 +332,11 @@ def _reward_shape(env: Any) -> tuple[int, ...]:
 
 def _with_masks(details: Mapping[str, Array], mask: Array) -> dict[str, Array]:
     return {**details, **{f"_{name}": mask.copy() for name in details}}
+
+
+def _where(rows: Array, new: Array, old: Array) -> Array:
+    """New values in some rows of a batch, old ones in the others."""
+    return np.where(rows.reshape(-1, *[1] * (np.ndim(new) - 1)), new, old)
 
 
 def _map(function: Callable[..., Any], *trees: Any) -> Any:

@@ -1,7 +1,8 @@
 """Evaluation: every policy in the world, every agent scored on the same episodes.
 
 Each of the k policies plays E deterministic episodes, all k x E of them in one vector environment.
-The dynamics are shared, so one episode gives the return of all n agents:
+The dynamics are shared, so one episode gives the return of all n agents (where they are not, each
+agent has episodes of its own: `pairs`):
 
     returns (n, k, E)  --mean over episodes-->  welfare matrix (n, k), percent of a perfect episode
 
@@ -10,21 +11,23 @@ Episode e starts from seed EVALUATION_SEED + e for every policy.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.evaluation.pairs import percent, roll_out_pairs
 from rmdp_bench.evaluation.playing import (
     EVALUATION_SEED,
     _most_episodes,
     check_episodes,
     play,
 )
+from rmdp_bench.population import Population
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,15 @@ class Rollout:
 
     Attributes:
         returns: (n, P, E) undiscounted return of every agent, percent.
-        lengths: (P, E) steps.
+        lengths: (P, E) steps; where agents differ in dynamics, of the agent with the longest.
+        measures: name -> (n, P, E), where agents differ in dynamics: see `PairRollout`.
         observations: (T + 1, P, E, d) if recorded, T the longest length, the first from the reset.
-        outcomes: (T, P, E, m) if recorded.
+        outcomes: (T, P, E, m).
     """
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     observations: NDArray[Any] | None = None
     outcomes: NDArray[np.float64] | None = None
 
@@ -53,12 +58,38 @@ class Evaluation:
         episode_returns: (n, k, E) the returns it is the mean of.
         episode_lengths: (k, E) steps.
         seed: seed of the first episode.
+        measures: name -> (n, k), means of what a world measures beside the reward, such as the time
+            in range of patients; {} where the agents share the dynamics.
+        outcomes: (T, k, E, m) of every step, 0 after an episode's end; None: not kept.
     """
 
     welfare_matrix: NDArray[np.float64]
     episode_returns: NDArray[np.float64]
     episode_lengths: NDArray[np.int64]
     seed: int
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    outcomes: NDArray[np.float64] | None = None
+
+    def returns_of(self, population: Population) -> NDArray[np.float64]:
+        """What other agents would have received in these episodes: (n, k, E), percent.
+
+        Args:
+            population: n agents, for outcomes (m,).
+
+        Raises:
+            ValueError: outcomes were not kept, or the population is for others.
+        """
+        if self.outcomes is None:
+            raise ValueError("this evaluation has no outcomes, expected one that `evaluate` gave")
+        if population.outcome_size != self.outcomes.shape[-1]:
+            raise ValueError(
+                f"population is for outcomes ({population.outcome_size},), expected one for "
+                f"outcomes ({self.outcomes.shape[-1]},), which these episodes have"
+            )
+        returns = np.empty((population.n_agents, *self.episode_lengths.shape))
+        for (j, e), length in np.ndenumerate(self.episode_lengths):
+            returns[:, j, e] = population.total_rewards(self.outcomes[:length, j, e])
+        return returns
 
 
 def evaluate(
@@ -122,7 +153,14 @@ def evaluate_all(
     for start in range(0, len(policies), k):
         returns = rollout.returns[:, start : start + k]
         lengths = rollout.lengths[start : start + k]
-        evaluations.append(Evaluation(returns.mean(axis=2), returns, lengths, seed))
+        measures = {
+            name: values[:, start : start + k].mean(axis=2)
+            for name, values in rollout.measures.items()
+        }
+        outcomes = rollout.outcomes[:, start : start + k] if rollout.outcomes is not None else None
+        evaluations.append(
+            Evaluation(returns.mean(axis=2), returns, lengths, seed, measures, outcomes)
+        )
     return evaluations
 
 
@@ -151,16 +189,37 @@ def roll_out(
         ValueError: as in `evaluate`.
     """
     check_episodes(task, n_episodes, seed, n_policies=len(policies))
+    if isinstance(task, OnlineTask) and task.heterogeneous:
+        if record:
+            raise ValueError(f"episodes of {task.id} are not recorded: each pair has its own")
+        pairs = roll_out_pairs(
+            *(task, policies),
+            n_episodes=n_episodes,
+            seed=seed,
+            names=names,
+            is_counted=is_counted,
+        )
+        returns, lengths = percent(task, pairs.returns), pairs.lengths.max(axis=0)
+        return Rollout(returns, lengths, pairs.measures)
     seeds = [seed + episode for _ in policies for episode in range(n_episodes)]
     n_rows = [n_episodes] * len(policies)
-    played = play(task, policies, n_rows, seeds, names=names, record=record, is_counted=is_counted)
+    played = play(
+        task,
+        policies,
+        n_rows,
+        seeds,
+        names=names,
+        record=record,
+        is_counted=is_counted,
+        keep_outcomes=True,
+    )
     shape = (len(policies), n_episodes)
-    n_seen = len(played.observations)
+    n_seen, n_steps = len(played.observations), len(played.outcomes)
     return Rollout(
         returns=np.ascontiguousarray(played.returns.T).reshape(-1, *shape),
         lengths=played.lengths.reshape(shape),
         observations=played.observations.reshape(n_seen, *shape, -1) if record else None,
-        outcomes=played.outcomes.reshape(n_seen - 1, *shape, -1) if record else None,
+        outcomes=played.outcomes.reshape(n_steps, *shape, -1) if n_steps else None,
     )
 
 

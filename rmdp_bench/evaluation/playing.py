@@ -11,7 +11,7 @@ same to rounding.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -67,7 +67,9 @@ class Played:
         lengths: (B,) steps.
         observations: (T + 1, B, d) if recorded, else (0,); the first from the reset.
         actions: (T, B, ...) if recorded, else (0,).
-        outcomes: (T, B, m) if recorded, and where there are any, else (0,).
+        outcomes: (T, B, m) if recorded, or asked for, and where there are any, else (0,).
+        measures: name -> (B,) mean over the steps of what the world measures beside the reward,
+            where agents differ in dynamics; {} if there is nothing.
     """
 
     returns: NDArray[np.float64]
@@ -75,6 +77,7 @@ class Played:
     observations: NDArray[Any]
     actions: NDArray[Any]
     outcomes: NDArray[np.float64]
+    measures: Mapping[str, NDArray[np.float64]]
 
 
 def play(
@@ -88,6 +91,7 @@ def play(
     record: bool = False,
     max_steps: int | None = None,
     is_counted: bool = True,
+    keep_outcomes: bool = False,
 ) -> Played:
     """Play B episodes, one in each row of a vector environment.
 
@@ -102,6 +106,7 @@ def play(
         max_steps: where to stop; None: at the end of the last episode.
         is_counted: whether these steps are among `steps_made`; those of worlds that policies make
             or hold always are.
+        keep_outcomes: whether to keep outcomes, without the rest of a record.
 
     Raises:
         ValueError: a policy fails, gives actions that are not in the action space, or reaches a
@@ -111,9 +116,8 @@ def play(
     ends = np.cumsum(n_rows).tolist()
     rows_of = [slice(end - size, end) for end, size in zip(ends, n_rows, strict=True)]
     many = agents is None and task.n_agents > MANY_AGENTS
-    keywords = task.env_kwargs | ({"agent_rewards": False} if many else {})
     with contextlib.nullcontext() if is_counted else uncounted():
-        envs: Any = gym.make_vec(task.env_id, num_envs=ends[-1], **keywords)
+        envs: Any = _make(task, ends[-1], many)
     try:
         options = None if agents is None else {"agent": np.asarray(agents)}
         observations, _ = envs.reset(seed=list(seeds), options=options)
@@ -125,23 +129,31 @@ def play(
         lengths = np.zeros(ends[-1], np.int64)
         running = np.ones(ends[-1], np.bool_)
         seen, taken, outcomes = [observations], [], []
+        measures: dict[str, NDArray[np.float64]] = {}
         while running.any() and lengths.max() != max_steps:
             ask_to_go_on()
             actions = _act(
                 envs.single_action_space, policies, names, rows_of, observations, running
             )
             observations, scalars, terminated, truncated, infos = envs.step(actions)
+            if "final_info" in infos:  # the next episode has begun already
+                over = (terminated | truncated)[:, None]
+                ended = infos["final_info"]
+                infos = infos | {n: np.where(over, ended[n], infos[n]) for n in _OF_AGENTS}
             if not many:
                 rewards = infos["agent_rewards"] if agents is None else scalars[:, np.newaxis]
                 if running.all():
                     returns += rewards
                 else:
                     returns[running] += rewards[running]
+            if agents is not None:
+                for measure, values in envs.unwrapped.measure().items():
+                    measures[measure] = measures.get(measure, 0.0) + np.where(running, values, 0.0)
             lengths += running
             if record:
-                seen.append(np.where(running[:, None], observations, 0))
+                seen.append(np.where(running[:, None], _last(observations, infos), 0))
                 taken.append(actions)
-            if (record or many) and "outcome" in infos:
+            if (record or many or keep_outcomes) and "outcome" in infos:
                 outcomes.append(np.where(running[:, None], infos["outcome"], 0.0))
             running &= ~(terminated | truncated)
         if many:
@@ -151,10 +163,37 @@ def play(
     finally:
         envs.close()
     _check_returns(returns, names, rows_of)
+    means = {name: total / np.maximum(lengths, 1) for name, total in measures.items()}
     kept = [
-        np.stack(parts) if record and parts else np.zeros(0) for parts in (seen, taken, outcomes)
+        np.stack(parts) if wanted and parts else np.zeros(0)
+        for parts, wanted in (
+            (seen, record),
+            (taken, record),
+            (outcomes, record or keep_outcomes),
+        )
     ]
-    return Played(returns, lengths, *kept)
+    return Played(returns, lengths, kept[0], kept[1], kept[2], means)
+
+
+_OF_AGENTS = ("outcome", "agent_rewards")
+
+
+def _make(task: Task, n_envs: int, many: bool) -> Any:
+    """Copies of a task's world."""
+    if isinstance(task, OnlineTask) and not task.is_native:
+        return task.make(n_envs)
+    keywords = task.env_kwargs | ({"agent_rewards": False} if many else {})
+    return gym.make_vec(task.env_id, num_envs=n_envs, **keywords)
+
+
+def _last(observations: NDArray[Any], infos: Mapping[str, Any]) -> NDArray[Any]:
+    """Observations (B, d); where the next episode has begun already, those before it."""
+    if "final_obs" not in infos:
+        return observations
+    last = observations.copy()
+    for row in np.flatnonzero(infos["_final_obs"]):
+        last[row] = infos["final_obs"][row]
+    return last
 
 
 def _act(

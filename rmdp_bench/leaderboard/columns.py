@@ -67,6 +67,11 @@ NOTES = {
     },
 }
 """Track -> what the columns mean: column -> a sentence or two, the most important first."""
+HETEROGENEOUS_NOTE = (
+    "0 is the mean of one policy for all and 100 that of everybody's own, where these are known; "
+    "else plain returns. welfare: mean over agents, then over seeds, ± standard error."
+)
+"""Of the column "welfare" of online tasks whose agents differ in dynamics."""
 BOARD_NOTES = {
     "measured": (
         "measured: the verifier's, on held-out episodes that it drew, ± standard error over seeds. "

@@ -1,6 +1,7 @@
 """`leaderboards/TABLES.md` and `leaderboards/site`, from the submissions.
 
-    site/index.html  style.css  *.js  vendor/     as in rmdp_bench/data/site, unchanged
+    site/index.html                               with the addresses of documents and repository
+    site/style.css  *.js  vendor/                 as in rmdp_bench/data/site, unchanged
     site/data.js                                  all tasks and rows, for the tables
     site/tasks/TASK.js                            what the page of a task shows beside them
 
@@ -12,6 +13,7 @@ order, numbers are rounded, and nothing tells the time or the machine.
 from __future__ import annotations
 
 import functools
+import html
 import itertools
 import json
 import math
@@ -25,19 +27,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench import scoring
-from rmdp_bench.files import write_directory, write_text
+from rmdp_bench.files import check_writable, write_directory, write_text
 from rmdp_bench.leaderboard import make_entries
 from rmdp_bench.leaderboard.columns import MAX_DEVICE_NAME, rounded, rounded_all
 from rmdp_bench.leaderboard.markdown import format_tables
+from rmdp_bench.leaderboard.policies import address_of, write_index
 from rmdp_bench.leaderboard.reading import BROKEN, Array, SubmittedRow, ranks, read_rows, reason_of
 from rmdp_bench.leaderboard.snapshot import write_snapshot
 from rmdp_bench.population import is_on_line
+from rmdp_bench.runs.settings import describe_solvers
+from rmdp_bench.runs.solver_loading import SOLVERS
 from rmdp_bench.submission.schema import without_nulls
 from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, list_tasks
 
 TABLES_FILE = "TABLES.md"
 SITE_FOLDER = "site"
 DATA_FILE = "data.js"
+INDEX_FILE = "index.html"
 TEMPLATE = Path(str(files("rmdp_bench"))) / "data" / "site"
 OWN_ROOT = TEMPLATE.parents[2] / "leaderboards"
 """Of the suite's board, in a clone."""
@@ -70,19 +76,21 @@ def build_site(root: Path, out: Path | None = None) -> Built:
     """Write the tables and the page of all submissions below a folder.
 
     A broken submission is left out, and in nobody's way.  In a clone the rows of the suite's board
-    are also written into the package (`snapshot`), unless one of them is broken.
+    and the index of their policies are also written into the package (`snapshot`, `policies`),
+    unless one of them is broken.
 
     Args:
         root: the folder that has `submissions`.
         out: where to write; None: beside them, where the page's links to raw records lead to.
 
     Raises:
-        ValueError: there is no such folder, marks.json or suite.json is damaged, or `site` is a
-            folder of something else; nothing is written then.
+        ValueError: there is no such folder, or none that can be written to, marks.json or
+            suite.json is damaged, or `site` is a folder of something else; nothing is written then.
     """
     if not (root / "submissions").is_dir():
         raise ValueError(f"there is no folder {root / 'submissions'}; --root names its parent")
     out = root if out is None else out
+    check_writable(out)
     site = out / SITE_FOLDER
     if site.is_dir() and any(site.iterdir()) and not (site / DATA_FILE).is_file():
         raise ValueError(f"{site} is not a page of the leaderboard; move it away")
@@ -103,6 +111,7 @@ def build_site(root: Path, out: Path | None = None) -> Built:
     write_text(out / TABLES_FILE, tables)
     if out.resolve() == OWN_ROOT and not skipped:
         write_snapshot(make_entries(rows), root)
+        write_index(rows)
     return Built(
         tables=out / TABLES_FILE,
         site=site,
@@ -123,6 +132,7 @@ def _make_files(rows: Sequence[SubmittedRow]) -> tuple[dict[str, bytes], str]:
         for path in sorted(TEMPLATE.rglob("*"))
         if path.is_file()
     }
+    contents[INDEX_FILE] = _with_addresses(contents[INDEX_FILE].decode()).encode()
     contents[DATA_FILE] = _board_script(by_task)
     for task in list_tasks():
         if by_task[task.id]:
@@ -143,7 +153,27 @@ def _board_script(by_task: Mapping[str, Sequence[SubmittedRow]]) -> bytes:
         f'"{name}":[\n' + ",\n".join(lines) + "\n]"
         for name, lines in (("tasks", tasks), ("rows", rows))
     )
-    return f"receiveBoard({{{','.join(lists)}}});\n".encode()
+    about = f'"solvers":{_json(_describe_solvers())},"documents":{_json(address_of("Homepage"))}'
+    return f"receiveBoard({{{','.join(lists)},{about}}});\n".encode()
+
+
+def _with_addresses(page: str) -> str:
+    """Fill in where the documents and the repository are."""
+    for place, name in (("$HOMEPAGE", "Homepage"), ("$REPOSITORY", "Repository")):
+        page = page.replace(place, html.escape(address_of(name)))
+    return page
+
+
+def _describe_solvers() -> dict[str, dict[str, str]]:
+    """Name -> a line about each solver of the suite, and its page below the documents."""
+    return {
+        name: {
+            "text": text.rstrip("."),
+            "page": f"generated/solvers/{SOLVERS[name].split('.')[1]}/{name}.html",
+        }
+        for name, text in describe_solvers().items()
+        if text
+    }
 
 
 def _task_script(task_id: str, details: dict[str, Any]) -> bytes:
@@ -345,7 +375,7 @@ def _target_bins(task: Task) -> tuple[Array, NDArray[np.int64], Array] | None:
 
     None where preferences are not targets.
     """
-    if isinstance(task, OfflineTask) or not is_on_line(task.population):
+    if isinstance(task, OfflineTask) or task.heterogeneous or not is_on_line(task.population):
         return None
     targets = task.population.targets
     edges = np.linspace(math.floor(targets.min()), math.ceil(targets.max()), N_TARGET_BINS + 1)

@@ -2,6 +2,7 @@
 
     plot_paths                 tours learned on the grid, one panel per representative    Figure 1
     plot_welfare_by_budget     social welfare against k, solvers and ceiling         Figures 2, 3
+    plot_fairness              social welfare against the worst agent, over k, by objective
     plot_preferences           who is assigned to whom, by preference                Figures 4, 5
     plot_returns_by_target     what each agent receives, and the ceiling
     plot_learning_curves       social welfare during training
@@ -25,13 +26,18 @@ from rmdp_bench.plotting.preferences import (
     plot_preferences,
     plot_returns_by_target,
 )
-from rmdp_bench.plotting.welfare import plot_learning_curves, plot_welfare_by_budget
+from rmdp_bench.plotting.welfare import (
+    plot_fairness,
+    plot_learning_curves,
+    plot_welfare_by_budget,
+)
 
 __all__ = [
     "order_representatives",
     "plot_agent_returns",
     "plot_dataset",
     "plot_factors",
+    "plot_fairness",
     "plot_learning_curves",
     "plot_paths",
     "plot_preferences",

@@ -8,6 +8,7 @@ figure is made, without pyplot, whose state is global.
 from __future__ import annotations
 
 import io
+import logging
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,13 +63,29 @@ _STYLE: dict[Any, Any] = {
 
 
 @contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Import Matplotlib without its warnings on where it keeps its caches, and that it makes them.
+
+    Without a home that can be written to it takes a temporary folder.
+    """
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
 def draw_panels(
     n_panels: int, n_columns: int, size: tuple[float, float]
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of `n_panels` panels of `size` inches; draw and save it within the block."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with _without_remarks():
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
         n_rows = math.ceil(n_panels / n_columns)

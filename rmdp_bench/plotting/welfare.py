@@ -88,6 +88,65 @@ def plot_welfare_by_budget(
         return save(figure, out, title, " ".join(lines))
 
 
+def plot_fairness(
+    rows: Mapping[str, Mapping[int, Sequence[tuple[float, float]]]],
+    out: Path | str,
+    *,
+    title: str = "The price of fairness",
+    order: Sequence[str] = (),
+) -> Path:
+    """Draw social welfare against what the worst agent has, a line over k for each row.
+
+    Up is more for all agents together, to the right more for the one who has least: what a line of
+    another objective lies below the utilitarian one is its price, what it lies to the right of it
+    what is bought.
+
+    Args:
+        rows: solver and objective -> k -> (return of the worst agent, social welfare) of each seed,
+            percent.
+        out: file to write.
+        title: headline.
+        order: rows of several figures, for each to look the same in all of them.
+
+    Returns:
+        `out`, as a path.
+
+    Raises:
+        ValueError: no row, no seed, a value that is not finite, or an unknown format.
+    """
+    check_not_empty(rows, "rows")
+    styles, lines = line_styles(rows, order), []
+    with draw_panels(1, 1, (6.4, 4.0)) as (figure, (axes,)):
+        for name, by_budget in rows.items():
+            check_not_empty(by_budget, f"the budgets of {name}")
+            points = []
+            for budget in sorted(by_budget):
+                worst, welfare = np.transpose(by_budget[budget])
+                place = [_mean_and_error(v, f"{name}, k = {budget}") for v in (worst, welfare)]
+                points.append([value for pair in place for value in pair])
+                axes.annotate(
+                    f"k = {budget}",
+                    (place[0][0], place[1][0]),
+                    textcoords="offset points",
+                    xytext=(5, -10),
+                    color=INK,
+                    fontsize=7,
+                )
+                lines.append(
+                    f"{name} at k = {budget}: worst agent {place[0][0]:.1f}, social welfare "
+                    f"{place[1][0]:.1f}."
+                )
+            x, x_error, y, y_error = np.transpose(points)
+            label = _name(name, by_budget.values())
+            axes.errorbar(x, y, y_error, x_error, capsize=2, label=label, ms=5, **styles[name])
+        axes.set_xlabel("return of the worst agent (% of a perfect episode)")
+        axes.set_ylabel(WELFARE_LABEL)
+        axes.margins(0.12)
+        axes.grid()
+        add_legend(figure, "mean ± standard error")
+        return save(figure, out, title, " ".join(lines))
+
+
 def plot_learning_curves(
     curves: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike]]],
     ceiling: float | None,

@@ -4,6 +4,7 @@ A run directory is OUT/TASK/SOLVER/seed-S/:
 
     run.json        what was asked for; written first
     curve.csv       transitions (per policy), wall_seconds, social_welfare, train_social_welfare
+    progress.json   how far a seed is that runs now; removed at the end
     checkpoint/     what an interrupted run continues from; removed at the end
     solution/       the policies as ONNX and assignment.npy
     welfare.npz     welfare_matrix (n, k) percent, episode_lengths (k, episodes)

@@ -1,15 +1,24 @@
-"""Progress on stderr: a live bar in a terminal, a plain line now and then elsewhere."""
+"""Progress on stderr: a live bar in a terminal, a plain line now and then elsewhere.
+
+What a run shows is also in a file of its directory, for whoever watches it from elsewhere.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Protocol
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
 
+from rmdp_bench.files import read_json, write_json
 from rmdp_bench.terminal import USUAL_WIDTH, can_redraw, fit_terminal, terminal_width
 
 LINE_SECONDS = 30.0
 """Least time between two plain lines."""
+PROGRESS_FILE = "progress.json"
+PROGRESS_SECONDS = 5.0
+"""Least time between two changes of the file."""
 SCORE_WIDTH, BAR_WIDTH = 60, 80
 """Least width of a terminal with room for the score, and for the bar."""
 
@@ -17,11 +26,11 @@ SCORE_WIDTH, BAR_WIDTH = 60, 80
 class Display(Protocol):
     """Where a run says how far it is."""
 
-    def start(self, title: str, total: int) -> None:
-        """Begin a run of `total` transitions per policy."""
+    def start(self, title: str, total: int | None) -> None:
+        """Begin a run of `total` transitions per policy; None: nobody knows how long it is."""
 
-    def set_total(self, total: int, unit: str) -> None:
-        """Change what is counted, and how much there is of it."""
+    def set_total(self, total: int | None, unit: str) -> None:
+        """Change what is counted, and how much there is of it, if that is known."""
 
     def update(self, done: int, score: str) -> None:
         """Say how far it is; `score` tells the welfare so far."""
@@ -36,10 +45,10 @@ class Display(Protocol):
 class NoDisplay:
     """Says nothing."""
 
-    def start(self, title: str, total: int) -> None:
+    def start(self, title: str, total: int | None) -> None:
         """Nothing."""
 
-    def set_total(self, total: int, unit: str) -> None:
+    def set_total(self, total: int | None, unit: str) -> None:
         """Nothing."""
 
     def update(self, done: int, score: str) -> None:
@@ -52,22 +61,81 @@ class NoDisplay:
         """Nothing."""
 
 
+class RecordedDisplay:
+    """Passes everything on to another display, and writes how far the run is into a file."""
+
+    def __init__(self, display: Display, path: Path) -> None:
+        """Write nothing before there is something to say."""
+        self._display, self._path = display, path
+        self._total: int | None = None
+        self._unit = ""
+        self._first: tuple[float, int] | None = None
+        self._last = 0.0
+
+    def start(self, title: str, total: int | None) -> None:
+        """Begin."""
+        self._display.start(title, total)
+        self._total, self._unit = total, "transitions per policy"
+        self._first, self._last = None, time.perf_counter()
+
+    def set_total(self, total: int | None, unit: str) -> None:
+        """Keep them for the file."""
+        self._display.set_total(total, unit)
+        self._total, self._unit = total, unit
+
+    def update(self, done: int, score: str) -> None:
+        """Write the file if it is time."""
+        self._display.update(done, score)
+        now = time.perf_counter()
+        self._first = self._first or (now, done)
+        if now - self._last < PROGRESS_SECONDS:
+            return
+        self._last = now
+        began, before = self._first
+        document = {
+            "done": done,
+            "total": self._total,
+            "unit": self._unit,
+            "per_second": (done - before) / (now - began) if now > began else 0.0,
+            "score": score,
+        }
+        with suppress(OSError):  # such as a full disk: it is no reason to end the run
+            write_json(self._path, document)
+
+    def message(self, text: str) -> None:
+        """Pass it on."""
+        self._display.message(text)
+
+    def stop(self) -> None:
+        """End."""
+        self._display.stop()
+
+
+def read_progress(directory: Path) -> dict[str, Any] | None:
+    """What a run's `RecordedDisplay` wrote last: done, total, unit, per_second, score; or None."""
+    try:
+        return read_json(directory / PROGRESS_FILE)
+    except ValueError:
+        return None
+
+
 class PlainDisplay:
     """Lines on stderr, one per `LINE_SECONDS` at most."""
 
     def __init__(self) -> None:
         """Nothing is printed yet."""
-        self._title, self._total, self._unit = "", 0, ""
+        self._title, self._unit = "", ""
+        self._total: int | None = None
         self._first: tuple[float, int] | None = None
         self._last, self._ended = 0.0, False
 
-    def start(self, title: str, total: int) -> None:
+    def start(self, title: str, total: int | None) -> None:
         """Begin."""
         self._title = title
         self.set_total(total, "transitions per policy")
         self._first, self._last, self._ended = None, time.perf_counter(), False
 
-    def set_total(self, total: int, unit: str) -> None:
+    def set_total(self, total: int | None, unit: str) -> None:
         """Keep them for the lines."""
         self._total, self._unit = total, unit
 
@@ -75,16 +143,19 @@ class PlainDisplay:
         """Print a line if it is time."""
         now = time.perf_counter()
         self._first = self._first or (now, done)
-        ends = done >= self._total and not self._ended
+        total = self._total
+        ends = total is not None and done >= total and not self._ended
         if now - self._last < LINE_SECONDS and not ends:
             return
         self._last, self._ended = now, self._ended or ends
         began, before = self._first
         rate = (done - before) / (now - began) if now > began else 0.0
-        rest = max(0, self._total - done)
-        left = f", {_clock(rest / rate)} left" if rate > 0 and rest > 0 else ""
-        share = f" ({100 * done / self._total:.0f} %)" if self._total else ""
-        parts = [f"{done:,} of {self._total:,} {self._unit}{share}", score]
+        rest = 0 if total is None else max(0, total - done)
+        left = f", {clock(rest / rate)} left" if rate > 0 and rest > 0 else ""
+        of_total, share = "", ""
+        if total is not None:
+            of_total, share = f" of {total:,}", f" ({100 * done / total:.0f} %)"
+        parts = [f"{done:,}{of_total} {self._unit}{share}", score]
         self.message(f"{self._title}: {', '.join(part for part in parts if part)}{left}")
 
     def message(self, text: str) -> None:
@@ -129,14 +200,14 @@ class BarDisplay:
         ]
         self._progress = Progress(*parts, console=Console(stderr=True), expand=True)
 
-    def start(self, title: str, total: int) -> None:
-        """Begin; a bar before it stays as it is."""
+    def start(self, title: str, total: int | None) -> None:
+        """Begin; a bar before it stays as it is. Without a total it pulses, and has no share."""
         for task_id in self._progress.task_ids:
             self._progress.remove_task(task_id)
         self._bar = self._progress.add_task(title, total=total, score="")
         self._progress.start()
 
-    def set_total(self, total: int, unit: str) -> None:
+    def set_total(self, total: int | None, unit: str) -> None:
         """Change the length of the bar, which does not say what it counts."""
         self._progress.update(self._bar, total=total)
 
@@ -158,7 +229,8 @@ def make_display() -> Display:
     return BarDisplay() if can_redraw(sys.stderr) else PlainDisplay()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

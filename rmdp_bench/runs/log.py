@@ -40,9 +40,13 @@ from rmdp_bench.runs.clock import Clock
 from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED, Curve, Row
 from rmdp_bench.runs.display import Display, NoDisplay
 from rmdp_bench.runs.tensorboard import ScalarWriter
+from rmdp_bench.runs.wandb import WandbWriter
 from rmdp_bench.scoring import agent_returns, social_welfare
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OfflineTask, Task, get_task
+
+TRACKERS = {"wandb": WandbWriter}
+"""What `run --track` knows."""
 
 
 class Interrupted(BaseException):
@@ -79,6 +83,7 @@ class RunLog:
         resume_at: int | None = None,
         display: Display | None = None,
         tensorboard: bool = False,
+        track: str | None = None,
         stop: threading.Event | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
@@ -91,6 +96,7 @@ class RunLog:
             resume_at: number of the checkpoint that all seeds have; None: from the start.
             display: where progress is shown; None: nowhere.
             tensorboard: whether scalars are also written for TensorBoard.
+            track: a tracker of `TRACKERS` that gets the scalars too; None: none.
             stop: set from outside to ask the solver to stop.
             checkpoint_seconds: time between checkpoints.
         """
@@ -111,10 +117,15 @@ class RunLog:
         self._clock = Clock(len(self.seeds))
         self._checkpoints = Checkpoints(folders, resume_at, checkpoint_seconds)
         self._display = display or NoDisplay()
+        self._set_total(self._total)
         self._stop = stop or threading.Event()
         self._train_welfare: list[float | None] = [None] * len(self.seeds)
         self._loss: float | None = None
-        self._writers = [ScalarWriter(folder / "tensorboard") for folder in folders if tensorboard]
+        self._writers: list[ScalarWriter | WandbWriter] = []
+        if tensorboard:
+            self._writers += [ScalarWriter(folder / "tensorboard") for folder in folders]
+        if track is not None:
+            self._writers += [TRACKERS[track](folder) for folder in folders]
 
     @property
     def curves(self) -> list[list[Row]]:
@@ -129,7 +140,8 @@ class RunLog:
     @property
     def reached(self) -> str:
         """How far training is, in words."""
-        return f"{self.transitions:,} of {self._total:,} {self._unit}"
+        of_total = f" of {self._total:,}" if self._total else ""
+        return f"{self.transitions:,}{of_total} {self._unit}"
 
     @property
     def steps_counted(self) -> int | None:
@@ -218,7 +230,7 @@ class RunLog:
 
     def _set_total(self, total: int) -> None:
         self._total = total
-        self._display.set_total(total, self._unit)
+        self._display.set_total(total or None, self._unit)
 
     def checkpoint_due(self) -> bool:
         """Whether to save a checkpoint: every few minutes, and when a stop is requested."""

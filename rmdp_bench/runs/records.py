@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import numpy as np
 from pydantic import (
@@ -17,12 +19,22 @@ from pydantic import (
     model_validator,
 )
 
+from rmdp_bench import scoring
 from rmdp_bench.evaluation.offline import normalise
-from rmdp_bench.files import read_json, write_json
-from rmdp_bench.tasks import OfflineTask, OnlineTask, get_task
+from rmdp_bench.files import read_json, replacing, write_json
+from rmdp_bench.own_tasks import (
+    RecordedTask,
+    UnknownPopulation,
+    find_task,
+    population_arrays,
+    population_from_arrays,
+)
+from rmdp_bench.population import Population
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, TaskFile, get_task
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
+POPULATION_FILE = "population.npz"
 TOLERANCE = 1e-6
 """Within which scores agree with those that they follow from."""
 MAX_COUNT = 10**15
@@ -90,6 +102,69 @@ class OfflineScores(BaseModel):
     work."""
 
 
+class HeldOutScores(BaseModel):
+    """How agents fare who were not there in training, as many and drawn as the task's own.
+
+    Each is assigned by the first half of the scoring episodes, and scored on the second.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    n_agents: int = Field(ge=1)
+    welfare: float
+    """Mean return."""
+    regret: float = Field(ge=0)
+    """What is lost against each agent's best policy in the second half."""
+    own_welfare: float
+    """The task's own agents, assigned and scored in the same way: what is more than `welfare` is
+    what the k policies fit these agents only."""
+
+
+class TaskFileRecord(BaseModel):
+    """The file that gave a task."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
+
+    path: str
+    name: str
+    """Of the function or the task in it."""
+    sha256: str
+
+
+class CustomTask(BaseModel):
+    """A task that is not listed: a variation of one, or in a world of one's own."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    env_id: str
+    own_world: bool
+    """Whether env_id is only the name of a world that the file, or a program, makes."""
+    own_agents: bool
+    """Whether the agents are not those of the environment."""
+    population_sha256: str
+    """Content hash of the agents."""
+    outcome_size: int = Field(ge=1)
+    n_agents: int = Field(ge=1)
+    n_representatives: int = Field(ge=1)
+    transitions: int = Field(ge=1, le=MAX_COUNT)
+    n_eval_episodes: int = Field(ge=1)
+    gamma: float = Field(gt=0, le=1)
+    max_episode_steps: int = Field(ge=1)
+    objective: str
+    ceiling: float | None
+    """Greatest social welfare possible, where it is known."""
+    objective_ceiling: float | None
+    """The same of the objective; a bound."""
+    file: TaskFileRecord | None
+    """None: no file gave it."""
+
+
 class Result(BaseModel):
     """One seed of one solver on one task.  Welfare and returns are in percent.
 
@@ -132,6 +207,18 @@ class Result(BaseModel):
     """None offline, where no agent is scored under another's policy."""
     offline: OfflineScores | None = None
     """None online."""
+    measures: dict[str, float] | None = None
+    """Where agents differ in dynamics and their world measures more than the reward: means over the
+    agents, each under its own policies, such as the time in range of patients, as a share."""
+    custom: CustomTask | None = None
+    """None: the task is one of the listed ones."""
+    objective: str = "utilitarian"
+    """What the task asks for, `scoring.parse_objective`; utilitarian is social_welfare."""
+    objective_value: float | None = None
+    """Of another objective than utilitarian, which social_welfare is; None also if a return is
+    negative and it has no meaning then."""
+    heldout: HeldOutScores | None = None
+    """None where nobody draws agents who are not in the task, offline, and in older records."""
     curve: Literal["curve.csv"] | None
     """File name; None if the solver did not evaluate while training."""
     solution: Literal["solution"] | None
@@ -225,7 +312,7 @@ def make_result(document: dict[str, Any], path: Path | str) -> Result:
 
 def _check_scores(result: Result) -> None:
     """Refuse scores that do not belong together or to the task."""
-    task = get_task(result.task)
+    task = task_of(result)
     returns = result.agent_returns
     n_scored = task.n_agents if isinstance(task, OnlineTask) else len(task.eval_agents)
     if len(returns) != n_scored:
@@ -253,8 +340,133 @@ def _check_scores(result: Result) -> None:
         _check_agreement(result, name, value)
     if share is not None and share > 1.0 + TOLERANCE:
         raise ValueError(f"social_welfare: {welfare} is more than is possible, {ceiling}")
+    objective = task.objective if isinstance(task, OnlineTask) else "utilitarian"
+    if result.objective != objective:
+        raise ValueError(f"objective: {result.objective!r} is not the task's, {objective!r}")
+    if result.objective_value is not None:
+        _check_agreement(result, "objective_value", objective_value_of(returns, objective))
     regret = result.assignment_regret
     _check_agreement(result, "reassigned_welfare", None if regret is None else welfare + regret)
+
+
+def objective_value_of(returns: Sequence[float], objective: str) -> float | None:
+    """None where a return is negative and the objective has no meaning then."""
+    always = objective in ("utilitarian", "egalitarian")
+    return scoring.objective_value(returns, objective) if always or min(returns) >= 0.0 else None
+
+
+def describe_custom(task: OnlineTask) -> CustomTask | None:
+    """What a record says of a task; None: it is listed."""
+    if task.is_official:
+        return None
+    file, population = task.file, task.population
+    return CustomTask(
+        env_id=task.env_id,
+        own_world=task.world is not None,
+        own_agents=task.agents is not None,
+        population_sha256=population.content_hash(),
+        outcome_size=population.outcome_size,
+        n_agents=task.n_agents,
+        n_representatives=task.n_representatives,
+        transitions=task.transitions,
+        n_eval_episodes=task.n_eval_episodes,
+        gamma=task.gamma,
+        max_episode_steps=task.max_episode_steps,
+        objective=task.objective,
+        ceiling=task.ceiling,
+        objective_ceiling=task.objective_ceiling,
+        file=None if file is None else TaskFileRecord(**dataclasses.asdict(file)),
+    )
+
+
+def task_of(result: Result, directory: Path | None = None) -> Task:
+    """The task of a record, for tables and figures.
+
+    Args:
+        result: of a listed task, or of one that it describes.
+        directory: of the run, where the agents of a task that is not listed are; None: they are not
+            needed.
+
+    Raises:
+        ValueError: an unknown task, or agents that cannot be read.
+    """
+    own = result.custom
+    if own is None:
+        return get_task(result.task)
+    stored = None if directory is None else directory / POPULATION_FILE
+    agents: Population | None = None
+    if stored is not None and stored.exists():
+        agents = _read_population(stored, own)
+    elif own.own_agents:
+        agents = UnknownPopulation(own.n_agents, own.outcome_size)
+    file = None if own.file is None else TaskFile(**own.file.model_dump())
+    same = own.model_dump(include={f.name for f in dataclasses.fields(OnlineTask)} - {"file"})
+    return RecordedTask(
+        **same,
+        id=result.task,
+        agents=agents,
+        file=file,
+        unranked="it is not one of the listed tasks",
+        known_ceiling=own.ceiling,
+        known_objective_ceiling=own.objective_ceiling,
+    )
+
+
+def playable_task_of(result: Result, directory: Path) -> Task:
+    """The task of a run, as it can be played: from its file, or with the agents of the run.
+
+    Raises:
+        ValueError: its file is not what it was, or what it is made of is not in files.
+    """
+    own = result.custom
+    if own is None:
+        return get_task(result.task)
+    if own.file is not None:
+        task = find_task(f"{own.file.path}:{own.file.name}")
+        assert isinstance(task, OnlineTask) and task.file is not None
+        if task.file.sha256 != own.file.sha256:
+            raise ValueError(
+                f"{own.file.path} is not what it was when {directory} was made, expected a file "
+                f"with SHA-256 {own.file.sha256}"
+            )
+        task = find_task(task, n_representatives=own.n_representatives, objective=own.objective)
+    elif own.own_world or (own.own_agents and not (directory / POPULATION_FILE).exists()):
+        what = "world" if own.own_world else "agents"
+        raise ValueError(
+            f"the {what} of {result.task} came from a program, not from a file; play its policies "
+            "with rmdp_bench.evaluate there"
+        )
+    else:
+        agents = _read_population(directory / POPULATION_FILE, own) if own.own_agents else None
+        task = get_task(
+            own.env_id,
+            own.n_representatives,
+            population=agents,
+            n_agents=None if agents is not None else own.n_agents,
+            objective=own.objective,
+        )
+    return dataclasses.replace(
+        task, id=result.task, transitions=own.transitions, n_eval_episodes=own.n_eval_episodes
+    )
+
+
+def write_population(task: OnlineTask, directory: Path) -> None:
+    """Put the agents of a task that is not listed into a run directory, if arrays can be them."""
+    arrays = None if task.is_official or task.agents is None else population_arrays(task.agents)
+    if arrays is not None:
+        with replacing(directory / POPULATION_FILE) as file:
+            np.savez_compressed(file, **cast(dict[str, Any], arrays))
+
+
+def _read_population(path: Path, own: CustomTask) -> Population:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            population = population_from_arrays(dict(arrays))
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if population.content_hash() != own.population_sha256:
+        raise ValueError(f"{path} has other agents than {RESULT_FILE} says")
+    return population
 
 
 def _check_agreement(result: Result, name: str, value: float | None) -> None:
@@ -267,12 +479,13 @@ def _check_agreement(result: Result, name: str, value: float | None) -> None:
 
 
 def find_results(folders: Iterable[Path]) -> dict[Path, Result]:
-    """All results below some folders: run directory -> its record, sorted.
+    """All results below some folders: run directory, once each, -> its record, sorted.
 
     Raises:
         ValueError: a folder does not exist or has no result below it, or a result is damaged.
     """
     found: dict[Path, Result] = {}
+    seen: set[Path] = set()
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder}")
@@ -280,5 +493,7 @@ def find_results(folders: Iterable[Path]) -> dict[Path, Result]:
         if not paths:
             raise ValueError(f"no {RESULT_FILE} in or below {folder}; is its run complete?")
         for path in paths:
-            found[path.parent.resolve()] = read_result(path)
+            if path.resolve() not in seen:
+                found[path.parent] = read_result(path)
+            seen.add(path.resolve())
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ from typing import Any
 
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.playing import check_episodes
-from rmdp_bench.files import read_json
+from rmdp_bench.files import check_writable, read_json
+from rmdp_bench.own_tasks import find_task
 from rmdp_bench.references import check_references
+from rmdp_bench.runs.log import TRACKERS
 from rmdp_bench.runs.records import MAX_COUNT, SCHEMA_VERSION
 from rmdp_bench.runs.solver_loading import (
     Solver,
@@ -22,7 +23,7 @@ from rmdp_bench.runs.solver_loading import (
     load_solver,
     make_config,
 )
-from rmdp_bench.tasks import OfflineTask, Task, get_task
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, get_task
 
 REQUEST_FILE = "run.json"
 DEVICES = ("cpu", "cuda")
@@ -42,6 +43,7 @@ class Request:
         device: "cpu" or "cuda".
         out: folder of the run directories.
         tensorboard: whether to write scalars for TensorBoard.
+        track: a tracker that gets the scalars too, of `rmdp_bench.runs.log.TRACKERS`; None: none.
         overwrite: whether runs that another request made are replaced.
     """
 
@@ -53,6 +55,7 @@ class Request:
     out: Path
     tensorboard: bool = False
     overwrite: bool = False
+    track: str | None = None
 
     def directory(self, seed: int) -> Path:
         """The run directory of a seed."""
@@ -77,37 +80,47 @@ class Request:
 
 
 def make_request(
-    solver: str,
-    task: str,
+    solver: str | Solver,
+    task: str | Task,
     *,
     seeds: Sequence[int] = (0,),
     device: str = "cpu",
     out: Path | str = "runs",
     transitions: int | None = None,
+    n_representatives: int | None = None,
+    n_agents: int | None = None,
+    objective: str | None = None,
     n_episodes: int | None = None,
     settings: Sequence[str] = (),
     tensorboard: bool = False,
+    track: str | None = None,
     overwrite: bool = False,
 ) -> Request:
     """Check a request wholly; nothing is written.
 
     Args:
-        solver: a name, or the path of a file that ends in .py.
-        task: an id.
+        solver: a name, the path of a file that ends in .py, or one that is loaded.
+        task: an id, a file, or a task: see `own_tasks.find_task`.
         seeds: training seeds, 0 to 2**31 - 1, each once.
         device: "cpu" or "cuda".
         out: folder of the run directories.
         transitions: budget per policy; None: the task's. Offline tasks have none to change.
+        n_representatives: k; None: the task's.
+        n_agents: n; None: the task's.
+        objective: see `scoring.parse_objective`; None: the task's.
         n_episodes: that score each policy, or each agent offline; None: the task's number.
         settings: "key=value" overrides of the solver's Config.
         tensorboard: whether to write scalars for TensorBoard.
+        track: "wandb", which gets the scalars too; None: nobody.
         overwrite: whether `run` replaces what another request left in a run directory, such as one
             with another version of the solver's file; what the same request left is kept.
 
     Raises:
         ValueError: anything is wrong, or a run directory was made by another request.
     """
-    checked_task = get_task(task)
+    checked_task = find_task(
+        task, n_representatives=n_representatives, n_agents=n_agents, objective=objective
+    )
     if isinstance(checked_task, OfflineTask):
         # else the scores would be missing after hours of training
         agents = (*checked_task.eval_agents, *checked_task.heldout_agents)
@@ -118,8 +131,8 @@ def make_request(
     if transitions is not None:
         if isinstance(checked_task, OfflineTask):
             raise ValueError(
-                f"transitions is {transitions}, but {task} is an offline task: its data are fixed, "
-                "and nothing is collected"
+                f"transitions is {transitions}, but {checked_task.id} is an offline task: its data "
+                "are fixed, and nothing is collected"
             )
         if not 1 <= transitions <= MAX_COUNT:
             raise ValueError(
@@ -127,15 +140,16 @@ def make_request(
             )
         checked_task = dataclasses.replace(checked_task, transitions=transitions)
     _check_seeds(seeds)
-    _check_device(device)
+    check_device(device)
     check_writable(Path(out))
     if tensorboard:
         _check_tensorboard()
-    loaded = load_solver(solver)
+    _check_tracker(track)
+    loaded = solver if isinstance(solver, Solver) else load_solver(solver)
     config = make_config(loaded, checked_task, settings)
     check_config(loaded, checked_task, config)
     request = Request(
-        checked_task, loaded, config, tuple(seeds), device, Path(out), tensorboard, overwrite
+        checked_task, loaded, config, tuple(seeds), device, Path(out), tensorboard, overwrite, track
     )
     check_same_request(request)
     return request
@@ -153,7 +167,12 @@ def _check_seeds(seeds: Sequence[int]) -> None:
         raise ValueError(f"seeds {', '.join(map(str, seeds))} are not all different")
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that does not exist, or is not here.
+
+    Raises:
+        ValueError: says which there are, or what is missing.
+    """
     if device not in DEVICES:
         raise ValueError(f"unknown device {device!r}, expected {' or '.join(DEVICES)}")
     if device == "cuda":
@@ -172,19 +191,13 @@ def _check_tensorboard() -> None:
         raise ValueError("--tensorboard needs tensorboard: pip install 'rmdp_bench[baselines]'")
 
 
-def check_writable(out: Path) -> None:
-    """Refuse a folder that we may not write to, or not create.
-
-    Raises:
-        ValueError: it, or the nearest one above it that exists, is a file or not writable.
-    """
-    existing = out.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not existing.is_dir():
-        raise ValueError(f"cannot write to {out}: {existing} is not a folder")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write to {out}: no permission in {existing}")
+def _check_tracker(track: str | None) -> None:
+    if track is None:
+        return
+    if track not in TRACKERS:
+        raise ValueError(f"unknown tracker {track!r}, expected {', '.join(TRACKERS)}")
+    if importlib.util.find_spec(track) is None:
+        raise ValueError(f"--track {track} needs {track}: pip install 'rmdp_bench[{track}]'")
 
 
 def check_same_request(request: Request) -> None:
@@ -225,8 +238,10 @@ def differences(request: Request, seed: int) -> list[str]:
         raise ValueError(
             f"{error}; --overwrite replaces the run, another --out leaves it"
         ) from error
-    usual = {"n_episodes": get_task(request.task.id).n_eval_episodes}
-    before, now = _flat(usual | document), _flat(request.document(seed))
+    task = request.task
+    listed = task if isinstance(task, OnlineTask) and not task.is_official else get_task(task.id)
+    before = _flat({"n_episodes": listed.n_eval_episodes} | document)
+    now = _flat(request.document(seed))
     return [
         f"{key} {before.get(key)!r} instead of {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rmdp_bench import scoring
 from rmdp_bench.energy import EnergyMeter, find_counters
@@ -46,13 +47,16 @@ from rmdp_bench.files import (
     write_text,
 )
 from rmdp_bench.runs.checkpoints import group_by_checkpoint, list_checkpoints
-from rmdp_bench.runs.display import Display, NoDisplay
+from rmdp_bench.runs.display import PROGRESS_FILE, Display, NoDisplay, RecordedDisplay
 from rmdp_bench.runs.log import Interrupted, OtherTask, RunLog
 from rmdp_bench.runs.records import (
     RESULT_FILE,
     EvaluationSettings,
     Result,
+    describe_custom,
+    objective_value_of,
     read_result,
+    write_population,
     write_result,
 )
 from rmdp_bench.runs.requests import (
@@ -147,10 +151,11 @@ def _is_recorded(directory: Path) -> bool:
     return (directory / RESULT_FILE).exists()
 
 
-def _is_finished(directory: Path) -> bool:
+def is_finished(directory: Path) -> bool:
     """Whether nothing is left to do: there is a record, and all seeds of its batch have theirs."""
-    is_kept = list_checkpoints(directory) or (directory / TRAINED_FILE).exists()
-    return _is_recorded(directory) and not is_kept
+    if not _is_recorded(directory):
+        return False
+    return not (list_checkpoints(directory) or (directory / TRAINED_FILE).exists())
 
 
 def _group_trained(request: Request, directories: Mapping[int, Path]) -> list[list[int]]:
@@ -170,7 +175,7 @@ def _group_trained(request: Request, directories: Mapping[int, Path]) -> list[li
 
 def _is_done(request: Request, seed: int) -> bool:
     """Whether a seed is finished, and not one to replace."""
-    finished = _is_finished(request.directory(seed))
+    finished = is_finished(request.directory(seed))
     return finished and not (request.overwrite and differences(request, seed))
 
 
@@ -200,9 +205,10 @@ class _Group:
         stop: threading.Event,
     ) -> None:
         """Take what `run` was given, and the number of the checkpoint that all seeds have."""
-        self._request, self._display, self._stop = request, display, stop
+        self._request, self._stop = request, stop
         self._seeds, self._resume_at = seeds, resume_at
         self._directories = [request.directory(seed) for seed in seeds]
+        self._display = RecordedDisplay(display, self._directories[0] / PROGRESS_FILE)
 
     def train_and_score(self) -> None:
         """Train, keep what is trained, score and record it."""
@@ -226,7 +232,7 @@ class _Group:
         request = self._request
         names = ", ".join(str(seed) for seed in self._seeds)
         title = f"{request.solver.name}, seed{'s' * (len(self._seeds) > 1)} {names}"
-        self._display.start(title, request.task.transitions)
+        self._display.start(title, request.task.transitions or None)  # offline it has none
         return RunLog(
             request.task,
             self._seeds,
@@ -234,6 +240,7 @@ class _Group:
             resume_at=self._resume_at,
             display=self._display,
             tensorboard=request.tensorboard,
+            track=request.track,
             stop=self._stop,
         )
 
@@ -445,11 +452,16 @@ def score_solution(
         own = evaluation.returns.mean(axis=1)
         returns = normalise(task, task.eval_agents, own)
         regret, reassigned, offline = None, None, _offline_scores(task, evaluation)
+        measures = None
     else:
         matrix, assignment = evaluation.welfare_matrix, solution.assignment
         returns = scoring.agent_returns(matrix, assignment)
         regret, offline = float(scoring.assignment_regret(matrix, assignment)), None
         reassigned = float(scoring.reassigned_welfare(matrix))
+        measures = {
+            name: float(scoring.agent_returns(values, assignment).mean())
+            for name, values in evaluation.measures.items()
+        }
     welfare = float(scoring.social_welfare(returns))
     ceiling, negative = task.ceiling, bool((returns < 0.0).any())
     return {
@@ -465,7 +477,50 @@ def score_solution(
         ),
         "assignment_regret": regret,
         "offline": offline,
+        "measures": measures or None,
     }
+
+
+def score_objective(
+    task: OnlineTask, evaluation: Evaluation, returns: Sequence[float]
+) -> dict[str, Any]:
+    """What a record has beyond `score_solution`, which no verifier can compute from its arrays."""
+    return {
+        "custom": describe_custom(task),
+        "objective": task.objective,
+        "objective_value": (
+            None  # which social_welfare is
+            if task.objective == "utilitarian"
+            else objective_value_of(returns, task.objective)
+        ),
+        "heldout": score_heldout(task, evaluation),
+    }
+
+
+def score_heldout(task: OnlineTask, evaluation: Evaluation) -> dict[str, Any] | None:
+    """How agents fare who were not there, named as in `HeldOutScores`; None: there are none."""
+    others, n_episodes = task.heldout_population, evaluation.episode_lengths.shape[1]
+    if others is None or evaluation.outcomes is None or n_episodes < 2:
+        return None
+    welfare, regret = _match(evaluation.returns_of(others))
+    return {
+        "n_agents": others.n_agents,
+        "welfare": welfare,
+        "regret": regret,
+        "own_welfare": _match(evaluation.episode_returns)[0],
+    }
+
+
+def _match(returns: NDArray[np.float64]) -> tuple[float, float]:
+    """Welfare and regret in the second half of episodes (n, k, E) of who is matched by the first.
+
+    The rest of an odd number belongs to the second.
+    """
+    half = returns.shape[2] // 2
+    assignment = scoring.greedy_assignment(returns[:, :, :half].mean(axis=2))
+    matrix = returns[:, :, half:].mean(axis=2)
+    welfare = scoring.social_welfare(scoring.agent_returns(matrix, assignment))
+    return welfare, float(scoring.assignment_regret(matrix, assignment))
 
 
 def _offline_scores(task: OfflineTask, evaluation: OfflineEvaluation) -> dict[str, Any]:
@@ -520,8 +575,12 @@ def _record(
     with replacing(directory / (names.get("returns") or names["welfare_matrix"])) as file:
         np.savez_compressed(file, **arrays)
     fields = request.identity(facts["seed"]) | facts | names
+    scores = score_solution(request.task, solution, evaluation)
+    if isinstance(request.task, OnlineTask) and isinstance(evaluation, Evaluation):
+        scores |= score_objective(request.task, evaluation, scores["agent_returns"])
+        write_population(request.task, directory)
     result = Result(
-        **score_solution(request.task, solution, evaluation),
+        **scores,
         evaluation=EvaluationSettings(n_episodes=n_episodes, seed=evaluation.seed),
         system=system_record(request.device),
         versions=versions(),
@@ -550,7 +609,7 @@ def _offline_arrays(solution: Solution, evaluation: OfflineEvaluation) -> dict[s
 def _remove_leftovers(directories: Sequence[Path]) -> None:
     """Remove what recorded runs need no more."""
     for directory in directories:
-        names = TRAINED_FILE, "error.txt"
+        names = TRAINED_FILE, PROGRESS_FILE, "error.txt"
         for path in [*(directory / "checkpoint").glob("*"), *map(directory.joinpath, names)]:
             path.unlink(missing_ok=True)
         remove(directory / OTHERS_FOLDER)

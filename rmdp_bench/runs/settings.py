@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib.util
 import inspect
 import json
 import textwrap
+from pathlib import Path
 from typing import Any
 
-from rmdp_bench.runs.solver_loading import Solver
+from rmdp_bench.runs.solver_loading import SOLVERS, Solver
+
+
+def describe_solvers() -> dict[str, str | None]:
+    """The suite's solvers, each in one line; None where its file is not installed.
+
+    It is the first line of the module, which is read but not imported: that would need torch.
+    """
+    lines: dict[str, str | None] = {}
+    for name, module in SOLVERS.items():
+        spec = importlib.util.find_spec(module)
+        lines[name] = None
+        if spec is not None and spec.origin is not None:
+            source = Path(spec.origin).read_text(encoding="utf-8")
+            lines[name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0] or None
+    return lines
 
 
 def describe_settings(solver: Solver) -> list[dict[str, Any]]:

@@ -7,20 +7,21 @@ A solver is a module with a frozen dataclass `Config`, a docstring under each fi
 It may have `config_for(task) -> Config` for defaults that depend on the task, and
 `check(task, config) -> None`, which raises a ValueError if these settings cannot work on this task
 (its transitions are those asked for), before anything is written.
+
+Two more names matter to sweeps: `SEEDS_AS_ONE_BATCH = True` says that several seeds train in less
+time at once than one after the other, and `also_solves(task, config)` gives the ids of the tasks
+whose solutions the same training hands in by `RunLog.add_solutions`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import json
 import re
 import shlex
-import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rmdp_bench.files import import_file
 from rmdp_bench.tasks import Task
 
 SOLVERS: Mapping[str, str] = {
@@ -40,6 +42,8 @@ SOLVERS: Mapping[str, str] = {
     "random_assignment": "baselines.online.random_assignment",
     "oracle": "baselines.online.oracle",
     "universal": "baselines.online.universal",
+    "basal_bolus": "baselines.heterogeneous.basal_bolus",
+    "tuned_ppo": "baselines.heterogeneous.tuned_ppo",
     "morel": "baselines.offline.morel",
     "true_env_mpc": "baselines.offline.planning.true_env_mpc",
     "bcq": "baselines.offline.model_free.bcq",
@@ -182,23 +186,8 @@ def _load_file(path: Path) -> Solver:
             f"the solver file {path.name} needs another name: letters, digits, spaces, _ and - "
             f"only, and not that of a solver of the suite"
         )
-    source = path.read_bytes()
-    module_name = f"_rmdp_bench_solver_{name}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and type hints look there
-    sys.path.insert(0, str(path.resolve().parent))  # as `python my_solver.py` would
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[module_name]
-        line = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(f"{path} cannot be imported: {line}") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
-    return Solver(name, module, hashlib.sha256(source).hexdigest())
+    module, sha256 = import_file(path, "solver")
+    return Solver(name, module, sha256)
 
 
 def _check_solver(solver: Solver, where: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rmdp_bench import scoring
-from rmdp_bench.runs.records import OfflineScores, PredictionScores, Result
+from rmdp_bench.runs.records import HeldOutScores, OfflineScores, PredictionScores, Result, task_of
 from rmdp_bench.tasks import get_task, list_tasks
 
 BOOTSTRAP_SEED = 0
@@ -50,6 +50,9 @@ class Summary:
         watt_hours: energy that the device used, per seed, scoring included; None where a seed's is
             not known.
         git_revisions: of the code that made the seeds, each once; None among them if unknown.
+        objective: what the task asks for.
+        objective_value: mean over seeds; None if one is not known.
+        heldout: means over seeds of the numbers in `HeldOutScores`; None where there are none.
         offline: means over seeds of the numbers in `OfflineScores`, by name; None online, and for
             what the solver does not have.
     """
@@ -81,6 +84,9 @@ class Summary:
     watt_hours: float | None
     git_revisions: list[str | None]
     offline: dict[str, float | None] | None
+    objective: str = "utilitarian"
+    objective_value: float | None = None
+    heldout: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
@@ -105,10 +111,10 @@ def group_results(results: Mapping[Path, Result]) -> dict[tuple[str, str, str], 
         key = (result.task, result.solver, json.dumps(_settings(result), sort_keys=True))
         groups.setdefault(key, {})[path] = result
     position = {task.id: place for place, task in enumerate(list_tasks())}
+    for result in results.values():  # tasks that are not listed come after the others
+        position.setdefault(task_of(result).id, len(position))
     named: dict[tuple[str, str, str], dict[Path, Result]] = {}
-    for task, solver, settings in sorted(
-        groups, key=lambda key: (position.get(get_task(key[0]).id, 0), key)
-    ):
+    for task, solver, settings in sorted(groups, key=lambda key: (position[key[0]], key)):
         members = groups[task, solver, settings]
         alike = [json.loads(key[2]) for key in groups if key[:2] == (task, solver)]
         label = _differences(json.loads(settings), alike)
@@ -133,7 +139,7 @@ def summarise(results: Mapping[Path, Result]) -> list[Summary]:
 def summarise_group(settings: str, members: Sequence[Result]) -> Summary:
     """The row of a group of `group_results`: what sets it apart, and the records of its seeds."""
     first = members[0]
-    task = get_task(first.task)
+    task = task_of(first)
     welfare = np.array([result.social_welfare for result in members])
     several = len(members) > 1
     return Summary(
@@ -175,6 +181,9 @@ def summarise_group(settings: str, members: Sequence[Result]) -> Summary:
         ),
         git_revisions=list(dict.fromkeys(result.git_revision for result in members)),
         offline=_summarise_offline([r.offline for r in members if r.offline is not None]),
+        objective=first.objective,
+        objective_value=_mean_of_known(result.objective_value for result in members),
+        heldout=_summarise_heldout([result.heldout for result in members]),
     )
 
 
@@ -222,6 +231,15 @@ def _summarise_offline(members: Sequence[OfflineScores]) -> dict[str, float | No
         }
         | correlations
     )
+
+
+def _summarise_heldout(members: Sequence[HeldOutScores | None]) -> dict[str, float] | None:
+    """Means over seeds; None if one has none."""
+    known = [scores for scores in members if scores is not None]
+    if len(known) < len(members):
+        return None
+    names = ("welfare", "regret", "own_welfare")
+    return {name: _mean(getattr(scores, name) for scores in known) for name in names}
 
 
 def _interval(welfare: np.ndarray[Any, Any]) -> tuple[float, float]:

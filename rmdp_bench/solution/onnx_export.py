@@ -42,12 +42,14 @@ def export_policy(
 
     Args:
         model: one of
+
             - a torch module that gives, for observations (E, d) float32, actions (E, a), which are
               clipped to the space, or where actions are discrete a score of each (E, n), of which
               the greatest acts, or the actions (E,) themselves as integers;
             - a model of Stable-Baselines3 (PPO, A2C, SAC, TD3, DDPG, DQN) or its policy: what
               `model.predict(observations, deterministic=True)` gives. Where it is trained on a
               `VecNormalize`, it is given observations as they are, and normalises them itself.
+
         observation_space: Box (d,) of one environment.
         action_space: Box (a,) or Discrete.
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.population import Population
+from rmdp_bench.scoring import greedy_assignment
 from rmdp_bench.solution.onnx_rules import (
     first_line,
     fix_representative,
@@ -24,6 +26,13 @@ class Policy(Protocol):
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Deterministic actions (E, ...) for observations (E, d)."""
+
+
+class HasReturns(Protocol):
+    """What matching new agents needs of an evaluation."""
+
+    def returns_of(self, population: Population) -> NDArray[np.float64]:
+        """(n, k, E) of the agents in its episodes."""
 
 
 @runtime_checkable
@@ -63,6 +72,29 @@ class Solution:
     def n_agents(self) -> int:
         """Number of agents n."""
         return len(self.assignment)
+
+    def assign(self, population: Population, *, evaluation: HasReturns) -> Solution:
+        """Match agents who were not there with the policies, without playing them again.
+
+        Args:
+            population: n agents, for the outcomes of the world.
+            evaluation: of these policies, from `evaluate`.
+
+        Returns:
+            The same policies, with an assignment (n, k) of every agent to the one that serves it
+            best on average over the evaluation's episodes (equation 6 of the paper).
+
+        Raises:
+            ValueError: the evaluation is of another number of policies, or of other outcomes.
+        """
+        returns = evaluation.returns_of(population)
+        if returns.shape[1] != len(self.policies):
+            raise ValueError(
+                f"evaluation is of {returns.shape[1]} policies, expected one of these "
+                f"{len(self.policies)}"
+            )
+        assignment = greedy_assignment(returns.mean(axis=2))
+        return Solution(self.policies, assignment, self.export)
 
     @property
     def exportable(self) -> bool:

@@ -40,11 +40,13 @@ def read_bytes(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise ValueError(f"{path} is not a plain file")
     with os.fdopen(descriptor, "rb") as file:
-        data = file.read(limit + 1)
+        # Not `limit`: for so many bytes room would be made before any is read.
+        data = file.read(min(status.st_size, limit) + 1)
     if len(data) > limit:
         raise ValueError(f"{path} has more than the {limit} bytes that are allowed")
     return data

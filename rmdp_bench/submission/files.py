@@ -60,8 +60,30 @@ _FILES = {
     re.compile(f"{_TASK}/{_SOLVER}/{re.escape(name)}"): size for name, size in _OF_A_ROW.items()
 }
 _OLD_FOLDERS = re.compile(rf"{_TASK}/{_SOLVER}/seed-[0-9]+")
+_OLD_FILES = re.compile(rf"{_OLD_FOLDERS.pattern}/.+", flags=re.DOTALL)
 """Of schema 1."""
 Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse a folder in which somebody has put what is of no submission, before it is replaced.
+
+    Args:
+        folder: a submission, of this layout or of that of schema 1.
+
+    Raises:
+        ValueError: names the file.
+    """
+    known = (*_FILES, _OLD_FILES)
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink() or path.name == STRAY_FILE or name in _ABOUT:
+            continue
+        if not any(pattern.fullmatch(name) for pattern in known):
+            raise ValueError(
+                f"{folder}: {ascii(name)} has no place in a submission and would be lost; move it "
+                f"away first"
+            )
 
 
 class Manifest(BaseModel):

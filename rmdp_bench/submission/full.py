@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -18,15 +19,26 @@ from rmdp_bench.submission.comparison import (
     is_exact,
     rounding_is_chance,
 )
-from rmdp_bench.submission.held_out import HeldOut, play_in_rounds
-from rmdp_bench.submission.marks import Kind, RowMark, SeedMark
+from rmdp_bench.submission.held_out import (
+    HeldOut,
+    draw_held_out,
+    play_in_rounds,
+    repeat_held_out,
+)
+from rmdp_bench.submission.marks import (
+    Kind,
+    RowMark,
+    SeedMark,
+    add_mark,
+    submission_sha256,
+)
 from rmdp_bench.submission.quick import Checked
-from rmdp_bench.submission.recipes import is_recipe, run_again
+from rmdp_bench.submission.recipes import is_recipe, recipe_device, run_again
 from rmdp_bench.submission.replay import EpisodeReturns
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
 from rmdp_bench.submission.schema import Row
-from rmdp_bench.system import git_revision, gpu_name, versions
+from rmdp_bench.system import git_revision, versions
 from rmdp_bench.tasks import OnlineTask, get_task
 
 
@@ -35,12 +47,79 @@ def can_be_played(records: list[Result]) -> bool:
     return all(record.solution is not None for record in records)
 
 
+def measure_rows(
+    checked: Checked,
+    known: Mapping[tuple[str, str], RowMark],
+    *,
+    sha256: str,
+    marks: Path | None = None,
+    replay: bool = False,
+    recipes: bool = False,
+    device: str | None = None,
+    limits: Limits,
+    budget: Budget,
+    report: Callable[[str], None],
+) -> dict[tuple[str, str], RowMark]:
+    """Measure the rows of a submission, each on held-out episodes of its own.
+
+    Args:
+        checked: from `check_submission`.
+        known: (task, solver) -> mark that the submission has.
+        sha256: of the folder when it was checked.
+        marks: file into which each mark is written as soon as it is made, of rows that have none;
+            None: all rows are measured, and nothing is written.
+        replay: whether the episodes of the known marks are played again, of rows that have one.
+        recipes: as for `measure`, like what follows.
+        device: of recipes; None: that of the mark where it is replayed.
+        limits: of each process that plays.
+        budget: of the submission.
+        report: gets a line for each seed.
+
+    Returns:
+        The marks of the rows that were measured.
+
+    Raises:
+        ValueError: as `measure`; a replayed mark does not hold; the folder has changed meanwhile.
+    """
+    measured = {}
+    rows = checked.submission.rows
+    if replay:
+        rows = [row for row in rows if (row.task, row.solver) in known]
+    elif marks is not None:
+        rows = [row for row in rows if (row.task, row.solver) not in known]
+    for place, row in enumerate(rows):
+        old = known[row.task, row.solver] if replay else None
+        mark = measure(
+            checked,
+            row,
+            repeat_held_out(old) if old else draw_held_out(budget.share(len(rows) - place)),
+            recipes=recipes,
+            device=old.device if old and device is None else device,
+            limits=limits,
+            budget=budget,
+            report=report,
+        )
+        if mark is None:
+            continue
+        if old is not None:
+            check_repetition(old, mark)
+        if marks is not None:
+            if submission_sha256(checked.folder) != sha256:
+                raise ValueError(
+                    f"{checked.folder} has changed while it was checked; check it again"
+                )
+            add_mark(marks, sha256, checked.submission.name, mark)
+        measured[row.task, row.solver] = mark
+    return measured
+
+
 def measure(
     checked: Checked,
     row: Row,
     held_out: HeldOut,
     *,
     recipes: bool = False,
+    device: str | None = None,
     limits: Limits | None = None,
     budget: Budget | None = None,
     report: Callable[[str], None] = lambda line: None,
@@ -52,12 +131,14 @@ def measure(
         row: one of its rows.
         held_out: the episodes.
         recipes: whether the command of a row without policies is run again, if there is one.
+        device: "cpu" or "cuda", on which such a command runs, whatever the records say; None: see
+            `recipe_device`.
         limits: of each process that plays; None: the usual ones.
         budget: of the submission; None: the usual one.
         report: gets a line for each seed.
 
     Returns:
-        The mark; None if the row has no policies, and no command that was to be run, or could be.
+        The mark; None if the row has no policies, and no command that was to be run.
 
     Raises:
         ValueError: policies fail, act by more than their observation, or a claim is not theirs;
@@ -66,13 +147,15 @@ def measure(
     limits, budget = limits or Limits(), budget or Budget()
     records = checked.records[row.task, row.solver]
     kind: Kind
+    of_recipe: str | None = None
     if can_be_played(records):
         kind, comparison = "verified", _play(checked, row, held_out, limits, budget)
     elif recipes and is_recipe(records):
-        if records[0].device == "cuda" and gpu_name() is None:
-            report(f"{row.task}/{row.solver}: its command needs a GPU, and is not run")
-            return None
-        kind, comparison = "recipe", run_again(checked, row, held_out, budget)
+        of_recipe = recipe_device(records, device)
+        if of_recipe != records[0].device:
+            name = f"{row.task}/{row.solver}"
+            report(f"{name}: its records are of {records[0].device}, it runs on {of_recipe}")
+        kind, comparison = "recipe", run_again(checked, row, held_out, budget, of_recipe)
     else:
         return None
     base = checked.folder / row.task / row.solver
@@ -85,7 +168,7 @@ def measure(
         comparison.check()
     except ValueError as error:
         raise ValueError(f"{base}: {error}") from error
-    return _make_mark(row, kind, held_out.seed, comparison)
+    return _make_mark(row, kind, held_out.seed, comparison, of_recipe)
 
 
 def check_repetition(mark: RowMark, again: RowMark) -> None:
@@ -104,11 +187,14 @@ def check_repetition(mark: RowMark, again: RowMark) -> None:
         )
 
 
-def _make_mark(row: Row, kind: Kind, first: int, comparison: Comparison) -> RowMark:
+def _make_mark(
+    row: Row, kind: Kind, first: int, comparison: Comparison, device: str | None
+) -> RowMark:
     return RowMark(
         task=row.task,
         solver=row.solver,
         kind=kind,
+        device=device,
         claimed=comparison.row.claimed,
         measured=comparison.row.measured,
         interval=comparison.interval,

@@ -25,7 +25,7 @@ import json
 import unicodedata
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -69,6 +69,8 @@ class RowMark(_Model):
     task: TaskName
     solver: SolverName
     kind: Kind
+    device: Annotated[str, Field(pattern="^(cpu|cuda)$")] | None = None
+    """On which the command of a recipe was run; null: policies were played."""
     claimed: float
     """In the records."""
     measured: float

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 import tempfile
 import unicodedata
@@ -22,6 +23,7 @@ from pydantic import ValidationError
 
 from rmdp_bench.files import (
     TEMPORARY_PREFIX,
+    check_writable,
     parse_array,
     write_bytes,
     write_text,
@@ -36,7 +38,7 @@ from rmdp_bench.submission.bounded import (
     read_object,
     read_text,
 )
-from rmdp_bench.submission.files import STRAY_FILE, write_manifest
+from rmdp_bench.submission.files import STRAY_FILE, check_replaceable, write_manifest
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.rows import (
     ASSIGNMENT,
@@ -67,8 +69,8 @@ def pack(
 ) -> Path:
     """Put runs into a new submission, describe them, and check the whole.
 
-    Nothing is there before everything is: a submission that does not pass the quick check is not
-    written.
+    Nothing is there before everything is: a submission that does not pass the quick check, which
+    compares it with those in the same folder, is not written.
 
     Args:
         runs: folders with run directories or rows of submissions, at any depth; of a solver on a
@@ -83,8 +85,10 @@ def pack(
         The folder of the submission.
 
     Raises:
-        ValueError: a run is damaged, a field is missing or wrong, or the folder is there already.
+        ValueError: a run is damaged, a field is missing or wrong, or the folder is there already
+            or has files of something else.
     """
+    check_writable(out)
     folder = out / name
     if folder.exists() and not replace:
         raise ValueError(f"{folder} is there already; give --replace to make it anew")
@@ -92,6 +96,7 @@ def pack(
     if "description" in given:  # of several lines, for example
         given["description"] = " ".join(str(given["description"]).splitlines())
     if folder.exists():
+        check_replaceable(folder)
         old = read_submission(folder, of_old_layout=True)
         given = old.model_dump(exclude={"rows"}, exclude_none=True) | given
     with run_directories(runs) as directories:
@@ -101,13 +106,11 @@ def pack(
         scratch = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=out))
         try:
             new = scratch / "new" / name
-            try:
+            with _named({**_places(new, records), str(new): str(folder)}):
                 write_submission(new, submission, records)
                 if (folder / "README.md").is_file():
                     shutil.copyfile(folder / "README.md", new / "README.md")
-                check_submission(new)
-            except ValueError as error:  # its place is not the one the user will see
-                raise ValueError(str(error).replace(f"{new}", str(folder))) from error
+                check_submission(new, beside=out)
             if folder.exists():
                 folder.rename(scratch / "old")
             new.rename(folder)
@@ -140,6 +143,11 @@ def _describe(name: str, records: Mapping[Path, Result], given: Mapping[str, Any
         raise ValueError(f"a submission needs {', '.join(missing)}")
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for directory, result in records.items():
+        if result.custom is not None:
+            raise ValueError(
+                f"{directory} is of {result.task}, which is not one of the listed tasks "
+                "(`rmdp-bench list tasks`) and cannot be submitted; leave it out"
+            )
         settings = without_nulls(result.config)
         row = rows.setdefault(
             (result.task, result.solver),
@@ -240,6 +248,39 @@ def _npy(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
+def _places(folder: Path, records: Mapping[Path, Result]) -> dict[str, str]:
+    """What messages about a submission call each seed -> its run directory."""
+    places: dict[str, str] = {}
+    rows: dict[Path, str] = {}
+    for directory, result in records.items():
+        row = RowFiles(folder / result.task / result.solver)
+        places |= dict.fromkeys(
+            (row.record_name(result.seed), row.where(result.seed)), f"{directory}"
+        )
+        rows.setdefault(row.folder, str(directory.parent))
+    return places | {str(row): parent for row, parent in rows.items()}
+
+
+@contextlib.contextmanager
+def _named(places: Mapping[str, str]) -> Iterator[None]:
+    """Replace paths in messages of ValueErrors by those that the user knows.
+
+    Args:
+        places: path in the message -> path to say; of two that fit, the first.
+    """
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        known = [f"{re.escape(path)}(?![0-9])" for path in places]
+        found = (
+            re.sub("|".join(known), lambda match: places[match[0]], message) if known else message
+        )
+        if found == message:
+            raise
+        raise ValueError(found) from error
+
+
 def _present(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"{path} is missing; run its seed again")
@@ -251,22 +292,32 @@ def run_directories(folders: Iterable[Path]) -> Iterator[list[Path]]:
     """Folders with run directories, for as long as the block takes.
 
     Args:
-        folders: with run directories, or rows of submissions, at any depth. Of rows, there are run
-            directories in a temporary folder.
+        folders: with run directories, or rows of submissions, at any depth. Of rows, each once,
+            there are run directories in a temporary folder; errors that the block raises name the
+            rows.
 
     Raises:
         ValueError: a row is damaged.
     """
     with tempfile.TemporaryDirectory(prefix="rmdp-bench-") as scratch:
-        found = []
-        for number, folder in enumerate(folders):
-            rows = sorted(path.parent for path in folder.rglob(RECORDS_FILE))
-            for place, row in enumerate(rows):
-                unpack_row(RowFiles(row), Path(scratch) / f"{number}-{place}")
-            found += [Path(scratch) / f"{number}-{place}" for place in range(len(rows))]
-            if not rows or any(folder.rglob(RESULT_FILE)):
+        found: list[Path] = []
+        rows: dict[Path, Path] = {}
+        for folder in folders:
+            own = sorted(path.parent for path in folder.rglob(RECORDS_FILE))
+            for row in own:
+                if row.resolve() not in rows:
+                    rows[row.resolve()] = row
+                    found.append(Path(scratch) / str(len(rows)))
+                    unpack_row(RowFiles(row), found[-1])
+            if not own or any(folder.rglob(RESULT_FILE)):
                 found.append(folder)
-        yield found
+        unpacked = (Path(scratch) / str(number + 1) for number in range(len(rows)))
+        places = {
+            str(place / row.parent.name / row.name): str(row)
+            for place, row in zip(unpacked, rows.values(), strict=True)
+        }
+        with _named(places):
+            yield found
 
 
 def unpack_row(row: RowFiles, out: Path) -> None:

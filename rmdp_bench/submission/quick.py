@@ -60,10 +60,13 @@ class Checked:
     records: Mapping[tuple[str, str], list[Result]]
 
 
-def check_submission(folder: Path) -> Checked:
+def check_submission(folder: Path, beside: Path | None = None) -> Checked:
     """Check structure, schemas, hashes, ranges, versions, seeds, scores and duplicates.
 
-    Duplicates are looked for in the submissions beside this one.
+    Args:
+        folder: the submission.
+        beside: folder of others, among which duplicates and names that look alike are looked for;
+            one of the same name is this one as it was. None: the folder that this one is in.
 
     Raises:
         ValueError: the first thing that is wrong.
@@ -74,7 +77,8 @@ def check_submission(folder: Path) -> Checked:
     manifest = check_manifest(folder, files, n_seeds)
     records: dict[tuple[str, str], list[Result]] = {}
     fingerprints: dict[str, list[str]] = {}
-    _check_names(folder, submission)
+    others = neighbours(folder.resolve().parent if beside is None else beside, folder)
+    _check_names(folder, submission, others)
     for row in submission.rows:
         task = get_task(row.task)
         if task.unranked is not None:
@@ -94,11 +98,21 @@ def check_submission(folder: Path) -> Checked:
             f"{folder}: the hashes of seeds in {MANIFEST_FILE} are not those of their policies; "
             f"pack the submission again"
         )
-    _check_no_duplicate(folder, fingerprints)
+    _check_no_duplicate(folder, fingerprints, others)
     return Checked(folder, submission, records)
 
 
-def _check_names(folder: Path, submission: Submission) -> None:
+def neighbours(beside: Path, folder: Path) -> list[Path]:
+    """The submissions in a folder, but for that with the name of `folder`."""
+    name = folder.resolve().name
+    return [
+        other
+        for other in sorted(beside.resolve().iterdir())
+        if other.name != name and (other / MANIFEST_FILE).is_file()
+    ]
+
+
+def _check_names(folder: Path, submission: Submission, others: Sequence[Path]) -> None:
     """Two rows of a task, or two submissions, may not have names that look alike."""
     seen: dict[tuple[str, str], str] = {}
     for row in submission.rows:
@@ -108,10 +122,8 @@ def _check_names(folder: Path, submission: Submission) -> None:
                 f"{folder}: the solvers {other} and {row.solver} on {row.task} have names that "
                 f"look alike"
             )
-    name = folder.resolve().name
-    for beside in sorted(folder.resolve().parent.iterdir()):
-        alike = confusable(beside.name) == confusable(name)
-        if alike and beside.name != name and (beside / MANIFEST_FILE).is_file():
+    for beside in others:
+        if confusable(beside.name) == confusable(folder.resolve().name):
             raise ValueError(f"{folder}: its name looks like that of {beside.name}; choose another")
 
 
@@ -221,12 +233,12 @@ def _check_seeds_differ(base: str, fingerprints: Sequence[str]) -> None:
         seen[own] = seed
 
 
-def _check_no_duplicate(folder: Path, fingerprints: Mapping[str, Sequence[str]]) -> None:
+def _check_no_duplicate(
+    folder: Path, fingerprints: Mapping[str, Sequence[str]], others: Sequence[Path]
+) -> None:
     """Another submission beside this one may not have the same policies for the same task."""
     own = {(name.split("/")[0], value): name for name, value in _by_seed(fingerprints).items()}
-    for other in sorted(folder.resolve().parent.iterdir()):
-        if other == folder.resolve() or not (other / MANIFEST_FILE).is_file():
-            continue
+    for other in others:
         try:
             theirs = _by_seed(read_manifest(other).seeds)
         except ValueError:

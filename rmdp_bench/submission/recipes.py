@@ -1,9 +1,10 @@
 """Recipes: rows without policies, of solvers of the suite, which their command makes again.
 
 Training again on the machine of the record gives the same bits, and the known episodes the same
-returns.  Another processor rounds differently, and the run is another draw of the same random
-process: then claims may lie as far from their repetition as other trainings would.  The measured
-score is that of the repetition, on held-out episodes.
+returns.  Another processor rounds differently, as a CPU does in the place of a GPU, and the run is
+another draw of the same random process: then claims may lie as far from their repetition as other
+trainings would.  The measured score is that of the repetition, on held-out episodes, and the mark
+says on which device it was made.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import cpu_of_children
 from rmdp_bench.submission.schema import Row
+from rmdp_bench.system import gpu_name
 from rmdp_bench.tasks import OnlineTask, Task, get_task
 
 MAX_EPISODES = 200
@@ -70,11 +72,19 @@ def recipe_command(records: Sequence[Result]) -> str:
     return shlex.join(["rmdp-bench", *recipe_arguments(records)])
 
 
+def recipe_device(records: Sequence[Result], wanted: str | None = None) -> str:
+    """Where a recipe runs: as wanted, else as its records say, or on the CPU if there is no GPU."""
+    own = records[0].device
+    return wanted or (own if own == "cpu" or gpu_name() is not None else "cpu")
+
+
 def _settings(record: Result) -> list[str]:
     return [f"{name}={json.dumps(value)}" for name, value in record.config.items()]
 
 
-def run_again(checked: Checked, row: Row, held_out: HeldOut, budget: Budget) -> Comparison:
+def run_again(
+    checked: Checked, row: Row, held_out: HeldOut, budget: Budget, device: str
+) -> Comparison:
     """Train the solver of a recipe again and play what it gives.
 
     Args:
@@ -83,12 +93,13 @@ def run_again(checked: Checked, row: Row, held_out: HeldOut, budget: Budget) -> 
         held_out: the episodes.
         budget: of the submission, which it is charged to. What its records say of times counts
             nothing.
+        device: that it runs on, "cpu" or "cuda".
 
     Raises:
         ValueError: the run fails, or the budget is used up.
     """
     task, records = get_task(row.task), checked.records[row.task, row.solver]
-    known, played = _run(task, records, held_out, budget)
+    known, played = _run(task, records, held_out, budget, device)
     claims = [record.social_welfare for record in records]
     comparison = compare(claims, known, played)
     if is_exact(claims, known):
@@ -122,7 +133,7 @@ def _allow_other_training(
 
 
 def _run(
-    task: Task, records: Sequence[Result], held_out: HeldOut, budget: Budget
+    task: Task, records: Sequence[Result], held_out: HeldOut, budget: Budget, device: str
 ) -> tuple[FloatArray, FloatArray]:
     """Welfare of known (S, E) and held-out (S, H) episodes.
 
@@ -137,7 +148,7 @@ def _run(
         "solver": first.solver,
         "task": task.id,
         "n_seeds": len(records),
-        "device": first.device,
+        "device": device,
         "transitions": first.transitions if isinstance(task, OnlineTask) else None,
         "settings": _settings(first),
         "held_out": asdict(replace(held_out, limit=limit)),

@@ -23,6 +23,7 @@ from tests.helpers.checkout import ROOT
         ("persim", [], 2),
         ("leaderboard", [], 3),
         ("full_check", [], 1),
+        ("sweeps", [], 3),
         ("agents", ["--task", "HopperVel-n100-k2-v0"], 4),
     ],
 )

@@ -82,10 +82,8 @@ def prepared(tmp_path: Path) -> Path:
 
 
 BAD_INPUT: list[tuple[list[str], str]] = [
-    ([], "Missing command"),
     (["frobnicate"], "frobnicate"),
     (["--frobnicate"], "--frobnicate"),
-    (["datasets"], "Missing command"),
     (["datasets", "make"], "make"),
     (["datasets", "build"], "name datasets or give --all"),
     (["datasets", "build", DATASET, "--all"], "name datasets or give --all"),
@@ -189,7 +187,6 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["plot", "damaged", "--out", "figures"], "cannot read"),
     (["plot", DATASET, "--out", "figures"], f"`rmdp-bench datasets build {DATASET}` builds it"),
     (["plot", "empty", "--out", "file"], "cannot write to file"),
-    (["leaderboard"], "Missing command"),
     (["leaderboard", "build"], "there is no folder leaderboards/submissions"),
     (["leaderboard", "tidy"], "tidy"),
     (["leaderboard", "show", "--task", "NoTask"], "unknown task 'NoTask'"),

@@ -192,6 +192,20 @@ def test_leaderboard(tmp_path: Path) -> None:
             assert re.search(r"\d\.\d", one.text)
 
 
+def test_rows_of_one_solver_look_different_on_the_board(tmp_path: Path) -> None:
+    """Two submissions have rows of `em` on this task, and the costs name the task once."""
+    task, names = "HalfCheetahVel-n100-k5-v0", {"reference", "reference-outcome"}
+    board = tmp_path / "leaderboards"
+    for name in names:
+        shutil.copytree(SUBMISSIONS / name, board / "submissions" / name)
+    shutil.copy(SUBMISSIONS.parent / "suite.json", board)
+    for printed in in_terminals(jobs_of(["leaderboard", "show", "--task", task], (40, 80, 100))):
+        quality, cost = ESCAPE.sub("", printed.text).split("Cost on CPU")
+        assert names <= {*quality.split()}
+        assert re.findall(rf".*{task}.*", cost) == [task]
+        assert printed.width == 40 or names <= {*cost.split()}
+
+
 def test_verify(honest_submission: Path, tmp_path: Path) -> None:
     (printed,) = check_all(["verify", str(honest_submission)], explain=True)
     assert all({TASK, "evolution_strategies", "reported"} <= one.words for one in printed)
@@ -289,7 +303,29 @@ def test_columns_go_in_the_declared_order_and_the_others_stay(
         head = " ".join(lines[1:3]).split()
         shown = tuple(name for name in ("numbers", "here") if name in head)
         seen += [shown] if shown not in seen[-1:] else []
-    assert seen[:3] == [("numbers", "here"), ("here",), ()]
+    # Where "from here" has gone there is room for "numbers", which is narrower.
+    assert seen[:4] == [("numbers", "here"), ("here",), ("numbers",), ()]
+
+
+def test_rows_that_only_one_column_tells_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stays as long as it has room anywhere: before it goes, the first column makes room."""
+    rows = [[LONG, "em", "the-first-one", "1,234", "12.34 ± 0.56"]]
+    rows += [["X", *rows[0][1:]], [LONG, "em", "the-second-one", *rows[0][3:]]]
+    for width in range(120, 25, -1):
+        options: dict[str, Any] = {"rows": rows, "optional": ["numbers", "solver", "from here"]}
+        text = "\n".join(printed_table(width, monkeypatch, capsys, **options))
+        assert ("the-first-one" in text) == ("the-second-one" in text) == (width >= 30)
+
+
+def test_a_grouped_table_says_the_first_column_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for width in (60, 200):
+        lines = printed_table(width, monkeypatch, capsys, grouped=True)
+        assert [line for line in lines if LONG in line] == [LONG]
+        assert "task" not in " ".join(lines[:3]).split()
 
 
 def test_notes_about_columns_that_are_left_out_are_left_out(

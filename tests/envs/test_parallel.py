@@ -55,8 +55,8 @@ def test_pettingzoo_seeds(entry: EnvironmentEntry) -> None:
 def test_pettingzoo_makes_it(entry: EnvironmentEntry) -> None:
     register_parallel_environments()  # again is no harm
     if entry.heterogeneous:
-        env = pettingzoo.make("parallel", entry.id, agents=[17, 619])
-        assert env.possible_agents == ["agent_17", "agent_619"]
+        env = pettingzoo.make("parallel", entry.id, agents=[17, 119])
+        assert env.possible_agents == ["agent_17", "agent_119"]
     else:
         env = pettingzoo.make("parallel", entry.id, n_representatives=2)
         assert env.possible_agents == ["representative_0", "representative_1"]

@@ -5,6 +5,6 @@ from __future__ import annotations
 # A module of rmdp_bench imports only modules to its left (or parts of its own package).
 ORDER = (
     *("files", "terminal", "cores", "system", "energy", "population", "scoring", "ceilings"),
-    *("references", "envs", "tasks", "stable_baselines", "solution", "datasets", "evaluation"),
-    *("runs", "submission", "leaderboard", "plotting", "cli"),
+    *("references", "envs", "tasks", "own_tasks", "stable_baselines", "solution", "datasets"),
+    *("evaluation", "runs", "submission", "leaderboard", "sweep", "plotting", "cli"),
 )

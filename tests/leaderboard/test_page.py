@@ -21,6 +21,8 @@ from benchmarks.browser import open_browser
 from benchmarks.synthetic_submissions import write_marks, write_submission
 from rmdp_bench.files import write_json
 from rmdp_bench.leaderboard.page import build_site
+from rmdp_bench.leaderboard.policies import address_of
+from rmdp_bench.runs import SOLVERS
 from tests.helpers.checkout import ROOT
 from tests.helpers.site import MARKUP, read_script
 
@@ -289,7 +291,7 @@ def test_rows_of_the_charts_can_be_chosen(browser: Browser, show: Show, board: P
     boxes[6].click()
     boxes[7].click()
     assert not boxes[8].is_enabled()
-    lines = "querySelectorAll('.grid figure')[2].querySelectorAll('[aria-label=line]').length"
+    lines = "querySelectorAll('.grid figure')[2].querySelectorAll('[data-part=line]').length"
     profile = f"return document.{lines}"
     assert browser.execute_script(profile) == 8
     for box in boxes[:8]:
@@ -411,17 +413,96 @@ def test_a_board_without_rows_and_a_task_without_rows(
     assert texts(browser, "h1") == ["No such task"]
 
 
-def test_a_narrow_window_does_not_scroll_sideways(
+@pytest.fixture
+def resize(browser: Browser) -> Iterator[Callable[[int], None]]:
+    """Gives the window another width."""
+
+    def set_width(width: int) -> None:
+        metrics = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    yield set_width
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("width", [360, 390, 800, 1400])
+def test_the_window_does_not_scroll_sideways(
+    browser: Browser, show: Show, board: Path, resize: Callable[[int], None], width: int
+) -> None:
+    resize(width)
+    for address in ("", f"#{VELOCITY}", f"#{OFFLINE}"):
+        show(board, address)
+        assert browser.execute_script("return document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_wide_tables_say_so_and_on_a_telephone_the_score_stays(
+    browser: Browser, show: Show, board: Path, resize: Callable[[int], None], width: int
+) -> None:
+    resize(width)
+    show(board, f"#{VELOCITY}")
+    for wide in browser.find_elements(By.CSS_SELECTOR, ".sideways"):
+        area = wide.find_element(By.CSS_SELECTOR, ".scroll")
+        scrolls = "return arguments[0].scrollWidth > arguments[0].clientWidth + 1"
+        assert wide.find_element(By.CSS_SELECTOR, ".hint").is_displayed() == (
+            browser.execute_script(scrolls, area)
+        )
+    row = "document.querySelector('.quality tbody tr:nth-child(2)')"
+    rank = browser.execute_script(f"return {row}.querySelector('.column-rank').offsetWidth")
+    assert bool(rank) == (width == 1400)
+    if width == 390:
+        wait(browser, "return document.querySelector('.quality .sideways[data-more]')")
+        for left in (0, 10_000):
+            browser.execute_script(
+                f"document.querySelector('.quality .scroll').scrollLeft = {left}"
+            )
+            place = browser.execute_script(
+                f"return {row}.querySelector('.column-measured').getBoundingClientRect().toJSON()"
+            )
+            assert 0 <= place["left"] and place["right"] <= width
+        wait(browser, "return !document.querySelector('.quality .sideways[data-more]')")
+
+
+def test_a_card_has_the_solver_first_its_mark_and_the_measured_score(
     browser: Browser, show: Show, board: Path
 ) -> None:
-    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    try:
-        for address in ("", f"#{VELOCITY}", f"#{OFFLINE}"):
-            show(board, address)
-            assert browser.execute_script("return document.documentElement.scrollWidth") == 360
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    show(board)
+    lines = browser.find_elements(By.CSS_SELECTOR, f".card a[href='#{VELOCITY}'] > *")
+    assert [line.get_attribute("class") for line in lines] == ["who", "badges", "value", "scale"]
+    script = (
+        "const [r] = rowsOf(board.byTask.get(arguments[0]).task); return [r.solver, r.measured]"
+    )
+    solver, score = browser.execute_script(script, VELOCITY)
+    assert lines[0].text == solver
+    assert lines[1].text.endswith("✓ verified")
+    assert float(lines[2].text.split()[0]) == pytest.approx(score, abs=0.051)
+    (tick,) = lines[3].find_elements(By.CSS_SELECTOR, ".tick")
+    assert tick.is_displayed()
+
+
+def test_the_rules_the_subset_the_solvers_and_the_way_out(
+    browser: Browser, show: Show, board: Path
+) -> None:
+    show(board)
+    assert browser.find_element(By.CSS_SELECTOR, ".rules svg[role=img]").is_displayed()
+    urls = {name: address_of(name) for name in ("Homepage", "Repository")}
+    links = browser.find_elements(By.CSS_SELECTOR, "header nav a[href]")
+    targets = {link.text: str(link.get_dom_attribute("href")) for link in links}
+    assert targets["Submit"] == "../SUBMITTING.md"
+    assert targets["Repository"] == urls["Repository"]
+    assert targets["Documentation"] == urls["Homepage"]
+    script = """
+      return board.tasks.filter((t) => rowsOf(t).length
+        && (rowsOf(t)[0].share ?? rowsOf(t)[0].welfare / 100) < 0.99).map((t) => t.id)"""
+    assert texts(browser, ".recommended .chip") == browser.execute_script(script)
+    assert {"em", "bcq", "cql"} <= {*texts(browser, ".solvers dt")} < {*SOLVERS}
+    (page,) = (link for link in links_of(browser, ".solvers dt a") if "/bcq" in link)
+    assert page == f"{urls['Homepage']}/generated/solvers/offline/bcq.html"
+
+
+def links_of(browser: Browser, selector: str) -> list[str]:
+    found = browser.find_elements(By.CSS_SELECTOR, selector)
+    return [str(link.get_dom_attribute("href")) for link in found]
 
 
 def test_a_long_table_is_complete_in_the_end_and_sorts_meanwhile(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,12 @@ from PIL import Image
 
 from rmdp_bench import plotting
 from rmdp_bench.cli import main
+from rmdp_bench.cli.figures import draw_figures
 from rmdp_bench.cli.scoring import Format
 from rmdp_bench.plotting import order_representatives, plot_preferences
 from rmdp_bench.plotting.style import FORMATS, line_styles
 from rmdp_bench.population import LinearPopulation, TargetPopulation
+from rmdp_bench.runs import find_results
 from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.tasks import get_online_task
 from tests.helpers.checkout import ROOT
@@ -138,3 +143,52 @@ def test_a_solver_looks_the_same_in_figures_that_others_are_missing_from() -> No
     everywhere = line_styles(["a", "b", "c"], ["a", "b", "c"])
     assert line_styles(["c"], ["a", "b", "c"])["c"] == everywhere["c"]
     assert line_styles(["a", "b"], ())["b"] == everywhere["b"] != everywhere["a"]
+
+
+def test_what_is_missing_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """Rows that another task's training gave have no curves, planners and the like no policies."""
+    tasks = ("ResourceGathering-n25-k1-v0", "ResourceGathering-n25-k3-v0")
+    runs = [runs_of("reference-universal", task) for task in tasks]
+    rows = [RowFiles(Path(folder) / "universal") for folder in runs]
+    n_missing = sum(seed.curve is None for row in rows for seed in row.seeds)
+    n_runs = sum(len(row.seeds) for row in rows)
+    assert n_missing >= 2
+    assert main(["plot", *runs, "--out", "figures", "--format", "svg"]) == 0
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == (
+        f"rmdp-bench: warning: {n_missing} of {n_runs} runs have no learning curve, for example "
+        f"universal on {tasks[1]}, seed 0"
+    )
+
+
+def test_solvers_without_policies_are_counted(tmp_path: Path) -> None:
+    toy = str(ROOT / "tests" / "helpers" / "toy_solver.py")
+    tasks = [f"ResourceGathering-n25-k{k}-v0" for k in (1, 2)]
+    for task in tasks:
+        options = ["--seeds", "0:2", "--transitions", "1k", "--episodes", "1"]
+        assert main(["run", toy, task, *options, "--set", "export=false"]) == 0
+    _, missing = draw_figures(find_results([Path("runs")]), tmp_path / "figures", ["svg"])
+    example = f"for example toy_solver on {tasks[0]}"
+    assert missing[-1] == f"2 of 2 solvers on a task have no saved policies, {example}"
+
+
+def test_a_home_that_cannot_be_written_makes_no_noise(tmp_path: Path) -> None:
+    code = (
+        "import logging\n"
+        "from rmdp_bench.plotting import plot_welfare_by_budget\n"
+        "level = logging.getLogger('matplotlib').level\n"
+        "rows = {'em': {1: [1.0], 2: [2.0]}}\n"
+        "plot_welfare_by_budget(rows, {}, 'a.svg', title='T', order=['em'])\n"
+        "assert logging.getLogger('matplotlib').level == level\n"
+    )
+    names = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+    own = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=own | {"HOME": "/dev/null/home", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert Path("a.svg").is_file()

@@ -14,7 +14,7 @@ from matplotlib.testing.compare import compare_images
 
 from rmdp_bench.cli import main
 from rmdp_bench.runs import SOLVERS
-from scripts import generate_documents
+from scripts import document_blocks, generate_documents
 from tests.helpers.checkout import ROOT, needs_submissions
 from tests.helpers.documents import ALL_COMMANDS, PAGES, Command, page_name, parse, source
 from tests.helpers.import_order import ORDER
@@ -28,7 +28,7 @@ GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->", re.DOTALL)
 @needs_submissions
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_numbers_are_those_of_the_records(page: Path) -> None:
-    """If this fails: make docs, and commit what it wrote."""
+    """If this fails: make numbers, and commit what it wrote."""
     text = page.read_text(encoding="utf-8")
     assert generate_documents.fill(text) == text
 
@@ -46,7 +46,7 @@ def test_what_was_changed_by_hand_is_written_again() -> None:
 def test_every_generator_has_a_place() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     named = re.findall(r"<!-- generated: (\S+) -->", text)
-    assert {*named} == {*generate_documents.GENERATORS}
+    assert {*named} == {*document_blocks.GENERATORS}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -101,7 +101,7 @@ def test_commands_exist_with_their_options(
         case ["make", target]:
             assert target in make_targets()
         case [program, *_]:
-            assert program in ("git", "cd", "pip", "cp")
+            assert program in ("git", "cd", "pip", "cp", "source", "python3")
 
 
 @pytest.mark.parametrize(

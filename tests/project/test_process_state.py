@@ -41,6 +41,7 @@ from rmdp_bench.plotting import plot_learning_curves, plot_paths, plot_preferenc
 from rmdp_bench.population import LinearPopulation
 from rmdp_bench.runs import make_request, run
 from rmdp_bench.runs.solver_loading import SOLVERS
+from rmdp_bench.tasks import heterogeneous_task
 from tests.helpers.checkout import ROOT
 from tests.helpers.point_world import point_task
 
@@ -76,6 +77,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "universal": LEARNER
     | {"hidden_size": 8, "segment": 10, "n_candidates": 21, "n_proposals": 10}
     | {"total_transitions": 3_000},
+    "basal_bolus": {"n_points": 2},
+    "tuned_ppo": {
+        **{"n_points": 2, "n_copies": 2, "segment": 864, "n_epochs": 1, "hidden_size": 4},
+        "minibatch_size": 864,
+    },
     "morel": {
         **{"n_agents": 6, "model_hidden_size": 8, "min_model_updates": 3, "max_model_updates": 3},
         **{"cloning_updates": 2, "policy_hidden_size": 8, "iterations": 1, "n_paths": 4},
@@ -196,6 +202,9 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
         task = get_offline_task("CartPoleHet-n500-pure-v1")
     elif name == "oracle":  # the point world has no optimum that it knows
         task = get_online_task("ResourceGathering-n25-k2-v0")
+    elif ".heterogeneous." in SOLVERS[name]:
+        task = heterogeneous_task("rmdp/Glucose-n100-v0", 2, n_agents=2, n_eval_episodes=1)
+        task = dataclasses.replace(task, transitions=12_000)
     else:
         task = point_task(2_560)
     if name == "oracle":

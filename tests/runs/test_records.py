@@ -121,7 +121,7 @@ def test_not_exportable() -> None:
     messages = []
 
     class Listening(NoDisplay):
-        def start(self, title: str, total: int) -> None:
+        def start(self, title: str, total: int | None) -> None:
             messages.append(title)
 
         def update(self, done: int, score: str) -> None:
@@ -352,8 +352,8 @@ def test_a_total_of_its_own_outlives_a_checkpoint(tmp_path: Path) -> None:
     class Bar(NoDisplay):
         total = 0
 
-        def set_total(self, total: int, unit: str) -> None:
-            self.total = total
+        def set_total(self, total: int | None, unit: str) -> None:
+            self.total = total or 0
 
     task = dataclasses.replace(
         get_online_task("ResourceGathering-n25-k1-v0"), transitions=1_000_000

@@ -15,6 +15,7 @@ from rmdp_bench import cli
 from rmdp_bench.cli.signals import RaiseStopped, Stopped, on_signals
 from rmdp_bench.cores import VARIABLE
 from rmdp_bench.datasets import building
+from tests.helpers.stopping import start
 
 
 def send(number: int) -> None:
@@ -133,3 +134,33 @@ def test_a_worker_is_stopped_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(building._Stopped):
         end(signal.SIGTERM, None)
     end(signal.SIGTERM, None)
+
+
+def test_ctrl_c_is_heard_while_python_ends() -> None:
+    """Its last collections run no code of Python, in which Ctrl-C would be an error."""
+    code = (
+        "import gc, sys; from rmdp_bench_command import main\n"
+        "assert main() == 0 and gc.get_freeze_count() > 1000\n"
+        "print('done', flush=True)\n"
+        "sum(range(10**15))"
+    )
+    process = start(["--version"], code)
+    assert process.stdout is not None
+    while process.stdout.readline() not in ("done\n", ""):
+        pass
+    try:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == -signal.SIGINT
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_an_ignored_ctrl_c_stays_so_while_python_ends() -> None:
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from rmdp_bench_command import main; main()\n"
+        "assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN"
+    )
+    process = start(["--version"], code)
+    assert process.wait(timeout=600) == 0, process.communicate()[1]

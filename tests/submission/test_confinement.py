@@ -409,7 +409,7 @@ def test_recipes_buy_no_time(honest_submission: Path) -> None:
     record = check_submission(honest_submission).records[TASK, "evolution_strategies"][0]
     slow = [Result.model_copy(record, update={"solver": "em", "wall_seconds": 9e8})]
     with pytest.raises(ValueError, match="takes more than the 0 s that are left of --wall-seconds"):
-        recipes._run(get_task(TASK), slow, draw_held_out(), Budget(wall_seconds=0.2))
+        recipes._run(get_task(TASK), slow, draw_held_out(), Budget(wall_seconds=0.2), "cpu")
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
@@ -424,7 +424,7 @@ print("x", flush=True)
 time.sleep(3600)
 """
     began = time.monotonic()
-    answer, _, in_time = sandbox._run(confined_command(["-c", code], []), "{}", 3.0, 100)
+    answer, _, in_time, _ = sandbox._run(confined_command(["-c", code], []), "{}", 3.0, 100)
     assert not in_time
     assert set(answer) <= set(b"x\n")
     assert time.monotonic() - began < 1800.0, "it waited for the process to end by itself"
@@ -450,7 +450,7 @@ def _bomb() -> bytes:
 def test_answers_of_a_player_that_is_not_itself(
     answer: bytes, honest_submission: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "_run", lambda *_: (answer, 0, True))
+    monkeypatch.setattr(sandbox, "_run", lambda *_: (answer, 0, True, b""))
     with pytest.raises(ValueError, match="the process that plays the policies is damaged"):
         play_in_sandbox(honest_submission, 0, get_task(TASK), {"a": (0, 2)}, Limits(), Budget())
 
@@ -462,7 +462,7 @@ def test_answers_of_a_player_that_is_not_itself(
 def test_answers_of_a_checker_that_is_not_itself(
     answer: bytes, honest_submission: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "_run", lambda *_: (answer, 0, True))
+    monkeypatch.setattr(sandbox, "_run", lambda *_: (answer, 0, True, b""))
     with pytest.raises(ValueError, match="the process that reads the files is damaged"):
         check_in_sandbox(honest_submission, Budget())
 
@@ -492,3 +492,46 @@ def test_rows_share_the_budget() -> None:
     budget.charge(90.0)
     with pytest.raises(ValueError, match="--cpu-seconds"):
         budget.share(1)
+
+
+LAST_WORDS = {
+    "an error": ("raise RuntimeError('no space left on device')", 1, "no space left on device"),
+    "a program": ("import sys; sys.exit('bwrap: no permission')", 1, "bwrap: no permission"),
+    "much before it": (
+        "import sys; sys.stderr.write('x' * 10**6 + chr(10)); sys.exit('the end')", 1, "the end"
+    ),
+    "what steers terminals": (
+        "import sys; sys.exit('\\x1b[2Jgone\\u202e')", 1, r"\x1b[2Jgone\u202e"
+    ),
+    "nothing": ("import os; os._exit(3)", 3, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LAST_WORDS)
+def test_the_last_line_of_a_process_that_fails_is_shown(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, number, line = LAST_WORDS[kind]
+    command = [sys.executable, "-c", code]
+    monkeypatch.setattr(sandbox, "confined_command", lambda *_: command)
+    with pytest.raises(ValueError) as caught:
+        sandbox.run_in_sandbox(
+            "any", {}, readable=[tmp_path], budget=Budget(), cpu_seconds=60.0, max_bytes=100
+        )
+    end = f"(exit code {number})" if line is None else f"{line})"
+    assert str(caught.value).endswith(end)
+    assert f"(exit code {number}" in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}: it crashes the process that reads it")
+
+
+def test_a_process_that_says_too_much_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('x' * 10**6)"]
+    monkeypatch.setattr(sandbox, "confined_command", lambda *_: command)
+    with pytest.raises(ValueError) as caught:
+        sandbox.run_in_sandbox(
+            "any", {}, readable=[tmp_path], budget=Budget(), cpu_seconds=60.0, max_bytes=100
+        )
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).endswith("...)")

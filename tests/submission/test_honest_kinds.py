@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from rmdp_bench.cli import main
 from rmdp_bench.runs import make_request, run
-from rmdp_bench.submission import behaviour
+from rmdp_bench.submission import behaviour, read_submission
 from rmdp_bench.submission.packing import pack
+from rmdp_bench.submission.rows import ASSIGNMENT, RowFiles
 from rmdp_bench.submission.sandbox import checker, children, player
+from rmdp_bench.tasks import get_task
 from tests.helpers.checkout import ROOT
 from tests.helpers.submission_toys import mark_of
 
@@ -88,21 +92,32 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives the submission of a kind, which is made once."""
+
+    @functools.cache
+    def make(name: str) -> Path:
+        kind, out = KINDS[name], tmp_path_factory.mktemp("kind")
+        request = make_request(
+            str(SOLVER),
+            kind.task,
+            seeds=range(kind.n_seeds),
+            out=out / "runs",
+            transitions=kind.transitions,
+            settings=[f"{key}={value}" for key, value in kind.settings.items()],
+        )
+        run(request)
+        differences = None if kind.transitions is None else ["fewer transitions"]
+        about = ABOUT | {"differences": differences}
+        return pack([out / "runs"], "honest", out / "submissions", about)
+
+    return make
+
+
 @pytest.mark.parametrize("name", KINDS)
-def test_it_passes(name: str, tmp_path: Path) -> None:
-    kind = KINDS[name]
-    request = make_request(
-        str(SOLVER),
-        kind.task,
-        seeds=range(kind.n_seeds),
-        out=tmp_path / "runs",
-        transitions=kind.transitions,
-        settings=[f"{key}={value}" for key, value in kind.settings.items()],
-    )
-    run(request)
-    differences = None if kind.transitions is None else ["fewer transitions"]
-    about = ABOUT | {"differences": differences}
-    folder = pack([tmp_path / "runs"], "honest", tmp_path / "submissions", about)
+def test_it_passes(name: str, packed: Callable[[str], Path]) -> None:
+    kind, folder = KINDS[name], packed(name)
     assert main(["verify", str(folder)]) == 0
     assert main(["verify", str(folder), "--full", "--record"]) == 0
     mark = mark_of(folder, kind.task, SOLVER.stem)
@@ -112,5 +127,25 @@ def test_it_passes(name: str, tmp_path: Path) -> None:
     assert abs(mark.claimed - mark.measured) <= mark.allowed
 
 
-def test_there_are_ten() -> None:
-    assert len(KINDS) >= 10
+def shape_of(folder: Path) -> tuple[Any, ...]:
+    """What a submission looks like to the verifier: nothing that only its name or task says."""
+    submission = read_submission(folder)
+    (row,) = submission.rows
+    files = RowFiles(folder / row.task / row.solver)
+    assignment = files.array(0, ASSIGNMENT, (None, None))
+    policies = files.solution(0)
+    del policies[f"{ASSIGNMENT}.npy"]
+    graphs = [onnx.load_model_from_string(data).graph for data in policies.values()]
+    is_shared = len(policies) < assignment.shape[1]
+    operators = frozenset(node.op_type for graph in graphs for node in graph.node)
+    is_soft = bool(((assignment != 0) & (assignment != 1)).any())
+    track, sizes = get_task(row.task).track, assignment.shape
+    return track, submission.division, is_shared, is_soft, sizes, len(row.seeds), operators
+
+
+def test_ten_of_them_differ(packed: Callable[[str], Path]) -> None:
+    shapes = {name: shape_of(packed(name)) for name in KINDS}
+    assert len(set(shapes.values())) == len(KINDS) >= 10, shapes
+    tracks, divisions, shared, soft, *_ = (set(part) for part in zip(*shapes.values(), strict=True))
+    assert tracks == {"online", "offline"} and divisions == {"closed", "open"}
+    assert shared == soft == {True, False}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import lzma
 import struct
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -381,10 +383,27 @@ def test_a_manifest_with_other_hashes_of_seeds(honest_submission: Path, tmp_path
         check_submission(folder)
 
 
-def test_bombs_take_no_memory(honest_submission: Path, tmp_path: Path) -> None:
+def test_bombs_take_no_memory(
+    honest_submission: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a list promises is refused before anything is unpacked."""
-    folder = copy_of(honest_submission, tmp_path)
-    bomb(POLICIES_FILE, 2**25, 17)(folder)
-    row = RowFiles(folder / Path(POLICIES_FILE).parent)
-    with pytest.raises(ValueError, match="unpacks to 570425344 bytes"):
-        row.policy_names(0)
+    size = 2**23
+    monkeypatch.setattr("rmdp_bench.submission.rows.MAX_POLICIES_BYTES", 2 * size)
+    taken = {}
+    for n_entries in (1, 3):
+        folder = copy_of(honest_submission, tmp_path / str(n_entries))
+        bomb(POLICIES_FILE, size, n_entries)(folder)
+        row = RowFiles(folder / Path(POLICIES_FILE).parent)
+        tracemalloc.start()
+        try:
+            with contextlib.ExitStack() as stack:
+                if n_entries == 3:
+                    message = f"unpacks to {size * n_entries} bytes"
+                    stack.enter_context(pytest.raises(ValueError, match=message))
+                row.policy_names(0)
+                assert len(row.solution(0)["policy-0.onnx"]) == size
+            taken[n_entries] = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert taken[1] >= size  # what is unpacked is seen
+    assert taken[3] < size / 8

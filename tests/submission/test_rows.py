@@ -208,6 +208,52 @@ def test_converted_submissions_keep_their_marks(honest_submission: Path, tmp_pat
     assert submission_sha256(old) == before
 
 
+@pytest.mark.parametrize("step", ["write_directory", "_remove_old_marks"])
+def test_a_conversion_that_is_interrupted_loses_no_marks(
+    step: str, honest_submission: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = old_submission(honest_submission, tmp_path)
+    marks = tmp_path / "marks.json"
+    mark = make_mark(TASK, SOLVER, [1.0, 2.0], [1.0, 2.0])
+    add_mark(marks, old_sha256(old), "honest", mark)
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(f"scripts.convert_submissions.{step}", stop)
+        convert(old)
+    is_new = step == "_remove_old_marks"
+    key = submission_sha256(old) if is_new else old_sha256(old)
+    assert read_marks(marks).of(key) == {(TASK, SOLVER): mark}
+    assert convert(old) == (0 if is_new else 2)
+    assert read_marks(marks).marks.keys() == {submission_sha256(old)}
+    assert read_marks(marks).of(submission_sha256(old)) == {(TASK, SOLVER): mark}
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "figures/one.png", f"{ROW}/LICENCE"])
+def test_files_of_something_else_are_not_thrown_away(
+    name: str, honest_submission: Path, tmp_path: Path
+) -> None:
+    """Neither by a conversion nor by `submit --replace`, of either layout."""
+    old = old_submission(honest_submission, tmp_path)
+    new = copy_of(honest_submission, tmp_path / "of this layout")
+    for folder in (old, new):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+        (folder / ".DS_Store").write_text("nobody's")
+    message = f"{re.escape(repr(name))} has no place in a submission and would be lost"
+    with pytest.raises(ValueError, match=message):
+        convert(old)
+    for folder in (old, new):
+        with pytest.raises(ValueError, match=message):
+            pack([runs_of(honest_submission)], "honest", folder.parent, ABOUT, replace=True)
+        assert (folder / name).read_text() == "mine"
+        (folder / name).unlink()
+    assert convert(old) == 2
+    pack([runs_of(honest_submission)], "honest", new.parent, ABOUT, replace=True)
+
+
 @pytest.mark.parametrize("name", ["result.json", "welfare.npz", "solution/policy-1.onnx"])
 def test_conversion_compares_everything(name: str, honest_submission: Path, tmp_path: Path) -> None:
     one, other = (tmp_path / name for name in ("one", "other"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.cli import main
 from rmdp_bench.files import read_json
 from rmdp_bench.runs import make_request, read_result, run
 from rmdp_bench.submission import Submission, read_submission, recipes
 from rmdp_bench.submission.comparison import compare
-from rmdp_bench.submission.full import measure
 from rmdp_bench.submission.held_out import draw_held_out
 from rmdp_bench.submission.packing import pack
-from rmdp_bench.submission.quick import Checked, check_submission
+from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.schema import submission_to_toml
@@ -162,14 +161,29 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def of_a_gpu(planned: Path, folder: Path) -> Path:
+    """The same runs, whose records say that they were made on a GPU."""
+    submission = pack([planned], "planned", folder / "submissions", ABOUT)
+    with unpacked(submission) as directories:
+        for path in directories.rglob("result.json"):
+            system = json.loads(path.read_text())["system"] | {"device": "cuda"}
+            edit_json(path, device="cuda", system=system)
+    return submission
+
+
 def test_recipes_are_run_again_and_measured(
     planned: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Those of a GPU on the CPU, where there is none, and the mark says so."""
     task = PLANNED
-    folder = pack([planned], "planned", tmp_path / "submissions", ABOUT)
+    folder = of_a_gpu(planned, tmp_path)
+    monkeypatch.setattr("rmdp_bench.submission.recipes.gpu_name", lambda: None)
     assert main(["verify", str(folder), "--full", "--recipes", "--record"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "recipe on cpu" in printed
+    assert "--device cuda" in printed  # the command is that of the records
     mark = mark_of(folder, task, "true_env_mpc")
-    assert mark is not None and mark.kind == "recipe"
+    assert mark is not None and (mark.kind, mark.device) == ("recipe", "cpu")
     assert mark.n_episodes >= 40
     assert [seed.replayed for seed in mark.seeds] == pytest.approx(
         [seed.claimed for seed in mark.seeds], abs=1e-9
@@ -188,27 +202,40 @@ def test_recipes_that_fail(planned: Path) -> None:
     record = read_result(planned / PLANNED / "true_env_mpc" / "seed-0" / "result.json")
     wrong = [record.model_copy(update={"config": {"n_sequences": 0}})]
     with pytest.raises(ValueError, match="fails with exit code 2, .*n_sequences"):
-        recipes._run(task, wrong, draw_held_out(), Budget())
+        recipes._run(task, wrong, draw_held_out(), Budget(), "cpu")
     slow = [record.model_copy(update={"config": {"n_sequences": 5000}})]
     with pytest.raises(ValueError, match="more than the 1 s that are left of --cpu-seconds"):
-        recipes._run(task, slow, draw_held_out(), Budget(cpu_seconds=0.5))
+        recipes._run(task, slow, draw_held_out(), Budget(cpu_seconds=0.5), "cpu")
 
 
-def test_a_recipe_for_a_gpu_is_not_run_without_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_a_recipe_runs(
+    planned: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = "CartPoleHet-n500-pure-v1"
-    folder = write_submission(
-        tmp_path / "one", [(task, "persim")], 0, n_seeds=1, record_changes={"device": "cuda"}
-    )
-    submission = read_submission(folder)
-    record = RowFiles(folder / task / "persim").result(0)
-    checked = Checked(folder, submission, {(task, "persim"): [record]})
-    monkeypatch.setattr("rmdp_bench.submission.full.gpu_name", lambda: None)
-    lines: list[str] = []
-    (row,) = submission.rows
-    assert measure(checked, row, draw_held_out(), recipes=True, report=lines.append) is None
-    assert lines == [f"{task}/persim: its command needs a GPU, and is not run"]
+    """As wanted, else as its records say, if that is here; a claim of its own is refused there."""
+    ran_on: list[str] = []
+
+    def pretend(task: Any, records: Any, held_out: Any, budget: Any, device: str) -> Any:
+        ran_on.append(device)
+        known = np.stack([np.full(20, record.social_welfare - 60.0) for record in records])
+        known += np.arange(20)
+        return known, np.tile(known, (1, 2))
+
+    monkeypatch.setattr("rmdp_bench.submission.recipes._run", pretend)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    folder = of_a_gpu(planned, tmp_path)
+    cpu = pack([planned], "of-a-cpu", tmp_path / "others", ABOUT)
+    verify = ["verify", str(folder), "--full", "--recipes"]
+    for gpu in (None, "a GPU"):
+        monkeypatch.setattr("rmdp_bench.submission.recipes.gpu_name", lambda gpu=gpu: gpu)
+        for options in ([], ["--device", "cpu"], ["--device", "cuda"]):
+            assert "on the same episodes" in refused(capsys, *verify, *options)
+        refused(capsys, "verify", str(cpu), "--full", "--recipes")
+    assert ran_on == ["cpu", "cpu", "cuda", "cpu", "cuda", "cpu", "cuda", "cpu"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "cuda is not available" in refused(capsys, *verify, "--device", "cuda")
+    assert "unknown device 'tpu'" in refused(capsys, *verify, "--device", "tpu")
+    message = refused(capsys, "verify", str(folder), "--full", "--device", "cpu")
+    assert "--device goes with --recipes" in message
 
 
 def test_another_training_may_differ_as_trainings_do() -> None:
@@ -302,7 +329,7 @@ def test_reference_rows_pass() -> None:
         ([".", "--full", "--cpu-seconds", "0"], "--cpu-seconds 0"),
         ([".", "--full", "--memory", "0"], "--memory 0"),
         ([".", "--full", "--start-seconds", "-1"], "--start-seconds -1"),
-        (["."], "submission.toml: No such file"),
+        (["."], "cannot read submission.toml"),
     ],
 )
 def test_wrong_calls(arguments: list[str], message: str, capsys: Capture) -> None:

@@ -17,7 +17,8 @@ from baselines.online.em_plus.settings import Config
 from baselines.online.ppo.assignments import e_step, one_hot, random_even_assignment
 from baselines.online.ppo.collection import Collector
 from baselines.online.ppo.learner import PPOLearner
-from rmdp_bench.tasks import Task
+from rmdp_bench.scoring import utilities
+from rmdp_bench.tasks import OnlineTask
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -48,7 +49,12 @@ class PlusRule:
     )
 
     def __init__(
-        self, task: Task, config: Config, collector: Collector, seeds: Sequence[int], device: str
+        self,
+        task: OnlineTask,
+        config: Config,
+        collector: Collector,
+        seeds: Sequence[int],
+        device: str,
     ) -> None:
         """Start every seed from its own random even assignment.
 
@@ -60,6 +66,7 @@ class PlusRule:
             device: the learner's.
         """
         self.config, self.collector, self.seeds, self.device = config, collector, seeds, device
+        self.objective = task.objective
         self.episode_steps = task.max_episode_steps
         self.k, self.n_heads = task.n_representatives, collector.n_representatives
         self.n_steps, self.fraction = 0, 0.0
@@ -86,6 +93,7 @@ class PlusRule:
         """Review where representatives are, if it is time, and make the E-step."""
         self.n_steps += 1
         config, self.moves = self.config, []
+        average_returns = self._worth(average_returns)
         given = self._given(average_returns)
         self.greatest = np.maximum(self.greatest, given.max(1))
         is_due = self.n_steps % config.review_interval == 0 and self.fraction < config.review_until
@@ -126,14 +134,18 @@ class PlusRule:
 
     # What agents receive and could receive.
 
+    def _worth(self, returns: FloatArray) -> FloatArray:
+        """What returns add to the objective, of any shape: the utilities of places and groups."""
+        return returns if self.objective == "utilitarian" else utilities(returns, self.objective)
+
     def _given(self, average_returns: FloatArray) -> FloatArray:
         """What every representative gives to every agent now, (R, heads, n) in percent."""
         if self.config.candidates == "episodes":
-            return np.nan_to_num(average_returns).transpose(0, 2, 1)
+            return np.maximum(np.nan_to_num(average_returns), 0.0).transpose(0, 2, 1)
         factor = self.episode_steps / self.collector.config.reward_scale
         means = self.collector.rewards.mean((1, 2)).cpu().numpy() * factor
         given: FloatArray = means.reshape(len(self.seeds), self.n_heads, -1)
-        return given
+        return np.maximum(self._worth(given), 0.0)
 
     def _candidates(self, r: int) -> list[FloatArray]:
         """Some of what each representative of seed r did last, (m, n) for each head."""
@@ -143,13 +155,14 @@ class PlusRule:
         if self.config.candidates == "episodes":
             policies, returns = self.collector.finished
             own = [returns[policies == head] for head in heads]
-            return [generator.permutation(rows)[:size].astype(np.float32) for rows in own]
+            chosen = [generator.permutation(rows)[:size].astype(np.float32) for rows in own]
+            return [np.maximum(self._worth(rows), 0.0) for rows in chosen]
         factor = self.episode_steps / self.collector.config.reward_scale
         rewards = self.collector.rewards.flatten(1, 2)
         rows = torch.from_numpy(generator.integers(rewards.shape[1], size=(self.n_heads, size)))
         rows = rows.to(rewards.device)
         return [
-            (rewards[head, own] * factor).cpu().numpy()
+            np.maximum(self._worth((rewards[head, own] * factor).cpu().numpy()), 0.0)
             for head, own in zip(heads, rows, strict=True)
         ]
 

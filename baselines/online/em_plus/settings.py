@@ -74,16 +74,14 @@ class Config(PPOConfig):
         check_range(self, 1, math.inf, *counts)
 
 
-TASK_SETTINGS: dict[str, dict[str, Any]] = {
-    "rmdp/ResourceGathering-n25-v0": {
-        "candidates": "episodes",
-        "memory": 2048,
-        "seeding_at": 0.2,
-        "exploration": 0.6,
-        "n_starts": 3,
-        "patience": 100,
-        "least_gain": 0.001,
-        "scout": False,
-    }
+EPISODE_CANDIDATES: dict[str, Any] = {
+    "candidates": "episodes",
+    "memory": 2048,
+    "seeding_at": 0.2,
+    "exploration": 0.6,
+    "n_starts": 3,
+    "patience": 100,
+    "least_gain": 0.001,
+    "scout": False,
 }
-"""Settings that a task replaces. Rewards come at the end of an episode in Resource Gathering."""
+"""Settings where actions are discrete: rewards come at the end of an episode for the most part."""

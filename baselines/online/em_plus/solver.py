@@ -37,25 +37,33 @@ Choices: a representative without agents trains as a scout does, where EM lends 
 `candidates` says what can be repeated: a transition where rewards come all the time, a whole
 episode where they come at its end. The first may promise too much: a speed seen in one step of a
 stride may not be one that a robot can hold.
+
+Deep-sea treasure with 50 weightings and k = 2, 100,000 transitions per policy and normalised
+observations: 95.3 % of the exact optimum on both of two seeds, for the reason that `em` has. A
+place can be chosen only once somebody has been there, and three starts leave each a third of the
+steps to come upon the farthest treasure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from baselines.online.em_plus.settings import TASK_SETTINGS, Config
+from baselines.online.em_plus.settings import EPISODE_CANDIDATES, Config
 from baselines.online.em_plus.stages import make_stages, solve_in_stages
 from baselines.online.ppo.settings import check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
 
-__all__ = ["Config", "check", "config_for", "solve"]
+__all__ = ["SEEDS_AS_ONE_BATCH", "Config", "check", "config_for", "solve"]
+
+SEEDS_AS_ONE_BATCH = True
 
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(**task_settings(task) | TASK_SETTINGS.get(task.env_id, {}))
+    is_robot = not isinstance(task, OnlineTask) or task.continuous
+    return Config(**task_settings(task) | ({} if is_robot else EPISODE_CANDIDATES))
 
 
 def solve(

@@ -123,4 +123,7 @@ def make_actions(space: gym.Space[Any]) -> Actions:
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
         if (space.low == -1).all() and (space.high == 1).all():
             return ContinuousActions(space.shape[0])
-    raise ValueError(f"action space is {space}; expected Discrete from 0, or Box (a,) from -1 to 1")
+    raise ValueError(
+        f"action space is {space}; expected Discrete from 0, or Box (a,) from -1 to 1, which "
+        "gymnasium.wrappers.RescaleAction makes of others"
+    )

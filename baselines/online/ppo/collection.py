@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,7 +21,7 @@ from baselines.online.ppo.outcome_critic import make_nodes
 from baselines.online.ppo.settings import PPOConfig
 from baselines.online.ppo.shaping import DenseReward
 from rmdp_bench.population import TargetPopulation
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -72,20 +71,16 @@ class Collector:
             (F,), and all nodes' returns (F, B) in percent.
     """
 
-    def __init__(self, task: Task, config: PPOConfig, seeds: Sequence[int], device: str) -> None:
+    def __init__(
+        self, task: OnlineTask, config: PPOConfig, seeds: Sequence[int], device: str
+    ) -> None:
         """Start every world."""
         self.config, self.device = config, device
         self.n_seeds, self.n_representatives = len(seeds), task.n_representatives
         self.n_policies = self.n_seeds * self.n_representatives
         self.n_steps = config.batch_size // config.n_envs
         n_rows = self.n_representatives * config.n_envs
-        envs: Any = gym.make_vec(
-            task.env_id,
-            num_envs=self.n_seeds * n_rows,
-            autoreset_mode="SameStep",
-            agent_rewards=False,
-            **task.env_kwargs,
-        )
+        envs: Any = task.make(self.n_seeds * n_rows, agent_rewards=False)
         self.nodes, self.envs = make_nodes(envs.population, config.critic), envs
         self.actions = make_actions(envs.single_action_space)
         self.observation_size = int(envs.single_observation_space.shape[0])
@@ -290,13 +285,16 @@ class Collector:
         """Restore what `get_state` returned."""
         shapes = {name: array.shape for name, array in self.envs.get_state().items()}
         self.envs.set_state({n: arrays[f"env.{n}"].reshape(s) for n, s in shapes.items()})
-        self.observations = arrays["observations"].reshape(self.observations.shape)
+        goes_on = bool(shapes)  # else these worlds begin new episodes
+        if goes_on:
+            self.observations = arrays["observations"].reshape(self.observations.shape)
         for name in ("mean", "variance", "count"):
             setattr(self.statistics, name, arrays[name].copy())
-        if self.dense is not None:
+        if self.dense is not None and goes_on:
             self.dense.smoothed[:] = arrays["smoothed"].reshape(self.dense.smoothed.shape)
-        returns = torch.from_numpy(arrays["episode_returns"]).view(self.episode_returns.shape)
-        self.episode_returns.copy_(returns)
+        if goes_on:
+            returns = torch.from_numpy(arrays["episode_returns"]).view(self.episode_returns.shape)
+            self.episode_returns.copy_(returns)
         self._set_node_returns(arrays["average_returns"].copy())
         for noise, state in zip(self.noise, states, strict=True):
             noise.bit_generator.state = state["noise"]

@@ -34,6 +34,10 @@ Departures from the reference code, which are its errors (the paper is followed)
   - Advantages are normalised over the batch (appendix B), not over the mini-batch; epochs are not
     stopped early at a large divergence. Observation statistics are common to the representatives,
     since the layer that reads the observations is.
+Of another objective W than the mean the marginal advantage is its own slope: each agent's A^ij
+counts with dW / dV^i at the moving averages of returns (the chain rule on equation 7), smoothed for
+the worst agent (`scoring.objective_weights`). Who serves an agent best is the same for every W, as
+all rise with every return, so that E-steps do not change.
 Schedules are geometric over the run, as in the code; gamma comes from the task.
 
 Earlier runs, those whose configuration has no `training_reward`, divided advantages by all n agents
@@ -47,6 +51,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from baselines.common.divergence import check_finite
@@ -58,6 +63,7 @@ from baselines.online.ppo.policies import Actors, make_solution
 from baselines.online.ppo.settings import PPOConfig, anneal
 from baselines.online.ppo.updates import Updates
 from rmdp_bench.runs import RunLog
+from rmdp_bench.scoring import objective_weights
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask
 
@@ -116,12 +122,22 @@ class PPOLearner:
             FloatingPointError: training has diverged.
         """
         config = self.config
+        self.updates.agent_weights = self._agent_weights(rule.served)
         learning_rate = self._anneal(config.learning_rate, config.final_learning_rate)
         entropy = self._anneal(config.entropy_coefficient, config.final_entropy_coefficient)
         self.updates.apply(batch, rule, learning_rate, entropy)
         self.iteration += 1
         networks = (self.actor.flat, self.critic.flat)
         check_finite(networks, f"{self.transitions:,} transitions per policy")
+
+    def _agent_weights(self, served: Tensor) -> Tensor | None:
+        """Slopes dW / dV^i (R, n, 1) of the task's objective at the moving averages of returns."""
+        if self.task.objective == "utilitarian":
+            return None
+        table = np.nan_to_num(self.collector.average_returns)
+        returns = (served.cpu().numpy() * table).sum(-1)
+        weights = objective_weights(returns, self.task.objective)
+        return torch.from_numpy(weights[..., None].astype(np.float32)).to(self.device)
 
     def iterate(self, rule: AssignmentRule) -> None:
         """Collect, let the assignment move, and update."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from baselines.common.settings import check_range
+from baselines.online.ppo.actions import make_actions
 from rmdp_bench.population import TargetPopulation
 from rmdp_bench.tasks import OnlineTask, Task
 
@@ -139,7 +140,7 @@ def anneal(start: float, end: float, fraction: float, *, linear: bool = False) -
 
 
 def check_online(task: Task) -> OnlineTask:
-    """Refuse tasks of logged data, and give an online one back.
+    """Refuse tasks of logged data or of agents who differ in dynamics, and give others back.
 
     Raises:
         ValueError: names the task and what was expected.
@@ -149,7 +150,26 @@ def check_online(task: Task) -> OnlineTask:
             f"{task.id} is an offline task, expected an online one, such as "
             "ResourceGathering-n25-k3-v0: this solver learns by acting in the environment"
         )
+    if task.heterogeneous:
+        raise ValueError(
+            f"the agents of {task.id} differ in dynamics, expected a task such as "
+            "ResourceGathering-n25-k3-v0: this solver needs transitions that inform about all"
+        )
     return task
+
+
+def check_world(task: OnlineTask) -> None:
+    """Refuse a world from outside whose actions the policies do not have.
+
+    Raises:
+        ValueError: they are neither discrete from 0 nor vectors from -1 to 1.
+    """
+    if not task.is_native:
+        envs = task.make(1)
+        try:
+            make_actions(envs.single_action_space)
+        finally:
+            envs.close()
 
 
 def check(task: Task, config: PPOConfig) -> None:
@@ -160,6 +180,7 @@ def check(task: Task, config: PPOConfig) -> None:
             agents have no targets of which a reward could be dense.
     """
     task = check_online(task)
+    check_world(task)
     if config.training_reward == "dense" and not isinstance(task.population, TargetPopulation):
         raise ValueError(
             f"training_reward is 'dense', but the agents of {task.id} have no targets; use 'own'"
@@ -171,37 +192,51 @@ def check(task: Task, config: PPOConfig) -> None:
         )
 
 
-DENSE_REWARDS: dict[str, dict[str, Any]] = {
-    **{f"rmdp/HalfCheetahVel-n{n}-v0": {"final_shaping": 0.3} for n in (100, 1000)},
-    **{
-        f"rmdp/{robot}Vel-n{n}-v0": {"final_shaping": 0.3, "shaping": 0.8, "smoothing": 20.0}
-        for robot in ("Hopper", "Walker2d", "Ant")
-        for n in (100, 1000)
-    },
-}
-"""Dense rewards that a task replaces, by id of its environment: in the end the agents' own reward
-counts more. Robots that can fall learn to live before they learn to keep a speed: the dense term,
-large at first, rewards every step of a life, and averages the speed over about a stride."""
+FALLS: dict[str, Any] = {"shaping": 0.8, "smoothing": 20.0}
+"""Robots that can fall learn to live before they learn to keep a speed: the dense term, large at
+first, rewards every step of a life, and averages the speed over about a stride."""
 
-RESOURCE_GATHERING_SETTINGS: dict[str, Any] = {
+EPISODES_COUNT: dict[str, Any] = {
     "learning_rate": 5e-4,
     "adam_epsilon": 1e-8,
     "entropy_coefficient": 0.05,
-    "normalize_observations": False,
     "reward_scale": 0.01,
     "advantage_offset": 0.01,
-    "bootstrap_time_limits": False,
 }
-"""Resource Gathering's own settings (reference code): they replace the defaults above.
+"""Where actions are discrete: those of Resource Gathering (reference code), in place of the
+defaults above. What an episode comes to is paid in few steps, at its end for the most part."""
 
-Its limit of 40 steps is a rule of the game: who is not home by then gets nothing. With gamma = 1, a
-value beyond the limit would make wandering as good as returning, and the one policy of k = 1 never
-returns (measured: welfare 0).
-"""
+SHORT_GAME = 100
+"""Steps of an episode up to which a world with discrete actions is taken for a game on a board:
+observations stay as they are, as their statistics are those of the start at first."""
+
+
+def dense_rewards(task: OnlineTask) -> dict[str, Any]:
+    """Dense rewards of robots: in the end the agents' own reward counts more."""
+    if not task.continuous:
+        return {}
+    return {"final_shaping": 0.3} | (FALLS if task.terminates else {})
+
+
+def game_settings(task: OnlineTask) -> dict[str, Any]:
+    """What a short game, or one without a discount, replaces.
+
+    Without a discount the limit of an episode is a rule of the game: in Resource Gathering who is
+    not home by then gets nothing. With gamma = 1, a value beyond the limit would make wandering as
+    good as returning, and the one policy of k = 1 never returns (measured: welfare 0).
+    """
+    settings: dict[str, Any] = {}
+    if task.max_episode_steps <= SHORT_GAME:
+        settings["normalize_observations"] = False
+    if task.gamma == 1.0:
+        settings["bootstrap_time_limits"] = False
+    return settings
 
 
 def task_settings(task: Task) -> dict[str, Any]:
-    """Settings that a task replaces, by name of the field."""
-    if task.env_id == "rmdp/ResourceGathering-n25-v0":
-        return RESOURCE_GATHERING_SETTINGS
-    return DENSE_REWARDS.get(task.env_id, {})
+    """Settings that a task replaces, by name of the field: they follow from its properties."""
+    if not isinstance(task, OnlineTask):
+        return {}
+    if task.continuous:
+        return dense_rewards(task)
+    return EPISODES_COUNT | game_settings(task)

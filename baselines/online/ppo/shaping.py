@@ -7,7 +7,7 @@ of its group has nothing to climb. With `training_reward="dense"` representative
 
 for every agent, with `shaping` linear over the run and `speed` the outcome's moving average over
 `smoothing` steps of an episode: what `universal.conditions.TargetConditions` gives one condition.
-Settings are the same ones (`settings.DENSE_REWARDS`), robot by robot. Only actors and critics see
+Settings are the same ones (`settings.dense_rewards`), robot by robot. Only actors and critics see
 it: the table of returns (equation 10) that E-steps and reviews read, and all scores, are of own
 rewards, as `universal` chooses its conditions by own returns.
 """

@@ -36,6 +36,8 @@ class Updates:
 
     Attributes:
         actor, critic: the networks.
+        agent_weights: (R, n, 1) dW / dV^i, how much each agent counts in the marginal advantage,
+            relative to their mean; None: all alike, which is utilitarian.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Updates:
         self.config, self.device, self.gamma, self.actions = config, device, task.gamma, actions
         self.n_seeds, self.n_policies = len(seeds), len(seeds) * task.n_representatives
         self.nodes, self.observation_size = nodes, observation_size
+        self.agent_weights: Tensor | None = None
         self._order = [np.random.default_rng([seed, streams.PPO.MINIBATCHES]) for seed in seeds]
         sizes = (task.n_representatives, observation_size, config.hidden_size)
         shared: dict[str, Any] = {
@@ -122,10 +125,11 @@ class Updates:
         bounds = (config.clip, config.max_gradient_norm, config.max_kl, config.min_log_std)
         settings = StepSettings(learning_rate, entropy, *bounds)
         if config.is_compiled(self.device) and not rule.moves_within_update:
+            assignment = self._weighted(rule.assignment)
             advantages, targets = updates_numba.estimate_advantages(
                 self.critic,
                 batch,
-                self.nodes.of_groups(rule.assignment, group_masses(rule.assignment)),
+                self.nodes.of_groups(assignment, group_masses(assignment)),
                 self.gamma,
                 config,
             )
@@ -142,8 +146,9 @@ class Updates:
         by_agent, targets = self.agent_advantages(batch)
         by_agent = by_agent.flatten(1, 2)
         # The unit of advantages throughout the update, as are their mean and spread over the batch.
-        masses = group_masses(rule.assignment)
-        advantages = marginal_advantages(by_agent, self.nodes.of_groups(rule.assignment, masses))
+        weighted = self._weighted(rule.assignment)
+        masses = group_masses(weighted)
+        advantages = marginal_advantages(by_agent, self.nodes.of_groups(weighted, masses))
         mean, spread = self._mean_and_spread(advantages)
         transitions = _flatten(batch, (advantages - mean) / spread, targets)
         learns = torch.ones(self.n_policies, 1, 1, dtype=torch.bool, device=self.device)
@@ -156,7 +161,7 @@ class Updates:
                 continue
             # Equation 12 is the loss of equation 9, as a function of the assignment.
             assignment = rule.assignment.detach().requires_grad_()
-            weights = self.nodes.of_groups(assignment, masses)
+            weights = self.nodes.of_groups(self._weighted(assignment), masses)
             advantages = marginal_advantages(by_agent[policies, indices], weights)
             if rule.normalizes_minibatches:
                 mean, spread = self._mean_and_spread(advantages)
@@ -164,6 +169,10 @@ class Updates:
             make_step(self.actor, self.critic, rows, self.actions, settings, learns)
             assert assignment.grad is not None
             rule.descend(assignment.grad)
+
+    def _weighted(self, assignment: Tensor) -> Tensor:
+        """The assignment (R, n, k), with each agent's row times its weight in the objective."""
+        return assignment if self.agent_weights is None else assignment * self.agent_weights
 
     def _mean_and_spread(self, advantages: Tensor) -> tuple[Tensor, Tensor]:
         """What standardises each representative's advantages (R k, B): two tensors (R k, 1)."""

@@ -1,5 +1,5 @@
 """One policy for every preference, and k of its conditions."""
 
-from baselines.online.universal.solver import Config, check, config_for, solve
+from baselines.online.universal.solver import Config, also_solves, check, config_for, solve
 
-__all__ = ["Config", "check", "config_for", "solve"]
+__all__ = ["Config", "also_solves", "check", "config_for", "solve"]

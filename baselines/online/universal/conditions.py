@@ -1,4 +1,4 @@
-"""What a policy is conditioned on: a target on a line, or a group's mean weights."""
+"""What a policy is conditioned on: a target, on a line or in space, or a group's mean weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from baselines.online.facility_location import local_search
 from baselines.online.universal.elites import Elites
 from baselines.online.universal.settings import ConditionedConfig
 from rmdp_bench import LinearPopulation, Population, TargetPopulation, constant_speed_optimum
@@ -111,6 +112,91 @@ class TargetConditions:
         return optimum.speeds[:, None], optimum.assignment.argmax(1)
 
 
+class PlaceConditions:
+    """A condition is a target in a space of p dimensions, read axis by axis.
+
+    No line orders the agents: candidates are targets and means of neighbouring ones, and proposals
+    lie around what was chosen. Its methods are those of `TargetConditions`, and so are the training
+    rewards, of Euclidean distances.
+    """
+
+    on_a_line = False
+    elites = None
+
+    def __init__(self, population: TargetPopulation, config: ConditionedConfig) -> None:
+        """Cover the places where agents are.
+
+        Args:
+            population: the agents.
+            config: segments and shaping.
+        """
+        self.population, self.segment = population, config.segment
+        self.targets = population.preferences
+        self.width, self.reach = population.width, config.shaping_reach * population.width
+        self.low, self.high = self.targets.min(0), self.targets.max(0)
+        self.spacing = np.maximum(self.high - self.low, 1e-6) / (N_CENTRES - 1)
+        self.n_features = (N_CENTRES + 1) * self.targets.shape[1]
+
+    def draw(self, size: int, generator: np.random.Generator) -> FloatArray:
+        """Places (size, p) around agents, no farther than the width."""
+        offsets = generator.standard_normal((size, self.targets.shape[1]))
+        offsets /= np.maximum(np.linalg.norm(offsets, axis=1, keepdims=True), 1e-12)
+        reach = self.width * generator.random((size, 1))
+        agents = generator.integers(len(self.targets), size=size)
+        places: FloatArray = self.targets[agents] + reach * offsets
+        return places
+
+    def features(self, conditions: FloatArray) -> npt.NDArray[np.float32]:
+        """Bumps around centres on each axis, and the place on it from -1 to 1: (B, f)."""
+        place = (conditions - self.low) / self.spacing  # (B, p), from 0 to N_CENTRES - 1
+        bumps = np.exp(-0.5 * (place[..., None] - np.arange(N_CENTRES)) ** 2)
+        line = place / ((N_CENTRES - 1) / 2) - 1.0
+        return np.concatenate(
+            [bumps.reshape(len(place), N_CENTRES * place.shape[1]), line], axis=1
+        ).astype(np.float32)
+
+    def rewards(
+        self,
+        outcomes: FloatArray,
+        smoothed: FloatArray,
+        conditions: FloatArray,
+        shaping: float,
+    ) -> FloatArray:
+        """Training rewards (B,), from 0 to 1."""
+        distance = np.linalg.norm(outcomes - conditions, axis=1)
+        own = np.maximum(1.0 - distance / self.width, 0.0)
+        distance = np.linalg.norm(smoothed - conditions, axis=1)
+        dense = np.maximum(1.0 - distance / self.reach, 0.0)
+        rewards: FloatArray = (1.0 - shaping) * own + shaping * dense
+        return rewards
+
+    def candidates(self, size: int, generator: np.random.Generator) -> FloatArray:
+        """Targets, and means of the nearest targets of some of them."""
+        n = len(self.targets)
+        alone = self.targets[generator.permutation(n)[: -(-size // 2)]]
+        means = np.empty((size - len(alone), self.targets.shape[1]))
+        for row in range(len(means)):
+            centre = self.targets[generator.integers(n)]
+            nearest = np.linalg.norm(self.targets - centre, axis=1).argsort()
+            means[row] = self.targets[nearest[: generator.integers(1, max(n // 3, 1) + 1)]].mean(0)
+        return np.concatenate([alone, means])
+
+    def proposals(self, chosen: FloatArray, served_by: IntArray, number: int) -> FloatArray:
+        """Half way to a width along each axis at first, then half of that, to a 32nd of it."""
+        step = self.width / 2 ** (number + 1)
+        if step < self.width / 32:
+            return chosen[:0]
+        steps = step * np.eye(chosen.shape[1])
+        around: FloatArray = chosen[:, None] + np.concatenate([steps, -steps])
+        return around.reshape(-1, chosen.shape[1])
+
+    def plan(self, n_groups: int) -> tuple[FloatArray, IntArray]:
+        """Targets that serve the agents best by greedy choice and swaps, if each were held."""
+        given = self.population.rewards(self.targets).T  # (n, n places)
+        chosen = local_search(given, n_groups)
+        return self.targets[chosen], given[:, chosen].argmax(1)
+
+
 class WeightConditions:
     """A condition is the mean of a group's weights; it is read relative to its greatest.
 
@@ -198,7 +284,7 @@ class WeightConditions:
         return self._means(served_by == np.arange(n_groups)[:, None]), served_by
 
 
-Conditions = TargetConditions | WeightConditions
+Conditions = TargetConditions | PlaceConditions | WeightConditions
 
 
 def make_conditions(
@@ -207,9 +293,11 @@ def make_conditions(
     """The conditions of a population, of which so many will be chosen."""
     if is_on_line(population):
         return TargetConditions(population, config)
+    if isinstance(population, TargetPopulation):
+        return PlaceConditions(population, config)
     if not isinstance(population, LinearPopulation):
         raise ValueError(
-            f"universal needs agents with weights, or with targets on a line, and this population "
-            f"is a {type(population).__name__} of outcomes ({population.outcome_size},); use em"
+            f"universal needs agents with targets or with weights to condition its policy on, and "
+            f"this population is a {type(population).__name__}; use em or em_plus"
         )
     return WeightConditions(population, config, budgets)

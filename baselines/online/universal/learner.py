@@ -29,7 +29,7 @@ from baselines.online.ppo.settings import anneal
 from baselines.online.universal.elites import Elites
 from baselines.online.universal.settings import ConditionedConfig
 from baselines.online.universal.worlds import ConditionedWorlds
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -47,7 +47,7 @@ class ConditionedLearner:
 
     def __init__(
         self,
-        task: Task,
+        task: OnlineTask,
         config: ConditionedConfig,
         total: int,
         seed: int,

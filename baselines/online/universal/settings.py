@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from baselines.common.settings import check_range
-from baselines.online.ppo.settings import DENSE_REWARDS, TrainingConfig
+from baselines.online.ppo.settings import TrainingConfig, dense_rewards, game_settings
+from rmdp_bench.tasks import OnlineTask
 
 
 @dataclass(frozen=True)
@@ -52,38 +53,33 @@ _LEGGED: dict[str, Any] = _SPEEDS | {
 }
 """Robots that can fall: falls are rare events, so that one episode says little."""
 
-_RESOURCE_GATHERING: dict[str, Any] = {
+_GAME: dict[str, Any] = {
     "total_transitions": 1_000_000,
     "n_candidates": 501,
     "n_proposals": 460,
     "hidden_size": 64,
     "learning_rate": 1e-3,
     "focus": 0.5,
-    "imitation": 0.25,
     "entropy_coefficient": 0.05,
-    "normalize_observations": False,
     "reward_scale": 0.01,
     "advantage_offset": 0.01,
-    "bootstrap_time_limits": False,
 }
-"""Those of the other solvers where they have them: its limit of 40 steps is a rule of the game."""
+"""Where actions are discrete: those of the other solvers where they have them."""
 
 _MANY_AGENTS: dict[str, Any] = {"n_candidates": 401, "n_proposals": 0}
-_CHEETAH: dict[int, dict[str, Any]] = {
-    100: {"total_transitions": 2_000_000},
+MANY = 1000
+"""Number of agents from which on more candidates are tried."""
+
+
+def task_settings(task: OnlineTask) -> dict[str, Any]:
+    """Settings that a task replaces: they follow from its properties."""
+    if not task.continuous:
+        repeats = {"imitation": 0.25} if task.deterministic else {}
+        return _GAME | repeats | game_settings(task)
+    many = task.n_agents >= MANY
+    settings = dense_rewards(task) | (_MANY_AGENTS if many else {})
+    if task.terminates:
+        return settings | _LEGGED
     # With 10,000,000 a seed had forgotten all speeds above 2.3 m/s in the end: 58 % of the ceiling,
     # 95 % half-way.
-    1000: _MANY_AGENTS | {"total_transitions": 4_000_000},
-}
-
-_OWN: dict[str, dict[str, Any]] = {
-    **{f"rmdp/HalfCheetahVel-n{n}-v0": _SPEEDS | own for n, own in _CHEETAH.items()},
-    **{
-        f"rmdp/{robot}Vel-n{n}-v0": _LEGGED | (_MANY_AGENTS if n == 1000 else {})
-        for robot in ("Hopper", "Walker2d", "Ant")
-        for n in (100, 1000)
-    },
-    "rmdp/ResourceGathering-n25-v0": _RESOURCE_GATHERING,
-}
-TASK_SETTINGS = {env_id: DENSE_REWARDS.get(env_id, {}) | own for env_id, own in _OWN.items()}
-"""Settings that a task replaces, by id of its environment."""
+    return settings | _SPEEDS | {"total_transitions": 4_000_000 if many else 2_000_000}

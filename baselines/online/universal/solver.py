@@ -8,7 +8,9 @@ nothing. Here the acting is learned once:
      training episodes already split the agents into groups, which are trained for most (`elites`).
   2. Candidate conditions are rolled out without noise, from training seeds. The dynamics are
      shared, so each episode gives every agent's return: a welfare matrix (n agents, m candidates).
-  3. The best k candidates for the n agents are chosen exactly (`facility_location`).
+  3. The best k candidates for the n agents are chosen exactly (`facility_location`), by the task's
+     objective: welfare functions that are sums over agents of their `utilities`, or the worst
+     agent's return.
   4. The choice suggests new candidates, until none is new: between targets and their neighbours,
      or for linear preferences the mean weights of the groups that the choice splits the agents
      into, which is the E-step and the M-step of EM without any training.
@@ -19,6 +21,10 @@ The budget is that of ALL policies together: `total_transitions`, of which steps
 part, and never more than k times the task's transitions per policy. What is reported "per policy"
 is all that was made divided by k. Nothing else in training depends on k: tasks that differ in k
 and have the same total (`family`) are solved by one training, which hands in solutions for all.
+
+Deep-sea treasure with 50 weightings (`DeepSeaTreasure-n100-v0`), 100,000 transitions of all
+policies together, three seeds: the exact optimum of k = 1, 2 and 3 on each, and 98.9 to 99.0 % of
+it for k = 5.
 """
 
 from __future__ import annotations
@@ -36,13 +42,15 @@ from baselines.common import streams
 from baselines.common.loop import State, report
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
-from baselines.online.facility_location import select
+from baselines.online.facility_location import select, select_fairest
 from baselines.online.ppo.policies import make_solution
-from baselines.online.ppo.settings import check_online
+from baselines.online.ppo.settings import check_online, check_world
+from baselines.online.universal.conditions import make_conditions
 from baselines.online.universal.learner import ConditionedLearner
-from baselines.online.universal.settings import TASK_SETTINGS, ConditionedConfig
+from baselines.online.universal.settings import ConditionedConfig, task_settings
 from baselines.online.universal.trials import try_conditions
 from rmdp_bench import RunLog, Solution, Task, list_tasks
+from rmdp_bench.scoring import least_of_best, utilities
 from rmdp_bench.tasks import OnlineTask
 
 __all__ = ["Config", "check", "config_for", "solve"]
@@ -75,7 +83,7 @@ class Config(ConditionedConfig):
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(**TASK_SETTINGS.get(task.env_id, {}))
+    return Config(**(task_settings(task) if isinstance(task, OnlineTask) else {}))
 
 
 def total_transitions(task: Task, config: Config) -> int:
@@ -108,8 +116,11 @@ def budget(task: Task, config: Config) -> Budget:
 def family(task: OnlineTask, config: Config) -> list[OnlineTask]:
     """The task, and the others that the same training serves; ascending in k.
 
-    They are those of the same environment that would train and try conditions alike.
+    They are those of the table and of the same environment that would train and try conditions
+    alike; a variation of a task has none.
     """
+    if not task.is_official:
+        return [task]
     others = [
         dataclasses.replace(
             other, transitions=task.transitions, n_eval_episodes=task.n_eval_episodes
@@ -121,14 +132,21 @@ def family(task: OnlineTask, config: Config) -> list[OnlineTask]:
     return sorted([task, *alike], key=lambda member: member.n_representatives)
 
 
+def also_solves(task: OnlineTask, config: Config) -> list[str]:
+    """Give the ids of the tasks whose solutions the same training hands in."""
+    return [member.id for member in family(task, config) if member.id != task.id]
+
+
 def check(task: Task, config: Config) -> None:
     """Refuse a budget that is too small.
 
     Raises:
-        ValueError: if the task is offline, or nothing is left for training once the conditions
-            have been tried.
+        ValueError: if the task is offline, its agents give nothing to condition a policy on, or
+            nothing is left for training once the conditions have been tried.
     """
-    check_online(task)
+    task = check_online(task)
+    check_world(task)
+    make_conditions(task.population, config, [task.n_representatives])
     training, n_candidates, _ = budget(task, config)
     if training < config.batch_size:
         steps = n_candidates * config.n_episodes * task.max_episode_steps
@@ -195,12 +213,23 @@ class Run:
         }
 
     def select(self, welfare: FloatArray, k: int) -> npt.NDArray[np.intp]:
-        """The best k candidates; what an agent has in any case does not matter."""
-        gains = welfare - welfare.min(1, keepdims=True)
-        selection = select(gains, k, on_a_line=self.conditions.on_a_line)
+        """The best k candidates by the objective; what an agent has in any case does not matter."""
+        if self.task.objective == "egalitarian":
+            selection = select_fairest(welfare, k)
+        else:
+            gains = utilities(welfare, self.task.objective, self._least(welfare, k))
+            gains = gains - gains.min(1, keepdims=True)
+            selection = select(gains, k, on_a_line=self.conditions.on_a_line)
         if k == self.task.n_representatives:
             self.gap = selection.bound - selection.welfare
         return selection.chosen
+
+    def _least(self, welfare: FloatArray, k: int) -> float:
+        """What no agent has less than where the objective is greatest, if that is known."""
+        if not self.task.objective.startswith("p_mean"):
+            return -math.inf
+        fairest = select_fairest(welfare, k).welfare
+        return least_of_best(fairest, len(welfare), self.task.objective)
 
     def n_affordable(self) -> int:
         """Conditions that can be tried with the transitions that are left."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
 from baselines.online.ppo.policies import Actors
-from rmdp_bench import Task
+from rmdp_bench import OnlineTask
 
 ROWS_AT_ONCE = 512
 """Copies of the world that are rolled out together; it bounds memory."""
@@ -25,7 +24,7 @@ class Trial(NamedTuple):
 
 
 def try_conditions(
-    task: Task, actors: Actors, n_episodes: int, sequence: np.random.SeedSequence
+    task: OnlineTask, actors: Actors, n_episodes: int, sequence: np.random.SeedSequence
 ) -> Trial:
     """Play deterministic episodes under each of m conditions.
 
@@ -47,11 +46,13 @@ def try_conditions(
 
 
 def _play(
-    task: Task, actors: Actors, biases: npt.NDArray[np.float32], seeds: list[int]
+    task: OnlineTask, actors: Actors, biases: npt.NDArray[np.float32], seeds: list[int]
 ) -> tuple[npt.NDArray[np.float64], int]:
     """What all agents receive (E, n) in one episode of each of E copies, and the steps of all."""
     n_rows = len(biases)
-    envs: Any = gym.make_vec(task.env_id, num_envs=n_rows, **task.env_kwargs)
+    if not task.is_native:
+        return _play_outside(task, actors, biases, seeds)
+    envs: Any = task.make(n_rows)
     observations, _ = envs.reset(seed=seeds * (n_rows // len(seeds)))
     observations, world = np.array(observations), envs.unwrapped.world
     returns = np.zeros((n_rows, task.n_agents))
@@ -66,5 +67,27 @@ def _play(
         rows = rows[~terminated]
         if not rows.size:
             break
+    envs.close()
+    return returns, steps
+
+
+def _play_outside(
+    task: OnlineTask, actors: Actors, biases: npt.NDArray[np.float32], seeds: list[int]
+) -> tuple[npt.NDArray[np.float64], int]:
+    """As `_play`, in copies that can only be stepped all together: all their steps count."""
+    n_rows = len(biases)
+    envs = task.make(n_rows)
+    observations, _ = envs.reset(seed=seeds * (n_rows // len(seeds)))
+    returns, steps = np.zeros((n_rows, task.n_agents)), 0
+    running = np.ones(n_rows, bool)
+    while running.any():
+        actions = actors.act(observations, biases, 0)
+        observations, _, terminated, truncated, infos = envs.step(actions)
+        over, earned = terminated | truncated, infos["agent_rewards"]
+        if over.any():
+            earned = np.where(over[:, None], infos["final_info"]["agent_rewards"], earned)
+        returns[running] += earned[running]
+        steps += n_rows
+        running &= ~over
     envs.close()
     return returns, steps

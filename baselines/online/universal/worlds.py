@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +12,7 @@ from baselines.common import streams
 from baselines.common.statistics import RunningStatistics
 from baselines.online.universal.conditions import make_conditions
 from baselines.online.universal.settings import ConditionedConfig
-from rmdp_bench import Task
+from rmdp_bench import OnlineTask
 
 FloatArray = npt.NDArray[np.floating[Any]]
 _ROWS = ("observations", "current", "left", "smoothed")
@@ -49,7 +48,7 @@ class ConditionedWorlds:
     """
 
     def __init__(
-        self, task: Task, config: ConditionedConfig, seed: int, budgets: Sequence[int]
+        self, task: OnlineTask, config: ConditionedConfig, seed: int, budgets: Sequence[int]
     ) -> None:
         """Start every copy, from seeds below those that are kept for evaluation.
 
@@ -60,13 +59,7 @@ class ConditionedWorlds:
             budgets: numbers of conditions that will be chosen.
         """
         self.config, n_envs = config, config.n_envs
-        envs: Any = gym.make_vec(
-            task.env_id,
-            num_envs=n_envs,
-            autoreset_mode="SameStep",
-            agent_rewards=False,
-            **task.env_kwargs,
-        )
+        envs: Any = task.make(n_envs, agent_rewards=False)
         self.envs = envs
         self.conditions = make_conditions(envs.population, config, budgets)
         self.random = np.random.default_rng([seed, streams.Universal.TRAINING])
@@ -127,10 +120,11 @@ class ConditionedWorlds:
 
     def set_state(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Restore what `get_state` returned."""
-        self.envs.set_state({name: arrays[f"env.{name}"] for name in self.envs.get_state()})
+        names = list(self.envs.get_state())
+        self.envs.set_state({name: arrays[f"env.{name}"] for name in names})
         for name in _STATISTICS:
             setattr(self.statistics, name, arrays[name][None].copy())
         if self.conditions.elites is not None:
             self.conditions.elites.set_state(arrays)
-        for name in _ROWS:
+        for name in _ROWS if names else ():  # else these worlds begin new episodes
             setattr(self, name, arrays[name].copy())

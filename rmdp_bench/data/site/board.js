@@ -2,12 +2,14 @@
 // What data.js and tasks/TASK.js hold. A page that is opened as a file may load scripts and nothing
 // else, so each of them calls a function with its content.
 
-const board = { tasks: [], rows: [], byTask: new Map() };
+const board = { tasks: [], rows: [], byTask: new Map(), solvers: {}, documents: "" };
 const details = new Map(); // task id -> what tasks/TASK.js holds
 
 function receiveBoard(content) {
   board.tasks = content.tasks;
   board.rows = content.rows;
+  board.solvers = content.solvers;
+  board.documents = content.documents;
   board.byTask = new Map(content.tasks.map((task) => [task.id, { task, rows: [] }]));
   for (const row of content.rows) board.byTask.get(row.task).rows.push(row);
 }

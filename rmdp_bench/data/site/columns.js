@@ -22,7 +22,7 @@ function nameCell(row) {
   if (row.exact) return h("span", { class: "solver" }, "exact ceiling");
   return h("span", { class: "name" },
     h("span", { class: "solver" }, row.solver),
-    h("span", { class: "from" }, row.submission),
+    h("span", { class: "from" }, h("span", { class: "sign" }, `${isMeasured(row) ? MARKS[row.mark][0] : MARKS.reported[0]} `), row.submission),
     row.settings ? h("span", { class: "settings" }, row.settings) : null);
 }
 

@@ -12,13 +12,54 @@ function overview(state, update) {
     h("h1", { tabindex: "-1" }, "Leaderboard"),
     h("p", { class: "lead" }, "Personalised decision making with a budget of policies, and offline learning for agents who differ. "
       + `${count(board.rows.length, "row")} of ${count(submissions, "submission")} on ${filled} of ${count(board.tasks.length, "task")}; ${number(measured, 0)} measured by the verifier on held-out episodes; only these have a rank.`),
+    rules(),
+    recommended(),
     h("section", { id: "tasks", "aria-label": "Tasks" }, TRACKS.map(([track]) => trackSection(track))),
+    solverSection(),
     rowSection(state, update));
 }
 
+/** What is measured, in a paragraph and a picture. */
+function rules() {
+  const picture = document.getElementById("picture").content.cloneNode(true);
+  return h("section", { class: "rules", "aria-label": "The rules" }, picture, h("p", {},
+    "n agents want different things, and k policies have to serve them all: a solver says which policy each agent gets. "
+    + "The score is the mean over agents of what they receive, over several seeds, on episodes that the verifier draws. "
+    + "In the closed division transitions, data and episodes are those of the task; in the open one differences are declared. ",
+    h("a", { href: "../SUBMITTING.md" }, "All rules")));
+}
+
+const SATURATED = 0.99;
+
+/** Whether the first row leaves something to be gained. */
+function tellsApart(task) {
+  const [best] = rowsOf(task);
+  return best !== undefined && (best.share ?? best.welfare / 100) < SATURATED;
+}
+
+/** The tasks to compare on. */
+function recommended() {
+  const tasks = board.tasks.filter(tellsApart);
+  if (!tasks.length) return null;
+  return h("section", { class: "recommended", "aria-label": "Recommended tasks" },
+    h("h2", { tabindex: "-1" }, "Compare on these"),
+    h("p", { class: "aside under" }, `The first row has less than ${100 * SATURATED} % of the exact ceiling, or offline of the reference: here solvers still differ.`),
+    h("p", { class: "chips" }, tasks.map((task) => h("a", { class: "chip", href: `#${task.id}` }, task.id))));
+}
+
+/** A line about each solver of the suite that has a row, with the page that says more. */
+function solverSection() {
+  const known = Object.entries(board.solvers).filter(([name]) => board.rows.some((row) => row.solver === name));
+  if (!known.length) return null;
+  return h("section", { id: "solvers", "aria-label": "Solvers" },
+    h("h2", { tabindex: "-1" }, "Solvers of the suite"),
+    h("dl", { class: "solvers" }, known.map(([name, { text, page }]) => h("div", {},
+      h("dt", {}, h("a", { href: `${board.documents}/${page}`, rel: "noopener" }, name)), h("dd", {}, text)))));
+}
+
 const TRACK_TEXTS = {
-  online: ["Online: k policies for n agents", "The best row of each task in percent of a perfect episode, from 0 to 100. The tick is the exact ceiling: no k policies reach more."],
-  offline: ["Offline: one logged trajectory of each agent", "The best row of each task: 0 is uniform actions, 100 is each agent's reference, the optimum where it is known."],
+  online: ["Online: k policies for n agents", "The best row of each task as measured, in percent of a perfect episode, from 0 to 100. The tick is the exact ceiling: no k policies reach more."],
+  offline: ["Offline: one logged trajectory of each agent", "The best row of each task as measured: 0 is uniform actions, the tick at 100 is each agent's reference, the optimum where it is known."],
 };
 
 /** A card for each environment with rows, and links to the tasks of the others. */
@@ -58,20 +99,19 @@ function familyCard(tasks) {
       empty.map(taskChip)) : null);
 }
 
-/** A task with its best row, on a scale from 0 to 100 with a tick at the ceiling. */
+/** A task with its best row: who, the mark, the score, and a scale from 0 to 100 with a tick. */
 function taskLine(task) {
   const [best] = rowsOf(task);
-  const bar = h("span", { class: "best", "aria-hidden": "true" }, h("span", { class: "fill" }),
-    task.ceiling === null ? null : h("span", { class: "tick" }));
+  const tick = task.ceiling ?? 100;
+  const bar = h("span", { class: "best", "aria-hidden": "true" }, h("span", { class: "fill" }), h("span", { class: "tick" }));
   bar.style.setProperty("--value", `${Math.max(0, Math.min(100, best.welfare))}%`);
-  if (task.ceiling !== null) bar.style.setProperty("--ceiling", `${task.ceiling}%`);
+  bar.style.setProperty("--ceiling", `${tick}%`);
   const ceiling = task.ceiling === null ? null : h("span", { class: "hidden" }, `, ceiling ${number(task.ceiling, 1)}`);
-  // Before the name: a long one is cut at its end.
-  const doubts = [best.division === "open" ? "open" : null, best.status === "verified" ? null : best.status].filter(Boolean);
   return h("li", {}, h("a", { href: `#${task.id}` },
-    h("span", { class: "budget" }, budgetName(task)), bar,
+    h("span", { class: "who" }, best.solver),
+    h("span", { class: "badges" }, best.division === "open" ? h("span", { class: "mark" }, "open") : null, markChip(best)),
     h("span", { class: "value" }, number(best.welfare, 1), ceiling),
-    h("span", { class: "who" }, doubts.length ? `${doubts.join(", ")}: ` : null, best.solver)));
+    h("span", { class: "scale" }, h("span", { class: "budget" }, budgetName(task)), bar)));
 }
 
 function choice(id, label, values, current, update) {
@@ -130,7 +170,7 @@ function rowSection(state, update) {
     status.textContent = `${number(shown, 0)} of ${count(total, "row")}`;
     const columns = columnsFor(state.view, state.track, rows, false);
     place.replaceChildren(...(rows.length ? [
-      sortableTable({ caption: "All rows", columns, rows, sort: state.sort, onSort: (sort) => update({ sort }) }),
+      sortableTable({ caption: "Rows that pass the filters", columns, rows, sort: state.sort, onSort: (sort) => update({ sort }) }),
       ...tableTools("rows", columns, rows),
     ] : [h("p", { class: "message" }, "No row passes these filters.")]));
   }

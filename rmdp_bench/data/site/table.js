@@ -35,7 +35,7 @@ function whenPainted(work) {
 
 function tableRow(row, columns) {
   const cells = columns.map((column) => {
-    const attributes = { class: column.numeric ? "number" : null };
+    const attributes = { class: `column-${column.id}${column.numeric ? " number" : ""}` };
     if (column.header) return h("th", { scope: "row", ...attributes }, column.cell(row));
     return h("td", attributes, column.cell(row));
   });
@@ -56,7 +56,7 @@ function sortableTable({ caption, columns, rows, sort = null, onSort = () => {} 
   const body = h("tbody");
   const heads = columns.map((column) => {
     const button = h("button", { type: "button", title: column.help || null }, column.label);
-    const head = h("th", { scope: "col", class: column.numeric ? "number" : null }, button);
+    const head = h("th", { scope: "col", class: `column-${column.id}${column.numeric ? " number" : ""}` }, button);
     button.addEventListener("click", () => {
       const first = Boolean(column.numeric) && !column.small;
       const again = sort !== null && sort.id === column.id;
@@ -86,7 +86,25 @@ function sortableTable({ caption, columns, rows, sort = null, onSort = () => {} 
   const table = h("table", { class: "rows" },
     h("caption", { class: "hidden" }, caption), h("thead", {}, h("tr", {}, heads)), body);
   draw();
-  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, table);
+  return scrollable(caption, table);
+}
+
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) markScrollable(target);
+});
+
+/** A table may be wider than the page: then a line below says so, and its edge has a shadow. */
+function scrollable(caption, table) {
+  const area = h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, table);
+  area.addEventListener("scroll", () => markScrollable(area), { passive: true });
+  widths.observe(area);
+  return h("div", { class: "sideways" }, area, h("p", { class: "aside hint" }, "The table goes on: scroll it sideways \u2192"));
+}
+
+function markScrollable(area) {
+  const rest = area.scrollWidth - area.clientWidth;
+  area.parentElement?.toggleAttribute("data-wide", rest > 1);
+  area.parentElement?.toggleAttribute("data-more", rest - area.scrollLeft > 1);
 }
 
 /** What the columns and marks mean, for those who have no pointer to rest on them. */

@@ -169,6 +169,11 @@ function paint(grid) {
     if (width < 50) continue;
     const drawn = canvas.chart.node(width);
     drawn.setAttribute("role", "img");
+    // The parts of a picture have no role that a label could belong to.
+    for (const part of drawn.querySelectorAll("g[aria-label]")) {
+      part.dataset.part = part.getAttribute("aria-label");
+      part.removeAttribute("aria-label");
+    }
     drawn.setAttribute("aria-label", `${canvas.chart.title}. ${canvas.chart.alt}`);
     canvas.replaceChildren(drawn);
   }

@@ -50,6 +50,14 @@ class HeterogeneousWorld(World):
     def set_agents(self, rows: Rows, agents: Rows) -> None:
         """Let `agents` (B,) live in `rows` (B,), without a change of the rows' states."""
 
+    def measure(self, rows: Rows) -> dict[str, NDArray[np.float64]]:
+        """What evaluation averages over the steps beside the reward, by name: (B,) of `rows`.
+
+        It may depend on what is hidden, and is in no observation or info. By default nothing.
+        """
+        del rows
+        return {}
+
     def start(
         self, rows: Rows, generators: Sequence[np.random.Generator], agents: Rows | None = None
     ) -> Details:
@@ -153,6 +161,14 @@ class HeterogeneousVectorEnv(WorldVectorEnv[HeterogeneousWorld]):
         """
         options = check_options(options, ("agent", "reset_mask"))
         return self._reset(seed, options, _agents_of(options, self.world, many=True))
+
+    def measure(self) -> dict[str, NDArray[np.float64]]:
+        """What evaluation averages over the steps beside the reward, by name: (E,).
+
+        After a step, and of its end: also of an episode that it ended, unless it began another one.
+        It tells what is hidden, and is for scoring.
+        """
+        return self.world.measure(np.arange(self.num_envs))
 
 
 def _agents_of(options: Mapping[str, Any], world: HeterogeneousWorld, *, many: bool) -> Rows | None:

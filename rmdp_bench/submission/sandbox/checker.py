@@ -38,6 +38,14 @@ def check_in_sandbox(folder: Path, budget: Budget) -> Checked:
     """
     if folder.is_symlink() or not folder.is_dir():
         raise ValueError(f"there is no folder {folder}")
+    if not (folder / SUBMISSION_FILE).exists():
+        hint = next(
+            (f", such as {path.parent}" for path in folder.glob(f"*/{SUBMISSION_FILE}")), ""
+        )
+        raise ValueError(
+            f"{folder} is not the folder of a submission: cannot read {SUBMISSION_FILE} in it; "
+            f"give one that has it{hint}"
+        )
     path = os.path.abspath(folder)
     cpu_left, _ = budget.left()
     try:

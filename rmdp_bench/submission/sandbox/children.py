@@ -38,8 +38,12 @@ from rmdp_bench.tasks import OnlineTask, Task
 
 _WALL_PER_CPU = 4.0
 """Wall time that is allowed for a second of processor time; other work may slow it down."""
+_ERROR_BYTES = 2**13
+"""Kept of what a process says on stderr; the last of it."""
 _OVERHEAD_BYTES = 2**16
 """Of an answer, beside its numbers."""
+_LISTEN_SECONDS = 5.0
+"""For the rest of stderr when the process has ended."""
 START_SECONDS = 300.0
 """Wall time until the process has loaded its libraries, at most."""
 
@@ -173,7 +177,7 @@ def run_in_sandbox(
     }
     command = confined_command(["-m", f"rmdp_bench.submission.{module}"], readable)
     before = cpu_of_children()
-    answer, code, in_time = _run(command, json.dumps(job), wall_seconds, max_bytes)
+    answer, code, in_time, said = _run(command, json.dumps(job), wall_seconds, max_bytes)
     used = cpu_of_children() - before
     budget.charge(used)
     if answer.startswith(REFUSED) and code == 0:
@@ -195,7 +199,7 @@ def run_in_sandbox(
     if code != 0:
         raise ValueError(
             f"{name}: it crashes the process that reads it, or needs more than "
-            f"{budget.memory_mib} MiB (exit code {code})"
+            f"{budget.memory_mib} MiB (exit code {code}{_last_line(said)})"
         )
     return answer
 
@@ -206,6 +210,12 @@ def printable(text: str) -> str:
     return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}..."
 
 
+def _last_line(said: bytes) -> str:
+    """The last line of what a process said on stderr, to be put behind its exit code."""
+    lines = said.decode(errors="replace").strip().splitlines()
+    return f": {printable(lines[-1].strip())}" if lines else ""
+
+
 def cpu_of_children() -> float:
     """Processor time of all processes that this one has started and that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -214,8 +224,8 @@ def cpu_of_children() -> float:
 
 def _run(
     command: Sequence[str], job: str, wall_seconds: float, max_bytes: int
-) -> tuple[bytes, int, bool]:
-    """Answer, exit code or number of the signal, and whether it ended in time.
+) -> tuple[bytes, int, bool, bytes]:
+    """Answer, exit code or number of the signal, whether it ended in time, and its last words.
 
     It is killed if it takes too long or says too much.
     """
@@ -225,12 +235,22 @@ def _run(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             cwd=folder,
             env=variables(home_of_confined(folder)),
             start_new_session=True,
         )
         assert process.stdin is not None and process.stdout is not None
+        assert process.stderr is not None
+        errors, said = process.stderr, bytearray()
+
+        def listen() -> None:
+            while part := os.read(errors.fileno(), _ERROR_BYTES):
+                said.extend(part)
+                del said[:-_ERROR_BYTES]
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
 
         def stop() -> None:
             nonlocal in_time
@@ -246,13 +266,18 @@ def _run(
             if len(answer) > max_bytes:
                 _kill(process)
             code = process.wait()
+            listener.join(_LISTEN_SECONDS)
             # bwrap ends with 128 + the signal that ended what it ran.
-            return answer, -code if code < 0 else code - 128 if code > 128 else code, in_time
+            code = -code if code < 0 else code - 128 if code > 128 else code
+            return answer, code, in_time, bytes(said)
         finally:
             timer.cancel()
             _kill(process)
             process.wait()
             process.stdout.close()
+            listener.join(_LISTEN_SECONDS)
+            if not listener.is_alive():  # else something that the process left behind has it
+                errors.close()
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

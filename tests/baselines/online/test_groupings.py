@@ -145,6 +145,7 @@ def test_the_meta_policy_is_paid_for() -> None:
         affinity_grouping.solve(task, config, [0], "cpu", log)
         k = task.n_representatives
         own = int(10 - spent / k) * SMALL["batch_size"]
+        assert log.steps_counted is not None
         assert log.steps_counted == k * own + spent * SMALL["batch_size"]
         assert (log.steps_counted or 0) <= k * task.transitions
 

@@ -27,7 +27,7 @@ from rmdp_bench.evaluation import evaluate
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.display import NoDisplay
-from rmdp_bench.tasks import OnlineTask, Task, get_online_task
+from rmdp_bench.tasks import OnlineTask, get_online_task
 from tests.helpers.online_settings import SMALL_UNIVERSAL
 from tests.helpers.point_world import N_STEPS, TARGETS, point_task
 
@@ -127,7 +127,7 @@ def test_selection_refuses(welfare: np.ndarray, k: int, words: str) -> None:
 @pytest.mark.parametrize(
     "task", [point_task(2_048), get_online_task("ResourceGathering-n25-k5-v0")]
 )
-def test_compiled_updates_are_those_of_torch(task: Task) -> None:
+def test_compiled_updates_are_those_of_torch(task: OnlineTask) -> None:
     # Sizes that no power of two divides, and steps that leave the clipping range.
     odd: dict[str, Any] = {"hidden_size": 13, "n_envs": 3, "batch_size": 210, "minibatch_size": 35}
     config = universal.Config(**odd, learning_rate=5e-3, entropy_coefficient=0.1)
@@ -224,9 +224,9 @@ def test_the_bar_is_as_long_as_what_it_means_to_use() -> None:
         def __init__(self) -> None:
             self.shares: list[float] = []
 
-        def set_total(self, total: int, unit: str) -> None:
+        def set_total(self, total: int | None, unit: str) -> None:
             assert unit == "transitions per policy"
-            self.total = total
+            self.total = total or 0
 
         def update(self, done: int, score: str) -> None:
             self.shares.append(done / self.total)

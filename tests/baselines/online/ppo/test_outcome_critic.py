@@ -294,14 +294,16 @@ def test_other_numbers_of_agents_are_refused(n_agents: Any) -> None:
             make("rmdp/HopperVel-n100-v0", n_agents=n_agents)
     with pytest.raises(ValueError, match=f"n_agents is {n_agents!r}, expected"):
         rmdp_bench.get_population("rmdp/HopperVel-n100-v0", n_agents=n_agents)
-    with pytest.raises(ValueError, match="expected an integer >= 2, the number of representatives"):
+    with pytest.raises(ValueError, match=f"{n_agents!r}"):
         get_online_task(HOPPER).with_agents(n_agents)
 
 
 def test_tasks_with_another_number_of_agents() -> None:
     task = get_online_task(HOPPER).with_agents(1000)
     assert (task.n_agents, task.env_kwargs) == (1000, {"n_agents": 1000})
-    assert task.id == "HopperVel-n100-k2-v0-agents1000" != get_online_task(HOPPER).id
+    assert task.id.startswith("HopperVel-n100-v0-custom-") and task.n_representatives == 2
+    assert task.id != get_online_task(HOPPER).with_agents(1001).id
+    assert get_online_task(HOPPER).with_agents(100) is get_online_task(HOPPER)
     assert task.population == rmdp_bench.get_population("rmdp/HopperVel-n1000-v0")
     assert task.ceiling is not None and task.ceiling != get_online_task(HOPPER).ceiling
     assert get_online_task(HOPPER).env_kwargs == {}

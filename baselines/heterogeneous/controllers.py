@@ -1,0 +1,175 @@
+"""The clinic's controller for the glucose world, and its two gains tuned for k groups of patients.
+
+A constant basal rate; at a meal its carbohydrates over the carbohydrate ratio CR, and a correction
+down to 140 mg/dL of readings above 150, by 3.6 CR mg/dL for a unit, unless a meal was announced in
+the last three hours. Two numbers, basal rate and CR, are all that patients differ by here.
+
+A grid of gains plays in every patient's world, which gives a matrix patients x gains; the k columns
+that serve the patients best are facility location (`facility_location`), exact or with its bound.
+Nothing is learned: it is a lower bound of what k policies can reach, and what a learned solver has
+to beat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from baselines.online.facility_location import Selection, select
+from rmdp_bench.evaluation import EVALUATION_SEED, PairRollout, roll_out_pairs
+from rmdp_bench.scoring import greedy_assignment
+from rmdp_bench.solution import Policy, Solution
+from rmdp_bench.tasks import OnlineTask
+
+ENVIRONMENT = "rmdp/Glucose-n100-v0"
+BASAL_RANGE = (0.1, 4.0)
+"""U/h."""
+RATIO_RANGE = (2.0, 40.0)
+"""Carbohydrate ratios, g/U."""
+CORRECTION_ABOVE, CORRECTION_TARGET = 150.0, 140.0
+"""mg/dL."""
+CORRECTION_FACTOR = 3.6
+"""mg/dL that a unit corrects, over the carbohydrate ratio: 0.2 mmol/L."""
+PAUSE = 180.0
+"""Minutes without a meal after which a reading is corrected."""
+MAX_BOLUS = 20.0
+"""What the pump accepts, U."""
+READING, MEAL, MINUTES_SINCE = 0, 3, 4
+"""Components of an observation."""
+
+
+def bolus_of(observations: Any, insulin_per_gram: float) -> Any:
+    """The clinic's bolus (E,), U, for observations (E, d): arrays of NumPy or tensors of torch."""
+    reading, meal = observations[:, READING], observations[:, MEAL]
+    is_corrected = (reading > CORRECTION_ABOVE) * (observations[:, MINUTES_SINCE] >= PAUSE)
+    excess = (reading - CORRECTION_TARGET) * is_corrected
+    return (meal + excess / CORRECTION_FACTOR) * (meal > 0.0) * insulin_per_gram
+
+
+@dataclass(frozen=True)
+class BasalBolus:
+    """A controller; infinite `carbohydrate_ratio`: no boluses.
+
+    Attributes:
+        basal: U/h.
+        carbohydrate_ratio: g/U.
+    """
+
+    basal: float
+    carbohydrate_ratio: float = math.inf
+
+    def reset(self, n_envs: int) -> None:
+        """Nothing to do: it has no memory."""
+
+    def act(self, observations: NDArray[Any]) -> NDArray[np.float32]:
+        """Basal rate (U/h) and bolus (U), (E, 2), for observations (E, d) of the glucose world."""
+        actions = np.full((len(observations), 2), self.basal, np.float32)
+        actions[:, 1] = bolus_of(observations, 1.0 / self.carbohydrate_ratio).clip(0.0, MAX_BOLUS)
+        return actions
+
+    def to_onnx(self) -> bytes:
+        """The same as a file."""
+        import gymnasium as gym  # to save, not to act
+        import torch
+
+        from rmdp_bench import export_policy
+
+        share = 1.0 / self.carbohydrate_ratio
+        basal = self.basal
+
+        class Module(torch.nn.Module):
+            def forward(self, observation: torch.Tensor) -> torch.Tensor:
+                bolus = bolus_of(observation, share).clip(0.0, MAX_BOLUS)
+                return torch.stack((torch.full_like(bolus, basal), bolus), dim=1)
+
+        env = gym.make(ENVIRONMENT)
+        exported: bytes = export_policy(Module(), env.observation_space, env.action_space).to_onnx()
+        return exported
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A grid of controllers, and what each of n patients has with each.
+
+    Attributes:
+        policies: P controllers.
+        rollout: (n, P, E).
+    """
+
+    policies: Sequence[BasalBolus]
+    rollout: PairRollout
+
+    @property
+    def returns(self) -> NDArray[np.float64]:
+        """(n, P) mean returns."""
+        return np.asarray(self.rollout.returns.mean(axis=2))
+
+
+def make_grid(n_points: int, *, boluses: bool = True) -> list[BasalBolus]:
+    """All pairs of `n_points` basal rates and as many carbohydrate ratios, in equal ratios."""
+    rates = np.geomspace(*BASAL_RANGE, n_points).tolist()
+    ratios = np.geomspace(*RATIO_RANGE, n_points).tolist() if boluses else [math.inf]
+    return [BasalBolus(rate, ratio) for rate in rates for ratio in ratios]
+
+
+def tune(
+    task: OnlineTask, policies: Sequence[BasalBolus], *, n_episodes: int, seed: int = 0
+) -> Tuned:
+    """Let every controller play in every patient's world.
+
+    Args:
+        task: of the glucose world.
+        policies: P controllers.
+        n_episodes: of three days for each pair.
+        seed: of the first episode, below 2**31: those from there on are for evaluation.
+
+    Raises:
+        ValueError: the seed is for evaluation.
+    """
+    if not 0 <= seed < EVALUATION_SEED:
+        raise ValueError(f"seed is {seed}, expected 0 to 2**31 - 1, which are for training")
+    rollout = roll_out_pairs(task, list[Policy](policies), n_episodes=n_episodes, seed=seed)
+    return Tuned(policies, rollout)
+
+
+def choose(tuned: Tuned, n_chosen: int) -> tuple[Selection, Solution]:
+    """The k controllers with which the patients fare best, each patient at its best one.
+
+    Returns:
+        What facility location says, on returns above the least one, and the solution.
+    """
+    returns = tuned.returns
+    selection = select(returns - returns.min(), n_chosen)
+    policies = [tuned.policies[column] for column in selection.chosen]
+    assignment = greedy_assignment(returns[:, selection.chosen])
+    return selection, Solution(list[Policy](policies), assignment)
+
+
+def grid_within(task: OnlineTask, most: int, *, boluses: bool = True) -> tuple[int, int]:
+    """Points of a grid along each gain, and episodes of each pair, within a task's transitions.
+
+    Args:
+        task: its transitions count for each of its k policies.
+        most: points along a gain; what is left of a greater budget plays more episodes.
+        boluses: whether there are two gains.
+
+    Raises:
+        ValueError: the budget is below two points, k controllers and one episode.
+    """
+    n_gains, k = 2 if boluses else 1, task.n_representatives
+    per_candidate = task.n_agents * task.max_episode_steps
+    n_candidates = task.transitions * k // per_candidate
+    n_points = min(most, math.floor(n_candidates ** (1.0 / n_gains) + 1e-9))
+    if n_points < 2 or n_points**n_gains < k:
+        side = max(2, math.ceil(k ** (1.0 / n_gains) - 1e-9))
+        least = math.ceil(side**n_gains * per_candidate / k)
+        raise ValueError(
+            f"{task.transitions} transitions per policy are not enough to try controllers on "
+            f"{task.n_agents} patients, expected at least {least}"
+        )
+    return n_points, min(100, n_candidates // n_points**n_gains)

@@ -1,0 +1,253 @@
+"""Worlds of MO-Gymnasium, an optional extra: agents who weigh objectives, in percent.
+
+Description:
+    DeepSeaTreasure (deep-sea-treasure-v0): a submarine, treasures that are worth more the farther
+    they are. FruitTree (fruit-tree-v0, depth 6): six choices, one of 64 fruits with six nutrients.
+    Minecart (minecart-v0): two ores from five mines, and fuel. `pip install "rmdp_bench[mo]"`.
+
+Population:
+    `LinearPopulation`: agent i weighs the objectives by w_i, a draw of the flat Dirichlet
+    distribution. The keyword n_agents changes their number (agents of the same seed are the same,
+    however many there are), population gives others of one's own.
+
+Observation, Action, Episode end:
+    MO-Gymnasium's. FruitTree's episodes have 6 steps, the others are truncated after 100 and 1000.
+
+Reward:
+    `info["outcome"]` is the vector reward and, where the Pareto front is known, one number more: 1
+    in the step that ends the episode with what was looked for, else 0. So agent i's return in an
+    episode is 100 (w_i . v - low_i) / (high_i - low_i) for the vector return v, where low_i and
+    high_i are the least and the greatest w_i . v on the front: one hundred percent is what the
+    agent would have with a policy of its own, and 0 the policy that it likes least. It can be
+    negative. Minecart, whose front nobody knows, has 100 w_i . v / 1.5: one hundred percent is a
+    cart full of the one ore that an agent cares for, without any fuel.
+
+Arguments:
+    population, n_agents, population_seed (default 0): see above. num_envs of the vector form,
+    agent_rewards (ignored: infos have them).
+
+Version history:
+    v0: first version.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from importlib import import_module, resources
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from rmdp_bench.envs.core.checks import (
+    check_integer,
+    check_n_envs,
+    check_population_seed,
+    choose_population,
+)
+from rmdp_bench.envs.represent import BatchedRepresented, Represented, represent
+from rmdp_bench.population import MAX_NUMBERS, LinearPopulation, Population
+
+Array = NDArray[np.float64]
+FULL_CART = 1.5
+
+
+@dataclass(frozen=True)
+class MultiObjectiveWorld:
+    """One of the worlds.
+
+    Attributes:
+        id: Gymnasium's, in this suite.
+        mo_id: MO-Gymnasium's.
+        n_objectives: of its vector rewards.
+        max_episode_steps: after which an episode is truncated.
+        transitions: that a policy is trained for, where nobody says otherwise.
+        gamma: discount of the training objective.
+        deterministic: whether nothing in it is random.
+        n_agents: where nobody says otherwise.
+    """
+
+    id: str
+    mo_id: str
+    n_objectives: int
+    max_episode_steps: int
+    transitions: int
+    gamma: float
+    deterministic: bool
+    n_agents: int = 100
+
+    @property
+    def front(self) -> Array | None:
+        """(A, m) vector returns of the policies that no other exceeds, if they are known."""
+        return _fronts().get(self.mo_id)
+
+    @property
+    def outcome_size(self) -> int:
+        """Length of an outcome."""
+        return self.n_objectives + (self.front is not None)
+
+    def make_population(self, population_seed: int = 0, n_agents: int | None = None) -> Population:
+        """Draw the agents; see the module."""
+        generator = np.random.RandomState(check_population_seed(population_seed))
+        n = check_integer("n_agents", self.n_agents if n_agents is None else n_agents, 1, _MOST)
+        weights = generator.dirichlet(np.ones(self.n_objectives), n)
+        if self.front is None:
+            return LinearPopulation(100.0 / FULL_CART * weights)
+        return in_percent_of_front(weights, self.front)
+
+
+_MOST = MAX_NUMBERS // 10
+MO_WORLDS = (
+    MultiObjectiveWorld(
+        "rmdp/DeepSeaTreasure-n100-v0", "deep-sea-treasure-v0", 2, 100, 250_000, 1.0, True
+    ),
+    MultiObjectiveWorld("rmdp/FruitTree-n100-v0", "fruit-tree-v0", 6, 6, 50_000, 1.0, True),
+    MultiObjectiveWorld("rmdp/Minecart-n100-v0", "minecart-v0", 3, 1000, 1_000_000, 0.99, False),
+)
+
+
+def in_percent_of_front(weights: Any, front: Array) -> LinearPopulation:
+    """Give agents who weigh objectives, for outcomes of one number more; see the module.
+
+    Args:
+        weights: (n, m).
+        front: (A, m) vector returns.
+
+    Raises:
+        ValueError: an agent to whom all of the front is worth the same.
+    """
+    weights = np.asarray(weights, np.float64)
+    values = weights @ front.T  # (n, A)
+    low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
+    alike = np.flatnonzero(high[:, 0] <= low[:, 0])
+    if len(alike):
+        raise ValueError(
+            f"weights[{alike[0]}] are {weights[alike[0]].tolist()}, to which all policies of the "
+            "front are worth the same, expected an agent with a preference"
+        )
+    return LinearPopulation(100.0 / (high - low) * np.concatenate((weights, -low), axis=1))
+
+
+def register_mo_worlds() -> None:
+    """Register the worlds with Gymnasium; MO-Gymnasium is needed when one is made."""
+    for world in MO_WORLDS:
+        if world.id not in gym.registry:
+            gym.register(
+                id=world.id,
+                entry_point="rmdp_bench.envs.mo_worlds:make_single",
+                vector_entry_point="rmdp_bench.envs.mo_worlds:make_vector",
+                kwargs={"world_id": world.id, "n_agents": world.n_agents},
+                disable_env_checker=True,  # what it makes is a wrapped environment
+                order_enforce=False,
+            )
+
+
+def find_mo_world(env_id: str) -> MultiObjectiveWorld | None:
+    """Give the world of an id, if it is one of these."""
+    return next((world for world in MO_WORLDS if world.id == env_id), None)
+
+
+def make_single(
+    world_id: str,
+    *,
+    population: Population | None = None,
+    population_seed: int | None = None,
+    n_agents: int | None = None,
+    render_mode: str | None = None,
+) -> Represented:
+    """Make the single form; see the module.
+
+    Raises:
+        ImportError: MO-Gymnasium is not there.
+        ValueError: an argument is out of range.
+    """
+    world, chosen = _choose(world_id, population, population_seed, n_agents)
+    return represent(_make(world, render_mode), chosen, _OUTCOMES[world.front is not None])
+
+
+def make_vector(
+    world_id: str,
+    num_envs: int = 1,
+    *,
+    population: Population | None = None,
+    population_seed: int | None = None,
+    n_agents: int | None = None,
+    agent_rewards: bool = True,
+) -> BatchedRepresented:
+    """Make the vector form, whose rows are separate environments; see the module.
+
+    Raises:
+        ImportError: MO-Gymnasium is not there.
+        ValueError: an argument is out of range.
+    """
+    del agent_rewards
+    world, chosen = _choose(world_id, population, population_seed, n_agents)
+    make = functools.partial(_make, world, None)
+    make().close()  # its errors before those of many
+    vector: Any = import_module("mo_gymnasium.wrappers.vector")
+    envs: VectorEnv[Any, Any, Any] = vector.MOSyncVectorEnv([make] * check_n_envs(num_envs))
+    return represent(envs, chosen, _OUTCOMES[world.front is not None])
+
+
+def _choose(
+    world_id: str, population: Any, seed: int | None, n_agents: int | None
+) -> tuple[MultiObjectiveWorld, Population]:
+    world = find_mo_world(world_id)
+    assert world is not None, world_id
+    if population is not None and n_agents not in (None, world.n_agents):
+        raise ValueError(
+            f"population and n_agents={n_agents!r} are given, expected one of them: the population "
+            "says who there is"
+        )
+    make = functools.partial(world.make_population, n_agents=n_agents)
+    return world, choose_population(population, seed, world.outcome_size, make)
+
+
+def _make(world: MultiObjectiveWorld, render_mode: str | None) -> gym.Env[Any, Any]:
+    try:
+        mo_gymnasium: Any = import_module("mo_gymnasium")
+    except ImportError as error:
+        raise ImportError(
+            f'{world.id} is a world of MO-Gymnasium: pip install "rmdp_bench[mo]"'
+        ) from error
+    keywords = {} if render_mode is None else {"render_mode": render_mode}
+    env: gym.Env[Any, Any] = mo_gymnasium.make(
+        world.mo_id,
+        max_episode_steps=world.max_episode_steps,
+        disable_env_checker=True,  # a check of every step takes as long as ten of them
+        **keywords,
+    )
+    return env
+
+
+def _vector_reward(
+    observations: Any, actions: Any, rewards: Array, following: Any, infos: Any
+) -> Array:
+    del observations, actions, following, infos
+    return rewards
+
+
+def _with_arrival(
+    observations: Any, actions: Any, rewards: Array, following: Any, infos: Any
+) -> Array:
+    """The vector reward, and whether a treasure or a fruit was reached."""
+    del observations, actions, following, infos
+    return np.concatenate((rewards, (rewards > 0.0).any(axis=1, keepdims=True)), axis=1)
+
+
+_OUTCOMES = {False: _vector_reward, True: _with_arrival}
+
+
+@functools.cache
+def _fronts() -> dict[str, Array]:
+    file = resources.files("rmdp_bench") / "data" / "pareto_fronts.json"
+    document = json.loads(file.read_text(encoding="utf-8"))
+    return {  # in the precision in which the worlds pay
+        name: np.array(rows, np.float32).astype(np.float64)
+        for name, rows in document.items()
+        if name != "about"
+    }

@@ -1,0 +1,279 @@
+"""Draw the moving pictures of the site: for each environment, policies side by side.
+
+    python -m scripts.draw_policies                 all pictures, into docs/figures/moving
+    python -m scripts.draw_policies NAME ...        those of the names in `PICTURES`
+
+The first panel has uniform actions, which is where training starts; the others have stored
+policies: those of a row of the leaderboard, or the behaviour policies of the data sets. A panel
+stands still when its episode has ended. Pictures are animated WebP.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+import rmdp_bench
+from rmdp_bench.datasets.behaviour import load_behaviour_policies
+from rmdp_bench.files import replacing
+from rmdp_bench.solution import Policy
+from rmdp_bench.tasks import OfflineTask, get_task
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "figures" / "moving"
+MOST_BYTES = 400_000
+"""Of a picture, which stands on a page that should open at once."""
+WIDTH, GAP, LABEL = 136, 4, 15
+"""Pixels: of a panel, between panels, of the line of text above it."""
+COLUMNS = 3
+FRAMES = 40
+MILLISECONDS = 100
+QUALITY = 30
+ROBOTS = {"width": 2 * WIDTH, "height": 2 * 102}
+GROUND, INK = (250, 249, 247), (29, 33, 38)
+Frame = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One of the episodes side by side.
+
+    Attributes:
+        label: what stands above it.
+        policy: that acts; None: uniform actions.
+        options: of the reset.
+    """
+
+    label: str
+    policy: Policy | None = None
+    options: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A moving picture.
+
+    Attributes:
+        name: of its file.
+        env_ids: whose pages show it; the first is the one that is drawn.
+        description: what is seen, for readers who cannot see it as well.
+        panels: gives the episodes.
+        every: of so many steps one is drawn.
+        start: the first step that is drawn.
+        size: `width` and `height` of a frame, for worlds that take them.
+    """
+
+    name: str
+    env_ids: tuple[str, ...]
+    description: str
+    panels: Callable[[], list[Panel]]
+    every: int = 2
+    start: int = 0
+    size: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return FOLDER / f"{self.name}.webp"
+
+
+def of_board(task: str, solver: str, unit: str) -> Callable[[], list[Panel]]:
+    """Uniform actions and the policies of a stored row, of seed 0, with how many they serve."""
+
+    def panels() -> list[Panel]:
+        solution = rmdp_bench.load_policies(task, solver)
+        served = solution.assignment.sum(axis=0)
+        own = [
+            Panel(f"policy {j}: {round(served[j])} {unit}", policy)
+            for j, policy in enumerate(solution.policies)
+        ]
+        return [Panel("untrained"), *own]
+
+    return panels
+
+
+def of_agents(task_id: str, solver: str) -> Callable[[], list[Panel]]:
+    """The scored agents of an offline task under the policies of a stored row."""
+
+    def panels() -> list[Panel]:
+        task = get_task(task_id)
+        assert isinstance(task, OfflineTask)
+        solution = rmdp_bench.load_policies(task_id, solver)
+        own = [
+            Panel(f"agent {agent}", solution.policies[int(row.argmax())], {"agent": agent})
+            for agent, row in zip(task.eval_agents, solution.assignment, strict=True)
+        ]
+        return [Panel("untrained, agent 0", None, own[0].options), *own]
+
+    return panels
+
+
+def of_behaviour(env_id: str, agent: int) -> Callable[[], list[Panel]]:
+    """One agent under each of the policies that collected the data."""
+
+    def panels() -> list[Panel]:
+        options = {"agent": agent}
+        own = [
+            Panel(f"behaviour policy {j}", policy, options)
+            for j, policy in enumerate(load_behaviour_policies(env_id))
+        ]
+        return [Panel("untrained", None, options), *own]
+
+    return panels
+
+
+def robot(name: str, task: str, words: str) -> Picture:
+    """Of one of the velocity environments with a row."""
+    return Picture(
+        name,
+        tuple(f"rmdp/{name}-n{n_agents}-v0" for n_agents in (100, 1000)),
+        f"{words} without training, and under the five policies that `universal` found for 100 "
+        "agents who want different speeds.",
+        of_board(task, "universal", "agents"),
+        every=3,
+        start=120,
+        size=ROBOTS,
+    )
+
+
+PICTURES: Sequence[Picture] = (
+    robot("HalfCheetahVel", "HalfCheetahVel-n100-k5-v0", "The robot HalfCheetah"),
+    robot("AntVel", "AntVel-n100-k5-v0", "The robot Ant"),
+    robot("HopperVel", "HopperVel-n100-k5-v0", "The robot Hopper"),
+    robot("Walker2dVel", "Walker2dVel-n100-k5-v0", "The robot Walker2d"),
+    Picture(
+        "AntVel2d",
+        ("rmdp/AntVel2d-n100-v0",),
+        "The robot Ant without training; no policies are stored for agents who want velocities in "
+        "all directions.",
+        lambda: [Panel("untrained")],
+        size=ROBOTS,
+    ),
+    Picture(
+        "ResourceGathering",
+        ("rmdp/ResourceGathering-n25-v0",),
+        "The gatherer with uniform actions, and on the tours of the five policies that `universal` "
+        "found for the agents of 25 tiles.",
+        of_board("ResourceGathering-n25-k5-v0", "universal", "agents"),
+        every=1,
+    ),
+    Picture(
+        "CartPoleHet",
+        ("rmdp/CartPoleHet-n500-v0",),
+        "One agent with uniform actions, and the five test agents, whose carts and poles differ, "
+        "under a policy that `cql` learned from random data.",
+        of_agents("CartPoleHet-n500-random-v1", "cql"),
+    ),
+    Picture(
+        "MountainCarHet",
+        ("rmdp/MountainCarHet-n500-v0",),
+        "One agent with uniform actions, and the five test agents, whose gravity differs, under a "
+        "policy that `cql` learned from the data of trained policies.",
+        of_agents("MountainCarHet-n500-pure-v1", "cql"),
+    ),
+    Picture(
+        "HalfCheetahHet",
+        ("rmdp/HalfCheetahHet-n500-v1", "rmdp/HalfCheetahHet-n500-v0"),
+        "Test agent 4, whose masses and damping are the usual ones, without training and under the "
+        "four behaviour policies that collected the data.",
+        of_behaviour("rmdp/HalfCheetahHet-n500-v1", 4),
+        start=40,
+        size=ROBOTS,
+    ),
+)
+
+
+def frames_of(panel: Panel, env: gym.Env[Any, Any], picture: Picture) -> list[Frame]:
+    """The frames of an episode; its last one again when it has ended early."""
+    observation, _ = env.reset(seed=0, options=panel.options)
+    env.action_space.seed(0)
+    if panel.policy is not None:
+        panel.policy.reset(1)
+    frames: list[Frame] = []
+    for step in range(picture.start + FRAMES * picture.every):
+        if step >= picture.start and (step - picture.start) % picture.every == 0:
+            frames.append(np.asarray(env.render(), dtype=np.uint8))
+        if panel.policy is None:
+            action = env.action_space.sample()
+        else:
+            action = panel.policy.act(observation[None])[0]
+        observation, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            frames.append(np.asarray(env.render(), dtype=np.uint8))
+            break
+    return frames[:FRAMES]
+
+
+def draw(picture: Picture) -> Path:
+    """Play the episodes and write the picture.
+
+    Raises:
+        ValueError: it has more than `MOST_BYTES`.
+    """
+    panels = picture.panels()
+    env = gym.make(picture.env_ids[0], render_mode="rgb_array", **picture.size)
+    try:
+        films = [frames_of(panel, env, picture) for panel in panels]
+    finally:
+        env.close()
+    n_frames = max(len(film) for film in films)
+    pages = [
+        lay_out(
+            [film[min(number, len(film) - 1)] for film in films],
+            [panel.label for panel in panels],
+        )
+        for number in range(n_frames)
+    ]
+    picture.path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(picture.path) as file:
+        pages[0].save(
+            file,
+            "WEBP",
+            save_all=True,
+            append_images=pages[1:],
+            duration=[MILLISECONDS] * (n_frames - 1) + [1500],
+            loop=0,
+            quality=QUALITY,
+            method=4,
+        )
+    if (size := picture.path.stat().st_size) > MOST_BYTES:
+        raise ValueError(f"{picture.path} has {size} bytes, more than {MOST_BYTES}")
+    return picture.path
+
+
+def lay_out(frames: Sequence[Frame], labels: Sequence[str]) -> Image.Image:
+    """One page of the film: panels in rows, each with its label above."""
+    n_columns = min(COLUMNS, len(frames))
+    n_rows = -(-len(frames) // n_columns)
+    height = round(WIDTH * frames[0].shape[0] / frames[0].shape[1])
+    size = (n_columns * (WIDTH + GAP) - GAP, n_rows * (height + LABEL + GAP) - GAP)
+    page = Image.new("RGB", size, GROUND)
+    pen = ImageDraw.Draw(page)
+    for place, (frame, label) in enumerate(zip(frames, labels, strict=True)):
+        x, y = (place % n_columns) * (WIDTH + GAP), (place // n_columns) * (height + LABEL + GAP)
+        pen.text((x + 2, y + 2), label, fill=INK)
+        small = Image.fromarray(frame).resize((WIDTH, height), Image.Resampling.LANCZOS)
+        page.paste(small, (x, y + LABEL))
+    return page
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw the pictures that are asked for."""
+    known = {picture.name: picture for picture in PICTURES}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*known, []], help="default: all of them")
+    for name in parser.parse_args(arguments).names or known:
+        path = draw(known[name])
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

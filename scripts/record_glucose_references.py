@@ -1,0 +1,139 @@
+"""Measure what counts as 0 and as 100 in the glucose world, and write it with the command.
+
+    python -m scripts.record_glucose_references single      one learned policy for all patients: 0
+    python -m scripts.record_glucose_references own         everybody's own: 100
+
+`single` is the best of some seeds of the solver `tuned_ppo` with k = 1. `own` is, for each patient,
+the better of the controller that was tuned for them alone, from a fine grid, and of a policy that
+learned from them alone, on from that controller. Which seed and which of the two is better is
+judged on episodes of training; the number that is written, the mean return over all patients, is
+from evaluation episodes. Tasks can be scored in percent once both are known. A day of computing on
+two cores, of which `own` takes nearly all; `--transitions` and the like make it shorter for a try.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from baselines.common.threads import one_thread
+from baselines.heterogeneous import tuned_ppo
+from baselines.heterogeneous.controllers import ENVIRONMENT, BasalBolus, make_grid, tune
+from baselines.heterogeneous.learner import PPOSettings, learn
+from rmdp_bench import RunLog
+from rmdp_bench.evaluation import EVALUATION_SEED, PairRollout, roll_out_pairs
+from rmdp_bench.files import read_json, write_json
+from rmdp_bench.references import HETEROGENEOUS_FILE
+from rmdp_bench.solution import Policy
+from rmdp_bench.tasks import OnlineTask, heterogeneous_task
+
+TRAINING_SEED, JUDGING_SEED = 0, 1_000_000
+"""Of the episodes that controllers are tuned on, and of those that choose among what was made."""
+
+
+def measure_single(
+    task: OnlineTask, config: tuned_ppo.Config, seeds: Sequence[int], n_judged: int
+) -> Policy:
+    """The best of some seeds' policies for all patients."""
+    solutions = tuned_ppo.solve(task, config, seeds, "cpu", RunLog(task, seeds))
+    policies = [solution.policies[0] for solution in solutions]
+    judged = roll_out_pairs(task, policies, n_episodes=n_judged, seed=JUDGING_SEED)
+    return policies[int(judged.returns.mean(axis=(0, 2)).argmax())]
+
+
+@one_thread()
+def measure_own(
+    task: OnlineTask, settings: PPOSettings, *, n_points: int, n_steps: int, n_judged: int
+) -> tuple[PairRollout, int]:
+    """Evaluation of everybody's own policy, (n, 1, E), and how many of them have learned."""
+    tuned = tune(task, make_grid(n_points), n_episodes=n_judged, seed=TRAINING_SEED)
+    parts, n_learned = [], 0
+    for agent, best in enumerate(tuned.returns.argmax(axis=1).tolist()):
+        controller = tuned.policies[best]
+        candidates: list[BasalBolus | Any] = [
+            controller,
+            learn(
+                *(task, controller, [agent], settings),
+                n_steps=n_steps,
+                seed=agent,
+                report=lambda made, risk: None,
+            ),
+        ]
+        judged = roll_out_pairs(
+            task, candidates, n_episodes=n_judged, seed=JUDGING_SEED, agents=[agent]
+        )
+        chosen = int(judged.returns.mean(axis=2)[0].argmax())
+        n_learned += chosen
+        parts.append(
+            roll_out_pairs(
+                task, [candidates[chosen]], n_episodes=task.n_eval_episodes, agents=[agent]
+            )
+        )
+        print(f"patient {agent}: {'learned' if chosen else 'tuned'}", flush=True)
+    joined = {name: np.concatenate([p.measures[name] for p in parts]) for name in parts[0].measures}
+    returns, lengths = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths")
+    )
+    return PairRollout(returns, lengths, joined), n_learned
+
+
+def describe(rollout: PairRollout) -> dict[str, Any]:
+    """What is written of an evaluation (n, 1, E)."""
+    risks = np.sort(rollout.mean_risk[:, 0])
+    worst = risks[-max(1, len(risks) // 10) :]
+    return {
+        "return": float(rollout.returns.mean()),
+        "mean_risk": float(risks.mean()),
+        "mean_risk_of_the_worst_tenth": float(worst.mean()),
+        **{name: float(values.mean()) for name, values in rollout.measures.items()},
+        "episodes_of_each_patient": rollout.returns.shape[2],
+        "evaluation_seed": EVALUATION_SEED,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure one of the two, and write it."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("single", "own"))
+    parser.add_argument("--seeds", type=int, default=3, help="of the policy for all")
+    parser.add_argument("--transitions", type=int, default=20_000_000, help="of it, each seed")
+    parser.add_argument("--own-transitions", type=int, default=2_000_000, help="of each patient")
+    parser.add_argument("--agents", type=int, default=100, help="fewer for a try, without a record")
+    parser.add_argument("--points", type=int, default=16, help="values of each gain of `own`")
+    parser.add_argument("--copies", type=int, default=800, help="that learn side by side")
+    parser.add_argument("--episodes", type=int, default=4, help="for tuning and for judging")
+    parser.add_argument("--out", type=Path, default=HETEROGENEOUS_FILE)
+    options = parser.parse_args(given)
+
+    task = heterogeneous_task(ENVIRONMENT, 1, n_agents=options.agents)
+    settings = PPOSettings(n_copies=options.copies)
+    if options.what == "single":
+        task = dataclasses.replace(task, transitions=options.transitions)
+        config = tuned_ppo.Config(n_copies=options.copies)
+        policy = measure_single(task, config, range(options.seeds), options.episodes)
+        record = describe(roll_out_pairs(task, [policy], n_episodes=task.n_eval_episodes))
+    else:
+        rollout, n_learned = measure_own(
+            *(task, settings),
+            n_points=options.points,
+            n_steps=options.own_transitions,
+            n_judged=options.episodes,
+        )
+        record = describe(rollout) | {"patients_served_by_a_learned_policy": n_learned}
+    command = f"python -m scripts.record_glucose_references {shlex.join(given)}"
+    known = read_json(options.out) if options.out.exists() else {}
+    parts = {**known.get(ENVIRONMENT, {}), options.what: record | {"command": command}}
+    print(parts[options.what])
+    write_json(options.out, {**known, ENVIRONMENT: parts})
+
+
+if __name__ == "__main__":
+    main()

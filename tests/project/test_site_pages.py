@@ -1,0 +1,186 @@
+"""The site of the documents: what its build would refuse, found without building it."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import rmdp_bench
+from rmdp_bench.datasets import DATASETS
+from rmdp_bench.runs import SOLVERS
+from scripts import draw_policies, site_pages
+from scripts.site_pages import CONTENTS, DOCS, ELSEWHERE, docstring_to_rst, lead_links
+from tests.helpers.checkout import ROOT, needs_submissions
+
+MOST_WORDS = 1200
+SOURCES = sorted([*DOCS.glob("*.md"), *DOCS.glob("*.ipynb")])
+NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
+LONG = {"CHANGELOG.md"}
+"""Nobody reads them from the beginning."""
+
+
+def words(text: str) -> int:
+    """Of what a reader sees: not the comments, nor the lines and bars of tables."""
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    return sum(bool(re.search(r"\w", word)) for word in text.split())
+
+
+def test_every_page_is_in_the_contents_once() -> None:
+    named = [page for own in CONTENTS.values() for page in own]
+    assert len(named) == len({*named})
+    stored = {path.stem for path in SOURCES} - {"index"}
+    assert {page for page in named if not page.startswith("generated/")} == stored
+    elsewhere = {page for page in ELSEWHERE.values() if page.startswith("generated/")}
+    below = {"generated/solver_files"}
+    assert {page for page in named if page.startswith("generated/")} | below == elsewhere
+    assert {*site_pages.BELOW} <= {*named}
+
+
+@pytest.mark.parametrize(
+    "path", [*DOCS.glob("*.md"), *(ROOT / name for name in ELSEWHERE)], ids=lambda path: path.name
+)
+def test_no_page_is_long(path: Path) -> None:
+    assert path.name in LONG or words(path.read_text(encoding="utf-8")) <= MOST_WORDS
+
+
+@needs_submissions
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_links_lead_to_pages_or_to_the_repository(path: Path) -> None:
+    text = lead_links(path.read_text(encoding="utf-8"), path)
+    assert not re.search(r"\]\(\.\./(?!leaderboards/figures/)", text)
+
+
+def test_where_links_lead() -> None:
+    page, repository = DOCS / "speed.md", site_pages.repository()
+    for link, expected in (
+        ("many_agents.md#measured", "many_agents.md#measured"),
+        ("../leaderboards/SUBMITTING.md#the-rules", "generated/submitting.md#the-rules"),
+        ("../README.md", "index.md"),
+        ("../Makefile", f"{repository}/blob/main/Makefile"),
+        ("../scripts", f"{repository}/tree/main/scripts"),
+        ("../docs/figures/idea-budget.png", "figures/idea-budget.png"),
+        ("https://example.org/a", "https://example.org/a"),
+        ("#here", "#here"),
+    ):
+        assert lead_links(f"[a]({link})", page) == f"[a]({expected})"
+    copied = DOCS / "generated" / "contributing.md"
+    moved = lead_links("[a](docs/design.md#x)", ROOT / "CONTRIBUTING.md", copied)
+    assert moved == "[a](../design.md#x)"
+    assert lead_links("```\n[a](no.md)\n```", page) == "```\n[a](no.md)\n```"
+    for broken in ("no-such-page.md", "../../outside.md"):
+        with pytest.raises(ValueError, match=re.escape(broken)):
+            lead_links(f"[a]({broken})", page)
+
+
+@pytest.mark.parametrize("entry", rmdp_bench.ENVIRONMENTS, ids=lambda entry: entry.id)
+def test_every_environment_has_a_whole_page(
+    entry: rmdp_bench.EnvironmentEntry, tmp_path: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    page = site_pages.environment_page(entry, tmp_path)
+    for name in ("Description", "Population", "Observation", "Reward", "Version history"):
+        assert f"\n## {name}\n" in page
+    assert "moving/" in page  # `scripts.draw_policies` has a picture for it
+    for picture in re.findall(r"\.\./pictures/([^)]+)", page):
+        assert (tmp_path / "pictures" / picture).is_file()
+    online = [task for task in rmdp_bench.list_tasks() if task.env_id == entry.id]
+    assert all(f"`{task.id}`" in page for task in online)
+
+
+def test_data_sets_have_pages() -> None:
+    for entry in DATASETS:
+        page = site_pages.dataset_page(entry)
+        assert page.startswith(f"# {entry.id}\n") and entry.description in page
+
+
+@needs_submissions
+@pytest.mark.parametrize("name", SOLVERS)
+def test_solvers_have_pages(name: str) -> None:
+    page = site_pages.solver_page(name)
+    assert page.startswith(f"# {name}\n")
+    assert "\n## Its files\n" in page and "\n## Settings\n" in page
+    if name == "universal":
+        assert (
+            "| `HalfCheetahVel-n100-k5-v0` | 35.66 ± 0.03 | 97.8 % | reference-universal |" in page
+        )
+
+
+def test_arguments_and_versions_become_lists() -> None:
+    title, sections = site_pages.split_sections(
+        "A world.\n\nDescription:\n    Two\n    lines.\n\nArguments:\n    width, height: pixels,\n"
+        "    or not.\n    n: 2 * 3.\n"
+    )
+    assert title == "A world."
+    assert sections["Description"] == "Two\nlines."
+    assert sections["Arguments"] == "- `width, height`: pixels,\n  or not.\n- `n`: 2 \\* 3."
+
+
+def test_docstrings_become_restructured_text() -> None:
+    lines = ["Mean of |x| and `y`.", "", "    code = x * y", "", "Args:", "    x: `a|b`."]
+    assert docstring_to_rst(lines) == [
+        *("Mean of \\|x\\| and ``y``.", "", "::", "", "    code = x * y", ""),
+        *("Args:", "    x: ``a|b``."),
+    ]
+
+
+def test_settings_of_the_site_are_loaded_and_connected() -> None:
+    settings = runpy.run_path(str(DOCS / "conf.py"))
+    assert settings["html_theme"] == "furo"
+    events: list[str] = []
+    app = SimpleNamespace(connect=lambda event, function, priority=500: events.append(event))
+    settings["setup"](app)
+    assert events == [
+        *("config-inited", "source-read", "build-finished", "autodoc-process-docstring")
+    ]
+    page = "index"
+    own = SimpleNamespace(env=SimpleNamespace(doc2path=lambda name: str(DOCS / f"{name}.md")))
+    source = [(DOCS / "index.md").read_text(encoding="utf-8")]
+    settings["_lead_links"](own, page, source)
+    assert source[0].count("```{toctree}") == len(CONTENTS)
+
+
+def test_moving_pictures_are_there_and_small() -> None:
+    paths = [picture.path for picture in draw_policies.PICTURES]
+    assert sorted(draw_policies.FOLDER.iterdir()) == sorted(paths)
+    sizes = [path.stat().st_size for path in paths]
+    assert max(sizes) <= draw_policies.MOST_BYTES
+    assert sum(sizes) <= 2_500_000
+    shown = [env_id for picture in draw_policies.PICTURES for env_id in picture.env_ids]
+    assert sorted(shown) == sorted(entry.id for entry in rmdp_bench.ENVIRONMENTS)
+
+
+@needs_submissions
+def test_a_moving_picture_is_drawn_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    monkeypatch.setattr(draw_policies, "FOLDER", tmp_path)
+    (picture,) = (own for own in draw_policies.PICTURES if own.name == "ResourceGathering")
+    with Image.open(draw_policies.draw(picture)) as film:
+        assert film.n_frames > 10  # type: ignore[attr-defined]
+        assert film.size[0] > 3 * draw_policies.WIDTH
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_stored_without_output_and_their_commands_exist(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The build runs them."""
+    from rmdp_bench.cli import main
+
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell for cell in code if cell["outputs"] or cell["execution_count"]] == []
+    text = "\n".join("".join(cell["source"]) for cell in code).replace("\\\n", " ")
+    lines = re.findall(r"^rmdp-bench (.+)$", text, flags=re.MULTILINE)
+    assert lines
+    for line in lines:
+        given = shlex.split(line)
+        assert main([*given[: 2 if given[0] == "leaderboard" else 1], "--help"]) == 0
+        described = capsys.readouterr().out.split()
+        assert [word for word in given if word.startswith("--") and word not in described] == []

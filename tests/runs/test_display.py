@@ -1,0 +1,76 @@
+"""How far a run is, as a terminal and a file are told."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rmdp_bench.runs import display as module
+from rmdp_bench.runs.display import BarDisplay, Display, PlainDisplay
+from rmdp_bench.runs.log import RunLog
+from rmdp_bench.tasks import get_task
+
+ONLINE = get_task("ResourceGathering-n25-k1-v0")
+OFFLINE = get_task("CartPoleHet-n500-pure-v1")
+
+
+def begun(display: Display, task_id: str) -> RunLog:
+    """A run that has just begun, as the harness begins it."""
+    task = get_task(task_id)
+    display.start("solver, seed 0", task.transitions or None)
+    return RunLog(task, [0], display=display)
+
+
+def drawn(bar: BarDisplay) -> tuple[str, bool]:
+    """What stands in the bar's line, and whether it is full, which is green."""
+    console = Console(file=io.StringIO(), width=100, record=True, color_system="standard")
+    console.print(bar._progress.get_renderable())
+    (task,) = bar._progress.tasks
+    return console.export_text(), task.finished
+
+
+def test_a_bar_without_a_total_is_not_full() -> None:
+    bar = BarDisplay()
+    try:
+        log = begun(bar, OFFLINE.id)
+        for _ in range(2):
+            text, is_full = drawn(bar)
+            assert not is_full
+            assert "%" not in text
+            log.set_state(log.get_state(0))  # as a run that goes on does
+        log.progress(5, {}, total=20)
+        text, is_full = drawn(bar)
+        assert " 25%" in text and not is_full
+        log.progress(20, {})
+        text, is_full = drawn(bar)
+        assert "100%" in text and is_full
+    finally:
+        bar.stop()
+
+
+def test_a_bar_with_a_total_begins_at_nothing() -> None:
+    bar = BarDisplay()
+    try:
+        begun(bar, ONLINE.id)
+        text, is_full = drawn(bar)
+        assert " 0%" in text and not is_full
+    finally:
+        bar.stop()
+
+
+def test_lines_without_a_total_say_what_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = begun(PlainDisplay(), OFFLINE.id)
+    log.progress(0, {})
+    assert capsys.readouterr().err == ""  # it is not at its end
+    monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
+    log.progress(1500, {"loss": [0.5]})
+    assert capsys.readouterr().err == "solver, seed 0: 1,500 updates, loss 0.5\n"
+    assert log.reached == "1,500 updates"
+    log.progress(1600, {}, total=3200)
+    line = capsys.readouterr().err
+    assert line.startswith("solver, seed 0: 1,600 of 3,200 updates (50 %), loss 0.5, ")
+    assert log.reached == "1,600 of 3,200 updates"

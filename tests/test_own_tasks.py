@@ -1,0 +1,212 @@
+"""Variations of tasks, and tasks from outside."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import rmdp_bench
+from rmdp_bench import LinearPopulation, OnlineTask, TargetPopulation, get_task
+from rmdp_bench.own_tasks import find_task, load_task_file
+from tests.helpers.own_world import AGENTS, make, make_line, make_task
+
+CHEETAH = "HalfCheetahVel-n100-v0"
+TARGETS = TargetPopulation(np.linspace(0.5, 1.5, 37), width=0.2)
+
+
+def vary(*arguments: Any, **keywords: Any) -> OnlineTask:
+    task = get_task(*arguments, **keywords)
+    assert isinstance(task, OnlineTask)
+    return task
+
+
+def test_every_budget_from_one_to_all() -> None:
+    ceilings: list[Any] = []
+    for k in (1, 2, 3, 4, 5, 6, 100):
+        task = vary(CHEETAH, k)
+        assert (task.n_representatives, task.n_agents) == (k, 100)
+        assert task.is_official == (k in (1, 2, 5))
+        assert (task.unranked is None) == task.is_official
+        ceilings.append(task.ceiling)
+    assert ceilings == sorted(ceilings) and ceilings[-1] == pytest.approx(100.0)
+    assert vary(CHEETAH, 5) is get_task("HalfCheetahVel-n100-k5-v0")
+    assert vary(f"rmdp/{CHEETAH}", 3) == vary("HalfCheetahVel-n100-k5-v0", 3) == vary(CHEETAH, 3)
+    assert vary("ResourceGathering-n25-v0", 4).ceiling is not None
+
+
+def test_what_is_varied_is_in_the_id() -> None:
+    varied = [
+        vary(CHEETAH, 3),
+        vary(CHEETAH, 4),
+        vary(CHEETAH, 3, n_agents=37),
+        vary(CHEETAH, 3, population=TARGETS),
+        vary(CHEETAH, 3, population=TargetPopulation(TARGETS.targets, width=0.3)),
+        vary(CHEETAH, 3, transitions=1000),
+        vary(CHEETAH, 3, objective="nash"),
+        vary(CHEETAH, 5, objective="nash"),
+        vary("HopperVel-n100-v0", 3),
+    ]
+    ids = [task.id for task in varied]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"\w+-n100-v0-custom-[0-9a-f]{8}", name) for name in ids)
+    own = varied[3]
+    assert own.n_agents == 37 and own.population is TARGETS
+    assert own.env_kwargs == {"population": TARGETS} and own.heldout_population is None
+    assert vary(CHEETAH, 3, population=TargetPopulation(TARGETS.targets.copy(), 0.2)).id == own.id
+    assert pickle.loads(pickle.dumps(own)).population == TARGETS
+    usual = rmdp_bench.get_population(f"rmdp/{CHEETAH}")
+    assert vary(CHEETAH, 5, population=usual) is get_task("HalfCheetahVel-n100-k5-v0")
+    assert varied[0].heldout_population == rmdp_bench.get_population(f"rmdp/{CHEETAH}", 1)
+    assert vary("ResourceGathering-n25-v0", 2).heldout_population is None
+
+
+def test_agents_of_ones_own_have_their_own_ceiling() -> None:
+    best = rmdp_bench.constant_speed_optimum(TARGETS, 3)
+    assert vary(CHEETAH, 3, population=TARGETS).ceiling == best.welfare
+    line = LinearPopulation(np.ones((4, 1)))
+    assert vary(CHEETAH, 3, population=line).ceiling is None
+    weights = LinearPopulation(np.random.default_rng(0).dirichlet(np.ones(25), 7))
+    assert vary("ResourceGathering-n25-v0", 3, population=weights).ceiling is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "message"),
+    [
+        ((CHEETAH,), {}, "'HalfCheetahVel-n100-v0' is an environment, expected a task, or the num"),
+        ((CHEETAH, 101), {}, "n_representatives is 101, expected an integer from 1 to 100"),
+        ((CHEETAH, 0), {}, "n_representatives is 0, expected"),
+        ((CHEETAH, True), {}, "n_representatives is True, expected"),
+        ((CHEETAH, 38), {"population": TARGETS}, "is 38, expected an integer from 1 to 37"),
+        ((CHEETAH, 3), {"n_agents": 2}, "n_representatives is 3, expected an integer from 1 to 2"),
+        ((CHEETAH, 3), {"n_agents": 9, "population": TARGETS}, "population and n_agents=9 are giv"),
+        ((CHEETAH, 3), {"n_agents": 10**12}, "n_agents is 1000000000000, expected"),
+        ((CHEETAH, 3), {"transitions": 0}, "transitions is 0, expected"),
+        ((CHEETAH, 3), {"objective": "fair"}, "objective is 'fair', expected utilitarian"),
+        ((CHEETAH, 3), {"population": "mine"}, "population is 'mine', expected a TargetPopulation"),
+        (
+            (CHEETAH, 3),
+            {"population": LinearPopulation(np.eye(2))},
+            r"population is for outcomes \(2,\), expected one for outcomes \(1,\)",
+        ),
+        (("ResourceGathering-n25-v0", 3), {"n_agents": 30}, "has 25 agents and no others"),
+        (("CartPoleHet-n500-pure-v1", 3), {}, "pure-v1 is an offline task, of which there are no"),
+        (("HalfCheetahVel-n100-k6-v0", 3), {}, "unknown task .* did you mean"),
+    ],
+)
+def test_other_variations_are_refused(
+    arguments: tuple[Any, ...], keywords: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        get_task(*arguments, **keywords)
+
+
+def test_preferences_that_are_no_numbers() -> None:
+    with pytest.raises(ValueError, match=r"targets\[1\] is nan, expected finite"):
+        TargetPopulation(np.array([1.0, np.nan]), width=1.0)
+
+
+def test_a_world_of_ones_own() -> None:
+    task = make_task()
+    assert task.id.startswith("line-custom-") and task.env_id == "line"
+    assert (task.n_agents, task.n_representatives, task.max_episode_steps) == (6, 2, 12)
+    assert task.population == AGENTS and not task.continuous and task.ceiling is None
+    assert not task.is_official and task.unranked is not None
+    sent = pickle.loads(pickle.dumps(task))
+    assert sent == task and sent.make(3).num_envs == 3
+    others = [make_task(transitions=4096), make_task(n_representatives=3), make_task(gamma=1.0)]
+    assert len({task.id, *(other.id for other in others)}) == 4
+    bounded = make_task(ceiling=70.0)
+    assert bounded.ceiling == bounded.objective_ceiling == 70.0
+    assert find_task(bounded, n_representatives=3).ceiling is None
+    assert make_task(ceiling=30.0, objective="egalitarian").ceiling is None
+    with pytest.raises(ValueError, match="has agents of its own"):
+        find_task(task, n_agents=9)
+
+
+def make_none(n_envs: int) -> Any:
+    return None
+
+
+def make_two(n_envs: int) -> Any:
+    return make(n_envs + 1)
+
+
+def make_unbounded(n_envs: int) -> Any:
+    return make(n_envs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_representatives": 7}, "n_representatives is 7, expected an integer from 1 to 6"),
+        ({"max_episode_steps": None}, "max_episode_steps is not given, and the world line says"),
+        ({"gamma": 1.5}, "gamma is 1.5, expected"),
+        ({"transitions": -1}, "transitions is -1, expected"),
+        ({"ceiling": np.nan}, "ceiling is nan, expected"),
+        ({"objective": "best"}, "objective is 'best'"),
+    ],
+)
+def test_wrong_worlds(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_task(**changes)
+
+
+def test_what_is_no_world() -> None:
+    given: dict[str, Any] = {"transitions": 9, "max_episode_steps": 12}
+    with pytest.raises(ValueError, match=r"none: make gives None, expected rmdp_bench.represent"):
+        rmdp_bench.make_task("none", make_none, 1, **given)
+    with pytest.raises(ValueError, match="name is 'a/b', expected letters"):
+        rmdp_bench.make_task("a/b", make, 1, **given)
+    with pytest.raises(ValueError, match=r"two: make\(3\) gives 4 copies"):
+        rmdp_bench.make_task("two", make_two, 1, **given).make(3)
+    assert isinstance(make_line(), gym.Env)
+
+
+FILE = """
+import rmdp_bench
+from tests.helpers.own_world import make
+
+def make_task():
+    return rmdp_bench.make_task("line", make, 2, transitions=2048, max_episode_steps=12)
+
+def fewer():
+    return rmdp_bench.make_task("line", make, 1, transitions=2048, max_episode_steps=12)
+
+def broken():
+    raise KeyError("speed")
+
+nothing = None
+task = rmdp_bench.get_task("HalfCheetahVel-n100-v0", 3)
+"""
+
+
+def test_tasks_in_files(tmp_path: Path) -> None:
+    path = tmp_path / "my_task.py"
+    path.write_text(FILE)
+    task = find_task(str(path))
+    assert isinstance(task, OnlineTask) and task.n_representatives == 2
+    assert task.file is not None and task.file.name == "make_task"
+    assert task.file.path == str(path) and len(task.file.sha256) == 64
+    assert find_task(f"{path}:fewer").n_representatives == 1
+    assert find_task(f"{path}:fewer", n_representatives=2).n_representatives == 2
+    cheetah = find_task(f"{path}:task")
+    assert cheetah.id == vary(CHEETAH, 3).id  # what it is does not depend on the file
+    with pytest.raises(ValueError, match=r"broken\(\) fails: KeyError: 'speed'"):
+        find_task(f"{path}:broken")
+    with pytest.raises(ValueError, match="nothing gives None, expected a task"):
+        find_task(f"{path}:nothing")
+    with pytest.raises(ValueError, match="has no absent, expected a function or a task"):
+        find_task(f"{path}:absent")
+    with pytest.raises(ValueError, match="there is no task file .*other.py"):
+        load_task_file(tmp_path / "other.py")
+    path.write_text(FILE + "\n# another world, for all we know\n")
+    assert find_task(str(path)).id != task.id
+    path.write_text("raise RuntimeError('half a file')")
+    with pytest.raises(ValueError, match="cannot be imported: RuntimeError: half a file"):
+        find_task(str(path))
