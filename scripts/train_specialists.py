@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.online.facility_location import select
 from rmdp_bench import evaluate, get_population
 from rmdp_bench.cli.running import parse_seeds
+from rmdp_bench.facility_location import select
 from rmdp_bench.files import read_json, write_json
 from rmdp_bench.population import DynamicsPopulation, TargetPopulation
 from rmdp_bench.solution import Solution, load_policy

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from baselines.online.facility_location import Selection, select
 from rmdp_bench.evaluation import EVALUATION_SEED, PairRollout, roll_out_pairs
+from rmdp_bench.facility_location import Selection, select
 from rmdp_bench.scoring import greedy_assignment
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import OnlineTask

@@ -17,9 +17,8 @@ the task's T for each of k policies, who have what is left.
 Departures:
   - Advantages are those of this suite's critic, which has an output for each agent, on one batch of
     on-policy transitions. They are centred for each agent over the batch.
-  - Groups maximise the sum over groups of the affinity within, divided by the group's size, over a
-    spectral relaxation (the first k eigenvectors of the symmetric affinity, K-means on their rows)
-    where the paper rounds a semidefinite programme.
+  - Groups maximise the sum over groups of the affinity within, divided by the group's size, by
+    K-means on a spectral embedding, where the paper rounds a semidefinite programme.
   - The groups' policies start anew, as in `clustering`, and not from the meta-policy: the two
     solvers differ in their groups, and in when the common policy has been trained for long enough.
   - With k = 1 or k = n the groups are given, and there is no meta-policy.
@@ -122,7 +121,8 @@ def adapt(features: FloatArray, advantages: FloatArray, ridge: float) -> FloatAr
     if weights.sum() == 0 or asked.all() or not asked.any():
         return np.zeros(features.shape[1])
     weights = weights / weights.mean()
-    fitted = LogisticRegression(C=1.0 / (ridge * len(features)), fit_intercept=False)
+    strength = 1.0 / (ridge * len(features))
+    fitted = LogisticRegression(C=strength, fit_intercept=False, solver="newton-cholesky")
     return np.asarray(fitted.fit(features, asked, sample_weight=weights).coef_[0], np.float64)
 
 
@@ -155,9 +155,14 @@ def estimate_affinities(
 
 
 def group_by_affinity(affinities: FloatArray, n_groups: int, seed: int) -> npt.NDArray[np.intp]:
-    """Group (n,) of each agent, by affinities (n, n) that need not be symmetric."""
-    _, vectors = np.linalg.eigh((affinities + affinities.T) / 2)
-    rows = vectors[:, -n_groups:]
+    """Group (n,) of each agent, by affinities (n, n) that need not be symmetric.
+
+    K-means minimises the distances within groups, that is, it maximises the sum over groups of the
+    inner products within, divided by the group's size. Rows are such that their inner products are
+    the symmetric affinities, as far as those have any: without negative eigenvalues.
+    """
+    values, vectors = np.linalg.eigh((affinities + affinities.T) / 2)
+    rows = vectors * np.sqrt(np.maximum(values, 0.0))
     means = KMeans(n_clusters=n_groups, n_init=10, random_state=seed)
     return np.asarray(means.fit(rows).labels_, dtype=np.intp)
 

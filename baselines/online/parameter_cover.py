@@ -37,8 +37,9 @@ import numpy.typing as npt
 
 from baselines.common import streams
 from baselines.common.settings import check_range
+from baselines.common.threads import one_thread
 from baselines.online.ppo.assignments import FixedRule, one_hot
-from baselines.online.ppo.learner import solve_with_rule
+from baselines.online.ppo.learner import PPOLearner, resume, train
 from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
@@ -142,6 +143,7 @@ def cover_groups(
     return groups
 
 
+@one_thread()
 def solve(
     task: OnlineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
@@ -150,11 +152,15 @@ def solve(
     Returns:
         One solution for each seed.
     """
+    learner = PPOLearner(task, config, seeds, device)
+    preferences = np.asarray(learner.collector.envs.population.preferences, np.float64)
     k = task.n_representatives
-    preferences = np.asarray(task.population.preferences, np.float64)
     groups = [
         cover_groups(preferences, k, config, np.random.default_rng([seed, streams.PPO.TIES]))
         for seed in seeds
     ]
     rule = FixedRule(one_hot(np.stack(groups), k, device))
-    return solve_with_rule(task, config, seeds, device, log, rule)
+    resume(learner, rule, log)
+    train(learner, rule, log)
+    learner.close()
+    return learner.solutions(rule.served)

@@ -220,12 +220,12 @@ def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
     optional = [REPORTED.get(name, name) for name in _OPTIONAL]
     rows: list[list[str]] = []
     ceiling, scores = table.task.ceiling, ("measured", "claimed", *board_columns(table.task.track))
-    if ceiling is not None:
-        exact = dict.fromkeys(scores, "–") | {
-            "measured": number(ceiling, 2),
-            "of ceiling": "100.0 %",
-        }
-        rows.append(["exact ceiling", "computed", *["–"] * 5, *exact.values()])
+    known = {} if ceiling is None else {"exact ceiling": ceiling}
+    for name, welfare in (known | dict(table.anchors)).items():
+        exact = dict.fromkeys(scores, "–") | {"measured": number(welfare, 2)}
+        if ceiling is not None:
+            exact["of ceiling"] = f"{100 * welfare / ceiling:.1f} %"
+        rows.append([name, "computed", *["–"] * 5, *exact.values()])
     n_exact = len(rows)
     for entry in table.entries:
         own = entry.summary

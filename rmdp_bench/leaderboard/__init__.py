@@ -8,8 +8,8 @@ their numbers mean nothing across classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +67,13 @@ class Table:
         task: the task.
         entries: those that were measured by their score, descending; then the others by what they
             claim, without a rank.
+        anchors: what was reached at best, name -> welfare in percent, see
+            `rmdp_bench.leaderboard.anchors`; of the board as it was built, else empty.
     """
 
     task: Task
     entries: list[Entry]
+    anchors: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON: the ceiling is a row of its own, marked as exact."""
@@ -81,6 +84,7 @@ class Table:
             "task": self.task.id,
             "n_representatives": self.task.n_representatives,
             "ceiling": self.task.ceiling,
+            "anchors": dict(self.anchors),
             "rows": rows,
         }
 
@@ -115,7 +119,7 @@ def build_tables(
             or a damaged submission and there is no `skip`.
     """
     tasks = list_tasks() if task_id is None else [get_task(task_id)]
-    entries = _read_submissions(root, skip)
+    entries, anchors = _read_submissions(root, skip)
     if local:
         summaries = summarise(find_results(local))
         entries += [Entry(LOCAL, summary, summary.social_welfare) for summary in summaries]
@@ -124,19 +128,24 @@ def build_tables(
         own = [entry for entry in entries if entry.summary.task == task.id]
         own.sort(key=lambda entry: (entry.score is None, -(entry.score or entry.claimed)))
         if own or task_id is not None:
-            tables.append(Table(task, own))
+            tables.append(Table(task, own, anchors.get(task.id, {})))
     return tables
 
 
-def _read_submissions(root: Path | None, skip: Callable[[str, str], None] | None) -> list[Entry]:
-    from rmdp_bench.leaderboard.snapshot import read_snapshot  # which stands on this module
+def _read_submissions(
+    root: Path | None, skip: Callable[[str, str], None] | None
+) -> tuple[list[Entry], dict[str, dict[str, float]]]:
+    """The rows, and the anchors of each task where they are stored."""
+    from rmdp_bench.leaderboard.snapshot import read_anchors, read_snapshot  # they stand on this
 
     stored = read_snapshot(root)
-    if root is None or stored is not None:
-        return stored or []
+    if stored is not None:
+        return stored, read_anchors()
+    if root is None:
+        return [], {}
     from rmdp_bench.leaderboard.reading import read_rows  # slow, and stands on it too
 
-    return make_entries(read_rows(root, skip))
+    return make_entries(read_rows(root, skip)), {}
 
 
 def make_entries(rows: Sequence[SubmittedRow]) -> list[Entry]:

@@ -32,11 +32,16 @@ mean.
 """
 
 
-def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
+Anchors = Mapping[str, Mapping[str, float]]
+"""Task -> name -> welfare in percent, as `anchors.find_anchors` gives it."""
+
+
+def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]], anchors: Anchors) -> str:
     """The whole file.
 
     Args:
         by_task: task id -> its rows, the best first.
+        anchors: what was reached at best on each task.
     """
     filled = {get_task(task_id): rows for task_id, rows in by_task.items() if rows}
     parts = [_HEAD]
@@ -45,7 +50,7 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
         if own:
             notes = " ".join(board_notes(track).values())
             parts += [f"## {rows_of_track}: quality\n", f"{notes}\n"]
-            parts += [_quality(task, rows) for task, rows in own.items()]
+            parts += [_quality(task, rows, anchors.get(task.id, {})) for task, rows in own.items()]
     for device_class in dict.fromkeys(DEVICE_CLASSES.values()):
         costs = [
             _cost_row(row)
@@ -60,19 +65,21 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]]) -> str:
     return "\n".join(parts)
 
 
-def _quality(task: Task, rows: Sequence[SubmittedRow]) -> str:
+def _quality(task: Task, rows: Sequence[SubmittedRow], anchors: Mapping[str, float]) -> str:
     own = ["solver", "from", "mark", "division", "seeds", "transitions", "used"]
     columns = ["rank", *own, *MEASURED, *board_columns(task.track)]
     measured: list[list[str]] = []
     others: list[list[str]] = []
-    if task.ceiling is not None:
+    known = {} if task.ceiling is None else {"exact ceiling": task.ceiling}
+    for name, welfare in (known | dict(anchors)).items():
+        share = "–" if task.ceiling is None else f"{100 * welfare / task.ceiling:.1f} %"
         exact = dict.fromkeys(columns, "–") | {
-            "solver": "*exact ceiling*",
+            "solver": f"*{name}*",
             "from": "computed",
-            "measured": number(task.ceiling, 2),
-            "of ceiling": "100.0 %",
+            "measured": number(welfare, 2),
+            "of ceiling": share,
         }
-        measured.append(list(exact.values()))
+        measured.append([exact[column] for column in columns])
     for row, rank in zip(rows, ranks(rows), strict=True):
         summary = row.summary
         cells = [

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from rmdp_bench import scoring
 from rmdp_bench.files import check_writable, write_directory, write_text
 from rmdp_bench.leaderboard import make_entries
+from rmdp_bench.leaderboard.anchors import find_anchors
 from rmdp_bench.leaderboard.columns import MAX_DEVICE_NAME, rounded, rounded_all
 from rmdp_bench.leaderboard.markdown import format_tables
 from rmdp_bench.leaderboard.policies import address_of, write_index
@@ -97,7 +98,7 @@ def build_site(root: Path, out: Path | None = None) -> Built:
     skipped: dict[str, str] = {}
     rows = read_rows(root, skipped.__setitem__)
     try:
-        contents, tables = _make_files(rows)
+        contents, tables, anchors = _make_files(rows)
     except BROKEN:
         # Curves and assignments are read with the page; which one it was, each alone shows.
         for name in sorted({row.submission.name for row in rows}):
@@ -106,11 +107,11 @@ def build_site(root: Path, out: Path | None = None) -> Built:
             except BROKEN as error:
                 skipped[name] = reason_of(error)
         rows = [row for row in rows if row.submission.name not in skipped]
-        contents, tables = _make_files(rows)
+        contents, tables, anchors = _make_files(rows)
     write_directory(site, contents)
     write_text(out / TABLES_FILE, tables)
     if out.resolve() == OWN_ROOT and not skipped:
-        write_snapshot(make_entries(rows), root)
+        write_snapshot(make_entries(rows), root, anchors=anchors)
         write_index(rows)
     return Built(
         tables=out / TABLES_FILE,
@@ -122,8 +123,11 @@ def build_site(root: Path, out: Path | None = None) -> Built:
     )
 
 
-def _make_files(rows: Sequence[SubmittedRow]) -> tuple[dict[str, bytes], str]:
-    """The files of the page, and the tables."""
+def _make_files(
+    rows: Sequence[SubmittedRow],
+) -> tuple[dict[str, bytes], str, dict[str, dict[str, float]]]:
+    """The files of the page, the tables, and the anchors of the tasks."""
+    anchors = find_anchors(rows)
     by_task = {
         task.id: [row for row in rows if row.summary.task == task.id] for task in list_tasks()
     }
@@ -133,17 +137,19 @@ def _make_files(rows: Sequence[SubmittedRow]) -> tuple[dict[str, bytes], str]:
         if path.is_file()
     }
     contents[INDEX_FILE] = _with_addresses(contents[INDEX_FILE].decode()).encode()
-    contents[DATA_FILE] = _board_script(by_task)
+    contents[DATA_FILE] = _board_script(by_task, anchors)
     for task in list_tasks():
         if by_task[task.id]:
             details = describe_details(task, by_task[task.id])
             contents[f"tasks/{task.id}.js"] = _task_script(task.id, details)
-    return contents, format_tables(by_task)
+    return contents, format_tables(by_task, anchors), anchors
 
 
-def _board_script(by_task: Mapping[str, Sequence[SubmittedRow]]) -> bytes:
+def _board_script(
+    by_task: Mapping[str, Sequence[SubmittedRow]], anchors: Mapping[str, Mapping[str, float]]
+) -> bytes:
     """data.js, a line for each task and row, so that a change of one is a change of a line."""
-    tasks = [_json(describe_task(task)) for task in list_tasks()]
+    tasks = [_json(describe_task(task, anchors.get(task.id, {}))) for task in list_tasks()]
     rows = [
         _json(describe_row(row, rank))
         for own in by_task.values()
@@ -189,8 +195,8 @@ def _json(value: Any) -> str:
     return text.translate(_ESCAPED)
 
 
-def describe_task(task: Task) -> dict[str, Any]:
-    """A task, ready for JSON; welfare in percent."""
+def describe_task(task: Task, anchors: Mapping[str, float]) -> dict[str, Any]:
+    """A task, with what was reached at best on it, ready for JSON; welfare in percent."""
     return {
         "id": task.id,
         "track": task.track,
@@ -202,6 +208,7 @@ def describe_task(task: Task) -> dict[str, Any]:
         "transitions": task.transitions or None,
         "episodes": task.n_eval_episodes,
         "ceiling": rounded(task.ceiling, 4),
+        "anchors": {name: rounded(welfare, 3) for name, welfare in anchors.items()},
     }
 
 

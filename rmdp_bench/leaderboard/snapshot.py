@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -45,9 +45,25 @@ def board_sha256(root: Path) -> str:
     return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
 
-def write_snapshot(entries: Sequence[Entry], root: Path, path: Path = SNAPSHOT_FILE) -> None:
-    """Store the rows of a folder's submissions; the same rows give the same bytes."""
-    document = {"sha256": board_sha256(root), "entries": [asdict(entry) for entry in entries]}
+def write_snapshot(
+    entries: Sequence[Entry],
+    root: Path,
+    path: Path = SNAPSHOT_FILE,
+    anchors: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Store the rows of a folder's submissions; the same rows give the same bytes.
+
+    Args:
+        entries: the rows.
+        root: the folder that has `submissions`.
+        path: of the snapshot.
+        anchors: of each task, see `rmdp_bench.leaderboard.anchors`.
+    """
+    document = {
+        "sha256": board_sha256(root),
+        "anchors": anchors or {},
+        "entries": [asdict(entry) for entry in entries],
+    }
     write_bytes(path, gzip.compress(json.dumps(document).encode(), mtime=0))
 
 
@@ -74,6 +90,17 @@ def read_snapshot(root: Path | None, path: Path = SNAPSHOT_FILE) -> list[Entry] 
         return [_make_entry(row) for row in document["entries"]]
     except (KeyError, TypeError):  # fields that came or went since it was built
         return None
+
+
+def read_anchors(path: Path = SNAPSHOT_FILE) -> dict[str, dict[str, float]]:
+    """Read what stands in the snapshot beside the rows; whether they are fresh is their reader's.
+
+    Returns:
+        Task -> name -> welfare in percent; empty for a snapshot of a version without.
+    """
+    document = json.loads(gzip.decompress(path.read_bytes()))
+    anchors: dict[str, dict[str, float]] = document.get("anchors", {})
+    return anchors
 
 
 def _make_entry(row: dict[str, Any]) -> Entry:

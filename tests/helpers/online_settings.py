@@ -10,7 +10,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "end_to_end": {"assignment_learning_rate": 0.02},
     "clustering": {},
     "parameter_cover": {},
-    "affinity_grouping": {"n_subsets": 40, "n_projected": 16},
+    "affinity_grouping": {"pretraining": 0.6, "n_subsets": 40, "n_projected": 16},
     "random_assignment": {},
 }
 

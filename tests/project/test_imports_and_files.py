@@ -170,11 +170,10 @@ def test_solvers_use_public_names_and_no_other_solver(path: Path) -> None:
 # solvers that are one file each. A module's own entry adds to that of its family.
 FAMILIES: dict[str, set[str]] = {
     "common": set(),
-    "online.facility_location": set(),
     "online.ppo": {"common"},
     "online": {"common", "online.ppo"},
-    "online.em_plus": {"common", "online.ppo", "online.facility_location"},
-    "online.universal": {"common", "online.ppo", "online.facility_location"},
+    "online.em_plus": {"common", "online.ppo"},
+    "online.universal": {"common", "online.ppo"},
     "offline.common": {"common"},
     "offline.planning": {"common", "offline.common"},
     "offline.model_free": {"common", "offline.common"},
@@ -185,7 +184,7 @@ FAMILIES: dict[str, set[str]] = {
     "offline.persim.persim_policy": {"offline.morel", "offline.persim.simulated_worlds"},
     "offline.cadm": {"common", "offline.common", "offline.planning"},
     "offline.morel": {"common", "offline.common", "offline.planning"},
-    "heterogeneous": {"common", "online.facility_location"},
+    "heterogeneous": {"common"},
 }
 
 

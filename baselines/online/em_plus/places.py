@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from baselines.online.facility_location import local_search
+from rmdp_bench.facility_location import local_search
 
 FloatArray = npt.NDArray[np.floating[Any]]
 

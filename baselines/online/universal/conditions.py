@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from baselines.online.facility_location import local_search
 from baselines.online.universal.elites import Elites
 from baselines.online.universal.settings import ConditionedConfig
 from rmdp_bench import LinearPopulation, Population, TargetPopulation, constant_speed_optimum
+from rmdp_bench.facility_location import local_search
 from rmdp_bench.population import is_on_line
 
 FloatArray = npt.NDArray[np.floating[Any]]

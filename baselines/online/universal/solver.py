@@ -42,7 +42,6 @@ from baselines.common import streams
 from baselines.common.loop import State, report
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
-from baselines.online.facility_location import select, select_fairest
 from baselines.online.ppo.policies import make_solution
 from baselines.online.ppo.settings import check_online, check_world
 from baselines.online.universal.conditions import make_conditions
@@ -50,6 +49,7 @@ from baselines.online.universal.learner import ConditionedLearner
 from baselines.online.universal.settings import ConditionedConfig, task_settings
 from baselines.online.universal.trials import try_conditions
 from rmdp_bench import RunLog, Solution, Task, list_tasks
+from rmdp_bench.facility_location import select, select_fairest
 from rmdp_bench.scoring import least_of_best, utilities
 from rmdp_bench.tasks import OnlineTask
 

@@ -18,7 +18,8 @@ function taskFacts(task) {
     fact("transitions per policy", task.transitions === null ? null : number(task.transitions, 0)),
     fact("data", task.dataset),
     fact("scoring episodes", number(task.episodes, 0)),
-    fact("exact ceiling", task.ceiling === null ? null : `${number(task.ceiling, 2)} %`));
+    fact("exact ceiling", task.ceiling === null ? null : `${number(task.ceiling, 2)} %`),
+    ...Object.entries(task.anchors).map(([name, welfare]) => fact(name, `${number(welfare, 2)} %`)));
 }
 
 /** Links to the other tasks of the environment. */

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import rmdp_bench
-from baselines.online.facility_location import select, select_fairest
 from baselines.online.ppo.assignments import FixedRule
 from baselines.online.ppo.learner import PPOLearner
 from baselines.online.ppo.settings import PPOConfig, task_settings
@@ -28,6 +27,7 @@ from rmdp_bench import (
     evaluate,
     scoring,
 )
+from rmdp_bench.facility_location import select, select_fairest
 from rmdp_bench.runs import load_solver, make_config
 from rmdp_bench.runs.solver_loading import check_config
 from tests.helpers.online_settings import SETTINGS, SMALL, SMALL_UNIVERSAL

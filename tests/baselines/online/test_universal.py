@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from baselines.online.facility_location import best_on_a_line, local_search, select
 from baselines.online.ppo.policies import make_solution
 from baselines.online.universal import solver as universal
 from baselines.online.universal.conditions import (
@@ -24,6 +23,7 @@ from baselines.online.universal.learner import ConditionedLearner
 from rmdp_bench import LinearPopulation, TargetPopulation, load_solution, save_solution
 from rmdp_bench.ceilings import constant_speed_optimum
 from rmdp_bench.evaluation import evaluate
+from rmdp_bench.facility_location import best_on_a_line, local_search, select
 from rmdp_bench.runs import Interrupted, RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.display import NoDisplay

@@ -1,0 +1,78 @@
+"""What the rows of a task are measured against beside its exact ceiling, and what was reached.
+
+best known             k of the policies of all verified rows, pooled and chosen exactly: no single
+                       solver needs to have found it
+reachable reference    k of specialists for evenly spaced speeds (`scripts/train_specialists.py`),
+                       chosen exactly; for environments that have been measured
+
+Both are by the recorded episodes, and of the best of many estimates, which makes them a little
+high. They are computed when the board is built and stored with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from rmdp_bench.facility_location import FloatArray, select
+from rmdp_bench.files import read_json
+from rmdp_bench.leaderboard.reading import SubmittedRow
+from rmdp_bench.tasks import OnlineTask, list_tasks
+
+BEST_KNOWN, REACHABLE = "best known", "reachable reference"
+REACHABLE_FOLDER = Path(str(files("rmdp_bench"))) / "data" / "reachable"
+"""ENVIRONMENT.json, as `scripts/train_specialists.py` writes its reachable.json."""
+_SECONDS = 600.0
+"""Of a choice, which takes a few."""
+
+
+def find_anchors(
+    rows: Sequence[SubmittedRow], reachable: Path = REACHABLE_FOLDER
+) -> dict[str, dict[str, float]]:
+    """Task -> name -> welfare in percent, of online tasks that have any.
+
+    Args:
+        rows: of the board.
+        reachable: folder with what specialists reach.
+
+    Raises:
+        ValueError: the welfare matrix of a verified row is missing or damaged.
+    """
+    anchors: dict[str, dict[str, float]] = {}
+    for task in list_tasks():
+        if not isinstance(task, OnlineTask):
+            continue
+        own = {}
+        pooled = pool_columns(task, [row for row in rows if row.summary.task == task.id])
+        if pooled is not None:
+            chosen = select(pooled, task.n_representatives, seconds=_SECONDS)
+            own[BEST_KNOWN] = chosen.welfare
+        path = reachable / f"{task.env_id.removeprefix('rmdp/')}.json"
+        if path.is_file():
+            welfare = read_json(path)["welfare"]
+            if str(task.n_representatives) in welfare:
+                own[REACHABLE] = float(welfare[str(task.n_representatives)])
+        if own:
+            anchors[task.id] = own
+    return anchors
+
+
+def pool_columns(task: OnlineTask, rows: Sequence[SubmittedRow]) -> FloatArray | None:
+    """Welfare (n, m) of all agents under the m policies of the verified rows; None: there are none.
+
+    Raises:
+        ValueError: a welfare matrix is missing or damaged.
+    """
+    shape = task.n_agents, task.n_representatives
+    matrices = [
+        row.files.array(result.seed, "welfare_matrix", shape)
+        for row in rows
+        if row.kind == "verified"
+        for result in row.results
+    ]
+    # What a choice is made of is not negative; welfare is, where a reward can be.
+    known = [np.asarray(own, np.float64) for own in matrices if (own >= 0).all()]
+    return np.concatenate(known, axis=1) if known else None

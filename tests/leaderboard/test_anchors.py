@@ -1,0 +1,77 @@
+"""What a board's rows are measured against beside the exact ceiling."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rmdp_bench.leaderboard import Table
+from rmdp_bench.leaderboard.anchors import find_anchors
+from rmdp_bench.leaderboard.page import describe_task
+from rmdp_bench.leaderboard.snapshot import read_anchors, write_snapshot
+from rmdp_bench.tasks import get_task
+
+TASK = "ResourceGathering-n25-k2-v0"
+
+
+def row(matrices: list[np.ndarray], kind: str = "verified", task: str = TASK) -> Any:
+    """As much of a row as the choice reads."""
+
+    def array(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        assert name == "welfare_matrix" and matrices[seed].shape == shape
+        return matrices[seed]
+
+    return SimpleNamespace(
+        kind=kind,
+        summary=SimpleNamespace(task=task),
+        results=[SimpleNamespace(seed=seed) for seed in range(len(matrices))],
+        files=SimpleNamespace(array=array),
+    )
+
+
+def serving(*columns: range) -> np.ndarray:
+    """Welfare (25, 2): 80 for the agents of each column."""
+    matrix = np.zeros((25, 2))
+    for j, agents in enumerate(columns):
+        matrix[list(agents), j] = 80.0
+    return matrix
+
+
+def test_policies_of_all_verified_rows_are_pooled(tmp_path: Path) -> None:
+    one, other = row([serving(range(10), range(5))]), row([serving(range(3), range(10, 22))])
+    alone, together = (find_anchors(rows, tmp_path)[TASK] for rows in ([one], [one, other]))
+    assert alone == {"best known": pytest.approx(80.0 * 10 / 25)}
+    assert together == {"best known": pytest.approx(80.0 * 22 / 25)}
+    two_seeds = row([serving(range(10), range(5)), serving(range(3), range(10, 22))])
+    assert find_anchors([two_seeds], tmp_path)[TASK] == together
+    everything = np.full((25, 2), 99.0)
+    claimed = row([everything], kind="reported"), row([everything - 200.0])
+    assert find_anchors([one, other, *claimed], tmp_path)[TASK] == together
+    assert find_anchors([row([everything], task="CartPoleHet-n500-pure-v1")], tmp_path) == {}
+
+
+def test_what_specialists_reach_is_there_when_it_was_measured(tmp_path: Path) -> None:
+    assert find_anchors([], tmp_path) == {}
+    path = tmp_path / "AntVel-n100-v0.json"
+    path.write_text(json.dumps({"welfare": {"1": 7.0, "5": 30.0}}))
+    assert find_anchors([], tmp_path) == {
+        "AntVel-n100-k1-v0": {"reachable reference": 7.0},
+        "AntVel-n100-k5-v0": {"reachable reference": 30.0},
+    }
+
+
+def test_anchors_are_stored_with_the_board_and_shown(tmp_path: Path) -> None:
+    (tmp_path / "submissions").mkdir()
+    path, anchors = tmp_path / "stored.json.gz", {TASK: {"best known": 85.5}}
+    write_snapshot([], tmp_path, path, anchors)
+    assert read_anchors(path) == anchors
+    write_snapshot([], tmp_path, path)
+    assert read_anchors(path) == {}
+    table = Table(get_task(TASK), [], anchors[TASK]).to_dict()
+    assert table["anchors"] == anchors[TASK] and table["ceiling"] == 86.0
+    assert describe_task(get_task(TASK), anchors[TASK])["anchors"] == anchors[TASK]
