@@ -188,6 +188,13 @@ PICTURES: Sequence[Picture] = (
         start=40,
         size=ROBOTS,
     ),
+    Picture(
+        "Glucose",
+        ("rmdp/Glucose-n100-v0",),
+        "Three patients under insulin that is dosed at random; no policies are stored for them.",
+        lambda: [Panel(f"untrained, agent {agent}", None, {"agent": agent}) for agent in range(3)],
+        every=4,
+    ),
 )
 
 

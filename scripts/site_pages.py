@@ -45,15 +45,23 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 
 CONTENTS: Mapping[str, Sequence[str]] = {
-    "Start": ["idea", "first_hour", "running", "faq"],
+    "Start": ["idea", "first_hour", "running", "sweeps", "faq"],
     "Worlds and data": ["environments", "datasets", "many_agents"],
     "Solvers": [
         *("online_solvers", "em", "em_plus", "universal"),
         *("offline_solvers", "offline_results", "half_cheetah_het", "morel"),
-        "your_own_solver",
+        *("your_own_solver", "your_own_tasks"),
     ],
     "Scores": [
-        *("scores", "results", "generated/submitting", "verification", "leaderboard", "speed"),
+        *(
+            "scores",
+            "results",
+            "reproduction",
+            "generated/submitting",
+            "verification",
+            "leaderboard",
+            "speed",
+        ),
     ],
     "The suite": [
         *("reference", "design"),
