@@ -339,6 +339,8 @@ def _ceiling_part(entry: EnvironmentEntry, out: Path) -> str:
     ]
     text = table(["task", "k", "transitions per policy", "ceiling, %"], rows)
     curve = _ceilings(entry, online)
+    if not curve:
+        return f"## Tasks\n\n{text}\n\nNo ceiling is known."
     path = out / "pictures" / f"ceiling-{slug(entry.id)}.svg"
     with draw_panels(1, 1, (4.2, 2.4)) as (figure, (axes,)):
         axes.plot([*curve], [*curve.values()], marker="o", color="#0072B2")
