@@ -156,7 +156,9 @@ def contents_of(page: str) -> str:
     if page == "index":
         return "".join(_toctree(own, title) for title, own in CONTENTS.items())
     if page in BELOW:
-        extra = ["generated/solver_files"] if page == "online_solvers" else []
+        extra = []
+        if page == "online_solvers":
+            extra = ["generated/solver_files", "generated/solvers/heterogeneous/*"]
         return _toctree([*extra, f"generated/{BELOW[page]}/*"])
     return ""
 
