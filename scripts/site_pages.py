@@ -50,7 +50,7 @@ CONTENTS: Mapping[str, Sequence[str]] = {
     "Solvers": [
         *("online_solvers", "em", "em_plus", "universal"),
         *("offline_solvers", "offline_results", "half_cheetah_het", "morel"),
-        *("your_own_tasks", "your_own_solver"),
+        *("your_own_solver", "your_own_tasks"),
     ],
     "Scores": [
         *(
@@ -156,7 +156,9 @@ def contents_of(page: str) -> str:
     if page == "index":
         return "".join(_toctree(own, title) for title, own in CONTENTS.items())
     if page in BELOW:
-        extra = ["generated/solver_files"] if page == "online_solvers" else []
+        extra = []
+        if page == "online_solvers":
+            extra = ["generated/solver_files", "generated/solvers/heterogeneous/*"]
         return _toctree([*extra, f"generated/{BELOW[page]}/*"])
     return ""
 
@@ -340,7 +342,7 @@ def _ceiling_part(entry: EnvironmentEntry, out: Path) -> str:
     text = table(["task", "k", "transitions per policy", "ceiling, %"], rows)
     curve = _ceilings(entry, online)
     if not curve:
-        return f"## Tasks\n\n{text}\n\nNobody knows what k policies can reach at most."
+        return f"## Tasks\n\n{text}\n\nNo ceiling is known."
     path = out / "pictures" / f"ceiling-{slug(entry.id)}.svg"
     with draw_panels(1, 1, (4.2, 2.4)) as (figure, (axes,)):
         axes.plot([*curve], [*curve.values()], marker="o", color="#0072B2")

@@ -26,8 +26,9 @@ LONG = {"CHANGELOG.md"}
 
 
 def words(text: str) -> int:
-    """Of what is read: neither comments, nor code, nor tables, in which one looks things up."""
-    text = re.sub(r"<!--.*?-->|^```.*?^```|^\|.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    """Of prose: not of generated tables, nor of code."""
+    text = re.sub(r"<!-- generated: .*?<!-- end -->|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     return sum(bool(re.search(r"\w", word)) for word in text.split())
 
 
