@@ -25,6 +25,7 @@ from rmdp_bench.tasks import OnlineTask, list_tasks
 BEST_KNOWN, REACHABLE = "best known", "reachable reference"
 REACHABLE_FOLDER = Path(str(files("rmdp_bench"))) / "data" / "reachable"
 """ENVIRONMENT.json, as `scripts/train_specialists.py` writes its reachable.json."""
+_MATRIX = "welfare_matrix"
 _SECONDS = 600.0
 """Of a choice, which takes a few."""
 
@@ -39,7 +40,7 @@ def find_anchors(
         reachable: folder with what specialists reach.
 
     Raises:
-        ValueError: the welfare matrix of a verified row is missing or damaged.
+        ValueError: the welfare matrix of a verified row is damaged.
     """
     anchors: dict[str, dict[str, float]] = {}
     for task in list_tasks():
@@ -64,14 +65,15 @@ def pool_columns(task: OnlineTask, rows: Sequence[SubmittedRow]) -> FloatArray |
     """Welfare (n, m) of all agents under the m policies of the verified rows; None: there are none.
 
     Raises:
-        ValueError: a welfare matrix is missing or damaged.
+        ValueError: a welfare matrix is damaged.
     """
     shape = task.n_agents, task.n_representatives
     matrices = [
-        row.files.array(result.seed, "welfare_matrix", shape)
+        row.files.array(result.seed, _MATRIX, shape)
         for row in rows
         if row.kind == "verified"
         for result in row.results
+        if _MATRIX in row.files.array_names(result.seed)
     ]
     # What a choice is made of is not negative; welfare is, where a reward can be.
     known = [np.asarray(own, np.float64) for own in matrices if (own >= 0).all()]

@@ -30,7 +30,7 @@ def row(matrices: list[np.ndarray], kind: str = "verified", task: str = TASK) ->
         kind=kind,
         summary=SimpleNamespace(task=task),
         results=[SimpleNamespace(seed=seed) for seed in range(len(matrices))],
-        files=SimpleNamespace(array=array),
+        files=SimpleNamespace(array=array, array_names=lambda seed: ["welfare_matrix"]),
     )
 
 

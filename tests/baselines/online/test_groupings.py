@@ -141,7 +141,7 @@ def test_the_meta_policy_is_paid_for() -> None:
     settings = SMALL | SETTINGS["affinity_grouping"]
     for share, spent in ((0.4, 4), (0.05, 1)):  # the least is the batch that groups are read from
         log = RunLog(task, [0])
-        config = affinity_grouping.Config(**settings, pretraining=share)
+        config = affinity_grouping.Config(**(settings | {"pretraining": share}))
         affinity_grouping.solve(task, config, [0], "cpu", log)
         k = task.n_representatives
         own = int(10 - spent / k) * SMALL["batch_size"]
