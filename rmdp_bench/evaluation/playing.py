@@ -136,10 +136,7 @@ def play(
                 envs.single_action_space, policies, names, rows_of, observations, running
             )
             observations, scalars, terminated, truncated, infos = envs.step(actions)
-            if "final_info" in infos:  # the next episode has begun already
-                over = (terminated | truncated)[:, None]
-                ended = infos["final_info"]
-                infos = infos | {n: np.where(over, ended[n], infos[n]) for n in _OF_AGENTS}
+            infos = _of_this_step(infos, terminated | truncated)
             if not many:
                 rewards = infos["agent_rewards"] if agents is None else scalars[:, np.newaxis]
                 if running.all():
@@ -184,6 +181,14 @@ def _make(task: Task, n_envs: int, many: bool) -> Any:
         return task.make(n_envs)
     keywords = task.env_kwargs | ({"agent_rewards": False} if many else {})
     return gym.make_vec(task.env_id, num_envs=n_envs, **keywords)
+
+
+def _of_this_step(infos: dict[str, Any], over: NDArray[np.bool_]) -> dict[str, Any]:
+    """Infos; of rows whose next episode has begun already, those of the step that ended one."""
+    if "final_info" not in infos:
+        return infos
+    ended = infos["final_info"]
+    return infos | {n: np.where(over[:, None], ended[n], infos[n]) for n in _OF_AGENTS}
 
 
 def _last(observations: NDArray[Any], infos: Mapping[str, Any]) -> NDArray[Any]:
