@@ -403,7 +403,7 @@ REPRESENTED = (
         _pairs(_HISTOGRAMS, [_EM, _END], [_BALANCED], LESS, "largest group"),
         "Before a robot has learned to run, agents who receive nothing from anybody go to "
         "whichever policy strays nearest to them, and a policy that serves many has no reason to "
-        "leave them: a local optimum, see [EM](online_solvers.md#em-and-its-local-optimum). The "
+        "leave them: a local optimum, see [EM](em.md). The "
         "paper shows one seed.",
     ),
     Claim(
