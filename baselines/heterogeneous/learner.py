@@ -45,14 +45,19 @@ class PPOSettings:
     n_epochs: int = 4
     """Passes over the steps of an update."""
     minibatch_size: int = 4096
+    """Steps in a gradient step."""
     learning_rate: float = 3e-4
+    """Adam's step size."""
     hidden_size: int = 128
     """Units of each of the two layers."""
     gae_lambda: float = 0.95
+    """Decay of the generalised advantage estimate."""
     clip: float = 0.2
     """Of the ratio of probabilities."""
     value_weight: float = 0.5
+    """Of the critic's loss beside the actor's."""
     max_gradient_norm: float = 0.5
+    """Bound of the gradient's Euclidean norm."""
     initial_log_std: float = -1.0
     """Of the actions' normal distribution."""
 

@@ -20,7 +20,8 @@ def test_numbers_are_those_of_stored_results() -> None:
     assert {kind.__name__: {p.name: int(p) for p in kind} for kind in IntEnum.__subclasses__()
             if kind.__module__ == streams.__name__} == {
         "PPO": {"ACTION_NOISE": 1, "MINIBATCHES": 2, "WORLDS": 3, "ASSIGNMENT": 4,
-                "CANDIDATES": 5, "PLACES": 6, "STARTS": 7, "SCOUTS": 8},
+                "CANDIDATES": 5, "PLACES": 6, "STARTS": 7, "SCOUTS": 8, "TIES": 9,
+                "PROJECTION": 10, "SUBSETS": 11},
         "Universal": {"TRAINING": 1, "WORLDS": 3, "TRIALS": 5, "CANDIDATES": 6},
         "Replay": {"INITIAL_PARAMETERS": 0, "MINIBATCHES": 1},
         "BCQ": {"TARGET_NOISE": 2, "LATENT_NOISE": 3, "ACTOR_NOISE": 4, "POLICY_NOISE": 5},
