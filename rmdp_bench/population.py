@@ -110,6 +110,32 @@ class Population(Protocol):
         return digest.hexdigest()
 
 
+def check_rewards(population: Population, outcomes: FloatArray, rewards: Any) -> None:
+    """Refuse what `rewards` of a population of somebody's own gave, if it is no row per outcome.
+
+    Args:
+        population: whose they are.
+        outcomes: (E, m) that it was given.
+        rewards: what it gave.
+
+    Raises:
+        ValueError: not finite numbers (E, n); names the shape or the value.
+    """
+    name, expected = type(population).__name__, (len(outcomes), population.n_agents)
+    if not isinstance(rewards, np.ndarray) or rewards.shape != expected:
+        given = f"shape {rewards.shape}" if isinstance(rewards, np.ndarray) else repr(rewards)
+        raise ValueError(
+            f"{name}.rewards gives {given} for {len(outcomes)} outcomes, expected {expected}: a "
+            f"row for each, and a number for each of {expected[1]} agents"
+        )
+    if not np.isfinite(rewards).all():
+        row, agent = np.argwhere(~np.isfinite(rewards))[0].tolist()
+        raise ValueError(
+            f"{name}.rewards gives agent {agent} a reward of {rewards[row, agent]} for the outcome "
+            f"{outcomes[row].tolist()}, expected finite numbers"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class TargetPopulation(Population):
     """Every agent has a target, and its reward falls linearly with the distance to it.

@@ -16,7 +16,7 @@ import difflib
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
@@ -40,6 +40,7 @@ from rmdp_bench.population import (
     LinearPopulation,
     Population,
     TargetPopulation,
+    check_rewards,
     is_on_line,
 )
 from rmdp_bench.references import references
@@ -283,8 +284,8 @@ class OnlineTask(_CommonTask):
     def _ceiling_of(self, objective: str) -> float | None:
         if self.env_id not in _CEILINGS:
             return None
-        population = cast(Hashable, self.population)
-        return _ceiling(self.env_id, population, self.n_representatives, objective)
+        agents = _Agents(self.population.content_hash(), self.population)
+        return _ceiling(self.env_id, agents, self.n_representatives, objective)
 
 
 def heterogeneous_task(
@@ -516,6 +517,8 @@ def _checked_population(task: OnlineTask, population: Any) -> Population:
             f"population is for outcomes ({population.outcome_size},), expected one for outcomes "
             f"({usual.outcome_size},), which {task.env_id} has"
         )
+    outcomes = np.zeros((2, population.outcome_size))
+    check_rewards(population, outcomes, population.rewards(outcomes))
     return population
 
 
@@ -624,6 +627,10 @@ def _front_ceiling(world: MultiObjectiveWorld) -> Ceiling:
             return None
         reached = np.ones((len(world.front), 1))
         values = population.rewards(np.concatenate((world.front, reached), axis=1))
+        # Nothing exceeds the front for whom more of every objective is better; and who never gets
+        # there has nothing at most, which may be more for whom getting there costs something.
+        if (population.weights[:, : world.n_objectives] < 0).any() or (values < -1e-9).any():
+            return None
         return best_of_candidates(values.T, k, objective)
 
     return ceiling
@@ -807,6 +814,14 @@ _CEILINGS: Mapping[str, Ceiling] = {
 }
 
 
+@dataclass(frozen=True)
+class _Agents:
+    """A population by its content: one of somebody's own need not be hashable."""
+
+    content: str
+    population: Population = field(compare=False)
+
+
 @functools.lru_cache(maxsize=256)
-def _ceiling(env_id: str, population: Any, n_representatives: int, objective: str) -> float | None:
-    return _CEILINGS[env_id](population, n_representatives, objective)
+def _ceiling(env_id: str, agents: _Agents, n_representatives: int, objective: str) -> float | None:
+    return _CEILINGS[env_id](agents.population, n_representatives, objective)

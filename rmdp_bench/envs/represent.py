@@ -23,7 +23,7 @@ from gymnasium.vector.utils import create_empty_array
 from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.envs.core.checks import check_integer
-from rmdp_bench.population import MAX_NUMBERS, LinearPopulation, Population
+from rmdp_bench.population import MAX_NUMBERS, LinearPopulation, Population, check_rewards
 
 Array = NDArray[Any]
 SingleEnv: TypeAlias = gym.Env[Any, Any]
@@ -111,7 +111,9 @@ class _Rewards:
                 f"outcome gives {outcomes[row, part]} as number {part} of transition {row}, "
                 "expected finite numbers"
             )
-        return outcomes, self.population.rewards(outcomes)
+        rewards = self.population.rewards(outcomes)
+        check_rewards(self.population, outcomes, rewards)
+        return outcomes, rewards
 
     def none(self, n_envs: int) -> dict[str, Array]:
         """What infos have after a reset, where nothing was earned."""

@@ -1,7 +1,7 @@
 """What the rows of a task are measured against beside its exact ceiling, and what was reached.
 
-best known             k of the policies of all verified rows, pooled and chosen exactly: no single
-                       solver needs to have found it
+best known             k of the policies of all verified rows of the environment, whatever their
+                       budget, pooled and chosen exactly: no single solver needs to have found it
 reachable reference    k of specialists for evenly spaced speeds (`scripts/train_specialists.py`),
                        chosen exactly; for environments that have been measured
 
@@ -28,6 +28,8 @@ REACHABLE_FOLDER = Path(str(files("rmdp_bench"))) / "data" / "reachable"
 _MATRIX = "welfare_matrix"
 _SECONDS = 600.0
 """Of a choice, which takes a few."""
+_EXACT = 1e-6
+"""Percent below its bound at which a choice counts as exact."""
 
 
 def find_anchors(
@@ -47,10 +49,11 @@ def find_anchors(
         if not isinstance(task, OnlineTask):
             continue
         own = {}
-        pooled = pool_columns(task, [row for row in rows if row.summary.task == task.id])
-        if pooled is not None:
+        pooled = pool_columns(task, rows)
+        if pooled is not None and pooled.shape[1] >= task.n_representatives:
             chosen = select(pooled, task.n_representatives, seconds=_SECONDS)
-            own[BEST_KNOWN] = chosen.welfare
+            if chosen.bound <= chosen.welfare + _EXACT:
+                own[BEST_KNOWN] = chosen.welfare
         path = reachable / f"{task.env_id.removeprefix('rmdp/')}.json"
         if path.is_file():
             welfare = read_json(path)["welfare"]
@@ -62,16 +65,24 @@ def find_anchors(
 
 
 def pool_columns(task: OnlineTask, rows: Sequence[SubmittedRow]) -> FloatArray | None:
-    """Welfare (n, m) of all agents under the m policies of the verified rows; None: there are none.
+    """Welfare (n, m) of all agents under the m policies that are known; None: there are none.
+
+    Those of the verified rows of all tasks with the same environment, whose agents are the same.
 
     Raises:
         ValueError: a welfare matrix is damaged.
     """
-    shape = task.n_agents, task.n_representatives
+    known_as = {
+        other.id: other
+        for other in list_tasks()
+        if isinstance(other, OnlineTask) and other.env_id == task.env_id
+    }
     matrices = [
-        row.files.array(result.seed, _MATRIX, shape)
+        row.files.array(
+            result.seed, _MATRIX, (task.n_agents, known_as[result.task].n_representatives)
+        )
         for row in rows
-        if row.kind == "verified"
+        if row.kind == "verified" and row.summary.task in known_as
         for result in row.results
         if _MATRIX in row.files.array_names(result.seed)
     ]

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.envs.core.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
-from rmdp_bench.population import TargetPopulation
+from rmdp_bench.population import Population, TargetPopulation
 from rmdp_bench.tasks import OnlineTask, get_online_task
 
 ENV_ID = "tests/Point-n8-v0"
 N_STEPS = 20
 TARGETS = np.array([-0.62, -0.6, -0.6, -0.58, 0.58, 0.6, 0.6, 0.62])
 """The best two policies stand at -0.6 and 0.6."""
+AGENTS = TargetPopulation(TARGETS, width=0.6, peak=100 / N_STEPS)
 
 
 class PointWorld(RepresentedWorld):
@@ -28,9 +29,9 @@ class PointWorld(RepresentedWorld):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, n_envs: int) -> None:
+    def __init__(self, n_envs: int, population: Population = AGENTS) -> None:
         self.n_envs = n_envs
-        self.population = TargetPopulation(TARGETS, width=0.6, peak=100 / N_STEPS)
+        self.population = population
         self.observation_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float64)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
         self.outcome_space = gym.spaces.Box(-2.0, 2.0, (1,), np.float64)
@@ -57,13 +58,20 @@ class PointWorld(RepresentedWorld):
 
 
 class PointEnv(RepresentedEnv):
-    def __init__(self) -> None:
-        super().__init__(PointWorld(1))
+    def __init__(self, population: Population = AGENTS) -> None:
+        super().__init__(PointWorld(1, population))
 
 
 class PointVectorEnv(RepresentedVectorEnv):
-    def __init__(self, num_envs: int, max_episode_steps: int, **kwargs: Any) -> None:
-        super().__init__(PointWorld(num_envs), max_episode_steps=max_episode_steps, **kwargs)
+    def __init__(
+        self,
+        num_envs: int,
+        max_episode_steps: int,
+        population: Population = AGENTS,
+        **kwargs: Any,
+    ) -> None:
+        world = PointWorld(num_envs, population)
+        super().__init__(world, max_episode_steps=max_episode_steps, **kwargs)
 
 
 def point_task(transitions: int, n_representatives: int = 2) -> OnlineTask:
@@ -80,6 +88,7 @@ def point_task(transitions: int, n_representatives: int = 2) -> OnlineTask:
         id=f"Point-n8-k{n_representatives}-v0",
         env_id=ENV_ID,
         n_agents=len(TARGETS),
+        agents=AGENTS,
         n_representatives=n_representatives,
         transitions=transitions,
         max_episode_steps=N_STEPS,
