@@ -432,7 +432,8 @@ def vary(
     if (population is not None or n_agents is not None) and task.heterogeneous:
         raise ValueError(
             f"the agents of {task.env_id} differ in dynamics, and who they are is the world's; "
-            "`heterogeneous_task` takes the first n of them"
+            "rmdp_bench.tasks.heterogeneous_task takes the first n of them, at the command line "
+            "through a task file"
         )
     agents = task.agents
     if population is not None:

@@ -19,7 +19,7 @@ from rmdp_bench.datasets import DatasetEntry
 from rmdp_bench.datasets.building import check_installed
 from rmdp_bench.datasets.collection import UNIFORM
 from rmdp_bench.datasets.storage import dataset_path, read_episodes
-from rmdp_bench.envs import get_population
+from rmdp_bench.envs import get_environment, get_population
 from rmdp_bench.evaluation import roll_out
 from rmdp_bench.files import write_bytes
 from rmdp_bench.population import DynamicsPopulation, is_on_line
@@ -179,9 +179,11 @@ def _draw_dataset(entry: DatasetEntry, figures: _Figures) -> Iterator[Path]:
 def _draw_budgets(tasks: Mapping[OnlineTask, Groups], figures: _Figures) -> Iterator[Path]:
     """Figures 2 and 3: one per environment."""
     by_environment: dict[str, dict[str, dict[int, list[float]]]] = {}
+    labels: dict[str, str] = {}
     ceilings: dict[str, dict[int, float]] = {}
     for task, groups in tasks.items():
         k, name_of_world = task.n_representatives, _name_without_budget(task)
+        labels[name_of_world] = _welfare_label(task)
         if task.ceiling is not None:
             ceilings.setdefault(name_of_world, {})[k] = task.ceiling
         rows = by_environment.setdefault(name_of_world, {})
@@ -195,6 +197,7 @@ def _draw_budgets(tasks: Mapping[OnlineTask, Groups], figures: _Figures) -> Iter
             *(rows, ceilings.get(env_id, {})),
             title=f"Social welfare against k, {env_id}",
             order=figures.order,
+            label=labels[env_id],
         )
 
 
@@ -224,11 +227,18 @@ def _name_without_budget(task: OnlineTask) -> str:
     parts = [task.env_id]
     if task.agents is not None:
         parts.append(f"agents-{task.agents.content_hash()[:8]}")
-    elif task.env_kwargs:
+    elif task.env_kwargs or (
+        task.heterogeneous and task.n_agents != get_environment(task.env_id).n_agents
+    ):
         parts.append(f"n{task.n_agents}")
     if task.objective != "utilitarian":
         parts.append(task.objective)
     return "-".join(parts)
+
+
+def _welfare_label(task: OnlineTask) -> str:
+    """Of the axis of welfare."""
+    return plotting.HETEROGENEOUS_LABEL if task.heterogeneous else plotting.WELFARE_LABEL
 
 
 def _label_parameters(
@@ -299,6 +309,7 @@ def _draw_curves(
             *(curves, task.ceiling),
             title=f"Social welfare during training, {task.id}",
             order=figures.order,
+            label=_welfare_label(task),
         )
 
 

@@ -18,6 +18,7 @@ from rmdp_bench.cli.output import (
     warn,
     warn_skipped,
 )
+from rmdp_bench.envs import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
@@ -149,7 +150,6 @@ def print_summaries(
         row_name,
         score_cells,
     )
-    from rmdp_bench.tasks import OnlineTask, list_tasks
 
     for task in dict.fromkeys(summary.task for summary in summaries):
         own = [summary for summary in summaries if summary.task == task]
@@ -175,12 +175,17 @@ def print_summaries(
         is_last = task == summaries[-1].task
         notes = _revisions(own) | {name: text for name, (_, text) in more_columns.items()}
         notes |= NOTES[track] if is_last else {}
-        known = {one.id: one for one in list_tasks()}.get(task)
-        if isinstance(known, OnlineTask) and known.heterogeneous:
+        if track == "online" and _is_heterogeneous(task):
             notes["welfare"] = HETEROGENEOUS_NOTE
         print_table(
             *(task, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
         )
+
+
+def _is_heterogeneous(task_id: str) -> bool:
+    """Whether agents differ in dynamics, in a listed task or in another of the same environment."""
+    names = (entry.id.removeprefix("rmdp/") for entry in ENVIRONMENTS if entry.heterogeneous)
+    return any(task_id.startswith(f"{name.rpartition('-v')[0]}-") for name in names)
 
 
 def _more_columns(own: Sequence[Summary]) -> dict[str, tuple[list[str], str]]:

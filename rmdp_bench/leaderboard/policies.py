@@ -59,7 +59,7 @@ def load_policies(
     """
     of_task = get_task(task)
     row = _find(task, solver, submission)
-    if not 0 <= seed < row["seeds"]:
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < row["seeds"]:
         raise ValueError(
             f"seed is {seed!r}; {solver} on {task} in {row['submission']} has the seeds 0 to "
             f"{row['seeds'] - 1}"
@@ -121,9 +121,8 @@ def _find(task: str, solver: str, submission: str | None) -> dict[str, Any]:
             return row
     known = ", ".join(f"{row['solver']} ({row['submission']})" for row in of_task)
     wanted = solver if submission is None else f"{solver} in {submission}"
-    raise ValueError(
-        f"the board has no policies of {wanted} on {task}; it has those of {known or 'nobody'}"
-    )
+    others = f"it has those of {known}" if known else "no row of this task has policies"
+    raise ValueError(f"the board has no policies of {wanted} on {task}; {others}")
 
 
 def address_of(name: str) -> str:

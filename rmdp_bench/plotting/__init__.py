@@ -27,12 +27,16 @@ from rmdp_bench.plotting.preferences import (
     plot_returns_by_target,
 )
 from rmdp_bench.plotting.welfare import (
+    HETEROGENEOUS_LABEL,
+    WELFARE_LABEL,
     plot_fairness,
     plot_learning_curves,
     plot_welfare_by_budget,
 )
 
 __all__ = [
+    "HETEROGENEOUS_LABEL",
+    "WELFARE_LABEL",
     "order_representatives",
     "plot_agent_returns",
     "plot_dataset",

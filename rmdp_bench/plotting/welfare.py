@@ -22,6 +22,8 @@ from rmdp_bench.scoring import align_curves, standard_error
 
 Array = NDArray[np.float64]
 WELFARE_LABEL = "social welfare (% of a perfect episode)"
+HETEROGENEOUS_LABEL = "social welfare (mean return)"
+"""Where agents differ in dynamics, and a perfect episode is not known."""
 LEAST_SPAN = 10.0
 """Least height of the axis, percent: small differences must look small."""
 
@@ -34,6 +36,7 @@ def plot_welfare_by_budget(
     title: str = "Social welfare against the number of representatives",
     ceiling_label: str = "exact ceiling",
     order: Sequence[str] = (),
+    label: str = WELFARE_LABEL,
 ) -> Path:
     """Draw the mean social welfare of each solver for each k, with standard errors over seeds.
 
@@ -44,6 +47,7 @@ def plot_welfare_by_budget(
         title: headline.
         ceiling_label: name of the dashed line.
         order: solvers of several figures, for each to look the same in all of them.
+        label: of the axis of welfare.
 
     Returns:
         `out`, as a path.
@@ -61,8 +65,8 @@ def plot_welfare_by_budget(
     with draw_panels(1, 1, (6.4, 3.6)) as (figure, (axes,)):
         for budget in known:
             ends = [place[budget] - 0.42, place[budget] + 0.42]
-            label = ceiling_label if budget == known[0] else None
-            axes.plot(ends, [ceilings[budget]] * 2, color=INK, dashes=(4, 2), lw=1.3, label=label)
+            name = ceiling_label if budget == known[0] else None
+            axes.plot(ends, [ceilings[budget]] * 2, color=INK, dashes=(4, 2), lw=1.3, label=name)
             lines.append(f"{ceiling_label} at k = {budget}: {ceilings[budget]:.1f}.")
         for index, (solver, by_budget) in enumerate(rows.items()):
             check_not_empty(by_budget, f"the budgets of {solver}")
@@ -74,12 +78,12 @@ def plot_welfare_by_budget(
                 lines.append(f"{solver} at k = {budget}: {mean:.1f} ± {error:.1f}.")
             x, means, errors = np.transpose(points)
             style = styles[solver]
-            label = _name(solver, by_budget.values())
-            axes.errorbar(x, means, errors, capsize=2.5, label=label, ms=5, **style)
+            row_name = _name(solver, by_budget.values())
+            axes.errorbar(x, means, errors, capsize=2.5, label=row_name, ms=5, **style)
         axes.set_xticks(list(place.values()), [str(budget) for budget in budgets])
         axes.set_xlim(-0.6, len(budgets) - 0.4)
         axes.set_xlabel("number of representatives k")
-        axes.set_ylabel(WELFARE_LABEL)
+        axes.set_ylabel(label)
         low, high = axes.get_ylim()
         widen = max(0.0, LEAST_SPAN - (high - low)) / 2
         axes.set_ylim(low - widen, high + widen)
@@ -155,6 +159,7 @@ def plot_learning_curves(
     title: str = "Social welfare during training",
     ceiling_label: str = "exact ceiling",
     order: Sequence[str] = (),
+    label: str = WELFARE_LABEL,
 ) -> Path:
     """Draw the mean over seeds against transitions per policy, with a band of standard errors.
 
@@ -168,6 +173,7 @@ def plot_learning_curves(
         title: headline.
         ceiling_label: name of the dashed line.
         order: solvers of several figures, for each to look the same in all of them.
+        label: of the axis of welfare.
 
     Returns:
         `out`, as a path.
@@ -187,9 +193,9 @@ def plot_learning_curves(
             columns = [_mean_and_error(column, solver) for column in welfare.T]
             mean, error = np.transpose(columns)
             style = styles[solver]
-            label = _name(solver, [seeds])
+            name = _name(solver, [seeds])
             spacing = max(1, len(transitions) // 8)
-            axes.plot(transitions, mean, label=label, ms=4, markevery=spacing, **style)
+            axes.plot(transitions, mean, label=name, ms=4, markevery=spacing, **style)
             axes.fill_between(
                 transitions, mean - error, mean + error, color=style["color"], alpha=0.2, lw=0
             )
@@ -201,7 +207,7 @@ def plot_learning_curves(
         axes.set_xlim(left=0.0)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         axes.set_xlabel("transitions per policy")
-        axes.set_ylabel(WELFARE_LABEL)
+        axes.set_ylabel(label)
         axes.grid()
         add_legend(figure, "mean ± standard error")
         return save(figure, out, title, " ".join(lines))

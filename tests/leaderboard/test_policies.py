@@ -79,7 +79,7 @@ def test_offline_they_are_those_of_the_scored_agents() -> None:
         ((TASK, SOLVER, 99), "seed is 99; .* the seeds 0 to 4"),
         ((TASK, SOLVER, -1), "seed is -1"),
         (("NoTask", SOLVER), "NoTask"),
-        (("AntVel-n100-k1-v0", SOLVER), "those of nobody"),
+        (("AntVel-n100-k1-v0", SOLVER), "no row of this task has policies"),
     ],
 )
 def test_what_is_not_there_is_named(arguments: tuple[str, str], message: str) -> None:
