@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import re
 from pathlib import Path
@@ -210,3 +211,54 @@ def test_tasks_in_files(tmp_path: Path) -> None:
     path.write_text("raise RuntimeError('half a file')")
     with pytest.raises(ValueError, match="cannot be imported: RuntimeError: half a file"):
         find_task(str(path))
+
+
+@dataclasses.dataclass
+class Likes(rmdp_bench.Population):
+    """A population that is no key of a dictionary, as dataclasses are not."""
+
+    wanted: Any
+    wrong: Any = None
+    n_agents = 3
+    outcome_size = 1
+
+    def rewards(self, outcomes: Any) -> Any:
+        if self.wrong is not None:
+            return np.full((*outcomes.shape[:-1], self.wrong[0]), self.wrong[1])
+        return 0.1 - abs(outcomes - np.asarray(self.wanted))
+
+    def content_hash(self) -> str:
+        return f"{self.wanted}"
+
+
+def test_agents_who_are_no_key_of_a_dictionary() -> None:
+    task = get_task(
+        "HalfCheetahVel-n100-v0", n_representatives=2, population=Likes([1.0, 2.0, 3.0])
+    )
+    assert isinstance(task, OnlineTask) and task.ceiling is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ((1, 0.0), r"Likes.rewards gives shape \(2, 1\) for 2 outcomes, expected \(2, 3\)"),
+        ((3, np.nan), "Likes.rewards gives agent 0 a reward of nan"),
+    ],
+)
+def test_rewards_that_are_none(wrong: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        get_task("HalfCheetahVel-n100-v0", n_representatives=2, population=Likes([1.0], wrong))
+
+
+def test_a_front_bounds_those_only_who_want_more_of_everything() -> None:
+    pytest.importorskip("mo_gymnasium")
+
+    def ceiling(*weights: list[float]) -> float | None:
+        agents = LinearPopulation(np.array(weights))
+        task = get_task("DeepSeaTreasure-n100-v0", n_representatives=1, population=agents)
+        assert isinstance(task, OnlineTask)
+        return task.ceiling
+
+    assert ceiling([1.0, 0.0, 0.0]) == pytest.approx(23.7)  # the treasure that is worth most
+    assert ceiling([0.0, -1.0, 0.0]) is None  # to whom waiting is worth most
+    assert ceiling([1.0, 0.0, -1000.0]) is None  # who would rather not arrive

@@ -79,7 +79,7 @@ def pool_columns(task: OnlineTask, rows: Sequence[SubmittedRow]) -> FloatArray |
     }
     matrices = [
         row.files.array(
-            result.seed, _MATRIX, (task.n_agents, known_as[result.task].n_representatives)
+            result.seed, _MATRIX, (task.n_agents, known_as[row.summary.task].n_representatives)
         )
         for row in rows
         if row.kind == "verified" and row.summary.task in known_as

@@ -49,6 +49,9 @@ def test_policies_of_all_verified_rows_are_pooled(tmp_path: Path) -> None:
     assert together == {"best known": pytest.approx(80.0 * 22 / 25)}
     two_seeds = row([serving(range(10), range(5)), serving(range(3), range(10, 22))])
     assert find_anchors([two_seeds], tmp_path)[TASK] == together
+    three = np.concatenate((serving(range(10), range(5)), serving(range(10, 25))[:, :1]), axis=1)
+    of_another_budget = row([three], task="ResourceGathering-n25-k3-v0")
+    assert find_anchors([one, of_another_budget], tmp_path)[TASK] == {"best known": 80.0}
     everything = np.full((25, 2), 99.0)
     claimed = row([everything], kind="reported"), row([everything - 200.0])
     assert find_anchors([one, other, *claimed], tmp_path)[TASK] == together
