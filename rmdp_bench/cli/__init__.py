@@ -132,6 +132,7 @@ def _run(arguments: Sequence[str] | None, act: RaiseStopped) -> int:
             return 2
         if not hasattr(error, "format_message"):  # which typer's errors of usage have
             raise
-        print_error(error.format_message())
+        # Of choices that do not exist the parser says so twice.
+        print_error(error.format_message().replace("Value error, ", ""))
         return 2
     return code if isinstance(code, int) else 0

@@ -126,7 +126,8 @@ def doctor_command(as_json: JsonOption = False) -> None:
         print_json(report)
         return
     facts = {**system, **{f"version of {name}": value for name, value in versions().items()}}
-    print_table("This machine", ["", ""], [[k, str(v)] for k, v in facts.items()], n_left=2)
+    cells = [[name, "–" if value is None else str(value)] for name, value in facts.items()]
+    print_table("This machine", ["", ""], cells, n_left=2)
     cells = [
         [check["name"], "yes" if check["found"] else "no", check["needed_for"], check["hint"] or ""]
         for check in checks
