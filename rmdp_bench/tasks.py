@@ -358,8 +358,8 @@ Task = OnlineTask | OfflineTask
 
 
 _HETEROGENEOUS_TRANSITIONS = 10_000_000
-"""Per policy. Chosen, not measured: half of what `scripts/record_glucose_references.py` gives the
-policy that counts as 0, so that a run with few representatives costs no more than that policy."""
+"""Per policy. Chosen, not measured: half of what `scripts/record_glucose_references.py` gives, by
+default, each seed of the policy that counts as 0, so that k = 2 costs as much as that policy."""
 _NOT_VERIFIED = "the verification cannot play tasks whose agents differ in dynamics yet"
 
 
