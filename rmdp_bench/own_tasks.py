@@ -55,6 +55,8 @@ def make_task(
 
     Args:
         name: of the world, with which the task's id begins; letters, digits, "_", "." and "-".
+            Each world needs one of its own: what `make` does is not in the id, so that runs in two
+            worlds of one name may be taken for each other.
         make: number of copies -> `represent(envs, population, outcome)` of a vector environment.
             Observations are vectors; Gymnasium's `gymnasium.wrappers` make others so. It can be
             pickled, if solvers are to start processes.
@@ -81,22 +83,26 @@ def make_task(
         raise ValueError(f"gamma is {gamma!r}, expected a number above 0, at most 1")
     if ceiling is not None and not np.isfinite(ceiling):
         raise ValueError(f"ceiling is {ceiling!r}, expected a finite number or None")
+    if not callable(make):
+        raise ValueError(f"make is {make!r}, expected a function: number of copies -> envs")
     envs = make(1)
-    steps = max_episode_steps or getattr(getattr(envs, "spec", None), "max_episode_steps", None)
-    if steps is None:
-        raise ValueError(
-            f"max_episode_steps is not given, and the world {name} says none; expected a number of "
-            "steps after which its episodes are over"
-        )
-    steps = check_integer("max_episode_steps", steps, 1, 10**9)
-    worlds = OutsideWorlds(envs, name, steps)
     try:
+        steps = max_episode_steps or getattr(getattr(envs, "spec", None), "max_episode_steps", None)
+        if steps is None:
+            raise ValueError(
+                f"max_episode_steps is not given, and the world {name} says none; expected a "
+                "number of steps after which its episodes are over"
+            )
+        steps = check_integer("max_episode_steps", steps, 1, 10**9)
+        worlds = OutsideWorlds(envs, name, steps)
         space = worlds.single_action_space
         if not isinstance(space, gym.spaces.Discrete | gym.spaces.Box):
             raise ValueError(f"{name}: actions are of {space}, expected Discrete or Box")
         population = worlds.population
     finally:
-        worlds.close()
+        close = getattr(envs, "close", None)  # it may be anything
+        if callable(close):
+            close()
     population.content_hash()  # refuses what has none, before anything is trained
     task = OnlineTask(
         id=name,

@@ -210,6 +210,7 @@ class OnlineTask(_CommonTask):
             made = self.world(n_envs)
         envs = OutsideWorlds(made, self.env_id, self.max_episode_steps)
         if envs.num_envs != n_envs:
+            envs.close()
             raise ValueError(f"{self.env_id}: make({n_envs}) gives {envs.num_envs} copies")
         return envs
 
@@ -291,10 +292,10 @@ class OnlineTask(_CommonTask):
 def heterogeneous_task(
     env_id: str, n_representatives: int, *, n_agents: int | None = None, n_eval_episodes: int = 20
 ) -> OnlineTask:
-    """A task of k policies for agents who differ in dynamics, under an id of its own.
+    """A task of k policies for agents who differ in dynamics.
 
-    It is for experiments and is not in the table: k, and how many agents, are up to the caller. The
-    solvers of represented MDPs refuse it; `evaluate` takes it.
+    It is for experiments: k, and how many agents, are up to the caller. The solvers of represented
+    MDPs refuse it; `evaluate` takes it.
 
     Args:
         env_id: of an environment whose agents differ in dynamics.
@@ -302,19 +303,21 @@ def heterogeneous_task(
         n_agents: n, the first agents of the population; None: all but the held-out ones.
         n_eval_episodes: of each agent under each policy.
 
+    Returns:
+        The task of the table, if it is one; else one with an id of its own, as `get_task` gives.
+
     Raises:
         ValueError: a value is out of range, or the agents share the dynamics.
     """
     entry = get_environment(env_id)
     if not entry.heterogeneous:
         raise ValueError(f"the agents of {env_id} share the dynamics, expected a world for each")
-    name = env_id.removeprefix("rmdp/")
     n_agents = check_integer(
         "n_agents", entry.n_agents if n_agents is None else n_agents, 1, entry.n_agents
     )
     k = check_integer("n_representatives", n_representatives, 1, n_agents)
-    return OnlineTask(
-        id=f"{name}-custom-n{n_agents}-k{k}",
+    task = OnlineTask(
+        id=env_id,
         env_id=env_id,
         n_agents=n_agents,
         n_representatives=k,
@@ -322,8 +325,11 @@ def heterogeneous_task(
         n_eval_episodes=check_integer("n_eval_episodes", n_eval_episodes, 1, 10**6),
         gamma=0.99,
         max_episode_steps=entry.max_episode_steps,
-        unranked=_NOT_VERIFIED,
+        continuous=entry.continuous,
+        terminates=entry.terminates,
+        deterministic=entry.deterministic,
     )
+    return name_task(task)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,7 +359,8 @@ Task = OnlineTask | OfflineTask
 
 
 _HETEROGENEOUS_TRANSITIONS = 10_000_000
-"""Per policy: two thirds of what one policy for all patients took to learn."""
+"""Per policy. Chosen, not measured: half of what `scripts/record_glucose_references.py` gives, by
+default, each seed of the policy that counts as 0, so that k = 2 costs as much as that policy."""
 _NOT_VERIFIED = "the verification cannot play tasks whose agents differ in dynamics yet"
 
 

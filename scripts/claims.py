@@ -5,8 +5,9 @@ A claim is a sentence of a paper and the comparisons that it makes; each compare
 a comparison whose rows are not there yet is "not tested yet" and is made by itself when they are.
 
 Which rows: of those with a solver's own settings (`SETTINGS`), two of one submission before two of
-different ones, then those with more training, with larger planners, and with more seeds. Rows of
-different budgets of transitions are not compared.
+different ones, then those with more training (transitions, offline passes or updates: `TRAINING`),
+with larger planners, and with more seeds. Rows of different budgets of transitions are not
+compared.
 """
 
 from __future__ import annotations
@@ -38,8 +39,22 @@ from scripts.verdicts import (
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-SETTINGS = {"critic": "agents", "signal": "return", "training_reward": "own", "scope": "population"}
+SETTINGS: Mapping[str, Any] = {
+    "critic": "agents",
+    "signal": "return",
+    "training_reward": "own",
+    "scope": "population",
+    "hidden_size": 64,
+    "n_hidden_layers": 1,
+}
 """Settings that make another method of a solver, and their value in its own."""
+WIDTH_BY_TASK = frozenset({"universal", "tuned_ppo"})
+"""Solvers whose own `hidden_size` is another, which depends on the task."""
+TRAINING = ("n_epochs", "model_epochs", "n_updates", "policy_updates", "iterations")
+"""How long an offline solver trains, by those of these settings that it has."""
+NEVER_NEGATIVE = frozenset({"gain of reassigning"})
+"""Measures that are not judged: those whose number is a maximum over the same noisy episodes, which
+is at least 0 by construction."""
 CLOSE = 0.9
 """An R2 or a rank correlation from which a prediction counts as close."""
 
@@ -197,7 +212,10 @@ def variant_of(row: SubmittedRow) -> str:
     """The setting that makes a row another method than its solver's own."""
     config = row.results[0].config
     own = [
-        f"{key}={config[key]}" for key, value in SETTINGS.items() if config.get(key, value) != value
+        f"{key}={config[key]}"
+        for key, value in SETTINGS.items()
+        if config.get(key, value) != value
+        and not (key == "hidden_size" and row.solver in WIDTH_BY_TASK)
     ]
     return ", ".join(own)
 
@@ -211,11 +229,13 @@ def _rows_of(side: Side, task: str) -> list[SubmittedRow]:
 
 
 def worth(*rows: SubmittedRow) -> tuple[Any, ...]:
-    """Sorts choices of rows: the last is the best."""
+    """Sorts choices of rows, which are of the same solvers in the same order: the last is best."""
+    training = [[row.results[0].config.get(name, 0) for name in TRAINING] for row in rows]
     planners = [row.results[0].config.get("n_sequences", 0) for row in rows]
     return (
         len({row.submission.name for row in rows}) == 1,
         min(row.summary.transitions for row in rows),
+        training,
         min(planners),
         max(planners),
         min(len(row.results) for row in rows),
@@ -495,7 +515,8 @@ PERSIM = (
 # What corrections changed: settings of one solver, or two solvers, on the same task
 
 _K5, _WALKER = _on(_CHEETAH, 5), "Walker2dVel-n100-k5-v0"
-_DENSE = "training_reward=dense"
+_DENSE = "training_reward=dense, hidden_size=128, n_hidden_layers=2"
+"""With the networks of `universal`: what it changes is the reward's and theirs together."""
 CORRECTIONS = (
     *(
         Comparison(task, Side(solver), 0.0, measure="gain of reassigning")

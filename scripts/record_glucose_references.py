@@ -9,6 +9,7 @@ learned from them alone, on from that controller. Which seed and which of the tw
 judged on episodes of training; the number that is written, the mean return over all patients, is
 from evaluation episodes. Tasks can be scored in percent once both are known. A day of computing on
 two cores, of which `own` takes nearly all; `--transitions` and the like make it shorter for a try.
+What fewer patients give is printed, and written to `--out` only: it is no reference.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from baselines.heterogeneous import tuned_ppo
 from baselines.heterogeneous.controllers import ENVIRONMENT, BasalBolus, make_grid, tune
 from baselines.heterogeneous.learner import PPOSettings, learn
 from rmdp_bench import RunLog
+from rmdp_bench.envs import get_environment
 from rmdp_bench.evaluation import EVALUATION_SEED, PairRollout, roll_out_pairs
 from rmdp_bench.files import read_json, write_json
 from rmdp_bench.references import HETEROGENEOUS_FILE
@@ -106,11 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="of the policy for all")
     parser.add_argument("--transitions", type=int, default=20_000_000, help="of it, each seed")
     parser.add_argument("--own-transitions", type=int, default=2_000_000, help="of each patient")
-    parser.add_argument("--agents", type=int, default=100, help="fewer for a try, without a record")
+    n_all = get_environment(ENVIRONMENT).n_agents
+    parser.add_argument(
+        "--agents", type=int, default=n_all, help="fewer for a try, which is not recorded"
+    )
     parser.add_argument("--points", type=int, default=16, help="values of each gain of `own`")
     parser.add_argument("--copies", type=int, default=800, help="that learn side by side")
     parser.add_argument("--episodes", type=int, default=4, help="for tuning and for judging")
-    parser.add_argument("--out", type=Path, default=HETEROGENEOUS_FILE)
+    parser.add_argument("--out", type=Path, help="by default the package's file")
     options = parser.parse_args(given)
 
     task = heterogeneous_task(ENVIRONMENT, 1, n_agents=options.agents)
@@ -129,10 +134,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         record = describe(rollout) | {"patients_served_by_a_learned_policy": n_learned}
     command = f"python -m scripts.record_glucose_references {shlex.join(given)}"
-    known = read_json(options.out) if options.out.exists() else {}
-    parts = {**known.get(ENVIRONMENT, {}), options.what: record | {"command": command}}
-    print(parts[options.what])
-    write_json(options.out, {**known, ENVIRONMENT: parts})
+    record |= {"command": command}
+    print(record)
+    out = options.out
+    if out is None:
+        if task.n_agents < n_all:
+            print(f"not recorded: {task.n_agents} of {n_all} patients; --out FILE keeps it")
+            return
+        out = HETEROGENEOUS_FILE
+    known = read_json(out) if out.exists() else {}
+    parts = {**known.get(ENVIRONMENT, {}), options.what: record}
+    write_json(out, {**known, ENVIRONMENT: parts})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from rmdp_bench.tasks import get_offline_task, list_tasks
 from scripts.ablation import with_error
 from scripts.claims import (
     CORRECTIONS,
+    NEVER_NEGATIVE,
     PERSIM,
     REPRESENTED,
     RESULTS,
@@ -185,6 +186,8 @@ def corrections() -> str:
         evidence = find_evidence(comparison)
         what, *cells = _row(evidence)
         cells[3] = WORDS.get(evidence.verdict, cells[3])
+        if comparison.measure in NEVER_NEGATIVE and evidence.interval is not None:
+            cells[2:4] = "", "not judged: the best of noisy episodes is never below 0"
         measure = "" if comparison.measure == "welfare" else f", {comparison.measure}"
         rows.append([what + measure, *cells])
     header = ["what", "first", "second (of the learner: before)", HEADER[3], "first is", "from"]

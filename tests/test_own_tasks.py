@@ -169,6 +169,49 @@ def test_what_is_no_world() -> None:
     assert isinstance(make_line(), gym.Env)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_episode_steps": None}, "max_episode_steps is not given"),
+        ({"max_episode_steps": -1}, "max_episode_steps is -1, expected"),
+        ({"n_representatives": 7}, "n_representatives is 7"),
+        ({}, "observations are of Discrete"),
+    ],
+)
+def test_a_world_that_is_refused_is_closed(changes: dict[str, Any], message: str) -> None:
+    made = []
+
+    def make_closing(n_envs: int) -> Any:
+        made.append(make(n_envs))
+        if not changes:
+            made[-1].single_observation_space = gym.spaces.Discrete(3)
+        return made[-1]
+
+    given: dict[str, Any] = {"n_representatives": 1, "transitions": 9, "max_episode_steps": 12}
+    with pytest.raises(ValueError, match=message):
+        rmdp_bench.make_task("line", make_closing, **given | changes)
+    assert [envs.unwrapped.closed for envs in made] == [True]
+
+
+def test_a_world_with_too_many_copies_is_closed() -> None:
+    made = []
+
+    def make_more(n_envs: int) -> Any:
+        made.append(make(n_envs + 1))
+        return made[-1]
+
+    task = rmdp_bench.make_task("more", make_more, 1, transitions=9, max_episode_steps=12)
+    with pytest.raises(ValueError, match=r"make\(3\) gives 4 copies"):
+        task.make(3)
+    assert [envs.unwrapped.closed for envs in made] == [True, True]
+
+
+@pytest.mark.parametrize("made", [None, "make", 3])
+def test_what_makes_no_worlds(made: Any) -> None:
+    with pytest.raises(ValueError, match=f"make is {made!r}, expected a function"):
+        rmdp_bench.make_task("p", made, 1, transitions=9, max_episode_steps=12)
+
+
 FILE = """
 import rmdp_bench
 from tests.helpers.own_world import make

@@ -194,7 +194,10 @@ def _more_columns(own: Sequence[Summary]) -> dict[str, tuple[list[str], str]]:
     objective = own[0].objective
     if objective != "utilitarian":
         cells = [number(summary.objective_value, 2) for summary in own]
-        columns[objective] = (cells, f"{objective}: the task's objective, mean over seeds.")
+        note = f"{objective}: the task's objective, mean over seeds."
+        if any(summary.objective_value is None for summary in own):
+            note += " –: with a seed an agent's return is negative, where it has no meaning."
+        columns[objective] = (cells, note)
     if any(summary.heldout is not None for summary in own):
         columns["new agents"] = (
             [_heldout_cell(summary) for summary in own],

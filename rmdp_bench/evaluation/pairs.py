@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.envs.core.checks import check_integer
 from rmdp_bench.evaluation.playing import EVALUATION_SEED, play
 from rmdp_bench.references import single_and_own
 from rmdp_bench.solution import Policy
@@ -60,7 +61,7 @@ def roll_out_pairs(
 
     Args:
         task: a heterogeneous one.
-        policies: P of them, as many as you like.
+        policies: P >= 1 of them, as many as you like.
         n_episodes: E >= 1 for each pair.
         seed: of the first episode; evaluation seeds begin at 2**31. Episode e has seed + e.
         agents: n indices of `hidden_population.parameters`; None: all agents of the task.
@@ -68,12 +69,17 @@ def roll_out_pairs(
         is_counted: whether these steps are among `steps_made`.
 
     Raises:
-        ValueError: the agents share the dynamics, a policy fails, or it gives actions that are not
-            in the action space; the message names policy and value.
+        ValueError: the agents share the dynamics, there are no policies, agents or episodes, a
+            policy fails, or it gives actions that are not in the action space; the message names
+            policy and value.
     """
     if not task.heterogeneous:
         raise ValueError(f"the agents of {task.id} share the dynamics: use roll_out")
     chosen = list(range(task.n_agents) if agents is None else agents)
+    check_integer("n_episodes", n_episodes, 1, 10**6)
+    for name, given in (("policies", policies), ("agents", chosen)):
+        if not len(given):
+            raise ValueError(f"{name} is {given!r}, expected at least one")
     size = max(1, BATCH // (len(policies) * n_episodes))
     parts = []
     for first in range(0, len(chosen), size):

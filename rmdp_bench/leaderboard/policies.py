@@ -9,8 +9,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable
+from http.client import HTTPException
 from importlib import metadata
 from importlib.resources import files
 from pathlib import Path
@@ -134,7 +136,8 @@ def address_of(name: str) -> str:
 
 def _address(place: Path) -> str:
     """Of a folder of the submissions on the forge."""
-    return f"{address_of('Repository')}/raw/main/leaderboards/submissions/{place.as_posix()}"
+    path = urllib.parse.quote(place.as_posix())
+    return f"{address_of('Repository')}/raw/main/leaderboards/submissions/{path}"
 
 
 def _megabytes(wanted: dict[str, dict[str, Any]]) -> str:
@@ -147,11 +150,11 @@ def _fetch(place: Path, folder: Path, wanted: dict[str, dict[str, Any]]) -> None
         path = folder / name
         if path.is_file() and _is_right(path.read_bytes(), entry):
             continue
-        address = f"{_address(place)}/{name}"
+        address = f"{_address(place)}/{urllib.parse.quote(name)}"
         try:
             with urllib.request.urlopen(address, timeout=FETCH_SECONDS) as answer:
                 data = answer.read(entry["bytes"] + 1)
-        except OSError as error:
+        except (OSError, HTTPException) as error:  # such as an answer that ends too early
             raise ValueError(f"cannot fetch {address}: {error}") from error
         if not _is_right(data, entry):
             raise ValueError(

@@ -294,6 +294,7 @@ class _Group:
     ) -> None:
         task = self._request.task
         reported = log.transitions if isinstance(task, OnlineTask) else 0
+        results = []
         for r, directory in enumerate(self._directories):
             facts = _facts(self._request, log, r, trained, reported)
             facts |= {
@@ -301,8 +302,16 @@ class _Group:
                 "curve": "curve.csv" if log.curves[r] else None,
                 "energy_joules": energy,
             }
-            _record(self._request, directory, trained.solutions[r], evaluations[r], facts)
+            solution, evaluation = trained.solutions[r], evaluations[r]
+            results.append(_record(self._request, directory, solution, evaluation, facts))
         _remove_leftovers(self._directories)
+        without = [r.seed for r in results if r.objective_value is None]
+        if isinstance(task, OnlineTask) and task.objective != "utilitarian" and without:
+            self._display.message(
+                f"warning: an agent's return is negative with seed {', '.join(map(str, without))}, "
+                f"where {task.objective} has no meaning: there is no value of the objective; "
+                "egalitarian has one"
+            )
         per_policy = _per_policy(task, trained)
         if per_policy is not None and per_policy > task.transitions:
             self._display.message(
@@ -559,8 +568,8 @@ def _record(
     solution: Solution,
     evaluation: Evaluation | OfflineEvaluation,
     facts: dict[str, Any],
-) -> None:
-    """Write the arrays and, last, result.json."""
+) -> Result:
+    """Write the arrays and, last, result.json, which is returned."""
     if isinstance(evaluation, OfflineEvaluation):
         names: dict[str, Any] = {"welfare_matrix": None, "returns": "returns.npz"}
         arrays = _offline_arrays(solution, evaluation)
@@ -588,6 +597,7 @@ def _record(
         **fields,
     )
     write_result(directory, result)
+    return result
 
 
 def _offline_arrays(solution: Solution, evaluation: OfflineEvaluation) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
     """The bytes of a plain file.
 
     Raises:
-        ValueError: missing, not a plain file (a link, a pipe, a device), or larger than the limit.
+        ValueError: missing, not a plain file (a link, a pipe, a device), larger than the limit, or
+            changed while it was read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -49,6 +50,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
         data = file.read(min(status.st_size, limit) + 1)
     if len(data) > limit:
         raise ValueError(f"{path} has more than the {limit} bytes that are allowed")
+    if len(data) != status.st_size:  # what grew is cut
+        raise ValueError(f"{path} is not as long as it was: it changes while it is read")
     return data
 
 

@@ -11,7 +11,7 @@ import pytest
 from rmdp_bench import Solution, evaluate
 from rmdp_bench.evaluation import EVALUATION_SEED, PairRollout, pairs, roll_out, roll_out_pairs
 from rmdp_bench.evaluation.pairs import percent
-from rmdp_bench.tasks import get_online_task, heterogeneous_task
+from rmdp_bench.tasks import get_online_task, get_task, heterogeneous_task
 
 GLUCOSE = heterogeneous_task("rmdp/Glucose-n100-v0", 2, n_agents=3, n_eval_episodes=2)
 POLES = heterogeneous_task("rmdp/CartPoleHet-n500-v0", 2, n_agents=4)
@@ -146,6 +146,32 @@ def test_what_is_refused() -> None:
 def test_bad_tasks(env_id: str, k: int, keywords: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         heterogeneous_task(env_id, k, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("policies", "changes", "message"),
+    [
+        ([], {}, r"policies is \[\], expected at least one"),
+        ([Lean(0.0)], {"n_episodes": 0}, "n_episodes is 0, expected an integer from 1"),
+        ([Lean(0.0)], {"agents": []}, r"agents is \[\], expected at least one"),
+    ],
+)
+def test_nothing_to_play(policies: list[Any], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        roll_out_pairs(POLES, policies, **{"n_episodes": 1} | changes)
+
+
+def test_a_task_has_one_id() -> None:
+    """However it is named; whatever makes it another one is in its id."""
+    env_id = "rmdp/Glucose-n100-v0"
+    assert heterogeneous_task(env_id, 2) == get_online_task("Glucose-n100-k2-v0")
+    assert heterogeneous_task(env_id, 4) == get_task("Glucose-n100-v0", 4)
+    others = [
+        heterogeneous_task(env_id, 2, n_agents=n, n_eval_episodes=e)
+        for n, e in ((3, 2), (3, 3), (4, 2))
+    ]
+    assert len({task.id for task in others}) == 3 and GLUCOSE == others[0]
+    assert all(task.id.startswith("Glucose-n100-v0-custom-") and task.unranked for task in others)
 
 
 def test_populations_of_both_kinds() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import shutil
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +119,19 @@ def test_a_row_is_fetched_once_and_checked(tmp_path: Path, forge: Path) -> None:
     (out / ROW / "arrays.npz").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="cannot fetch"):
         load_policies(TASK, SOLVER, fetch_to=out)
+
+
+def test_an_answer_that_ends_too_early_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise http.client.IncompleteRead(b"some")
+
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
+    entry = {"sha256": "0", "bytes": 9}
+    with pytest.raises(ValueError, match=r"cannot fetch https://.*/a%20b/c%23d/e%3Ff: Incomplete"):
+        policies._fetch(Path("a b", "c#d"), tmp_path, {"e?f": entry})
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_submissions

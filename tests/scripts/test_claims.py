@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,6 +86,60 @@ def test_other_settings_are_another_method(find: Any) -> None:
     assert find(dense, clustering).verdict is Verdict.NOT_TESTED
     gain = Comparison(TASK, Side("em", "training_reward=dense"), Side("em"))
     assert find(dense, plain, comparison=gain).scores == ([50.0, 51.0], [30.0, 31.0])
+
+
+def test_networks_of_another_size_are_another_method(find: Any) -> None:
+    """The planned rows with the networks of `universal` are not the dense reward's alone."""
+    with open(claims.ROOT / "benchmarks" / "plans" / "papers.toml", "rb") as file:
+        plan = tomllib.load(file)["runs"]
+    (settings,) = (each["settings"] for each in plan if each["folder"] == "online-as-universal")
+    planned = row("a", "em", [50.0, 51.0], **settings)
+    plain = row("a", "em", [30.0, 31.0], hidden_size=64)
+    variants = {side.variant for each in CORRECTIONS for side in sides(each)}
+    assert claims.variant_of(planned) in variants - {""}
+    assert "128" in claims.variant_of(planned) and "layers=2" in claims.variant_of(planned)
+    assert claims.variant_of(plain) == ""
+    alone = Comparison(TASK, Side("em", "training_reward=dense"), Side("em"))
+    assert find(planned, plain, comparison=alone).verdict is Verdict.NOT_TESTED
+    (gain,) = (
+        each
+        for each in CORRECTIONS
+        if each.task == TASK
+        and each.second == Side("em")
+        and isinstance(each.first, Side)
+        and "dense" in each.first.variant
+    )
+    assert find(planned, plain, comparison=gain).scores == ([50.0, 51.0], [30.0, 31.0])
+    for width in (64, 128):
+        assert claims.variant_of(row("a", "universal", [1.0], hidden_size=width)) == ""
+
+
+def sides(comparison: Comparison) -> list[Side]:
+    return [each for each in (comparison.first, comparison.second) if isinstance(each, Side)]
+
+
+@pytest.mark.parametrize("setting", ["n_updates", "n_epochs"])
+def test_offline_rows_with_more_training_come_first(find: Any, setting: str) -> None:
+    """They have no transitions; names, planners and seeds come after."""
+    own = {"transitions": 0, "n_sequences": 10}
+    less = row("a", "em", [10.0, 11.0, 12.0], **own | {setting: 5_000, "n_sequences": 99})
+    more = row("b", "em", [30.0, 31.0], **own | {setting: 20_000})
+    known = Comparison(TASK, Side("em"), 0.0)
+    for rows in ((less, more), (more, less)):
+        assert find(*rows, comparison=known).scores[0] == [30.0, 31.0]
+
+
+def test_a_gain_that_cannot_be_negative_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    gain = Comparison(TASK, Side("em"), 0.0, measure="gain of reassigning")
+    known = {
+        gain: Evidence(gain, ([3.0, 3.1, 3.2], 0.0)),
+        EM_AHEAD: Evidence(EM_AHEAD, ([3.0, 3.1], [1.0, 1.1])),
+    }
+    monkeypatch.setattr(reproduction, "CORRECTIONS", (*known,))
+    monkeypatch.setattr(reproduction, "find_evidence", known.__getitem__)
+    *_, shown, other = reproduction.corrections().splitlines()
+    assert "3.10 ± 0.06 (3) | 0 |  | not judged" in shown and "higher" not in shown
+    assert "| higher |" in other
 
 
 def test_ablations_of_the_data_with_equal_updates_count_first(

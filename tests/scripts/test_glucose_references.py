@@ -14,6 +14,25 @@ GLUCOSE = "rmdp/Glucose-n100-v0"
 SMALL = ["--agents", "1", "--episodes", "1", "--copies", "16"]
 
 
+def test_only_all_patients_are_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the package; what fewer give is kept where a file is named."""
+    script, package = record_glucose_references, tmp_path / "package.json"
+    package.write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(script, "HETEROGENEOUS_FILE", package)
+    monkeypatch.setattr(script, "measure_single", lambda *given: None)
+    monkeypatch.setattr(script, "roll_out_pairs", lambda *given, **named: None)
+    monkeypatch.setattr(script, "describe", lambda rollout: {"return": -1.0})
+    script.main(["single", "--agents", "99"])
+    assert "not recorded: 99 of 100 patients" in capsys.readouterr().out
+    assert package.read_text(encoding="utf-8") == "{}"
+    script.main(["single", "--agents", "99", "--out", str(tmp_path / "own.json")])
+    script.main(["single"])
+    for path in (package, tmp_path / "own.json"):
+        assert json.loads(path.read_text(encoding="utf-8"))[GLUCOSE]["single"]["return"] == -1.0
+
+
 def test_both_references_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With their commands; tasks have percent when both are known, not before."""
     out = tmp_path / "references.json"
