@@ -6,8 +6,8 @@ import os
 import platform
 import shlex
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -191,12 +191,11 @@ def _launch(plans: Sequence[Plan], out: Path, launcher: LauncherName, retries: b
     """Run plans, and what failed before if that is to be tried again; gives the exit code."""
     from rmdp_bench.files import check_writable
     from rmdp_bench.runs.requests import check_device
-    from rmdp_bench.sweep import forget_failures, make_jobs
-    from rmdp_bench.sweep.costs import longest_first, read_costs
-    from rmdp_bench.sweep.jobs import Launch, is_left, write_plan
+    from rmdp_bench.sweep import make_jobs
     from rmdp_bench.sweep.local import count_places
     from rmdp_bench.sweep.on_ray import import_ray
     from rmdp_bench.sweep.on_slurm import import_submitit
+    from rmdp_bench.sweep.status import failures_forgotten
 
     check_writable(out)
     if launcher == LauncherName.ray:
@@ -210,8 +209,17 @@ def _launch(plans: Sequence[Plan], out: Path, launcher: LauncherName, retries: b
         for device in sorted({row.device for row in rows}):
             check_device(device)
     made = {plan.name: make_jobs(plan, n_places) for plan in plans}
-    if retries:  # only now that nothing is refused
-        forget_failures(out)
+    with failures_forgotten(out) if retries else nullcontext():
+        return _run_jobs(plans, out, launcher, made)
+
+
+def _run_jobs(
+    plans: Sequence[Plan], out: Path, launcher: LauncherName, made: Mapping[str, Sequence[Job]]
+) -> int:
+    """Run what is left of checked plans; gives the exit code."""
+    from rmdp_bench.sweep.costs import longest_first, read_costs
+    from rmdp_bench.sweep.jobs import Launch, is_left, write_plan
+
     for plan in plans:
         document = {"text": plan.text, "folder": str(plan.folder)}
         write_plan(out, plan.name, document, made[plan.name])

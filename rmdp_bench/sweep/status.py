@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rmdp_bench.files import is_locked, read_json
+from rmdp_bench.files import is_locked, read_json, write_bytes
 from rmdp_bench.runs.display import read_progress
 from rmdp_bench.runs.running import is_finished
 from rmdp_bench.sweep.costs import estimate_seconds, read_costs
@@ -171,6 +172,24 @@ def forget_failures(out: Path) -> int:
     for note in notes:
         note.unlink(missing_ok=True)
     return len(notes)
+
+
+@contextmanager
+def failures_forgotten(out: Path) -> Iterator[None]:
+    """Forget failures as `forget_failures`, and note them again if the block refuses to run them.
+
+    Raises:
+        ValueError: as `forget_failures`, or of the block.
+    """
+    notes = {path: path.read_bytes() for path in failures_folder(out).glob("*.json")}
+    forget_failures(out)
+    try:
+        yield
+    except ValueError:
+        for path, data in notes.items():
+            if not path.exists():
+                write_bytes(path, data)
+        raise
 
 
 def cancel(out: Path) -> tuple[int, int]:

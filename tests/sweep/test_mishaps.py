@@ -76,7 +76,7 @@ def failed_sweep(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return list((OUT / "sweep" / "failures").iterdir())
 
 
-@pytest.mark.parametrize("reason", ["launcher", "device", "solver", "folder"])
+@pytest.mark.parametrize("reason", ["launcher", "device", "solver", "folder", "cluster"])
 def test_a_refused_retry_forgets_no_failure(
     reason: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +87,10 @@ def test_a_refused_retry_forgets_no_failure(
 
     if reason == "launcher":
         monkeypatch.setattr("rmdp_bench.sweep.on_slurm.import_submitit", refuse)
+        words += ["--launcher", "slurm"]
+    elif reason == "cluster":
+        monkeypatch.setattr("rmdp_bench.sweep.on_slurm.import_submitit", lambda: None)
+        monkeypatch.setattr("rmdp_bench.sweep.on_slurm.submit", refuse)
         words += ["--launcher", "slurm"]
     elif reason == "device":
         monkeypatch.setattr("rmdp_bench.runs.requests.check_device", refuse)
