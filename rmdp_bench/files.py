@@ -13,22 +13,28 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 TEMPORARY_PREFIX = ".writing-"
 LOCK_FILE = ".lock"
+MAX_TRIES = 1000
+"""For a lock that nobody holds, but others look at or have just removed; a millisecond each."""
 _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"}
 """Kinds that are the same on every machine."""
 _NOT_ALLOWED = "choose a place where you may read and write, or have its permissions changed"
 _FULL = "make room there, or choose a place on another file system"
+FULL_DISK_CODE = 3
+"""Exit code of commands whose disk or quota is full."""
+_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 _REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _NOT_ALLOWED)
-_REMEDIES |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FULL)
+_REMEDIES |= dict.fromkeys(_FULL_ERRORS, _FULL)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -54,6 +60,16 @@ def describe_refusal(error: OSError) -> str:
     where = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
     remedy = _REMEDIES.get(error.errno or 0)
     return where + error.strerror + (f"; {remedy}" if remedy else "")
+
+
+def is_of_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised from, is that of a full disk or quota."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL_ERRORS:
+            return True
+        context = None if error.__suppress_context__ else error.__context__
+        error = error.__cause__ or context
+    return False
 
 
 def check_writable(folder: Path) -> None:
@@ -229,16 +245,23 @@ def locked(directory: Path, held: str) -> Iterator[None]:
     path = directory / LOCK_FILE
     try:
         with contextlib.ExitStack() as stack:
-            while True:
+            for n_left in reversed(range(MAX_TRIES)):
                 try:
                     directory.mkdir(parents=True, exist_ok=True)
-                    file = stack.enter_context(path.open("w"))
+                    file = stack.enter_context(path.open("w+"))
                 except OSError as error:
+                    if isinstance(error, FileNotFoundError | FileExistsError) and n_left:
+                        time.sleep(0.001)
+                        continue  # who held the lock has removed the folder in between
                     error.filename = str(directory)
                     raise ValueError(f"cannot write to {describe_refusal(error)}") from error
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError as error:
+                    if n_left and not _is_held(file):
+                        file.close()
+                        time.sleep(0.001)
+                        continue  # `is_locked` only looks
                     raise ValueError(f"{held} ({directory})") from error
                 except OSError as error:
                     if directory in made:  # nobody else can be there
@@ -251,6 +274,8 @@ def locked(directory: Path, held: str) -> Iterator[None]:
                     if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                         break
                 # Its holder released and removed it just now: there is a new file, or none.
+            else:
+                raise ValueError(f"{held} ({directory})")
             try:
                 yield
             finally:
@@ -262,19 +287,23 @@ def locked(directory: Path, held: str) -> Iterator[None]:
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether a process holds the lock of a directory; one that was killed holds none.
+    """Whether a process holds the lock of a directory; one that was killed holds none."""
+    try:
+        with (directory / LOCK_FILE).open() as file:
+            return _is_held(file)
+    except FileNotFoundError:
+        return False
 
-    Who takes the lock at this very moment may be told that it is held.
-    """
+
+def _is_held(file: IO[str]) -> bool:
+    """Whether a process holds a lock file, and does not only look at it as this does."""
     import fcntl
 
     try:
-        with (directory / LOCK_FILE).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    fcntl.flock(file, fcntl.LOCK_UN)
     return False
 
 

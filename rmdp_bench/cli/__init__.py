@@ -2,8 +2,9 @@
 
 Exit codes: 0 done; 1 a solver failed, a verified dataset is not the repository's, or the reader of
 the output went away; 2 bad input, with one line on stderr (a terminal that is too narrow for it
-shows it in several) and nothing written, or no command, with the help on stderr; 128 + the number
-of a signal that stopped it: 130 Ctrl-C (SIGINT), 143 SIGTERM, 129 SIGHUP, 138 SIGUSR1 (on Linux).
+shows it in several) and nothing written, or no command, with the help on stderr; 3 a disk or quota
+is full; 128 + the number of a signal that stopped it: 130 Ctrl-C (SIGINT), 143 SIGTERM, 129 SIGHUP,
+138 SIGUSR1 (on Linux).
 A stopped `run` has saved a checkpoint, if its solver has any; other commands leave nothing half
 written.  With --json a command prints one JSON document on stdout; warnings and progress go to
 stderr.
@@ -24,7 +25,7 @@ from rmdp_bench.cli import datasets, listing, running, scoring, submission, swee
 from rmdp_bench.cli.leaderboard import build_command
 from rmdp_bench.cli.output import print_error, print_stopped
 from rmdp_bench.cli.signals import RaiseStopped, Stopped, on_signals
-from rmdp_bench.files import describe_refusal
+from rmdp_bench.files import FULL_DISK_CODE, describe_refusal, is_of_full_disk
 
 __all__ = ["app", "main"]
 
@@ -107,6 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stopped.exit_code
     except KeyboardInterrupt:  # of a library that takes Ctrl-C for itself
         return 130
+    except OSError as error:  # of the message itself, if it goes to a file on a full disk
+        if is_of_full_disk(error):
+            return FULL_DISK_CODE
+        raise
 
 
 def _run(arguments: Sequence[str] | None, act: RaiseStopped) -> int:
@@ -126,10 +131,10 @@ def _run(arguments: Sequence[str] | None, act: RaiseStopped) -> int:
             raise act.stopped from error
         if isinstance(error, OSError):
             print_error(describe_refusal(error))
-            return 2
+            return FULL_DISK_CODE if is_of_full_disk(error) else 2
         if isinstance(error, ValueError | ImportError):
             print_error(str(error))
-            return 2
+            return FULL_DISK_CODE if is_of_full_disk(error) else 2
         if not hasattr(error, "format_message"):  # which typer's errors of usage have
             raise
         # Of choices that do not exist the parser says so twice.

@@ -88,6 +88,7 @@ def run_command(
     Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 stop at the next checkpoint, or in scoring at once; Ctrl-C
     after one of them stops at once wherever it comes.
     """
+    from rmdp_bench.files import FULL_DISK_CODE, is_of_full_disk
     from rmdp_bench.runs import Interrupted, SolverError, make_request, run
     from rmdp_bench.runs.display import make_display
 
@@ -115,7 +116,7 @@ def run_command(
             results = run(request, display=display, stop=stop)
         except SolverError as error:
             print_error(str(error))
-            raise typer.Exit(1) from error
+            raise typer.Exit(FULL_DISK_CODE if is_of_full_disk(error) else 1) from error
         except Interrupted as error:
             display.message(f"rmdp-bench: {error} ({request.directory(request.seeds[0]).parent})")
             raise typer.Exit(asked.exit_code) from error

@@ -6,8 +6,8 @@ import os
 import platform
 import shlex
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,16 +104,16 @@ def retry_command(
     cores: CoresOption = None,
 ) -> None:
     """Run what failed once more, and what is left of the folder's plans."""
-    from rmdp_bench.sweep import forget_failures
     from rmdp_bench.sweep.jobs import read_plans
     from rmdp_bench.sweep.plan import parse_plan
 
-    plans = [
-        parse_plan(document["text"], name, Path(document["folder"]), name)
-        for name, document in read_plans(directory).items()
-    ]
-    forget_failures(directory)
-    code = _launch(plans, directory, launcher)
+    plans = []
+    for name, document in read_plans(directory).items():
+        text, folder = document.get("text"), document.get("folder")
+        if not isinstance(text, str) or not isinstance(folder, str):
+            raise ValueError(f"the stored plan {name} of {directory} has no text and folder")
+        plans.append(parse_plan(text, name, Path(folder), name))
+    code = _launch(plans, directory, launcher, retries=True)
     if code:
         raise typer.Exit(code)
 
@@ -126,8 +126,11 @@ def cancel_command(directory: FolderArgument) -> None:
     """
     from rmdp_bench.sweep import cancel
 
-    n_drivers = cancel(directory)
+    n_drivers, n_submitted = cancel(directory)
     print(f"asked to stop: {n_drivers} driver{'' if n_drivers == 1 else 's'}")
+    if n_submitted:
+        launches = f"{n_submitted} launch{'' if n_submitted == 1 else 'es'}"
+        print(f"asked to stop: SLURM jobs of {launches}, as far as any are left")
 
 
 @app.command("status")
@@ -184,16 +187,15 @@ def _print_commands(plan: Plan, out: Path) -> None:
                 print(shlex.join(["rmdp-bench", *job.command(out, task, left)]))
 
 
-def _launch(plans: Sequence[Plan], out: Path, launcher: LauncherName) -> int:
-    """Run plans; gives the exit code."""
+def _launch(plans: Sequence[Plan], out: Path, launcher: LauncherName, retries: bool = False) -> int:
+    """Run plans, and what failed before if that is to be tried again; gives the exit code."""
     from rmdp_bench.files import check_writable
     from rmdp_bench.runs.requests import check_device
     from rmdp_bench.sweep import make_jobs
-    from rmdp_bench.sweep.costs import longest_first, read_costs
-    from rmdp_bench.sweep.jobs import Launch, is_left, write_plan
     from rmdp_bench.sweep.local import count_places
     from rmdp_bench.sweep.on_ray import import_ray
     from rmdp_bench.sweep.on_slurm import import_submitit
+    from rmdp_bench.sweep.status import failures_forgotten
 
     check_writable(out)
     if launcher == LauncherName.ray:
@@ -207,6 +209,17 @@ def _launch(plans: Sequence[Plan], out: Path, launcher: LauncherName) -> int:
         for device in sorted({row.device for row in rows}):
             check_device(device)
     made = {plan.name: make_jobs(plan, n_places) for plan in plans}
+    with failures_forgotten(out) if retries else nullcontext():
+        return _run_jobs(plans, out, launcher, made)
+
+
+def _run_jobs(
+    plans: Sequence[Plan], out: Path, launcher: LauncherName, made: Mapping[str, Sequence[Job]]
+) -> int:
+    """Run what is left of checked plans; gives the exit code."""
+    from rmdp_bench.sweep.costs import longest_first, read_costs
+    from rmdp_bench.sweep.jobs import Launch, is_left, write_plan
+
     for plan in plans:
         document = {"text": plan.text, "folder": str(plan.folder)}
         write_plan(out, plan.name, document, made[plan.name])
@@ -218,11 +231,8 @@ def _launch(plans: Sequence[Plan], out: Path, launcher: LauncherName) -> int:
     launch = Launch.start(out, about)
     if launcher == LauncherName.slurm:
         return _submit(plans, out, left, launch)
-    with _asking_to_stop() as asked:
-        try:
-            _drive(out, jobs, left, launch, launcher, asked)
-        finally:
-            launch.end()
+    with launch.driven(), _asking_to_stop() as asked:
+        _drive(out, jobs, left, launch, launcher, asked)
     return _report(out, jobs, asked.exit_code)
 
 

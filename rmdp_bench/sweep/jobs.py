@@ -9,8 +9,8 @@ nothing is run.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
-import json
 import os
 import shlex
 import signal
@@ -18,15 +18,15 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
 from rmdp_bench.cores import THREAD_VARIABLES, VARIABLE
-from rmdp_bench.files import is_locked, locked, remove, write_json
+from rmdp_bench.files import FULL_DISK_CODE, is_locked, locked, read_json, remove, write_json
 from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.running import is_finished
 from rmdp_bench.runs.trained import TRAINED_FILE
@@ -117,9 +117,19 @@ class Job:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Job:
-        """The reverse of `to_dict`."""
-        lists = {n: tuple(document[n]) for n in ("tasks", "seeds", "settings")}
-        return cls(**{**document, **lists})
+        """The reverse of `to_dict`.
+
+        Raises:
+            ValueError: it has other fields, as those of another version of the package.
+        """
+        try:
+            lists = {n: tuple(document[n]) for n in ("tasks", "seeds", "settings")}
+            return cls(**{**document, **lists})
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"not a job of this version of rmdp_bench ({error}); `rmdp-bench sweep PLAN.toml` "
+                "with the same folder writes it anew"
+            ) from error
 
 
 def as_text(seeds: Sequence[int]) -> str:
@@ -156,7 +166,7 @@ def failure_file(out: Path, job: Job, task: str, seed: int) -> Path:
 
 
 class Launch:
-    """A driver at work on a folder, and its request to stop, which any machine can make."""
+    """Jobs that one command started, and the request to stop them, which any machine can make."""
 
     def __init__(self, out: Path, name: str) -> None:
         """Refer to one; `start` makes one."""
@@ -175,9 +185,30 @@ class Launch:
         write_json(launch._folder / "launch.json", {"started": time.time(), **about})
         return launch
 
+    @contextmanager
+    def driven(self) -> Iterator[None]:
+        """Drive it from here, and forget it at the end."""
+        try:
+            with locked(self._folder, "another process drives this launch"):
+                yield
+        finally:
+            self.end()
+
+    def is_driven(self) -> bool:
+        """Whether its driver is at work; one that was killed is not."""
+        return is_locked(self._folder)
+
+    def is_submitted(self) -> bool:
+        """Whether its jobs are SLURM's, and it has no driver."""
+        try:
+            return read_json(self._folder / "launch.json").get("launcher") == "slurm"
+        except ValueError:  # it has just begun or ended
+            return False
+
     def stop(self) -> None:
-        """Ask its jobs to stop."""
-        (self._folder / "stop").touch()
+        """Ask its jobs to stop, if it has not ended."""
+        with suppress(FileNotFoundError):
+            (self._folder / "stop").touch()
 
     def is_stopped(self) -> bool:
         """Whether somebody has asked, at most `STOP_SECONDS` ago."""
@@ -220,7 +251,8 @@ def execute(
         environment: variables of the processes beside those of this one.
 
     Raises:
-        OSError: what failed cannot be noted, as on a full disk.
+        OSError: the job's disk is full, which is no failure of its own, or what failed cannot be
+            noted.
     """
     outcome = Outcome.done
     for task in job.tasks:
@@ -241,6 +273,9 @@ def execute(
                     return Outcome.stopped
                 if any(is_locked(job.directory(out, task, s)) for s in left):
                     return Outcome.busy  # of a `rmdp-bench run` by hand, or of a killed driver
+                if code == FULL_DISK_CODE:
+                    reason = f"no space was left for {job.title} ({log} says where)"
+                    raise OSError(errno.ENOSPC, reason)
                 if code < 0 or code in _STOPS:
                     before, reached = reached, _reached(out, job, task, left)
                     n_killed = n_killed + 1 if reached == before or before is None else 1
@@ -408,17 +443,33 @@ def write_plan(out: Path, name: str, document: Mapping[str, Any], jobs: Sequence
     write_json(folder / f"{name}.json", {**document, "jobs": [job.to_dict() for job in jobs]})
 
 
-def read_plans(out: Path) -> dict[str, dict[str, Any]]:
-    """The stored plans: name -> document, with "jobs" as `Job`s.
+def list_plans(out: Path) -> list[Path]:
+    """The files of the stored plans.
 
     Raises:
         ValueError: there is none, so that the folder is no sweep's.
     """
-    documents: dict[str, dict[str, Any]] = {}
-    for path in sorted((out / SWEEP_FOLDER / "plans").glob("*.json")):
-        document = json.loads(path.read_text(encoding="utf-8"))
-        document["jobs"] = [Job.from_dict(job) for job in document["jobs"]]
-        documents[path.stem] = document
-    if not documents:
+    paths = sorted((out / SWEEP_FOLDER / "plans").glob("*.json"))
+    if not paths:
         raise ValueError(f"{out} is not the folder of a sweep: there is no {SWEEP_FOLDER}/plans")
+    return paths
+
+
+def read_plans(out: Path) -> dict[str, dict[str, Any]]:
+    """The stored plans: name -> document, with "jobs" as `Job`s.
+
+    Raises:
+        ValueError: as `list_plans`, or one is not as this version of the package writes them.
+    """
+    documents: dict[str, dict[str, Any]] = {}
+    for path in list_plans(out):
+        document = read_json(path)
+        written = document.get("jobs")
+        if not isinstance(written, list):
+            raise ValueError(f"{path} is not a stored plan: it has no list of jobs")
+        try:
+            document["jobs"] = [Job.from_dict(job) for job in written]
+        except ValueError as error:
+            raise ValueError(f"cannot read {path}: {error}") from error
+        documents[path.stem] = document
     return documents

@@ -189,6 +189,8 @@ def _parse_device(value: Any) -> str:
 
 def _parse_folder(value: Any) -> str:
     path = PurePosixPath(value)
+    if "\0" in value:
+        raise ValueError("no file system has NUL in a name")
     if path.is_absolute() or ".." in path.parts or path.parts[:1] in ((), ("sweep",)):
         raise ValueError
     return str(path)
@@ -199,12 +201,18 @@ def _parse_settings(value: Any) -> dict[str, Any]:
         raise ValueError
     if [] in value.values():
         raise ValueError("an empty list has nothing to try")
+    for name, values in value.items():
+        texts = [_as_text(each) for each in (values if isinstance(values, list) else [values])]
+        if len(set(texts)) < len(texts):
+            raise ValueError(f"a value of {name} is there twice")
     return value
 
 
 def _parse_seeds(value: Any) -> tuple[int, ...]:
     if isinstance(value, list) and all(type(seed) is int for seed in value):
         seeds = value
+    elif not isinstance(value, str):
+        raise ValueError
     else:
         seeds = list(itertools.chain(*map(_parse_range, value.split(","))))
     if not 1 <= len(seeds) <= MAX_SEEDS:
@@ -218,10 +226,10 @@ def _parse_range(text: str) -> range:
     ends = [int(end) for end in text.split(":") if end.strip().isdecimal()]
     if len(ends) != text.count(":") + 1 or len(ends) > 2:
         raise ValueError
-    found = range(ends[0], ends[-1] + (len(ends) == 1))
-    if not 1 <= len(found) <= MAX_SEEDS:
+    end = ends[-1] + (len(ends) == 1)
+    if not 1 <= end - ends[0] <= MAX_SEEDS:
         raise ValueError
-    return found
+    return range(ends[0], end)
 
 
 _PARSERS: Mapping[str, Any] = {
@@ -375,15 +383,18 @@ def make_address(request: Request) -> str:
 def _merge_families(groups: Sequence[_Group]) -> list[_Group]:
     """Put tasks that one training solves into the job of the first of them."""
     merged: list[_Group] = []
+    families: dict[tuple[str, tuple[int, ...]], list[_Group]] = {}
     for group in groups:
-        for first in merged:
-            alike = (group.job.folder, group.seeds) == (first.job.folder, first.seeds)
-            if alike and group.job.tasks[0] in first.also_solves:
+        family = families.setdefault((group.job.folder, tuple(group.seeds)), [])
+        for first in family:
+            if group.job.tasks[0] in first.also_solves:
                 tasks = first.job.tasks + group.job.tasks
                 first.job = dataclasses.replace(first.job, tasks=tasks)
                 break
         else:
             merged.append(group)
+            if group.also_solves:
+                family.append(group)
     return merged
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rmdp_bench.files import is_locked, read_json
+from rmdp_bench.files import is_locked, read_json, write_bytes
 from rmdp_bench.runs.display import read_progress
 from rmdp_bench.runs.running import is_finished
 from rmdp_bench.sweep.costs import estimate_seconds, read_costs
@@ -19,6 +20,7 @@ from rmdp_bench.sweep.jobs import (
     claims_folder,
     failures_folder,
     list_launches,
+    list_plans,
     read_plans,
     seed_name,
 )
@@ -138,7 +140,7 @@ def _read_seed(
         return {"state": "done"}
     if name in failed:
         note = read_json(failures_folder(out) / f"{name}.json")
-        return {"state": "failed", "error": note["error"], "log": note["log"]}
+        return {"state": "failed", "error": note.get("error"), "log": note.get("log")}
     if (name in claimed and is_locked(claims_folder(out) / name)) or is_locked(directory):
         return {"state": "running"}
     return {"state": "waiting"}
@@ -165,23 +167,47 @@ def forget_failures(out: Path) -> int:
     Raises:
         ValueError: it is not the folder of a sweep.
     """
-    read_plans(out)
+    list_plans(out)
     notes = list(failures_folder(out).glob("*.json"))
     for note in notes:
         note.unlink(missing_ok=True)
     return len(notes)
 
 
-def cancel(out: Path) -> int:
-    """Ask all drivers of a folder, wherever they are, to stop; says how many these are.
+@contextmanager
+def failures_forgotten(out: Path) -> Iterator[None]:
+    """Forget failures as `forget_failures`, and note them again if the block refuses to run them.
 
-    Their jobs save checkpoints, from which the next driver goes on.
+    Raises:
+        ValueError: as `forget_failures`, or of the block.
+    """
+    notes = {path: path.read_bytes() for path in failures_folder(out).glob("*.json")}
+    forget_failures(out)
+    try:
+        yield
+    except ValueError:
+        for path, data in notes.items():
+            if not path.exists():
+                write_bytes(path, data)
+        raise
+
+
+def cancel(out: Path) -> tuple[int, int]:
+    """Ask all drivers of a folder, wherever they are, and jobs on SLURM to stop.
+
+    Jobs save checkpoints, from which the next driver goes on.
+
+    Returns:
+        How many drivers are at work, and how many launches gave jobs to SLURM, which alone knows
+        whether any of these are left.
 
     Raises:
         ValueError: it is not the folder of a sweep.
     """
-    read_plans(out)
-    launches = list_launches(out)
-    for launch in launches:
+    list_plans(out)
+    n_drivers = n_submitted = 0
+    for launch in list_launches(out):
+        n_drivers += launch.is_driven()
+        n_submitted += launch.is_submitted()
         launch.stop()
-    return len(launches)
+    return n_drivers, n_submitted

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rmdp_bench.cli import main
-from rmdp_bench.files import describe_refusal
+from rmdp_bench.files import FULL_DISK_CODE, describe_refusal
 from rmdp_bench.runs import make_request, run
 from tests.helpers.checkout import ROOT
 from tests.helpers.commands import contents
@@ -22,10 +22,10 @@ ABOUT = ["--author", "Ada", "--method", "toy", "--licence", "MIT", "--online-eva
 Capture = pytest.CaptureFixture[str]
 
 
-def refused(arguments: list[str], capsys: Capture) -> str:
+def refused(arguments: list[str], capsys: Capture, exit_code: int = 2) -> str:
     """The one line that is printed."""
     capsys.readouterr()
-    assert main(arguments) == 2
+    assert main(arguments) == exit_code
     printed = capsys.readouterr()
     assert printed.out == ""
     (line,) = printed.err.splitlines()
@@ -112,7 +112,8 @@ def test_what_the_system_refuses_later_is_one_line(
         raise OSError(code, os.strerror(code), "some/file")
 
     monkeypatch.setattr("rmdp_bench.runs.running.write_json", refuse)
-    message = refused(["run", TOY, TASK], capsys)
+    exit_code = FULL_DISK_CODE if code == errno.ENOSPC else 2
+    message = refused(["run", TOY, TASK], capsys, exit_code)
     assert message.startswith(f"some/file: {os.strerror(code)}{remedy}")
     assert bool(remedy) == (";" in message)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rmdp_bench.cli import main
-from rmdp_bench.files import is_locked, write_json
+from rmdp_bench.files import FULL_DISK_CODE, is_locked, write_json
 from rmdp_bench.sweep import Job, jobs, make_jobs, read_plan, read_status
 from rmdp_bench.sweep.costs import longest_first, read_costs
 from tests.sweep.toys import (
@@ -145,7 +145,7 @@ def test_a_full_disk_stops_the_sweep_and_not_what_is_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "write_json", fail)
-        assert main([*SWEEP]) == 2
+        assert main([*SWEEP]) == FULL_DISK_CODE
     assert "No space left on device" in capfd.readouterr().err
     assert counts() == {"waiting": 6}
     assert len(list((OUT / "sweep" / "logs").iterdir())) == 1
