@@ -172,7 +172,7 @@ def test_a_full_disk(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(MinariStorage, "update_metadata", fail)
-    assert main(["datasets", "build", CART_POLE, *(["--force"] if force else [])]) == 2
+    assert main(["datasets", "build", CART_POLE, *(["--force"] if force else [])]) == 3
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 2  # it was collected, and then
     assert lines[1].startswith(f"rmdp-bench: error: cannot write {CART_POLE} to ")
