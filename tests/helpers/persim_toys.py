@@ -14,10 +14,11 @@ from baselines.offline.common.data import LoggedData
 from baselines.offline.common.networks import member_generators, member_keys
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from baselines.offline.persim.simulator import PersonalSimulator
-from rmdp_bench.evaluation.offline import OfflineSolution
+from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
 from rmdp_bench.runs import RunLog
 from rmdp_bench.runs.checkpoints import list_checkpoints
-from rmdp_bench.tasks import get_offline_task
+from rmdp_bench.solution import load_solution, save_solution
+from rmdp_bench.tasks import OfflineTask, get_offline_task
 
 ODD: dict[str, Any] = {"state_layers": (13,), "rank": 3, "batch_size": 35, "n_models": 2}
 
@@ -125,6 +126,25 @@ class StopAfter(RunLog):
         self.left -= 1
         if not self.left:
             self.stop.set()
+
+
+def check_all_that_is_offered(solution: OfflineSolution, task: OfflineTask, folder: Path) -> None:
+    """Policies are saved and draw nothing; predictions and adapted policies are repeated."""
+    observations = np.random.default_rng(0).normal(0.0, 0.5, (40, 4)).astype(np.float32)
+    save_solution(solution, folder)
+    loaded = load_solution(folder)
+    for ours, theirs in zip(solution.policies, loaded.policies, strict=True):
+        actions = ours.act(observations)
+        np.testing.assert_array_equal(actions, theirs.act(observations))
+        np.testing.assert_array_equal(actions, ours.act(observations))  # nothing is drawn
+    assert solution.predict is not None and solution.adapt is not None
+    foreseen = solution.predict(2, np.zeros((3, 11, 4), np.float32), np.ones((3, 60), np.int64))
+    assert foreseen.shape == (3, 50, 4)
+    episodes = heldout_episodes(task)[:2]
+    adapted = [solution.adapt(episodes) for _ in range(2)]
+    assert adapted[0].assignment.tolist() == np.eye(2).tolist()
+    moves = [[p.act(observations).tolist() for p in own.policies] for own in adapted]
+    assert moves[0] == moves[1]
 
 
 def half_cheetah_log() -> LoggedData:

@@ -14,14 +14,14 @@ from baselines.offline.common.data import LoggedData
 from baselines.offline.persim import ensembles, persim_bcq
 from baselines.offline.persim.augmentation import GeneratingPolicy, GenerationConfig, generate
 from baselines.offline.planning.dynamics import Objective, objective_for
-from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
+from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import Interrupted, RunLog
-from rmdp_bench.solution import load_solution, save_solution
 from rmdp_bench.tasks import get_offline_task, get_online_task
 from tests.helpers.persim_toys import (
     TASK,
     StopAfter,
     assert_same,
+    check_all_that_is_offered,
     half_cheetah_log,
     make_log,
     make_simulator,
@@ -194,20 +194,7 @@ def test_seeds_are_trained_together_and_for_themselves(together: list[OfflineSol
 
 
 def test_all_that_a_solution_offers(together: list[OfflineSolution], tmp_path: Path) -> None:
-    solution = together[0]
-    observations = np.random.default_rng(0).normal(0.0, 0.5, (40, 4)).astype(np.float32)
-    save_solution(solution, tmp_path / "solution")
-    loaded = load_solution(tmp_path / "solution")
-    for ours, theirs in zip(solution.policies, loaded.policies, strict=True):
-        np.testing.assert_array_equal(ours.act(observations), theirs.act(observations))
-    assert solution.predict is not None and solution.adapt is not None
-    foreseen = solution.predict(2, np.zeros((3, 11, 4), np.float32), np.ones((3, 60), np.int64))
-    assert foreseen.shape == (3, 50, 4)
-    episodes = heldout_episodes(TASK)[:2]
-    adapted = [solution.adapt(episodes) for _ in range(2)]
-    assert adapted[0].assignment.tolist() == np.eye(2).tolist()
-    actions = [[p.act(observations).tolist() for p in own.policies] for own in adapted]
-    assert actions[0] == actions[1]
+    check_all_that_is_offered(together[0], TASK, tmp_path / "solution")
 
 
 def test_a_stopped_run_continues_bit_for_bit(

@@ -17,13 +17,13 @@ from baselines.offline.morel.learner import MorelConfig
 from baselines.offline.persim import ensembles, persim_policy
 from baselines.offline.persim.simulated_worlds import SimulatedWorlds
 from baselines.offline.planning.dynamics import Objective
-from rmdp_bench.evaluation.offline import OfflineSolution, heldout_episodes
+from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import Interrupted, RunLog
-from rmdp_bench.solution import load_solution, save_solution
 from rmdp_bench.tasks import get_offline_task, get_online_task
 from tests.helpers.persim_toys import (
     StopAfter,
     assert_same,
+    check_all_that_is_offered,
     half_cheetah_log,
     make_log,
     make_simulator,
@@ -124,22 +124,7 @@ def test_seeds_are_trained_together_and_for_themselves(together: list[OfflineSol
 
 
 def test_all_that_a_solution_offers(together: list[OfflineSolution], tmp_path: Path) -> None:
-    solution = together[0]
-    observations = np.random.default_rng(0).normal(0.0, 0.5, (40, 4)).astype(np.float32)
-    save_solution(solution, tmp_path / "solution")
-    loaded = load_solution(tmp_path / "solution")
-    for ours, theirs in zip(solution.policies, loaded.policies, strict=True):
-        actions = ours.act(observations)
-        np.testing.assert_array_equal(actions, theirs.act(observations))
-        np.testing.assert_array_equal(actions, ours.act(observations))  # nothing is drawn
-    assert solution.predict is not None and solution.adapt is not None
-    foreseen = solution.predict(2, np.zeros((3, 11, 4), np.float32), np.ones((3, 60), np.int64))
-    assert foreseen.shape == (3, 50, 4)
-    episodes = heldout_episodes(TASK)[:2]
-    adapted = [solution.adapt(episodes) for _ in range(2)]
-    assert adapted[0].assignment.tolist() == np.eye(2).tolist()
-    moves = [[p.act(observations).tolist() for p in own.policies] for own in adapted]
-    assert moves[0] == moves[1]
+    check_all_that_is_offered(together[0], TASK, tmp_path / "solution")
 
 
 def test_a_stopped_run_continues_bit_for_bit(
