@@ -149,7 +149,7 @@ def learn(
     torch_generator = torch.Generator().manual_seed(seed)
     rng = np.random.default_rng([seed, len(patients)])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # no GPU's, which is not restored
         actor = Actor(controller, settings.hidden_size)
         critic = _layers(len(CENTRES) + len(patients), settings.hidden_size, 1)
     log_std = nn.Parameter(torch.full((2,), settings.initial_log_std))
