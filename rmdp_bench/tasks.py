@@ -764,6 +764,21 @@ def _tasks() -> dict[str, Task]:
                 deterministic=entry.deterministic,
             )
             tasks[online.id] = online
+    for world in MO_WORLDS:
+        name, _, version = world.id.removeprefix("rmdp/").rpartition("-")
+        for budget in world.budgets:
+            optional = OnlineTask(
+                id=f"{name}-k{budget}-{version}",
+                env_id=world.id,
+                n_agents=world.n_agents,
+                n_representatives=budget,
+                transitions=world.transitions,
+                gamma=world.gamma,
+                max_episode_steps=world.max_episode_steps,
+                common_optimum=world.front is not None,
+                deterministic=world.deterministic,
+            )
+            tasks[optional.id] = optional
     for logged in _LOGGED:
         entry = environments[f"rmdp/{logged.name}-{logged.env_version}"]
         agents = cast(DynamicsPopulation, get_population(entry.id))
@@ -796,20 +811,7 @@ def _bases() -> tuple[OnlineTask, ...]:
     for task in _tasks().values():
         if isinstance(task, OnlineTask):
             listed.setdefault(task.env_id, task)
-    optional = [
-        OnlineTask(
-            id=world.id.removeprefix("rmdp/"),
-            env_id=world.id,
-            n_agents=world.n_agents,
-            n_representatives=1,
-            transitions=world.transitions,
-            gamma=world.gamma,
-            max_episode_steps=world.max_episode_steps,
-            deterministic=world.deterministic,
-        )
-        for world in MO_WORLDS
-    ]
-    return (*listed.values(), *optional)
+    return tuple(listed.values())
 
 
 def _base_of(env_id: str) -> OnlineTask:

@@ -9,6 +9,7 @@ import pytest
 
 from rmdp_bench.datasets import get_dataset
 from rmdp_bench.envs import ENVIRONMENTS, get_population
+from rmdp_bench.envs.mo_worlds import MO_WORLDS
 from rmdp_bench.tasks import (
     OnlineTask,
     Task,
@@ -55,6 +56,7 @@ def test_rules_of_the_design(task_id: str) -> None:
 
 def test_every_represented_mdp_has_tasks() -> None:
     represented = {entry.id for entry in ENVIRONMENTS if not entry.heterogeneous}
+    represented |= {world.id for world in MO_WORLDS}
     assert {task.env_id for task in ONLINE if not task.heterogeneous} == represented
 
 

@@ -68,6 +68,7 @@ class MultiObjectiveWorld:
         transitions: that a policy is trained for, where nobody says otherwise.
         gamma: discount of the training objective.
         deterministic: whether nothing in it is random.
+        budgets: numbers of representatives of the listed tasks, ascending.
         n_agents: where nobody says otherwise.
     """
 
@@ -78,6 +79,7 @@ class MultiObjectiveWorld:
     transitions: int
     gamma: float
     deterministic: bool
+    budgets: tuple[int, ...]
     n_agents: int = 100
 
     @property
@@ -103,10 +105,17 @@ class MultiObjectiveWorld:
 _MOST = MAX_NUMBERS // 10
 MO_WORLDS = (
     MultiObjectiveWorld(
-        "rmdp/DeepSeaTreasure-n100-v0", "deep-sea-treasure-v0", 2, 100, 250_000, 1.0, True
+        *("rmdp/DeepSeaTreasure-n100-v0", "deep-sea-treasure-v0", 2, 100, 250_000, 1.0, True),
+        budgets=(1, 2, 3, 5),
     ),
-    MultiObjectiveWorld("rmdp/FruitTree-n100-v0", "fruit-tree-v0", 6, 6, 50_000, 1.0, True),
-    MultiObjectiveWorld("rmdp/Minecart-n100-v0", "minecart-v0", 3, 1000, 1_000_000, 0.99, False),
+    MultiObjectiveWorld(
+        *("rmdp/FruitTree-n100-v0", "fruit-tree-v0", 6, 6, 50_000, 1.0, True),
+        budgets=(1, 2, 3, 5, 10),
+    ),
+    MultiObjectiveWorld(
+        *("rmdp/Minecart-n100-v0", "minecart-v0", 3, 1000, 1_000_000, 0.99, False),
+        budgets=(2, 5),
+    ),
 )
 
 
