@@ -480,6 +480,21 @@ def test_a_card_has_the_solver_first_its_mark_and_the_measured_score(
     assert tick.is_displayed()
 
 
+def test_levels_of_a_task_are_ticks_and_lines(browser: Browser, show: Show, board: Path) -> None:
+    show(board)
+    known = {"best known": 20.5, "reachable reference": 30.5}
+    script = "board.byTask.get(arguments[0]).task.anchors = arguments[1]; location.hash = '#all'"
+    browser.execute_script(script, VELOCITY, known)
+    browser.execute_script("location.hash = ''")
+    ticks = f".card a[href='#{VELOCITY}'] .tick"
+    wait(browser, f'return document.querySelectorAll("{ticks}").length === 3')
+    assert len({t.location["x"] for t in browser.find_elements(By.CSS_SELECTOR, ticks)}) == 3
+    browser.execute_script("location.hash = arguments[0]", VELOCITY)
+    note = "; dash-dotted: reachable reference 30.5; dotted: best known 20.5."
+    wait(browser, "return document.querySelectorAll('figure figcaption').length > 3")
+    assert sum(note in text for text in texts(browser, "figure figcaption")) == 2
+
+
 def test_the_rules_the_subset_the_solvers_and_the_way_out(
     browser: Browser, show: Show, board: Path
 ) -> None:

@@ -23,11 +23,30 @@ function draw(width, height, marks, options = {}) {
   });
 }
 
-/** A dashed line at the exact ceiling, with its name. */
-function ceilingAcross(ceiling, vertical) {
-  if (ceiling === null) return [];
-  const line = { stroke: "currentColor", strokeDasharray: "4 3", strokeOpacity: 0.7 };
-  return vertical ? [Plot.ruleX([ceiling], line)] : [Plot.ruleY([ceiling], line)];
+// What rows of a task are measured against, each with its line.
+const LEVELS = [
+  { name: "exact ceiling", dash: "4 3", word: "dashed" },
+  { name: "reachable reference", dash: "8 3 2 3", word: "dash-dotted" },
+  { name: "best known", dash: "1 3", word: "dotted" },
+];
+
+function levelsOf(task) {
+  const values = { "exact ceiling": task.ceiling, ...task.anchors };
+  return LEVELS.map((level) => ({ ...level, value: values[level.name] ?? null })).filter(({ value }) => value !== null);
+}
+
+/** A line at each of them. */
+function levelsAcross(task, vertical) {
+  const rule = vertical ? Plot.ruleX : Plot.ruleY;
+  return levelsOf(task).map(({ value, dash }) => rule([value], { stroke: "currentColor", strokeDasharray: dash, strokeOpacity: 0.7 }));
+}
+
+/** What the lines are, in words; empty where there are none. */
+function levelsNote(levels) {
+  if (levels.length === 0) return "";
+  const known = levels.map(({ name, word, value }) => `${word}: ${name}${value === undefined ? "" : ` ${number(value, 1)}`}`);
+  const text = known.join("; ");
+  return ` ${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
 /** Scores of the seeds, interquartile mean and its interval, for every row of the task. */
@@ -38,7 +57,7 @@ function intervalChart({ task, rows, detail, styleOf }) {
   }));
   const node = (width) => draw(width, 46 + 40 * points.length, [
     Plot.gridX({ strokeOpacity: 0.12 }),
-    ...ceilingAcross(task.ceiling, true),
+    ...levelsAcross(task, true),
     ...points.flatMap(({ row, name, scores, style }) => {
       const stroke = style ? colourOf(style.index) : "var(--muted)";
       return [
@@ -53,12 +72,12 @@ function intervalChart({ task, rows, detail, styleOf }) {
     }),
   ], {
     marginLeft: 8,
-    x: { label: PERCENT_OF[task.track], nice: true, domain: spanOf(points.flatMap((p) => [...p.scores, p.row.low, p.row.high]), task.ceiling) },
+    x: { label: PERCENT_OF[task.track], nice: true, domain: spanOf(points.flatMap((p) => [...p.scores, p.row.low, p.row.high]), levelsOf(task)) },
     y: { type: "point", axis: null, domain: points.map((p) => p.name), padding: 0.5 },
   });
   return {
     title: "Scores over seeds",
-    note: `Large: interquartile mean; bar: its 95 % bootstrap interval; small: seeds.${task.ceiling === null ? "" : " Dashed: exact ceiling."}`,
+    note: `Large: interquartile mean; bar: its 95 % bootstrap interval; small: seeds.${levelsNote(levelsOf(task))}`,
     alt: points.map(({ row, name }) => `${name}: ${number(row.iqm, 1)}${row.low === null ? "" : ` (${number(row.low, 1)} to ${number(row.high, 1)})`}`).join("; "),
     node,
     header: ["row", "IQM", "low", "high", "seeds"],
@@ -66,9 +85,9 @@ function intervalChart({ task, rows, detail, styleOf }) {
   };
 }
 
-/** Least and greatest of values, with room, and with the ceiling and zero where they are near. */
-function spanOf(values, ceiling) {
-  const known = [...values, ceiling].filter((value) => value !== null);
+/** Least and greatest of values, with room, and with the levels and zero where they are near. */
+function spanOf(values, levels) {
+  const known = [...values, ...levels.map(({ value }) => value)].filter((value) => value !== null);
   const low = Math.min(0, ...known), high = Math.max(...known);
   return [low, high + 0.04 * (high - low || 1)];
 }
@@ -84,13 +103,19 @@ function familyChart({ task, chosen, styleOf }) {
       .filter((candidate) => alike(candidate, row))
       .map((candidate) => ({ place: budgetName(other), mean: candidate.welfare, error: candidate.error }))),
   }));
-  const ceilings = family.filter((other) => other.ceiling !== null)
-    .map((other) => ({ place: budgetName(other), ceiling: other.ceiling }));
+  const levels = LEVELS.map((level) => ({
+    ...level,
+    points: family.flatMap((other) => levelsOf(other)
+      .filter(({ name }) => name === level.name)
+      .map(({ value }) => ({ place: budgetName(other), value }))),
+  })).filter(({ points }) => points.length > 0);
   const online = task.track === "online";
   const node = (width) => draw(width, 280, [
     Plot.gridY({ strokeOpacity: 0.12 }),
-    Plot.lineY(ceilings, { x: "place", y: "ceiling", stroke: "currentColor", strokeDasharray: "4 3", strokeOpacity: 0.7 }),
-    Plot.dot(ceilings, { x: "place", y: "ceiling", stroke: "currentColor", fill: "var(--surface)", r: 3 }),
+    ...levels.flatMap(({ points, dash }) => [
+      Plot.lineY(points, { x: "place", y: "value", stroke: "currentColor", strokeDasharray: dash, strokeOpacity: 0.7 }),
+      Plot.dot(points, { x: "place", y: "value", stroke: "currentColor", fill: "var(--surface)", r: 3 }),
+    ]),
     ...lines.flatMap(({ name, style, points }) => {
       const stroke = colourOf(style.index);
       const known = points.filter((point) => point.error !== null);
@@ -102,16 +127,16 @@ function familyChart({ task, chosen, styleOf }) {
     }),
   ], {
     x: { type: "point", domain: family.map(budgetName), label: online ? "number of representatives" : "kind of data", padding: 0.4 },
-    y: { label: online ? "social welfare, %" : "normalised return", domain: spanOf([...lines.flatMap((line) => line.points.map((p) => p.mean + (p.error ?? 0))), ...ceilings.map((c) => c.ceiling)], null) },
+    y: { label: online ? "social welfare, %" : "normalised return", domain: spanOf([...lines.flatMap((line) => line.points.map((p) => p.mean + (p.error ?? 0)))], levels.flatMap(({ points }) => points)) },
   });
   return {
     title: online ? "Welfare against the number of representatives" : "Score by kind of data",
-    note: `Mean ± standard error, all tasks of ${task.environment}.${ceilings.length ? " Dashed: exact ceiling." : ""}`,
+    note: `Mean ± standard error, all tasks of ${task.environment}.${levelsNote(levels)}`,
     alt: lines.map(({ name, points }) => `${name}: ${points.map((p) => `${p.place} ${number(p.mean, 1)}`).join(", ")}`).join("; "),
     node,
     header: ["row", "task", "mean", "standard error"],
     cells: [
-      ...ceilings.map(({ place, ceiling }) => ["exact ceiling", place, ceiling, null]),
+      ...levels.flatMap(({ name, points }) => points.map(({ place, value }) => [name, place, value, null])),
       ...lines.flatMap(({ name, points }) => points.map((p) => [name, p.place, p.mean, p.error])),
     ],
   };
@@ -163,7 +188,7 @@ function curveChart({ task, chosen, detail, styleOf }) {
   if (!lines.length) return null;
   const node = (width) => draw(width, 280, [
     Plot.gridY({ strokeOpacity: 0.12 }),
-    ...ceilingAcross(task.ceiling, false),
+    ...levelsAcross(task, false),
     ...lines.flatMap(({ name, style, points }) => {
       const stroke = colourOf(style.index);
       return [
@@ -174,11 +199,11 @@ function curveChart({ task, chosen, detail, styleOf }) {
     }),
   ], {
     x: { label: "transitions of each policy", tickFormat: "~s", ticks: Math.max(3, Math.floor(width / 110)) },
-    y: { label: "welfare, %", domain: spanOf(lines.flatMap((line) => line.points.map((p) => p.mean + p.error)), task.ceiling) },
+    y: { label: "welfare, %", domain: spanOf(lines.flatMap((line) => line.points.map((p) => p.mean + p.error)), levelsOf(task)) },
   });
   return {
     title: "Learning curves",
-    note: `Mean ± standard error over seeds, of a few evaluation episodes while training.${task.ceiling === null ? "" : " Dashed: exact ceiling."}`,
+    note: `Mean ± standard error over seeds, of a few evaluation episodes while training.${levelsNote(levelsOf(task))}`,
     alt: lines.map(({ name, points }) => `${name}: ${number(points[0].mean, 1)} after ${number(points[0].transitions, 0)} transitions, ${number(points.at(-1).mean, 1)} after ${number(points.at(-1).transitions, 0)}`).join("; "),
     node,
     header: ["row", "transitions", "mean", "standard error"],

@@ -58,7 +58,7 @@ function solverSection() {
 }
 
 const TRACK_TEXTS = {
-  online: ["Online: k policies for n agents", "The best row of each task as measured, in percent of a perfect episode, from 0 to 100. The tick is the exact ceiling: no k policies reach more."],
+  online: ["Online: k policies for n agents", "The best row of each task as measured, in percent of a perfect episode, from 0 to 100. Long tick: the exact ceiling, which no k policies exceed; short tick below: the best known, k policies of all verified rows; short tick above: the reachable reference, where one was measured."],
   offline: ["Offline: one logged trajectory of each agent", "The best row of each task as measured: 0 is uniform actions, the tick at 100 is each agent's reference, the optimum where it is known."],
 };
 
@@ -99,18 +99,22 @@ function familyCard(tasks) {
       empty.map(taskChip)) : null);
 }
 
-/** A task with its best row: who, the mark, the score, and a scale from 0 to 100 with a tick. */
+/** A task with its best row: who, the mark, the score, and a scale from 0 to 100 with ticks. */
 function taskLine(task) {
   const [best] = rowsOf(task);
-  const tick = task.ceiling ?? 100;
-  const bar = h("span", { class: "best", "aria-hidden": "true" }, h("span", { class: "fill" }), h("span", { class: "tick" }));
+  const levels = levelsOf(task);
+  const ticks = task.track === "offline" && levels.length === 0 ? [{ name: "reference", value: 100 }] : levels;
+  const bar = h("span", { class: "best", "aria-hidden": "true" }, h("span", { class: "fill" }), ticks.map(({ name, value }) => {
+    const tick = h("span", { class: name === "best known" ? "tick low" : name === "reachable reference" ? "tick high" : "tick" });
+    tick.style.setProperty("--level", `${Math.max(0, Math.min(100, value))}%`);
+    return tick;
+  }));
   bar.style.setProperty("--value", `${Math.max(0, Math.min(100, best.welfare))}%`);
-  bar.style.setProperty("--ceiling", `${tick}%`);
-  const ceiling = task.ceiling === null ? null : h("span", { class: "hidden" }, `, ceiling ${number(task.ceiling, 1)}`);
+  const spoken = levels.map(({ name, value }) => `, ${name} ${number(value, 1)}`).join("");
   return h("li", {}, h("a", { href: `#${task.id}` },
     h("span", { class: "who" }, best.solver),
     h("span", { class: "badges" }, best.division === "open" ? h("span", { class: "mark" }, "open") : null, markChip(best)),
-    h("span", { class: "value" }, number(best.welfare, 1), ceiling),
+    h("span", { class: "value" }, number(best.welfare, 1), h("span", { class: "hidden" }, spoken)),
     h("span", { class: "scale" }, h("span", { class: "budget" }, budgetName(task)), bar)));
 }
 
