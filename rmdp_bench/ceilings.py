@@ -315,6 +315,21 @@ def _slopes(returns: FloatArray, objective: str) -> FloatArray:
     return slopes
 
 
+_SECONDS = 600.0
+"""Of a mixed-integer programme."""
+
+
+def _proven(found: float, bound: float) -> float:
+    """What was found, if nothing is better.
+
+    Raises:
+        RuntimeError: that was not decided in time.
+    """
+    if bound > found + 1e-6 * max(abs(found), 1.0):
+        raise RuntimeError(f"{found} was found, {bound} is possible: not decided in time")
+    return found
+
+
 def best_of_candidates(
     values: ArrayLike, n_representatives: int, objective: str = "utilitarian"
 ) -> float:
@@ -332,63 +347,28 @@ def best_of_candidates(
 
     Raises:
         ValueError: a value is not finite, or k or the objective is out of range.
+        RuntimeError: HiGHS did not decide within ten minutes.
     """
     matrix = np.asarray(values, np.float64)
     k = min(_check_budget(n_representatives, None), matrix.shape[1])
     name, _ = scoring.parse_objective(objective)
     if not np.isfinite(matrix).all():
         raise ValueError("values are not all finite")
+    # Here because of scipy, which takes a while to import.
+    from rmdp_bench.facility_location import least_served, select
+
     if name == "egalitarian":
-        return _best_of_the_worst(matrix, k)
+        return _proven(*least_served(matrix, k, seconds=_SECONDS))
     least = -np.inf
     if name == "p_mean":
-        least = scoring.least_of_best(_best_of_the_worst(matrix, k), len(matrix), objective)
+        fairest = _proven(*least_served(matrix, k, seconds=_SECONDS))
+        least = scoring.least_of_best(fairest, len(matrix), objective)
     gains = scoring.utilities(matrix, objective, least)
-    chosen = _choose(gains - gains.min(axis=1, keepdims=True), k)
-    best = matrix[:, chosen].max(axis=1)
+    gains = gains - gains.min(axis=1, keepdims=True)
+    found = select(gains, k, max_variables=gains.size, seconds=_SECONDS)
+    _proven(found.welfare, found.bound)
+    best = matrix[:, found.chosen].max(axis=1)
     return scoring.objective_value(best if name == "utilitarian" else best.clip(0.0), objective)
-
-
-def _best_of_the_worst(matrix: FloatArray, k: int) -> float:
-    """Greatest entry that k columns reach in every row of a matrix (n, m)."""
-    levels = np.unique(matrix)
-    low, high = 0, len(levels) - 1  # the least level is reached by anything
-    while low < high:
-        middle = (low + high + 1) // 2
-        reached = (matrix >= levels[middle]).astype(np.float64)
-        if reached[:, _choose(reached, k)].any(axis=1).all():
-            low = middle
-        else:
-            high = middle - 1
-    return float(levels[low])
-
-
-def _choose(gains: FloatArray, k: int) -> IntArray:
-    """(k,) columns of gains (n, m) >= 0 with the greatest sum over rows of the best entry."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import csr_array
-
-    n, m = gains.shape
-    agents, columns = np.nonzero(gains)
-    p = len(agents)
-    pairs = m + np.arange(p)  # variables: whether j is chosen, then the share of i that j serves
-    rows = np.concatenate((np.arange(p), np.arange(p)))
-    entries = np.concatenate((np.ones(p), -np.ones(p)))
-    served = csr_array((np.ones(p), (agents, pairs)), shape=(n, m + p))
-    open_only = csr_array((entries, (rows, np.concatenate((pairs, columns)))), shape=(p, m + p))
-    result = milp(
-        np.concatenate((np.zeros(m), -gains[agents, columns])),
-        integrality=np.concatenate((np.ones(m), np.zeros(p))),
-        bounds=Bounds(0.0, 1.0),
-        constraints=[
-            LinearConstraint(served, -np.inf, 1.0),
-            *([LinearConstraint(open_only, -np.inf, 0.0)] if p else []),
-            LinearConstraint(np.append(np.ones(m), np.zeros(p))[None], k, k),
-        ],
-        options={"mip_rel_gap": 0.0},
-    )
-    chosen: IntArray = np.argsort(-result.x[:m], kind="stable")[:k]
-    return chosen
 
 
 def resource_gathering_optimum(n_representatives: int) -> ResourceGatheringOptimum:

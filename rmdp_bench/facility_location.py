@@ -83,14 +83,14 @@ def select_fairest(
     """Choose candidates so that the agent served worst is served best.
 
     The greatest entry t for which k candidates give every agent t or more is found by bisection,
-    each question a covering of all agents by k columns, and among choices that give t the mean is
+    each question a covering of all agents by few columns, and among choices that give t the mean is
     greatest.
 
     Args:
         welfare: (n, m) finite entries.
         n_chosen: k, 1 to m.
         max_variables: as for `select`.
-        seconds: limit of each question.
+        seconds: limit of each question, and of the choice among what gives t.
 
     Returns:
         The choice; its welfare is t, and the bound is of t.
@@ -98,23 +98,72 @@ def select_fairest(
     Raises:
         ValueError: n_chosen is out of range.
     """
+    level, bound = least_served(welfare, n_chosen, seconds=seconds)
+    gains = welfare - welfare.min()
+    reached = (welfare >= level) * (len(welfare) * gains.max() + 1.0)
+    chosen = select(reached + gains, n_chosen, max_variables=max_variables, seconds=seconds).chosen
+    return Selection(chosen, level, bound)
+
+
+def least_served(
+    welfare: FloatArray, n_chosen: int, *, seconds: float = 60.0
+) -> tuple[float, float]:
+    """Find the greatest entry that k candidates give every agent, or more.
+
+    Args:
+        welfare: (n, m) finite entries.
+        n_chosen: k, 1 to m.
+        seconds: limit of each question of the bisection.
+
+    Returns:
+        That entry, and a bound of it: equal where it is proven.
+    """
     levels = np.unique(welfare)
-    limits: dict[str, Any] = {"max_variables": max_variables, "seconds": seconds}
-    low, high = 0, len(levels) - 1
+    low, high = 0, len(levels) - 1  # the least level is reached by anything
     possible = high  # all greater levels are known to be impossible
     while low < high:
         middle = (low + high + 1) // 2
-        covered = select((welfare >= levels[middle]).astype(np.float64), n_chosen, **limits)
-        if covered.welfare >= 1.0 - 1e-9:
+        fewest, least = _cover(welfare >= levels[middle], n_chosen, seconds)
+        if fewest <= n_chosen:
             low = middle
         else:
-            if covered.bound < 1.0 - 1e-9:
+            if least > n_chosen:
                 possible = min(possible, middle - 1)
             high = middle - 1
-    gains = welfare - welfare.min()
-    reached = (welfare >= levels[low]) * (len(welfare) * gains.max() + 1.0)
-    chosen = select(reached + gains, n_chosen, **limits).chosen
-    return Selection(chosen, float(levels[low]), float(levels[max(possible, low)]))
+    return float(levels[low]), float(levels[max(possible, low)])
+
+
+def _cover(reached: npt.NDArray[np.bool_], n_chosen: int, seconds: float) -> tuple[int, float]:
+    """How many columns that together reach every row were found, and how few can do it.
+
+    Args:
+        reached: (n, m) which rows each column reaches.
+        n_chosen: how many are enough; the search may end there.
+        seconds: limit of the programme.
+
+    Returns:
+        The number found, n + 1 if none were; a bound that no cover is below.
+    """
+    n, _ = reached.shape
+    if not reached.any(axis=1).all():
+        return n + 1, np.inf
+    greedy, missing = 0, np.ones(n, bool)
+    while missing.any():
+        missing &= ~reached[:, reached[missing].sum(axis=0).argmax()]
+        greedy += 1
+    if greedy <= n_chosen:
+        return greedy, 1.0
+    columns = _undominated(reached.astype(np.float64), 1)
+    result = milp(
+        np.ones(len(columns)),
+        integrality=np.ones(len(columns)),
+        bounds=Bounds(0.0, 1.0),
+        constraints=LinearConstraint(reached[:, columns].astype(np.float64), 1.0, np.inf),
+        options={"time_limit": seconds, "mip_rel_gap": 0.0},
+    )
+    dual = getattr(result, "mip_dual_bound", None)
+    found = greedy if result.x is None else round(result.fun)
+    return min(found, greedy), 1.0 if dual is None else float(np.ceil(dual - 1e-6))
 
 
 def _search(

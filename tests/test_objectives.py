@@ -16,6 +16,7 @@ from rmdp_bench.ceilings import (
     constant_speed_bound,
     constant_speed_optimum,
 )
+from rmdp_bench.facility_location import least_served
 
 RETURNS = np.array([3.0, 40.0, 12.0, 80.0, 55.0])
 SMOOTH = ("utilitarian", "p_mean=0.5", "nash", "p_mean=-2", "p_mean=-60")
@@ -127,3 +128,19 @@ def test_ceilings_of_tasks_fall_from_the_mean_to_the_worst_agent() -> None:
         assert ceilings == sorted(ceilings, reverse=True)
         assert len({task.ceiling for task in tasks}) == 1
         assert len({task.id for task in tasks}) == len(tasks)
+
+
+def test_the_worst_served_are_served_best_by_few_covers() -> None:
+    """Against all choices, where the greedy cover needs more columns than the best one."""
+    trap = np.zeros((6, 3), bool)
+    trap[:4, 0] = trap[[0, 1, 4], 1] = trap[[2, 3, 5], 2] = True
+    assert least_served(np.where(trap, 50.0, 10.0), 2) == (50.0, 50.0)
+    assert least_served(np.where(trap, 50.0, 10.0), 1) == (10.0, 10.0)
+    random = np.random.default_rng(2)
+    for _ in range(20):
+        values = random.integers(0, 6, (9, 12)).astype(np.float64)
+        for k in (1, 3, 5):
+            best = max(
+                values[:, c].max(1).min() for c in map(list, itertools.combinations(range(12), k))
+            )
+            assert least_served(values, k) == (best, best)

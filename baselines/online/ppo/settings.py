@@ -206,6 +206,18 @@ EPISODES_COUNT: dict[str, Any] = {
 """Where actions are discrete: those of Resource Gathering (reference code), in place of the
 defaults above. What an episode comes to is paid in few steps, at its end for the most part."""
 
+FAR_REWARDS: dict[str, Any] = {
+    "normalize_observations": True,
+    "entropy_coefficient": 0.3,
+    "final_entropy_coefficient": 0.01,
+}
+"""Where nothing is random and the best rewards are many steps away, chance does not come upon
+them: see `em` on deep-sea treasure. In the six steps of FruitTree everything is seen anyhow, and so
+much entropy is a loss: 87 % of the ceiling for 92 % (k = 5, three seeds)."""
+MANY_STEPS = 50
+"""From so many steps on, rewards are taken to be far: more than in the paper's Resource Gathering,
+whose settings are its own."""
+
 SHORT_GAME = 100
 """Steps of an episode up to which a world with discrete actions is taken for a game on a board:
 observations stay as they are, as their statistics are those of the start at first."""
@@ -239,4 +251,5 @@ def task_settings(task: Task) -> dict[str, Any]:
         return {}
     if task.continuous:
         return dense_rewards(task)
-    return EPISODES_COUNT | game_settings(task)
+    is_far = task.deterministic and task.max_episode_steps >= MANY_STEPS
+    return EPISODES_COUNT | game_settings(task) | (FAR_REWARDS if is_far else {})

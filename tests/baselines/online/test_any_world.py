@@ -14,7 +14,7 @@ import torch
 import rmdp_bench
 from baselines.online.ppo.assignments import FixedRule
 from baselines.online.ppo.learner import PPOLearner
-from baselines.online.ppo.settings import PPOConfig, task_settings
+from baselines.online.ppo.settings import FAR_REWARDS, PPOConfig, task_settings
 from baselines.online.universal import solver as universal
 from baselines.online.universal.conditions import PlaceConditions, make_conditions
 from rmdp_bench import (
@@ -30,6 +30,7 @@ from rmdp_bench import (
 from rmdp_bench.facility_location import select, select_fairest
 from rmdp_bench.runs import load_solver, make_config
 from rmdp_bench.runs.solver_loading import check_config
+from rmdp_bench.tasks import get_online_task
 from tests.helpers.online_settings import SETTINGS, SMALL, SMALL_UNIVERSAL
 from tests.helpers.own_world import AGENTS, STEPS, make, make_task
 
@@ -123,6 +124,11 @@ def test_settings_follow_from_properties() -> None:
     assert task_settings(line).get("bootstrap_time_limits") is None
     assert task_settings(make_task(gamma=1.0))["bootstrap_time_limits"] is False
     assert not task_settings(line)["normalize_observations"]
+    sea, tree = (
+        get_online_task(f"{name}-k2-v0") for name in ("DeepSeaTreasure-n100", "FruitTree-n100")
+    )
+    assert task_settings(sea).items() >= FAR_REWARDS.items()
+    assert task_settings(tree)["entropy_coefficient"] == 0.05
     assert universal.config_for(line).imitation == 0.0
     assert universal.config_for(make_task(deterministic=True)).imitation > 0.0
 
