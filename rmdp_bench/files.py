@@ -72,8 +72,12 @@ def is_of_full_disk(error: BaseException | None) -> bool:
     return False
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, remedy: str = _NOT_ALLOWED) -> None:
     """Check, without a change, that a folder can be written to, or made.
+
+    Args:
+        folder: to be written to.
+        remedy: what to do where it is forbidden.
 
     Raises:
         ValueError: it, or the nearest one above it that exists, is a file or not writable.
@@ -83,7 +87,7 @@ def check_writable(folder: Path) -> None:
     if not there.is_dir():
         raise ValueError(f"cannot write to {folder}: {there} is not a folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write to {folder}: no permission in {there}; {_NOT_ALLOWED}")
+        raise ValueError(f"cannot write to {folder}: no permission in {there}; {remedy}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
