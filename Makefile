@@ -32,7 +32,7 @@ demo: venv
 	@echo "The learned paths are in $(DEMO_OUT)/figures/paths-$(DEMO_TASK)-em.png"
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: venv
 	$(BIN)/ruff check .

@@ -18,6 +18,16 @@ from rmdp_bench.datasets.collection import Episode
 from rmdp_bench.datasets.table import DatasetEntry
 from tests.helpers.submission_toys import make_submission
 
+ARITHMETIC = "pytest.mark.arithmetic"
+"""How a file marks tests whose results depend on how the processor rounds."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m arithmetic`, files without the mark need not be imported: most have none."""
+    if config.option.markexpr != "arithmetic" or not collection_path.match("test_*.py"):
+        return None
+    return True if ARITHMETIC not in collection_path.read_text(encoding="utf-8") else None
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _datasets_of_shared_fixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
