@@ -19,6 +19,10 @@ DEMO_TRANSITIONS := 300000
 DEMO_OUT := build/demo
 BENCH_OUT := build/benchmarks
 
+# Many an image of containers sets it. The bytecode of a new environment is made when a module is
+# first imported; without it every process would compile torch and all else anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench site docs numbers datasets venv constraints clean
 

@@ -79,10 +79,9 @@ def check_writable(folder: Path) -> None:
     Raises:
         FolderNotWritable: it cannot.
     """
-    try:
-        files.check_writable(folder)
-    except ValueError as error:
-        raise FolderNotWritable(f"{error}; or {SET_FOLDER}") from error
+    obstacle = files.obstacle(folder)
+    if obstacle:
+        raise FolderNotWritable(f"cannot write to {folder}: {obstacle}; {SET_FOLDER}")
 
 
 def dataset_path(dataset_id: str) -> Path:
