@@ -1,7 +1,12 @@
-"""`pytest -m arithmetic` reads only the files that say that they have such tests."""
+"""How the checks run: `-m arithmetic` reads only the files that say that they have such tests,
+and processes share their bytecode.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,3 +48,20 @@ def test_some_files_are_marked() -> None:
     files = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
     marked = [path for path in files if ARITHMETIC in path.read_text(encoding="utf-8")]
     assert 10 <= len(marked) <= len(files) / 4
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="the checks are started by make")
+def test_bytecode_is_written_whatever_the_environment_says() -> None:
+    """Else every process that a test starts compiles torch anew."""
+    rule = "include Makefile\nshow:\n\t@env\n"
+    shown = subprocess.run(
+        ["make", "-f", "-", "show"],
+        input=rule,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "OTHER": "there"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert "OTHER=there" in shown
+    assert not [line for line in shown if line.startswith("PYTHONDONTWRITEBYTECODE")]
