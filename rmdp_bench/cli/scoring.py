@@ -158,7 +158,8 @@ def print_results(
     tasks = {result.task: task_of(result) for result in results.values()}
     for task in dict.fromkeys(summary.task for summary in summaries):
         own = [summary for summary in summaries if summary.task == task]
-        track = tasks[task].track
+        about = tasks[task]
+        track = about.track
         columns = ["solver", "seeds", "transitions", "used", *SCORES[track], "transitions/s"]
         rows = [
             [
@@ -180,7 +181,7 @@ def print_results(
         is_last = task == summaries[-1].task
         notes = _revisions(own) | {name: text for name, (_, text) in more_columns.items()}
         notes |= NOTES[track] if is_last else {}
-        if isinstance(tasks[task], OnlineTask) and tasks[task].heterogeneous:
+        if isinstance(about, OnlineTask) and about.heterogeneous:
             notes["welfare"] = HETEROGENEOUS_NOTE
         print_table(
             *(task, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
