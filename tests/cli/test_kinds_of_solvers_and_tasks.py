@@ -35,7 +35,7 @@ from tests.helpers.own_world import STEPS, make
 numbers = dict(n_representatives=2, transitions=2048, max_episode_steps=STEPS, n_eval_episodes=4)
 
 def make_task():
-    return rmdp_bench.make_task("Glucose-n6", make, **numbers)
+    return rmdp_bench.make_task("Glucose-n100-of-mine", make, **numbers)
 """
 
 
@@ -46,5 +46,5 @@ def test_a_world_is_not_told_by_the_name_of_its_task(capfd: pytest.CaptureFixtur
     assert main(["run", solver, "./my_task.py", "--out", "runs"]) == 0
     assert main(["score", "runs", "--explain"]) == 0
     printed = " ".join(capfd.readouterr().out.split())
-    assert "Glucose-n6" in printed and "welfare: " in printed
+    assert "Glucose-n100-of-mine" in printed and "welfare: " in printed
     assert "everybody's own" not in printed
