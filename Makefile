@@ -19,6 +19,10 @@ DEMO_TRANSITIONS := 300000
 DEMO_OUT := build/demo
 BENCH_OUT := build/benchmarks
 
+# Many an image of containers sets it. The bytecode of a new environment is made when a module is
+# first imported; without it every process would compile torch and all else anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench site docs numbers datasets venv constraints clean
 
@@ -32,7 +36,7 @@ demo: venv
 	@echo "The learned paths are in $(DEMO_OUT)/figures/paths-$(DEMO_TASK)-em.png"
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: venv
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ def main() -> int:
         package = find_spec("rmdp_bench")
         assert package is not None and package.submodule_search_locations
         folder = package.submodule_search_locations[0]
-        counts = runpy.run_path(os.path.join(folder, "cli", "counts.py"))
+        counts = runpy.run_path(os.path.join(folder, "counts.py"))
         cores = runpy.run_path(os.path.join(folder, "cores.py"))
         cores["limit_command"](sys.argv, counts["parse_count"])
         from rmdp_bench.cli import main as run

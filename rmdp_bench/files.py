@@ -72,18 +72,24 @@ def is_of_full_disk(error: BaseException | None) -> bool:
     return False
 
 
+def obstacle(folder: Path) -> str | None:
+    """What keeps a folder from being written to, or made, as far as one can see; None: nothing."""
+    place = folder.absolute()
+    there = next(above for above in (place, *place.parents) if os.path.exists(above))
+    if not there.is_dir():
+        return f"{there} is not a folder"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"no permission in {there}"
+
+
 def check_writable(folder: Path) -> None:
     """Check, without a change, that a folder can be written to, or made.
 
     Raises:
         ValueError: it, or the nearest one above it that exists, is a file or not writable.
     """
-    place = folder.absolute()
-    there = next(above for above in (place, *place.parents) if os.path.exists(above))
-    if not there.is_dir():
-        raise ValueError(f"cannot write to {folder}: {there} is not a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"cannot write to {folder}: no permission in {there}; {_NOT_ALLOWED}")
+    found = obstacle(folder)
+    if found:
+        raise ValueError(f"cannot write to {folder}: {found}; {_NOT_ALLOWED}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

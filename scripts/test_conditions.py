@@ -143,7 +143,7 @@ def run_tests(condition: Condition, arguments: Sequence[str], log: Path) -> int:
             stack.callback(busy.wait)
             stack.callback(busy.kill)
         return subprocess.run(
-            [*command, "--dist", "loadfile", *arguments],
+            [*command, "--dist", "worksteal", *arguments],
             cwd=ROOT,
             env=os.environ | condition.variables,
             stdout=file,

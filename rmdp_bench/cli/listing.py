@@ -68,7 +68,7 @@ def list_command(
         cells = [["–" if row[name] is None else str(row[name]) for name in columns] for row in rows]
         names = [name.replace("_", " ") for name in columns]
         n_left = 1 if what is Kind.envs else 3
-        optional = ["max episode steps", "env id"]
+        optional = ["max episode steps", "env id", "track"]
         print_table(what.value.capitalize(), names, cells, n_left=n_left, optional=optional)
 
 
@@ -181,9 +181,10 @@ def _tasks() -> list[dict[str, Any]]:
 
 def _solvers() -> list[dict[str, Any]]:
     from rmdp_bench.runs.settings import describe_solvers
+    from rmdp_bench.runs.solver_loading import kind_of
 
     return [
-        {"name": name, "description": description}
+        {"name": name, "track": kind_of(name), "description": description}
         for name, description in describe_solvers().items()
     ]
 

@@ -126,11 +126,10 @@ def run_command(
                 "last checkpoint if there is one"
             )
             raise typer.Exit(asked.exit_code) from None
-    from rmdp_bench.cli.scoring import print_summaries
-    from rmdp_bench.runs.summary import summarise
+    from rmdp_bench.cli.scoring import print_results
 
-    summaries = summarise({request.directory(result.seed): result for result in results})
-    print_summaries(summaries, more="`rmdp-bench score --explain` says more.")
+    made = {request.directory(result.seed): result for result in results}
+    print_results(made, more="`rmdp-bench score --explain` says more.")
 
 
 def evaluate_command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,10 +18,11 @@ from rmdp_bench.cli.output import (
     warn,
     warn_skipped,
 )
-from rmdp_bench.envs import ENVIRONMENTS
+from rmdp_bench.tasks import OnlineTask
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
+    from rmdp_bench.runs.records import Result
     from rmdp_bench.runs.summary import Summary
 
 
@@ -53,11 +54,11 @@ def score_command(runs: Runs, explain: ExplainOption = False, as_json: JsonOptio
     from rmdp_bench.submission.packing import run_directories
 
     with run_directories(runs) as folders:
-        summaries = summarise(find_results(folders))
+        results = find_results(folders)
     if as_json:
-        print_json([summary.to_dict() for summary in summaries])
+        print_json([summary.to_dict() for summary in summarise(results)])
     else:
-        print_summaries(summaries, explain=explain)
+        print_results(results, explain=explain)
 
 
 def plot_command(
@@ -139,10 +140,10 @@ def show_command(
         warn("the leaderboard has no rows; add your own with --runs DIR")
 
 
-def print_summaries(
-    summaries: Sequence[Summary], *, explain: bool = False, more: str = _MORE
+def print_results(
+    results: Mapping[Path, Result], *, explain: bool = False, more: str = _MORE
 ) -> None:
-    """One table per task; what columns mean stands below the last."""
+    """One table per task, a row for each solver; what columns mean stands below the last."""
     from rmdp_bench.leaderboard.columns import (
         HETEROGENEOUS_NOTE,
         NOTES,
@@ -150,10 +151,15 @@ def print_summaries(
         row_name,
         score_cells,
     )
+    from rmdp_bench.runs.records import task_of
+    from rmdp_bench.runs.summary import summarise
 
+    summaries = summarise(results)
+    tasks = {result.task: task_of(result) for result in results.values()}
     for task in dict.fromkeys(summary.task for summary in summaries):
         own = [summary for summary in summaries if summary.task == task]
-        track = "online" if own[0].offline is None else "offline"
+        about = tasks[task]
+        track = about.track
         columns = ["solver", "seeds", "transitions", "used", *SCORES[track], "transitions/s"]
         rows = [
             [
@@ -175,17 +181,11 @@ def print_summaries(
         is_last = task == summaries[-1].task
         notes = _revisions(own) | {name: text for name, (_, text) in more_columns.items()}
         notes |= NOTES[track] if is_last else {}
-        if track == "online" and _is_heterogeneous(task):
+        if isinstance(about, OnlineTask) and about.heterogeneous:
             notes["welfare"] = HETEROGENEOUS_NOTE
         print_table(
             *(task, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
         )
-
-
-def _is_heterogeneous(task_id: str) -> bool:
-    """Whether agents differ in dynamics, in a listed task or in another of the same environment."""
-    names = (entry.id.removeprefix("rmdp/") for entry in ENVIRONMENTS if entry.heterogeneous)
-    return any(task_id.startswith(f"{name.rpartition('-v')[0]}-") for name in names)
 
 
 def _more_columns(own: Sequence[Summary]) -> dict[str, tuple[list[str], str]]:

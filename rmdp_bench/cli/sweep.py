@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import platform
 import shlex
@@ -48,8 +49,23 @@ class _SweepGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the command in where it was left out."""
         if args and args[0] not in {*self.commands, "-h", "--help"}:
+            self._check_plan(args[0])
             args = ["start", *args]
         return super().parse_args(ctx, args)
+
+    def _check_plan(self, word: str) -> None:
+        """Refuse a word that is a command mistyped rather than a plan."""
+        if word.startswith("-") or Path(word).name != word or "." in word or Path(word).exists():
+            return
+        close = difflib.get_close_matches(word, self.commands)
+        hint = (
+            f"did you mean {', '.join(close)}?"
+            if close
+            else f"known are {', '.join(self.commands)}"
+        )
+        raise typer.BadParameter(
+            f"sweep has no command {word!r}, and there is no such plan; {hint}"
+        )
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Show those of the command that may be left out, too."""
@@ -90,7 +106,7 @@ def start_command(
     read = read_plan(plan)
     out = Path("runs") / read.name if out is None else out
     if only_print:
-        _print_commands(read, out)
+        _print_commands(read, out, cores)
         return
     code = _launch([read], out, launcher)
     if code:
@@ -175,16 +191,19 @@ def _progress_cells(progress: dict[str, Any] | None) -> list[str]:
     return [share, f"{progress['total']:,}", f"{progress['per_second']:,.0f}"]
 
 
-def _print_commands(plan: Plan, out: Path) -> None:
+def _print_commands(plan: Plan, out: Path, cores: int | None) -> None:
+    """Print a command for each job and task of which something is left, with its limit of cores."""
     from rmdp_bench.runs.running import is_finished
     from rmdp_bench.sweep import make_jobs
     from rmdp_bench.sweep.local import count_places
 
     for job in make_jobs(plan, count_places([row.cores for row in plan.rows])):
+        limit = min((number for number in (job.cores, cores) if number is not None), default=None)
+        options = [] if limit is None else ["--cores", str(limit)]
         for task in job.tasks:
             left = [s for s in job.seeds if not is_finished(job.directory(out, task, s))]
             if left:
-                print(shlex.join(["rmdp-bench", *job.command(out, task, left)]))
+                print(shlex.join(["rmdp-bench", *job.command(out, task, left), *options]))
 
 
 def _launch(plans: Sequence[Plan], out: Path, launcher: LauncherName, retries: bool = False) -> int:

@@ -28,6 +28,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 from minari.namespace import NAMESPACE_METADATA_FILENAME
 
+from rmdp_bench import files
 from rmdp_bench.datasets.collection import HIDDEN_PARAMETERS, Episode
 from rmdp_bench.datasets.content import arrays_of, content_hash
 from rmdp_bench.datasets.croissant import describe
@@ -78,16 +79,9 @@ def check_writable(folder: Path) -> None:
     Raises:
         FolderNotWritable: it cannot.
     """
-    there = next(above for above in (folder, *folder.parents) if os.path.exists(above))
-    if not there.is_dir():
-        raise not_writable(folder, f"Not a directory: {there}")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise not_writable(folder, f"no permission to write to {there}")
-
-
-def not_writable(folder: Path, reason: str | None) -> FolderNotWritable:
-    """Give the error that says what to do."""
-    return FolderNotWritable(f"cannot write to {folder}: {reason}; {SET_FOLDER}")
+    obstacle = files.obstacle(folder)
+    if obstacle:
+        raise FolderNotWritable(f"cannot write to {folder}: {obstacle}; {SET_FOLDER}")
 
 
 def dataset_path(dataset_id: str) -> Path:

@@ -37,7 +37,7 @@ from rmdp_bench.leaderboard.reading import BROKEN, Array, SubmittedRow, ranks, r
 from rmdp_bench.leaderboard.snapshot import write_snapshot
 from rmdp_bench.population import is_on_line
 from rmdp_bench.runs.settings import describe_solvers
-from rmdp_bench.runs.solver_loading import SOLVERS
+from rmdp_bench.runs.solver_loading import kind_of
 from rmdp_bench.submission.schema import without_nulls
 from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, list_tasks
 
@@ -175,7 +175,7 @@ def _describe_solvers() -> dict[str, dict[str, str]]:
     return {
         name: {
             "text": text.rstrip("."),
-            "page": f"generated/solvers/{SOLVERS[name].split('.')[1]}/{name}.html",
+            "page": f"generated/solvers/{kind_of(name)}/{name}.html",
         }
         for name, text in describe_solvers().items()
         if text

@@ -19,8 +19,10 @@ LINE_SECONDS = 30.0
 PROGRESS_FILE = "progress.json"
 PROGRESS_SECONDS = 5.0
 """Least time between two changes of the file."""
-SCORE_WIDTH, BAR_WIDTH = 60, 80
-"""Least width of a terminal with room for the score, and for the bar."""
+SCORE_WIDTH, BAR_WIDTH = 60, 100
+"""Least width of a terminal with room for the score, and for the bar beside it."""
+BAR, SHARE, LEFT = 14, 4, 12
+"""Columns of the bar, of the percentage and of the time that is left."""
 
 
 class Display(Protocol):
@@ -183,17 +185,19 @@ class BarDisplay:
         from rich.table import Column
 
         width = terminal_width(sys.stderr) or USUAL_WIDTH
-        # A long title or score ends in "…"; without a bound it would push the others out.
+        # A long title ends in "…"; without a bound it would push the others out.
         text = Column(no_wrap=True, overflow="ellipsis", max_width=width // 3)
         parts: list[ProgressColumn] = [
             TextColumn("{task.description}", markup=False, table_column=text)
         ]
+        bar = BAR + 1 if width >= BAR_WIDTH else 0
+        self._room = width - (width // 3 + 1) - bar - (SHARE + 1) - (LEFT + 1)
         if width >= BAR_WIDTH:
-            parts.append(BarColumn(bar_width=None))
-        parts.append(TaskProgressColumn(table_column=Column(no_wrap=True, min_width=4)))
+            parts.append(BarColumn(bar_width=None, table_column=Column(min_width=BAR, ratio=1)))
+        parts.append(TaskProgressColumn(table_column=Column(no_wrap=True, min_width=SHARE)))
         if width >= SCORE_WIDTH:
-            score = TextColumn("{task.fields[score]}", markup=False, table_column=text.copy())
-            parts.append(score)
+            column = Column(no_wrap=True)
+            parts.append(TextColumn("{task.fields[score]}", markup=False, table_column=column))
         parts += [
             TimeLeft(table_column=Column(no_wrap=True, min_width=7)),
             TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
@@ -212,7 +216,9 @@ class BarDisplay:
         self._progress.update(self._bar, total=total)
 
     def update(self, done: int, score: str) -> None:
-        """Move the bar."""
+        """Move the bar; what there is no room for of the score is left out in whole parts."""
+        while len(score) > self._room:
+            score = score.rpartition(", ")[0]
         self._progress.update(self._bar, completed=done, score=score)
 
     def message(self, text: str) -> None:

@@ -58,6 +58,11 @@ SOLVERS: Mapping[str, str] = {
 """Name -> module."""
 
 
+def kind_of(name: str) -> str:
+    """What tasks a solver of the suite is for: online, offline or heterogeneous, its folder."""
+    return SOLVERS[name].split(".")[1]
+
+
 @dataclass(frozen=True)
 class Solver:
     """A loaded solver.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rmdp_bench.runs.display import BAR_WIDTH, LINE_SECONDS, SCORE_WIDTH, clock, read_progress
+from rmdp_bench.runs.display import LINE_SECONDS, SCORE_WIDTH, clock, read_progress
 from rmdp_bench.runs.running import is_finished
 from rmdp_bench.sweep.jobs import Job, Outcome, failure_file
 from rmdp_bench.terminal import USUAL_WIDTH, can_redraw, fit_terminal, terminal_width
@@ -20,7 +20,8 @@ LOOK_SECONDS = 1.0
 """Between two looks at what is running."""
 COUNT_SECONDS = 5.0
 """Between two counts of all that is done, by other drivers too."""
-BAR = 20
+BAR, BAR_WIDTH = 20, 80
+"""Columns of a bar, and least width of a terminal with room for it."""
 FRAME = 3
 """Lines of a terminal that running jobs leave free."""
 
@@ -37,6 +38,7 @@ class SweepDisplay:
         self._looked = self._counted = self._printed = -1e9
         self._count(self._left)
         self._n_before = self._n_done
+        self._started: list[Job] = []
         self._live = None
         if can_redraw(sys.stderr):
             from rich.console import Console
@@ -55,6 +57,9 @@ class SweepDisplay:
     def ended(self, job: Job, outcome: Outcome) -> None:
         """Say how a job has ended."""
         self._count((job, task, seed) for task in job.tasks for seed in job.seeds)
+        self._started = [other for other in self._started if other is not job]
+        if self._live is not None:  # what stands below a message is drawn again with it
+            self._live.update(self._draw(self._started), refresh=True)
         if outcome != Outcome.stopped:
             self.message(f"{outcome}: {job.title} ({self._summary()})")
 
@@ -63,7 +68,7 @@ class SweepDisplay:
         now = time.monotonic()
         if now - self._looked < LOOK_SECONDS:
             return
-        self._looked = now
+        self._looked, self._started = now, list(started)
         if now - self._counted >= COUNT_SECONDS:
             self._counted = now
             self._count(self._left)
@@ -104,15 +109,17 @@ class SweepDisplay:
         return f"{self._n_done} of {self._n_seeds} runs done{failed}{left}"
 
     def _progress(self, job: Job) -> tuple[float, float, float | None]:
-        """Share of what is done, transitions or updates in a second, seconds left."""
-        for task in job.tasks:
-            for seed in job.seeds:
-                known = read_progress(job.directory(self._out, task, seed))
-                if known is not None and known["total"]:
-                    rest, rate = max(0, known["total"] - known["done"]), known["per_second"]
-                    share = 1.0 - rest / known["total"]
-                    return share, rate, rest / rate if rate > 0 else None
-        return 0.0, 0.0, None
+        """Share of what is done, transitions or updates in a second, seconds left.
+
+        A run that is finished says no more how far it is.
+        """
+        folders = [job.directory(self._out, task, seed) for task in job.tasks for seed in job.seeds]
+        for folder in folders:
+            known = read_progress(folder)
+            if known is not None and known["total"]:
+                rest, rate = max(0, known["total"] - known["done"]), known["per_second"]
+                return 1.0 - rest / known["total"], rate, rest / rate if rate > 0 else None
+        return sum(map(is_finished, folders)) / len(folders), 0.0, None
 
     def _describe(self, job: Job) -> str:
         return f"{job.title} {100 * self._progress(job)[0]:.0f} %"

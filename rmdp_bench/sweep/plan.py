@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rmdp_bench.counts import parse_count
 from rmdp_bench.runs.requests import DEVICES, Request, make_request
 from rmdp_bench.runs.solver_loading import Solver, config_to_dict, load_solver
 from rmdp_bench.sweep.jobs import Job
@@ -42,8 +43,8 @@ KEYS: Mapping[str, str] = {
     "tasks": "a list of ids of tasks",
     "seeds": 'text such as "0:5" (0 to 4) or "0,2,7", or a list of integers',
     "settings": "a table: setting -> a value, or a list of values to try",
-    "transitions": "a positive integer such as 20_000: the budget per policy instead of the task's",
-    "episodes": "a positive integer such as 20: that score each policy instead of the task's",
+    "transitions": 'a count such as 20_000 or "20k": the budget per policy instead of the task\'s',
+    "episodes": "a count such as 20: episodes that score each policy instead of the task's",
     "device": "cpu or cuda",
     "cores": "a positive integer: cores of each job",
     "gpus": "a number above 0, at most 1: the share of a GPU that each job takes",
@@ -170,9 +171,12 @@ def _parse_names(value: Any) -> tuple[str, ...]:
 
 
 def _parse_count(value: Any) -> int:
-    if type(value) is not int or value < 1:
+    if type(value) not in (int, float, str):
         raise ValueError
-    return value
+    count = parse_count(value if isinstance(value, int) else str(value))
+    if count < 1:
+        raise ValueError
+    return count
 
 
 def _parse_share(value: Any) -> float:

@@ -411,7 +411,7 @@ def test_a_folder_that_cannot_be_made(unwritable: None, capfd: pytest.CaptureFix
     assert main(["datasets", "build", CART_POLE]) == 2
     error = capfd.readouterr().err
     assert error.startswith("rmdp-bench: error: cannot write to ")
-    assert "Not a directory" in error
+    assert "is not a folder" in error
 
 
 def test_minaris_folder_is_a_file(

@@ -11,13 +11,14 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from rmdp_bench.cli import main
 from rmdp_bench.evaluation import Evaluation
@@ -33,6 +34,7 @@ from rmdp_bench.submission.packing import pack, unpack_row
 from rmdp_bench.submission.rows import RowFiles, SeedRecord, row_contents
 from rmdp_bench.tasks import get_task
 from tests.helpers.checkout import ROOT
+from tests.helpers.toys import constant, make_graph
 
 TASK = "ResourceGathering-n25-k3-v0"
 SOLVER = "evolution_strategies"
@@ -56,8 +58,18 @@ def run_example(out: Path) -> Path:
         transitions=10_000,
         settings=["n_directions=8"],
     )
-    run(request)
+    with mock.patch("rmdp_bench.solution.onnx_export.export_module", _export_quickly):
+        run(request)
     return out
+
+
+def _export_quickly(module: Any, inputs: Mapping[str, Any]) -> bytes:
+    """The example's linear layer as a graph; torch's exporter takes seconds to be loaded."""
+    weights = constant("weights", module.module.weight.detach().numpy().T)
+    product = helper.make_node("MatMul", ["observation", "weights"], ["scores"])
+    greatest = helper.make_node("ArgMax", ["scores"], ["action"], axis=1, keepdims=0)
+    whole: dict[str, tuple[int, list[Any]]] = {"action": (TensorProto.INT64, ["E"])}
+    return make_graph([product, greatest], outputs=whole, tensors=[weights])
 
 
 def make_submission(folder: Path) -> Path:

@@ -72,7 +72,7 @@ def test_the_wheel_works_in_any_folder(distributions: dict[str, Path], tmp_path:
     program = (
         "import rmdp_bench, pathlib; from rmdp_bench.cli import main\n"
         "assert pathlib.Path(rmdp_bench.__file__).is_relative_to(pathlib.Path('site').resolve())\n"
-        "main(['run', 'my_solver.py', 'ResourceGathering-n25-k3-v0', '--transitions', '8192',"
+        "main(['run', 'my_solver.py', 'ResourceGathering-n25-k3-v0', '--transitions', '2048',"
         " '--seeds', '0', '--episodes', '1'])\n"
         "main(['score', 'runs'])\n"
         "main(['leaderboard', 'show', '--task', 'ResourceGathering-n25-k3-v0', '--runs', 'runs'])\n"

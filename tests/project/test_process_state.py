@@ -80,7 +80,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "basal_bolus": {"n_points": 2},
     "tuned_ppo": {
         **{"n_points": 2, "n_copies": 2, "segment": 864, "n_epochs": 1, "hidden_size": 4},
-        "minibatch_size": 864,
+        **{"minibatch_size": 864, "tuning_share": 0.6},
     },
     "morel": {
         **{"n_agents": 6, "model_hidden_size": 8, "min_model_updates": 3, "max_model_updates": 3},
@@ -204,7 +204,7 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
         task = get_online_task("ResourceGathering-n25-k2-v0")
     elif ".heterogeneous." in SOLVERS[name]:
         task = heterogeneous_task("rmdp/Glucose-n100-v0", 2, n_agents=2, n_eval_episodes=1)
-        task = dataclasses.replace(task, transitions=12_000)
+        task = dataclasses.replace(task, transitions=6_000)
     else:
         task = point_task(2_560)
     if name in ("oracle", "parameter_cover"):

@@ -16,6 +16,13 @@ ONLINE = get_task("ResourceGathering-n25-k1-v0")
 OFFLINE = get_task("CartPoleHet-n500-pure-v1")
 
 
+class Terminal(io.StringIO):
+    """A stream that says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def begun(display: Display, task_id: str) -> RunLog:
     """A run that has just begun, as the harness begins it."""
     task = get_task(task_id)
@@ -74,3 +81,28 @@ def test_lines_without_a_total_say_what_is_done(
     line = capsys.readouterr().err
     assert line.startswith("solver, seed 0: 1,600 of 3,200 updates (50 %), loss 0.5, ")
     assert log.reached == "1,600 of 3,200 updates"
+
+
+@pytest.mark.parametrize("width", [60, 70, 80, 99, 100, 120, 200])
+@pytest.mark.parametrize("total", [300_000, 12])
+def test_scores_are_shown_whole(width: int, total: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a line that fits; at the usual 80 columns welfare and training both."""
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    bar = BarDisplay()
+    try:
+        bar.start("em_plus on ResourceGathering-n25-k3-v0, seed 0", total)
+        bar.update(total // 3, "welfare 52.3 %, training 100.0 %, loss 0.00123")
+        console = Console(file=io.StringIO(), width=width)
+        with console.capture() as capture:
+            console.print(bar._progress.get_renderable())
+    finally:
+        bar.stop()
+    (line,) = capture.get().splitlines()
+    assert len(line) <= width and line.rstrip().endswith(" left")
+    assert " 33% " in line and "welfare 52.3 % " in line.replace(",", " ")
+    assert ("training 100.0 %" in line) == (width >= 80) and ("training" in line) == (width >= 80)
+    assert ("loss 0.00123" in line) == ("loss" in line)
+    assert line.startswith("em_plus on Resource")

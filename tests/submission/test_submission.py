@@ -20,6 +20,7 @@ from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.budget import Budget
+from rmdp_bench.submission.sandbox.checker import check_in_sandbox
 from rmdp_bench.submission.schema import submission_to_toml
 from rmdp_bench.tasks import get_task
 from scripts.write_schemas import FOLDER, make_schemas
@@ -220,6 +221,15 @@ def test_where_a_recipe_runs(
         known += np.arange(20)
         return known, np.tile(known, (1, 2))
 
+    checked: dict[Path, Any] = {}
+
+    def check_once(folder: Path, budget: Budget) -> Any:
+        if folder not in checked:
+            checked[folder] = check_in_sandbox(folder, budget)
+        return checked[folder]
+
+    monkeypatch.setattr("rmdp_bench.submission.sandbox.checker.check_in_sandbox", check_once)
+    monkeypatch.setattr("rmdp_bench.submission.behaviour.compare_behaviour", lambda *_: [])
     monkeypatch.setattr("rmdp_bench.submission.recipes._run", pretend)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     folder = of_a_gpu(planned, tmp_path)

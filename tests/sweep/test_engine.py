@@ -146,3 +146,32 @@ def test_the_display_shows_all_running_jobs(
     assert "0 of 3 runs done" in text
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     assert max(map(len, plain.replace("\r", "\n").split("\n"))) <= width
+
+
+def test_what_has_ended_is_not_drawn_as_if_it_had_just_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    jobs = [make_job(0), make_job(1)]
+    finished: set[Path] = set()
+    monkeypatch.setattr(display, "is_finished", finished.__contains__)
+    drawn = display.SweepDisplay(Path("out"), jobs)
+    drawn.refresh(jobs)
+    assert stream.getvalue().count(" 0 %") == 2
+    finished.add(jobs[0].directory(Path("out"), TASK, 0))
+    monkeypatch.setattr(drawn, "_looked", -1e9)
+    stream.truncate(0)
+    drawn.refresh(jobs)  # before the driver has heard of it
+    assert stream.getvalue().count("100 %") == 1
+    finished.add(jobs[1].directory(Path("out"), TASK, 1))
+    stream.truncate(0)
+    for job in jobs:
+        drawn.ended(job, Outcome.done)
+    drawn.stop()
+    text = stream.getvalue()
+    assert "2 of 2 runs done" in text
+    last = text.rpartition("done: em, seed 1 on")[2]
+    assert "%" not in last  # below the last message nobody runs any more

@@ -111,7 +111,7 @@ def test_state_restores_the_averages() -> None:
 @pytest.mark.parametrize("name", ["em", "em_plus"])
 def test_solvers_learn_with_all_that_universal_has(name: str) -> None:
     solver = importlib.import_module(f"baselines.online.{name}")
-    task, seeds = point_task(10_000), [0, 1]  # six seeds had 87 to 92
+    task, seeds = point_task(10_000), [0]  # six seeds had 87 to 92
     config = solver.Config(**SOLVER_SMALL, training_reward="dense", n_hidden_layers=2)
     solutions = solver.solve(task, config, seeds, "cpu", RunLog(task, seeds))
     welfare = [
