@@ -1,8 +1,9 @@
 """The updates of `updates` on all cores of a CPU, by the compiled loops of `kernels`.
 
 Actors and critics share nothing during an update, and seeds never do: each seed's actors and each
-seed's critics are a job of their own, which runs without Python's lock. So a seed gets the same
-numbers whoever is trained with it, and on however many cores.
+seed's critics are a job of their own, which runs without Python's lock. Threads that find no other
+job left help with critics, head by head: those of a thousand agents are most of an update. A seed
+gets the same numbers whoever is trained with it, and on however many cores.
 
 Threads: one for each usable core, each with a BLAS that is kept to one thread. The products of a
 mini-batch (64 rows for each representative) are too small to be shared out.
@@ -126,10 +127,20 @@ def train(
     n_steps = int(actor.steps)
     adam = (settings.learning_rate, actor.adam_epsilon, of_each, of_all)
 
+    k, n_parameters = critic.n_representatives, critics[0].shape[1]
+    n_shared = n_parameters - k * (sizes[0] + 1) * targets.shape[-1]
+    scratch = [
+        np.empty((len(order), *shape), np.float32)
+        for shape in ((n_parameters,), (k, n_shared), (k,))
+    ]
+    progress = np.zeros((len(order), kernels.N_COUNTERS), np.int64)
+
     def train_critics(seed: int) -> None:
         parameters, first, second = (part[seed] for part in critics)
         own = (observations[seed], targets[seed], order[seed])
-        kernels.train_critics(parameters, first, second, *sizes, *own, n_steps, *adam)
+        gradient, own_gradients, clips = (part[seed] for part in scratch)
+        work = (gradient, own_gradients, clips, progress[seed])
+        kernels.train_critics(parameters, first, second, *sizes, *own, n_steps, *adam, *work)
 
     def train_actors(seed: int) -> None:
         parameters, first, second = (part[seed] for part in actors)
@@ -140,8 +151,10 @@ def train(
             parameters, first, second, *sizes, *outputs, *own, n_steps, *adam, *how
         )
 
-    # The longer jobs first.
-    _run([(job, seed) for job in (train_critics, train_actors) for seed in range(len(order))])
+    # The longer jobs first; then threads without one help with critics that are not done yet.
+    helpers = [train_critics] * (min(usable_cores(), k) - 1)
+    jobs = (train_critics, train_actors, *helpers)
+    _run([(job, seed) for job in jobs for seed in range(len(order))])
     for network, rows in zip(networks, (actors, critics), strict=True):
         for flat, own in zip(network.tensors.values(), rows, strict=True):
             network.set_rows(flat, own)
