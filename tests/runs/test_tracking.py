@@ -18,7 +18,11 @@ from tests.helpers.checkout import TOY_SOLVER
 
 def toy_request(track: str) -> Request:
     return make_request(
-        str(TOY_SOLVER), "ResourceGathering-n25-k3-v0", seeds=[0, 1], transitions=20_000, track=track
+        str(TOY_SOLVER),
+        "ResourceGathering-n25-k3-v0",
+        seeds=[0, 1],
+        transitions=20_000,
+        track=track,
     )
 
 

@@ -43,6 +43,11 @@ def _run(jobs: Sequence[tuple[Callable[[int], None], int]]) -> None:
             done.result()
 
 
+def count_helpers(k: int) -> int:
+    """Threads that may help the one that trains a seed's k critics."""
+    return min(usable_cores(), k) - 1
+
+
 def estimate_advantages(
     critic: HeadedNetwork,
     batch: CollectedBatch,
@@ -152,7 +157,7 @@ def train(
         )
 
     # The longer jobs first; then threads without one help with critics that are not done yet.
-    helpers = [train_critics] * (min(usable_cores(), k) - 1)
+    helpers = [train_critics] * count_helpers(k)
     jobs = (train_critics, train_actors, *helpers)
     _run([(job, seed) for job in jobs for seed in range(len(order))])
     for network, rows in zip(networks, (actors, critics), strict=True):
