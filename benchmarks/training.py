@@ -71,10 +71,10 @@ def find_task(name: str) -> OnlineTask:
 
 
 def helping(is_alone: bool) -> AbstractContextManager[Any]:
-    """A context in which no thread helps with a seed's critics, if `is_alone`."""
+    """Give a context in which no thread helps with a seed's critics, if `is_alone`."""
     if not is_alone:
         return nullcontext()
-    return mock.patch.object(updates_numba, "count_helpers", lambda k: 0)
+    return mock.patch.object(updates_numba, "count_helpers", lambda *sizes: 0)
 
 
 def make_floor(learner: PPOLearner) -> Callable[[dict[str, Any], CollectedBatch], float]:

@@ -32,6 +32,11 @@ from rmdp_bench.cores import usable_cores
 import_module("scipy.linalg.cython_blas")  # numba's BLAS: loaded now, so that its threads are found
 _LIBRARIES = ThreadpoolController()
 
+SHARED_HEAD_SIZE = 2**15
+"""Weights of a head from which threads share a seed's: 512 agents at a width of 64. Those of a
+hundred agents take as long as the actors do, so that both cores of two are busy anyway, and a head
+is done in the time in which a thread waits for another: on a busy machine twice as slow."""
+
 
 def _run(jobs: Sequence[tuple[Callable[[int], None], int]]) -> None:
     """Call functions, each with its number, in threads."""
@@ -43,9 +48,9 @@ def _run(jobs: Sequence[tuple[Callable[[int], None], int]]) -> None:
             done.result()
 
 
-def count_helpers(k: int) -> int:
-    """Threads that may help the one that trains a seed's k critics."""
-    return min(usable_cores(), k) - 1
+def count_helpers(k: int, head_size: int) -> int:
+    """Threads that may help the one that trains a seed's k critics, of heads of so many numbers."""
+    return min(usable_cores(), k) - 1 if head_size >= SHARED_HEAD_SIZE else 0
 
 
 def estimate_advantages(
@@ -157,7 +162,7 @@ def train(
         )
 
     # The longer jobs first; then threads without one help with critics that are not done yet.
-    helpers = [train_critics] * count_helpers(k)
+    helpers = [train_critics] * count_helpers(k, sizes[0] * targets.shape[-1])
     jobs = (train_critics, train_actors, *helpers)
     _run([(job, seed) for job in jobs for seed in range(len(order))])
     for network, rows in zip(networks, (actors, critics), strict=True):

@@ -78,6 +78,7 @@ def test_cores_without_a_job_of_their_own_help(
 ) -> None:
     """No more of them than a seed has heads, three, and after all other jobs have begun."""
     monkeypatch.setattr(updates_numba, "usable_cores", lambda: cores)
+    monkeypatch.setattr(updates_numba, "SHARED_HEAD_SIZE", 1)
     begun: list[str] = []
     for name in ("train_critics", "train_actors"):
         monkeypatch.setattr(kernels, name, noted(getattr(kernels, name), begun))
@@ -86,3 +87,11 @@ def test_cores_without_a_job_of_their_own_help(
     assert begun.count("train_critics") == calls and begun.count("train_actors") == seeds
     if cores == 1:
         assert begun == ["train_critics"] * seeds + ["train_actors"] * seeds
+
+
+def test_heads_of_a_thousand_agents_are_shared_and_those_of_a_hundred_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(updates_numba, "usable_cores", lambda: 4)
+    counted = [updates_numba.count_helpers(k, 64 * n) for k, n in ((50, 1000), (2, 1000), (5, 100))]
+    assert counted == [3, 1, 0]
