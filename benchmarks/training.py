@@ -212,7 +212,9 @@ def measure_all(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any],
         for n_seeds in arguments.seeds:
             paths = ["compiled"]
             if plain_speed is None:
-                paths = ["plain", "compiled"] + ["outcome"] * ("n1000" in task)
+                paths = ["plain", "compiled"]
+                if find_task(task).n_agents >= 1000:
+                    paths.append("outcome")
             for path in paths:
                 spawn = multiprocessing.get_context("spawn")
                 with ProcessPoolExecutor(1, mp_context=spawn) as pool:
