@@ -218,7 +218,9 @@ def main() -> None:
     """Measure what is asked for."""
     parser = make_parser("EM with any number of agents.", "two small rows and two iterations")
     parser.add_argument("--task", default="HalfCheetahVel-n100-k5-v0", help="velocity task")
-    parser.add_argument("--agents", nargs="+", type=positive, default=[100, 10_000, 1_000_000])
+    parser.add_argument(
+        "--agents", nargs="+", type=positive, default=[100, 1_000, 10_000, 1_000_000]
+    )
     parser.add_argument("--repetitions", type=positive, default=12, help="timed iterations")
     parser.add_argument("--transitions", type=int, default=200_000, help="of training, per policy")
     parser.add_argument("--seeds", type=positive, default=1, help="how many, trained as one batch")

@@ -3,15 +3,20 @@
     compiled   EM as it is run: acting and updates in compiled loops, on all cores
     plain      the same in torch (`--set compiled=false`), as on a GPU: the named alternative,
                measured with the first of the numbers of seeds
+    outcome    compiled, with the critic of about 100 nodes (`--set critic=outcome`)
+    alone      compiled, with one thread for a seed's critics as before their heads were shared out:
+               every compiled repetition is followed by one of these, in the same process
     floor      the simulator alone, on the same states and actions: `mujoco.batch.Batch` without
                anything around it; for Resource Gathering, which has no other, its vector form
 
 Every repetition collects one batch, makes one update (E-step included), and replays the batch's
 actions in the bare simulator, so that these share what else the machine does. Numbers are medians
-over repetitions, in transitions per second of all seeds together; evaluation is one point of the
-learning curve, of which a run has about 20, and is not part of the speed (as in `train_seconds`).
-Every row runs in a process of its own, one after the other, whose peak memory is shown; "of plain"
-compares two of them.
+over repetitions, in transitions per second of all seeds together; "of alone" is the median of the
+ratios of whole iterations, pair by pair. Evaluation is one point of the learning curve, and is not
+part of the speed (as in `train_seconds`). "curve" is the share of the curve's points in the time of
+training, curve and final scoring of a short run, 60,000 transitions per policy: with the points
+that `count_points` gives it, and with the 20 of a long one. Every row runs in a process of its own,
+one after the other, whose peak memory is shown; "of plain" compares two of them.
 
     python -m benchmarks.training [--quick] [--tasks NAME ...] [--seeds 1 10] [--out DIR]
 """
@@ -24,27 +29,52 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from unittest import mock
 
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from baselines.online.em import EMRule, config_for
+from baselines.online.ppo import updates_numba
 from baselines.online.ppo.collection import CollectedBatch
 from baselines.online.ppo.learner import PPOLearner
 from benchmarks.common import make_bare_loop, make_parser, positive, report
 from rmdp_bench.evaluation import evaluate_all
-from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED
+from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_POINTS, CURVE_SEED, count_points
 from rmdp_bench.system import peak_memory_mib
-from rmdp_bench.tasks import get_online_task
+from rmdp_bench.tasks import OnlineTask, get_online_task, get_task
 
-TASKS = ("HalfCheetahVel-n100-k5-v0", "HalfCheetahVel-n1000-k50-v0", "ResourceGathering-n25-k5-v0")
+TASKS = (
+    "HalfCheetahVel-n100-k5-v0",
+    "HalfCheetahVel-n1000-k5",
+    "HalfCheetahVel-n1000-k50-v0",
+    "ResourceGathering-n25-k5-v0",
+)
 PHASES = ("collection", "update", "floor")
+SHORT_RUN = 60_000
 HEADER = (
     *("task", "seeds", "path", "collection s", "update s", "evaluation s", "transitions/s"),
-    *("floor", "of the floor", "of plain", "memory GiB"),
+    *("floor", "of the floor", "of plain", "of alone", "curve", "curve of 20", "memory GiB"),
 )
+
+
+def find_task(name: str) -> OnlineTask:
+    """One of TASKS: a listed one, or a thousand agents with five policies."""
+    if name == "HalfCheetahVel-n1000-k5":
+        task = get_task("HalfCheetahVel-n1000-v0", n_representatives=5)
+        assert isinstance(task, OnlineTask)
+        return task
+    return get_online_task(name)
+
+
+def helping(is_alone: bool) -> AbstractContextManager[Any]:
+    """Give a context in which no thread helps with a seed's critics, if `is_alone`."""
+    if not is_alone:
+        return nullcontext()
+    return mock.patch.object(updates_numba, "count_helpers", lambda *sizes: 0)
 
 
 def make_floor(learner: PPOLearner) -> Callable[[dict[str, Any], CollectedBatch], float]:
@@ -86,28 +116,36 @@ def measure(
 ) -> dict[str, Any]:
     """Seconds of every phase, a list of one number for each repetition, and what follows.
 
-    Repetitions go on until there are enough of them and they took `least_seconds` together.
+    Repetitions go on until there are enough of them and they took `least_seconds` together; those
+    of a compiled path take turns with those of "alone", whose seconds are of a whole iteration.
     """
-    task, seeds = get_online_task(task_id), range(n_seeds)
-    config = dataclasses.replace(config_for(task), compiled=path == "compiled")
+    task, seeds = find_task(task_id), range(n_seeds)
+    config = dataclasses.replace(config_for(task), compiled=path != "plain")
+    if path == "outcome":
+        config = dataclasses.replace(config, critic="outcome")
     learner = PPOLearner(task, config, seeds, "cpu")
     rule = EMRule(task, config, seeds, "cpu")
     floor = make_floor(learner)
-    seconds: dict[str, list[float]] = {name: [] for name in PHASES}
-    warm = False
-    while len(seconds["floor"]) < repetitions or sum(map(sum, seconds.values())) < least_seconds:
-        state = learner.collector.envs.get_state()
+    seconds: dict[str, list[float]] = {name: [] for name in (*PHASES, "alone")}
+
+    def iterate(is_alone: bool) -> tuple[CollectedBatch, float, float]:
         times = [time.perf_counter()]
         batch = learner.collect()
         times.append(time.perf_counter())
         rule.after_collection(learner.collector.average_returns)
-        learner.update(batch, rule)
+        with helping(is_alone):
+            learner.update(batch, rule)
         times.append(time.perf_counter())
-        row = (*np.diff(times), floor(state, batch))
-        if warm:
-            for name, value in zip(PHASES, row, strict=True):
-                seconds[name].append(float(value))
-        warm = True
+        return batch, times[1] - times[0], times[2] - times[1]
+
+    iterate(False)  # everything that happens once
+    while len(seconds["floor"]) < repetitions or sum(map(sum, seconds.values())) < least_seconds:
+        state = learner.collector.envs.get_state()
+        batch, *own = iterate(False)
+        for name, value in zip(PHASES, (*own, floor(state, batch)), strict=True):
+            seconds[name].append(value)
+        if path != "plain":
+            seconds["alone"].append(sum(iterate(True)[1:]))
     start = time.perf_counter()
     evaluate_all(task, learner.solutions(rule.served), n_episodes=CURVE_EPISODES, seed=CURVE_SEED)
     evaluation = time.perf_counter() - start
@@ -117,6 +155,9 @@ def measure(
         "seeds": n_seeds,
         "path": path,
         "transitions": learner.n_policies * config.batch_size,
+        "short_run": n_seeds * task.n_representatives * SHORT_RUN,
+        "curve_points": count_points(task, SHORT_RUN),
+        "scoring_points": task.n_eval_episodes / CURVE_EPISODES,
         "seconds": seconds,
         "evaluation_seconds": evaluation,
         "peak_memory_mib": peak_memory_mib(),
@@ -124,13 +165,26 @@ def measure(
 
 
 def summarize(result: dict[str, Any]) -> dict[str, float]:
-    """Medians over repetitions: seconds of each phase, speeds, and their ratio."""
-    seconds = {name: np.array(row) for name, row in result["seconds"].items()}
+    """Medians over repetitions: seconds of each phase, speeds, ratios; shares of the curve."""
+    seconds = {name: np.array(row) for name, row in result["seconds"].items() if row}
     total = seconds["collection"] + seconds["update"]
-    return {name: float(np.median(row)) for name, row in seconds.items()} | {
-        "speed": float(np.median(result["transitions"] / total)),
+    speed = float(np.median(result["transitions"] / total))
+    point = result["evaluation_seconds"]
+    others = result["short_run"] / speed + result["scoring_points"] * point
+    shares = {
+        name: n_points * point / (n_points * point + others)
+        for name, n_points in (("curve", result["curve_points"]), ("long_curve", CURVE_POINTS))
+    }
+    of_alone = (
+        {"of_alone": float(np.median(seconds["alone"] / total))} if "alone" in seconds else {}
+    )
+    return {
+        **{name: float(np.median(row)) for name, row in seconds.items()},
+        "speed": speed,
         "floor_speed": float(np.median(result["transitions"] / seconds["floor"])),
         "of_floor": float(np.median(seconds["floor"] / total)),
+        **of_alone,
+        **shares,
     }
 
 
@@ -145,6 +199,8 @@ def format_row(result: dict[str, Any], plain_speed: float) -> list[str]:
         f"{row['floor_speed']:,.0f}",
         f"{row['of_floor']:.2f}",
         f"{row['speed'] / plain_speed:.1f} x",
+        f"{row['of_alone']:.2f} x" if "of_alone" in row else "-",
+        *(f"{100 * row[name]:.0f} %" for name in ("curve", "long_curve")),
         f"{result['peak_memory_mib'] / 1024:.2f}",
     ]
 
@@ -154,7 +210,12 @@ def measure_all(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any],
     for task in arguments.tasks:
         plain_speed = None
         for n_seeds in arguments.seeds:
-            for path in ("plain", "compiled") if plain_speed is None else ("compiled",):
+            paths = ["compiled"]
+            if plain_speed is None:
+                paths = ["plain", "compiled"]
+                if find_task(task).n_agents >= 1000:
+                    paths.append("outcome")
+            for path in paths:
                 spawn = multiprocessing.get_context("spawn")
                 with ProcessPoolExecutor(1, mp_context=spawn) as pool:
                     how = (arguments.repetitions, arguments.least_seconds)

@@ -13,7 +13,9 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 Array = npt.NDArray[Any]
 Number = float | np.floating[Any]
@@ -63,6 +65,69 @@ def outer(types: str) -> Callable[[FunctionT], FunctionT]:
     return compile_now
 
 
+_get_item_pointer: Any = cgutils.get_item_pointer
+
+
+def _generate_fetch_add(typing_context: Any, array: Any, index: Any, amount: Any) -> Any:
+    """The type of `fetch_add`, and what writes its instruction."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        own = context.make_array(kind)(context, builder, arguments[0])
+        pointer = _get_item_pointer(context, builder, kind, own, [arguments[1]])
+        return builder.atomic_rmw("add", pointer, arguments[2], "seq_cst")
+
+    return types.int64(array, types.intp, types.int64), generate
+
+
+_fetch_add: Any = intrinsic(_generate_fetch_add)
+
+
+@inner
+def fetch_add(counters: Array, index: int, amount: int) -> Any:
+    """Add to one of the counters (int64) as if no other thread ran meanwhile; return what it was.
+
+    What a thread wrote before it is seen by those whose own `fetch_add` of that counter comes
+    after; numba has no such operation of its own on a CPU.
+    """
+    return _fetch_add(counters, index, amount)
+
+
+_sched_yield = types.ExternalFunction("sched_yield", types.intc())
+
+
+@inner
+def yield_core() -> None:
+    """Let another thread that waits for this core run."""
+    _sched_yield()
+
+
+@inner
+def adam_move(
+    parameters: Array,
+    gradient: Array,
+    first: Array,
+    second: Array,
+    n_steps: int,
+    learning_rate: float,
+    epsilon: float,
+    clip: Number,
+) -> None:
+    """Make Adam's step number `n_steps` with `clip` times the gradient (P,)."""
+    step = f32(learning_rate / (1.0 - _FIRST_DECAY**n_steps))
+    root = f32(1.0 / math.sqrt(1.0 - _SECOND_DECAY**n_steps))
+    floor = f32(epsilon)
+    new, new_square = f32(1.0 - _FIRST_DECAY), f32(1.0 - _SECOND_DECAY)
+    old_square = f32(_SECOND_DECAY)
+    for i in range(parameters.shape[0]):
+        g = gradient[i] * clip
+        m = first[i] + (g - first[i]) * new
+        v = second[i] * old_square + g * g * new_square
+        first[i] = m
+        second[i] = v
+        parameters[i] -= step * m / (np.sqrt(v) * root + floor)
+
+
 @inner
 def adam_step(
     parameters: Array,
@@ -80,15 +145,4 @@ def adam_step(
         total += gradient[i] * gradient[i]
     clip = f32(max_norm) / (np.sqrt(total) + f32(1e-6))
     clip = f32(1.0) if clip > f32(1.0) else clip
-    step = f32(learning_rate / (1.0 - _FIRST_DECAY**n_steps))
-    root = f32(1.0 / math.sqrt(1.0 - _SECOND_DECAY**n_steps))
-    floor = f32(epsilon)
-    new, new_square = f32(1.0 - _FIRST_DECAY), f32(1.0 - _SECOND_DECAY)
-    old_square = f32(_SECOND_DECAY)
-    for i in range(parameters.shape[0]):
-        g = gradient[i] * clip
-        m = first[i] + (g - first[i]) * new
-        v = second[i] * old_square + g * g * new_square
-        first[i] = m
-        second[i] = v
-        parameters[i] -= step * m / (np.sqrt(v) * root + floor)
+    adam_move(parameters, gradient, first, second, n_steps, learning_rate, epsilon, clip)

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.files import write_text
+from rmdp_bench.tasks import OnlineTask
 
 CURVE_POINTS = 20
+"""At most: `count_points`."""
 CURVE_EPISODES = 4
 CURVE_SEED = EVALUATION_SEED + 2**20
 """The curve has its own episodes, so that watching it says nothing about those that score."""
@@ -27,8 +29,21 @@ Row = dict[str, float | None]
 """Values by name of the column."""
 
 
+def count_points(task: OnlineTask, total: int) -> int:
+    """Points of a curve over `total` transitions per policy, at least one, its end.
+
+    As many, up to `CURVE_POINTS`, as keep their episodes, at full length, within a tenth of the
+    steps of training and of the final scoring: a rule of the budget, not of the clock, so that the
+    same run has the same points everywhere.
+    """
+    n_rows = task.n_agents if task.heterogeneous else 1
+    of_episode = n_rows * task.max_episode_steps
+    steps = total + task.n_eval_episodes * of_episode
+    return max(1, min(CURVE_POINTS, steps // (10 * CURVE_EPISODES * of_episode)))
+
+
 class Curve:
-    """The curves of seeds that train together, of about `CURVE_POINTS` evenly spaced points.
+    """The curves of seeds that train together, of evenly spaced points.
 
     Attributes:
         rows: those of each seed, ascending in transitions.
@@ -50,9 +65,9 @@ class Curve:
         done = (int(row["transitions"] or 0) for rows in self.rows for row in rows)
         return max(done, default=0)
 
-    def is_due(self, transitions: int, total: int) -> bool:
-        """Whether another point of those spread over `total` transitions is reached."""
-        return transitions * CURVE_POINTS // total > self.reached * CURVE_POINTS // total
+    def is_due(self, transitions: int, total: int, n_points: int) -> bool:
+        """Whether another of `n_points` spread over `total` transitions is reached."""
+        return transitions * n_points // total > self.reached * n_points // total
 
     def latest(self, column: str) -> list[float | None]:
         """Value of each seed's last point; None without one."""

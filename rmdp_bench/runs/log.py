@@ -37,7 +37,7 @@ from rmdp_bench.envs.core.counting import steps_made
 from rmdp_bench.evaluation import evaluate_all
 from rmdp_bench.runs.checkpoints import CHECKPOINT_SECONDS, Checkpoints, stack_arrays
 from rmdp_bench.runs.clock import Clock
-from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED, Curve, Row
+from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_SEED, Curve, Row, count_points
 from rmdp_bench.runs.display import Display, NoDisplay
 from rmdp_bench.runs.tensorboard import ScalarWriter
 from rmdp_bench.runs.wandb import WandbWriter
@@ -114,6 +114,7 @@ class RunLog:
         """Solutions of other tasks that the solver has handed in."""
         folders = tuple(directories or ())
         self._curve = Curve(len(self.seeds), [folder / "curve.csv" for folder in folders])
+        self._has_curve = False
         self._clock = Clock(len(self.seeds))
         self._checkpoints = Checkpoints(folders, resume_at, checkpoint_seconds)
         self._display = display or NoDisplay()
@@ -164,13 +165,18 @@ class RunLog:
         return self._clock.train_seconds
 
     def evaluation_due(self, transitions: int) -> bool:
-        """Whether another of the curve's about 20 evenly spaced points is reached.
+        """Whether another of the curve's evenly spaced points is reached.
 
-        They are spread over the task's transitions, or those that the solver means to use. An
-        offline task has no curve.
+        They are spread over the task's transitions, or those that the solver means to use: 20, or
+        fewer where a budget is so short that they would take more than a tenth of its steps. The
+        end of training is a point in any case, if this was ever asked. An offline task has no
+        curve.
         """
-        is_online = not isinstance(self.task, OfflineTask)
-        return is_online and self._curve.is_due(transitions, self._total)
+        if isinstance(self.task, OfflineTask):
+            return False
+        self._has_curve = True
+        n_points = count_points(self.task, self._total)
+        return self._curve.is_due(transitions, self._total, n_points)
 
     def evaluate(self, transitions: int, solutions: Sequence[Solution]) -> None:
         """Add a point to the curve of every seed, from a few deterministic episodes.
@@ -274,6 +280,7 @@ class RunLog:
                 "total": self._total,
                 "steps_counted": None if counted is None else _share(counted, r, n_seeds),
                 "curve": self.curves[r],
+                "has_curve": self._has_curve,
                 "train_social_welfare": self._train_welfare[r],
                 "wall_seconds": wall[r],
                 "train_seconds": train[r],
@@ -295,6 +302,7 @@ class RunLog:
         for writer in self._writers:
             writer.restart(self.transitions)
         self._curve.set_rows([state["curve"] for state in states])
+        self._has_curve = bool(states[0].get("has_curve", False))
         self._report(self.transitions)
 
     def load_checkpoint(self) -> tuple[dict[str, NDArray[Any]], list[dict[str, Any]]] | None:
@@ -338,7 +346,8 @@ class RunLog:
 
     def complete_curve(self, solutions: Sequence[Solution]) -> None:
         """End a curve, if there is one, with the final solutions; the harness calls it."""
-        if 0 < self._curve.reached < self.transitions:
+        has_curve = self._has_curve or self._curve.reached > 0
+        if has_curve and self._curve.reached < self.transitions:
             self.evaluate(self.transitions, solutions)
 
     def close(self) -> None:

@@ -46,8 +46,11 @@ TOY = str(ROOT / "tests/helpers/toy_solver.py")
 TASK = "ResourceGathering-n25-k3-v0"
 
 
+TRANSITIONS = 20_000  # enough for a point of the curve after each of ten iterations
+
+
 def toy_request(**changes: Any) -> Request:
-    arguments: dict[str, Any] = {"seeds": [0, 1], "transitions": 1000}
+    arguments: dict[str, Any] = {"seeds": [0, 1], "transitions": TRANSITIONS}
     return make_request(TOY, TASK, **(arguments | changes))
 
 
@@ -55,7 +58,7 @@ def finish_in_process(*settings: str) -> subprocess.CompletedProcess[str]:
     """Run the toy solver in a process of its own, in the current folder."""
     code = (
         "import sys; from rmdp_bench.runs import make_request, run; "
-        f"run(make_request({TOY!r}, {TASK!r}, seeds=[0, 1], transitions=1000, "
+        f"run(make_request({TOY!r}, {TASK!r}, seeds=[0, 1], transitions={TRANSITIONS}, "
         "settings=sys.argv[1:]))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
@@ -86,7 +89,7 @@ def test_complete_run(tmp_path: Path) -> None:
     assert len(record["solver_sha256"]) == 64
     assert record["config"]["sizes"] == [2, 3]
     assert record["config"]["noise"] == 0.25  # from config_for
-    assert record["transitions"] == record["transitions_reported"] == 1000
+    assert record["transitions"] == record["transitions_reported"] == TRANSITIONS
     assert record["seeds_together"] == 2
     assert record["evaluation"] == {"n_episodes": 20, "seed": 2**31}
     assert record["wall_seconds"] >= record["train_seconds"] > 0
@@ -147,7 +150,7 @@ def test_curve() -> None:
     request = toy_request()
     run(request)
     curve = read_curve(request.directory(0) / "curve.csv")
-    assert curve["transitions"] == [100.0 * i for i in range(1, 11)]
+    assert curve["transitions"] == [2000.0 * i for i in range(1, 11)]
     assert curve["social_welfare"] == pytest.approx([99 / 25] * 10)
     assert curve["wall_seconds"] == sorted(curve["wall_seconds"])
     assert len(set(curve["train_social_welfare"])) == 10
@@ -163,15 +166,15 @@ def test_curve_ends_with_the_final_policies(monkeypatch: pytest.MonkeyPatch) -> 
 
     def solve(task: Any, config: Any, seeds: Any, device: str, log: RunLog) -> Any:
         solutions = original(task, config, seeds, device, log)
-        log.progress(1049, {})
+        log.progress(20_049, {})
         return solutions
 
     monkeypatch.setattr(request.solver.module, "solve", solve)
     results = run(request)
     curve = read_curve(request.directory(1) / "curve.csv")
-    assert curve["transitions"][-2:] == [1000.0, 1049.0]
+    assert curve["transitions"][-2:] == [20_000.0, 20_049.0]
     assert curve["social_welfare"][-1] == pytest.approx(99 / 25)
-    assert [result.transitions_reported for result in results] == [1049, 1049]
+    assert [result.transitions_reported for result in results] == [20_049, 20_049]
 
 
 def test_no_curve_without_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +200,7 @@ def test_finished_seeds_are_skipped() -> None:
 def test_other_settings_are_refused() -> None:
     run(toy_request())
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"transitions": 2000}, "made with transitions 1000 instead of 2000"),
+        ({"transitions": 2000}, "made with transitions 20000 instead of 2000"),
         ({"settings": ["noise=0.3"]}, "made with config.noise 0.25 instead of 0.3"),
         ({"settings": ["sizes=[2]"]}, "config.sizes [2, 3] instead of [2]"),
     ]
@@ -233,7 +236,7 @@ def test_kill_and_resume_gives_the_same_result(tmp_path: Path, monkeypatch: Any)
     folder = killed / "runs" / TASK / "toy_solver" / "seed-0"
     assert not (folder / "result.json").exists()
     assert [path.name for path in (folder / "checkpoint").iterdir()] == ["2.npz"]
-    assert read_curve(folder / "curve.csv")["transitions"][-1] == 800.0
+    assert read_curve(folder / "curve.csv")["transitions"][-1] == 16_000.0
     with np.load(folder / "checkpoint" / "2.npz", allow_pickle=False) as archive:
         saved = json.loads(archive["state"].tobytes())
     assert len(saved["curve"]) == 6
@@ -359,14 +362,14 @@ def test_a_total_of_its_own_outlives_a_checkpoint(tmp_path: Path) -> None:
         get_online_task("ResourceGathering-n25-k1-v0"), transitions=1_000_000
     )
     log = RunLog(task, [0], [tmp_path])
-    assert not log.evaluation_due(1_000)
-    log.progress(1_000, {}, total=2_000)
-    assert log.evaluation_due(1_000)
-    log.save_checkpoint(1_000, {}, [{}])
+    assert not log.evaluation_due(2_000)
+    log.progress(2_000, {}, total=20_000)
+    assert log.evaluation_due(2_000)
+    log.save_checkpoint(2_000, {}, [{}])
     bar = Bar()
     resumed = RunLog(task, [0], [tmp_path], resume_at=1, display=bar)
     resumed.load_checkpoint()
-    assert bar.total == 2_000 and resumed.evaluation_due(1_000)
+    assert bar.total == 20_000 and resumed.evaluation_due(2_000)
 
 
 def test_checkpoint_due(tmp_path: Path) -> None:
@@ -397,12 +400,12 @@ def test_curve_of_an_interrupted_run_is_usable() -> None:
 
     class StopAfterFour(NoDisplay):
         def update(self, done: int, score: str) -> None:
-            if done >= 400:
+            if done >= 8_000:
                 stop.set()
 
     with pytest.raises(Interrupted):
         run(request, display=StopAfterFour(), stop=stop)
-    assert read_curve(request.directory(1) / "curve.csv")["transitions"][-1] == 400.0
+    assert read_curve(request.directory(1) / "curve.csv")["transitions"][-1] == 8_000.0
     assert [p.name for p in (request.directory(1) / "checkpoint").iterdir()] == ["2.npz"]
 
 
@@ -521,7 +524,7 @@ def test_tensorboard() -> None:
         "eval/social_welfare",
     ]
     points = events.Scalars("eval/social_welfare")
-    assert [point.step for point in points] == [100 * i for i in range(1, 11)]
+    assert [point.step for point in points] == [2000 * i for i in range(1, 11)]
     assert points[0].value == pytest.approx(99 / 25)
 
 

@@ -41,7 +41,7 @@ def test_points_of_a_curve_are_due_evenly() -> None:
     curve = Curve(1, [])
     due = []
     for transitions in range(0, 1001, 10):
-        if curve.is_due(transitions, 1000):
+        if curve.is_due(transitions, 1000, CURVE_POINTS):
             due.append(transitions)
             curve.add([(transitions, 0.0, 1.0, None)])
     assert due == list(range(50, 1001, 50)) and len(due) == CURVE_POINTS

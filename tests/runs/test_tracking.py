@@ -18,7 +18,11 @@ from tests.helpers.checkout import TOY_SOLVER
 
 def toy_request(track: str) -> Request:
     return make_request(
-        str(TOY_SOLVER), "ResourceGathering-n25-k3-v0", seeds=[0, 1], transitions=1000, track=track
+        str(TOY_SOLVER),
+        "ResourceGathering-n25-k3-v0",
+        seeds=[0, 1],
+        transitions=20_000,
+        track=track,
     )
 
 
@@ -78,7 +82,7 @@ def test_each_seed_is_a_run_with_the_scalars(tracked: list[Tracked]) -> None:
         assert own.metrics == [("*", "transitions")]
         assert own.finished
         welfare = [point for point in own.points if "eval/social_welfare" in point]
-        assert [point["transitions"] for point in welfare] == [100 * i for i in range(1, 11)]
+        assert [point["transitions"] for point in welfare] == [2000 * i for i in range(1, 11)]
         assert welfare[0]["eval/social_welfare"] == pytest.approx(99 / 25)
         assert any("train/loss" in point for point in own.points)
 

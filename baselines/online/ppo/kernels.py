@@ -13,7 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from baselines.common.compilation import F1, F2, F3, Array, Number, adam_step, f32, inner, outer
+from baselines.common.compilation import (
+    F1,
+    F2,
+    F3,
+    Array,
+    Number,
+    adam_move,
+    adam_step,
+    f32,
+    fetch_add,
+    inner,
+    outer,
+    yield_core,
+)
 
 # tanh as a ratio of two polynomials, the one that Eigen uses: within 2.5e-7 of the exact value,
 # and ten times as fast as a call of the library's.
@@ -26,6 +39,26 @@ _Q4, _Q6 = f32(1.18534705686654e-04), f32(1.19825839466702e-06)
 
 _HALF_LOG_TWO_PI = f32(0.5 * math.log(2 * math.pi))
 
+# Counters of `train_critics`, each in a line of the cache of its own.
+TAKEN, FINISHED, PUBLISHED, N_COUNTERS = 0, 16, 32, 48
+_SPINS = 1000  # some 50 microseconds, as long as a small head takes
+
+
+@inner
+def hidden_parts(row: Array, d: int, h: int, n_layers: int) -> tuple[Array, ...]:
+    """The first four of the parts that `split` returns."""
+    e = h if n_layers == 2 else 0
+    a = d * h
+    b = a + h
+    c = b + e * e
+    return row[:a].reshape(d, h), row[a:b], row[b:c].reshape(e, e), row[c : c + e]
+
+
+@inner
+def shared_size(parts: tuple[Array, ...]) -> int:
+    """Parameters of the hidden layers, of parts as `split` or `hidden_parts` returns them."""
+    return parts[0].size + parts[1].size + parts[2].size + parts[3].size
+
 
 @inner
 def split(row: Array, k: int, d: int, h: int, o: int, n_layers: int) -> tuple[Array, ...]:
@@ -34,17 +67,14 @@ def split(row: Array, k: int, d: int, h: int, o: int, n_layers: int) -> tuple[Ar
     Weights and biases of the hidden layers, (d, h), (h,), (h, h), (h,), and of the heads, (k, h, o)
     and (k, o); with one hidden layer those of the second one are empty.
     """
-    e = h if n_layers == 2 else 0
-    a = d * h
-    b = a + h
-    c = b + e * e
-    f = c + e
+    hidden = hidden_parts(row, d, h, n_layers)
+    f = shared_size(hidden)
     g = f + k * h * o
     return (
-        row[:a].reshape(d, h),
-        row[a:b],
-        row[b:c].reshape(e, e),
-        row[c:f],
+        hidden[0],
+        hidden[1],
+        hidden[2],
+        hidden[3],
         row[f:g].reshape(k, h, o),
         row[g : g + k * o].reshape(k, o),
     )
@@ -109,32 +139,33 @@ def add_scaled(target: Array, source: Array, factor: Number) -> None:
 def backward(
     inputs: Array,
     layers: Array,
-    first: int,
+    start: int,
     slope: Array,
     below: Array,
     weight_2: Array,
-    gradients: tuple[Array, ...],
     own_parts: tuple[Array, ...],
     head_parts: tuple[Array, Array, Array],
     max_norm: float,
-) -> None:
-    """Scale one representative's gradient to `max_norm`, and add its part of the hidden layers'.
+) -> Any:
+    """Write one representative's gradient, the head's scaled to `max_norm` with all of it.
 
     Args:
         inputs: (B, d) of the representative.
-        layers: (layers, k B, h) of all representatives.
-        first: of the representative's rows of them.
+        layers: (layers, rows, h) of these or more.
+        start: of the representative's rows of them.
         slope: (B, h) of the loss by the last layer, overwritten.
         below: (B, h) overwritten.
         weight_2: (h, h) of the second layer, if there is one.
-        gradients: as `split` has them; those of the hidden layers are added to.
-        own_parts: of the same shapes, overwritten.
+        own_parts: its gradient of the hidden layers, written; `add_parts` scales it.
         head_parts: gradients of its head (h, o), (o,) and (o,) or (0,), scaled.
         max_norm: bound on the norm of all of it.
+
+    Returns:
+        The factor that the bound asks for, at most 1.
     """
-    lower = layers[0, first : first + slope.shape[0]]
+    lower = layers[0, start : start + slope.shape[0]]
     if layers.shape[0] == 2:
-        upper = layers[1, first : first + slope.shape[0]]
+        upper = layers[1, start : start + slope.shape[0]]
         hidden_gradient(lower, upper, slope, own_parts[2], own_parts[3])
         np.dot(slope, weight_2.T, below)
         hidden_gradient(inputs, lower, below, own_parts[0], own_parts[1])
@@ -150,13 +181,19 @@ def backward(
     total = add_squares(total, own_parts[3])
     clip = f32(max_norm) / (np.sqrt(total) + f32(1e-6))
     clip = f32(1.0) if clip > f32(1.0) else clip
+    head *= clip
+    bias *= clip
+    log_std *= clip
+    return clip
+
+
+@inner
+def add_parts(gradients: tuple[Array, ...], own_parts: tuple[Array, ...], clip: Number) -> None:
+    """Add `clip` times a representative's gradient of the hidden layers to that of all."""
     add_scaled(gradients[0], own_parts[0], clip)
     add_scaled(gradients[1], own_parts[1], clip)
     add_scaled(gradients[2], own_parts[2], clip)
     add_scaled(gradients[3], own_parts[3], clip)
-    head *= clip
-    bias *= clip
-    log_std *= clip
 
 
 @outer(
@@ -264,7 +301,20 @@ def empty_parts(parts: tuple[Array, ...]) -> tuple[Array, ...]:
     )
 
 
-@outer(f"{F1}, {F1}, {F1}, i8, i8, {F3}, {F3}, i8[:,::1], i8, f8, f8, f8, f8")
+@inner
+def wait_for(progress: Array, batch: int) -> None:
+    """Return when the hidden layers are those that mini-batch number `batch` begins with."""
+    spins = 0
+    while fetch_add(progress, PUBLISHED, 0) < batch:
+        spins += 1
+        if spins % _SPINS == 0:
+            yield_core()
+
+
+@outer(
+    f"{F1}, {F1}, {F1}, i8, i8, {F3}, {F3}, i8[:,::1], i8, f8, f8, f8, f8, "
+    f"{F1}, {F2}, {F1}, i8[::1]"
+)
 def train_critics(
     parameters: Array,
     first: Array,
@@ -279,8 +329,17 @@ def train_critics(
     epsilon: float,
     max_norm: float,
     max_norm_of_all: float,
+    gradient: Array,
+    own_gradients: Array,
+    clips: Array,
+    progress: Array,
 ) -> None:
     """Equation 8: a gradient step on every mini-batch.
+
+    Any number of threads call this with the same arrays, at any time, and do the work together:
+    each takes the next head of which nobody has taken the mini-batch, and whoever finishes the
+    last head of a mini-batch moves what the heads share. That adds up the heads' gradients in
+    their order, so that the numbers do not depend on who did what. All is done when all return.
 
     Args:
         parameters: (P,) of the critics, changed in place, as are Adam's moments.
@@ -295,61 +354,94 @@ def train_critics(
         learning_rate: Adam's step size.
         epsilon: Adam's.
         max_norm: bound on the norm of each representative's gradient.
-        max_norm_of_all: bound on that of all together.
+        max_norm_of_all: bound on that of all together; if finite, one thread makes Adam's steps.
+        gradient: (P,) overwritten.
+        own_gradients: (k, parameters of the hidden layers), overwritten: each representative's.
+        clips: (k,) overwritten: their factors.
+        progress: (N_COUNTERS,) zeros at the start.
     """
     k, _, n = targets.shape
     d, h, n_rows = observations.shape[2], hidden_size, order.shape[1]
-    gradient = np.zeros_like(parameters)
     parts = split(parameters, k, d, h, n, n_layers)
     gradients = split(gradient, k, d, h, n, n_layers)
     heads, head_biases, head_gradients, head_bias_gradients = (*parts[4:], *gradients[4:])
-    own_parts = empty_parts(parts)
-    inputs = np.empty((k * n_rows, d), f32)
-    layers = np.empty((n_layers, k * n_rows, h), f32)
+    firsts, seconds = split(first, k, d, h, n, n_layers)[4], split(second, k, d, h, n, n_layers)[4]
+    n_shared, n_heads = own_gradients.shape[1], parameters.size - k * n
+    inputs = np.empty((n_rows, d), f32)
+    layers = np.empty((n_layers, n_rows, h), f32)
     slope, below = np.empty((n_rows, h), f32), np.empty((n_rows, h), f32)
     nothing = np.empty(0, f32)
     errors = np.empty((n_rows, n), f32)
+    own_head = np.empty((h, n), f32)  # stays in the cache, where the gradient of all does not
     factor = f32(2.0 / (n_rows * n))
-    for batch in range(order.shape[0]):
+    moves_at_once = max_norm_of_all == np.inf
+    while True:
+        batch, j = divmod(fetch_add(progress, TAKEN, 1), k)
+        if batch >= order.shape[0]:
+            break
+        step = n_steps + batch + 1
         rows = order[batch]
-        gather(observations, rows, inputs)
+        wait_for(progress, batch)
+        for b in range(n_rows):
+            inputs[b] = observations[j, rows[b]]
         forward(inputs, parts, layers)
-        gradient[: parts[0].size + h + parts[2].size + parts[3].size] = f32(0.0)
-        for j in range(k):
-            own = layers[-1, j * n_rows : (j + 1) * n_rows]
-            np.dot(own, heads[j], errors)
-            bias_gradient_j = head_bias_gradients[j]
-            bias_gradient_j[:] = f32(0.0)
-            for b in range(n_rows):
-                target = targets[j, rows[b]]
-                for i in range(n):
-                    error = (errors[b, i] + head_biases[j, i] - target[i]) * factor
-                    errors[b, i] = error
-                    bias_gradient_j[i] += error
-            np.dot(own.T, errors, head_gradients[j])
-            np.dot(errors, heads[j].T, slope)
-            backward(
-                inputs[j * n_rows : (j + 1) * n_rows],
-                layers,
-                j * n_rows,
-                slope,
-                below,
-                parts[2],
-                gradients,
-                own_parts,
-                (head_gradients[j], bias_gradient_j, nothing),
-                max_norm,
-            )
-        adam_step(
-            parameters,
-            gradient,
-            first,
-            second,
-            n_steps + batch + 1,
-            learning_rate,
-            epsilon,
-            max_norm_of_all,
+        np.dot(layers[-1], heads[j], errors)
+        bias_gradient_j = head_bias_gradients[j]
+        bias_gradient_j[:] = f32(0.0)
+        for b in range(n_rows):
+            target = targets[j, rows[b]]
+            for i in range(n):
+                error = (errors[b, i] + head_biases[j, i] - target[i]) * factor
+                errors[b, i] = error
+                bias_gradient_j[i] += error
+        head_gradient = own_head if moves_at_once else head_gradients[j]
+        np.dot(layers[-1].T, errors, head_gradient)
+        np.dot(errors, heads[j].T, slope)
+        own_parts = hidden_parts(own_gradients[j], d, h, n_layers)
+        clips[j] = backward(
+            inputs,
+            layers,
+            0,
+            slope,
+            below,
+            parts[2],
+            own_parts,
+            (head_gradient, bias_gradient_j, nothing),
+            max_norm,
         )
+        if moves_at_once:
+            adam_move(
+                heads[j].ravel(),
+                head_gradient.ravel(),
+                firsts[j].ravel(),
+                seconds[j].ravel(),
+                step,
+                learning_rate,
+                epsilon,
+                f32(1.0),
+            )
+        if fetch_add(progress, FINISHED, 1) + 1 < (batch + 1) * k:
+            continue
+        gradient[:n_shared] = f32(0.0)
+        for other in range(k):
+            add_parts(gradients, hidden_parts(own_gradients[other], d, h, n_layers), clips[other])
+        if moves_at_once:
+            for start, stop in ((0, n_shared), (n_heads, parameters.size)):
+                adam_move(
+                    parameters[start:stop],
+                    gradient[start:stop],
+                    first[start:stop],
+                    second[start:stop],
+                    step,
+                    learning_rate,
+                    epsilon,
+                    f32(1.0),
+                )
+        else:
+            adam_step(
+                parameters, gradient, first, second, step, learning_rate, epsilon, max_norm_of_all
+            )
+        fetch_add(progress, PUBLISHED, 1)
 
 
 @inner
@@ -548,18 +640,18 @@ def train_actors(
                     bias_gradient_j[c] += outputs[b, c]
             np.dot(own.T, outputs, head_gradients[j])
             np.dot(outputs, heads[j].T, slope)
-            backward(
+            clip_j = backward(
                 inputs[j * n_rows : (j + 1) * n_rows],
                 layers,
                 j * n_rows,
                 slope,
                 below,
                 parts[2],
-                gradients,
                 own_parts,
                 (head_gradients[j], bias_gradient_j, log_std_gradients[j, :n_deviations]),
                 max_norm,
             )
+            add_parts(gradients, own_parts, clip_j)
         adam_step(
             parameters,
             gradient,

@@ -1,8 +1,9 @@
 """The updates of `updates` on all cores of a CPU, by the compiled loops of `kernels`.
 
 Actors and critics share nothing during an update, and seeds never do: each seed's actors and each
-seed's critics are a job of their own, which runs without Python's lock. So a seed gets the same
-numbers whoever is trained with it, and on however many cores.
+seed's critics are a job of their own, which runs without Python's lock. Threads that find no other
+job left help with critics, head by head: those of a thousand agents are most of an update. A seed
+gets the same numbers whoever is trained with it, and on however many cores.
 
 Threads: one for each usable core, each with a BLAS that is kept to one thread. The products of a
 mini-batch (64 rows for each representative) are too small to be shared out.
@@ -31,6 +32,11 @@ from rmdp_bench.cores import usable_cores
 import_module("scipy.linalg.cython_blas")  # numba's BLAS: loaded now, so that its threads are found
 _LIBRARIES = ThreadpoolController()
 
+SHARED_HEAD_SIZE = 2**15
+"""Weights of a head from which threads share a seed's: 512 agents at a width of 64. Those of a
+hundred agents take as long as the actors do, so that both cores of two are busy anyway, and a head
+is done in the time in which a thread waits for another: on a busy machine twice as slow."""
+
 
 def _run(jobs: Sequence[tuple[Callable[[int], None], int]]) -> None:
     """Call functions, each with its number, in threads."""
@@ -40,6 +46,11 @@ def _run(jobs: Sequence[tuple[Callable[[int], None], int]]) -> None:
     ):
         for done in [threads.submit(job, number) for job, number in jobs]:
             done.result()
+
+
+def count_helpers(k: int, head_size: int) -> int:
+    """Threads that may help the one that trains a seed's k critics, of heads of so many numbers."""
+    return min(usable_cores(), k) - 1 if head_size >= SHARED_HEAD_SIZE else 0
 
 
 def estimate_advantages(
@@ -126,10 +137,20 @@ def train(
     n_steps = int(actor.steps)
     adam = (settings.learning_rate, actor.adam_epsilon, of_each, of_all)
 
+    k, n_parameters = critic.n_representatives, critics[0].shape[1]
+    n_shared = n_parameters - k * (sizes[0] + 1) * targets.shape[-1]
+    scratch = [
+        np.empty((len(order), *shape), np.float32)
+        for shape in ((n_parameters,), (k, n_shared), (k,))
+    ]
+    progress = np.zeros((len(order), kernels.N_COUNTERS), np.int64)
+
     def train_critics(seed: int) -> None:
         parameters, first, second = (part[seed] for part in critics)
         own = (observations[seed], targets[seed], order[seed])
-        kernels.train_critics(parameters, first, second, *sizes, *own, n_steps, *adam)
+        gradient, own_gradients, clips = (part[seed] for part in scratch)
+        work = (gradient, own_gradients, clips, progress[seed])
+        kernels.train_critics(parameters, first, second, *sizes, *own, n_steps, *adam, *work)
 
     def train_actors(seed: int) -> None:
         parameters, first, second = (part[seed] for part in actors)
@@ -140,8 +161,10 @@ def train(
             parameters, first, second, *sizes, *outputs, *own, n_steps, *adam, *how
         )
 
-    # The longer jobs first.
-    _run([(job, seed) for job in (train_critics, train_actors) for seed in range(len(order))])
+    # The longer jobs first; then threads without one help with critics that are not done yet.
+    helpers = [train_critics] * count_helpers(k, sizes[0] * targets.shape[-1])
+    jobs = (train_critics, train_actors, *helpers)
+    _run([(job, seed) for job in jobs for seed in range(len(order))])
     for network, rows in zip(networks, (actors, critics), strict=True):
         for flat, own in zip(network.tensors.values(), rows, strict=True):
             network.set_rows(flat, own)
