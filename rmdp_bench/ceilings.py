@@ -66,6 +66,9 @@ class ResourceGatheringOptimum(NamedTuple):
     """k tours that attain it, one for each representative, shortest first."""
     assignment: FloatArray
     """(25, k) zeros and ones: each agent at the shortest tour that visits its tile."""
+    worst_agent: float
+    """The most that k tours, maybe others, give every agent, percent. A policy that mixes tours
+    could give more than each of them; those that are scored act without noise, and so make one."""
 
 
 def constant_speed_optimum(
@@ -418,7 +421,9 @@ def resource_gathering_optimum(n_representatives: int) -> ResourceGatheringOptim
     assignment = np.zeros((25, k))
     best = np.where(visited, 100 - lengths, 0).argmax(axis=1)
     assignment[np.arange(25), best] = 1.0
-    return ResourceGatheringOptimum(float(optimum["welfare"]), tours, assignment)
+    return ResourceGatheringOptimum(
+        float(optimum["welfare"]), tours, assignment, float(optimum["worst_agent"])
+    )
 
 
 def planar_velocity_bound(population: TargetPopulation, n_representatives: int) -> float | None:

@@ -626,7 +626,9 @@ def _velocity_ceiling(population: Population, k: int, objective: str) -> float |
 def _resource_gathering_ceiling(population: Population, k: int, objective: str) -> float | None:
     if population != LinearPopulation.tiles(25):
         return None
-    return resource_gathering_optimum(k)[0] if objective == "utilitarian" else None
+    optimum = resource_gathering_optimum(k)
+    # The mean bounds all other objectives.
+    return optimum.worst_agent if objective == "egalitarian" else optimum.welfare
 
 
 def _front_ceiling(world: MultiObjectiveWorld) -> Ceiling:

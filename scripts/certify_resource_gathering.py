@@ -6,7 +6,8 @@
 Rules and proof: `rmdp_bench.ceilings.resource_gathering_optimum`.  In short: enumerate the
 undominated closed tours; find k good ones by interchange; bound every choice of k by Lagrangian
 multipliers; solve a mixed-integer programme on the tours that the bound leaves.  All but the
-programme is integer arithmetic, the same on every machine.
+programme is integer arithmetic, the same on every machine.  What the worst agent has at best is the
+greatest return with which k tours cover all tiles (`facility_location.least_served`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ import scipy
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array, vstack
+
+from rmdp_bench.facility_location import least_served
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -319,10 +322,19 @@ def find_actions(grid: Grid, visited: BoolArray, length: int) -> list[int]:
     return actions
 
 
+def _proven_worst(values: NDArray[np.float64], k: int) -> float:
+    """The most that k tours give every agent; values (tiles, m)."""
+    found, bound = least_served(values, k)
+    if bound > found:
+        raise RuntimeError(f"no proof for k = {k}: {found} for the worst agent, {bound} possible")
+    return found
+
+
 def make_table(budgets: range = range(1, 26)) -> dict[str, Any]:
     """The whole table; `budgets` limits it for tests."""
     grid = Grid()
     tours = enumerate_tours(grid)
+    values = tour_values(tours).T.astype(np.float64)
     optima = []
     for k in budgets:
         choice = choose(tours, k)
@@ -331,6 +343,7 @@ def make_table(budgets: range = range(1, 26)) -> dict[str, Any]:
                 "n_representatives": k,
                 "welfare": choice.total / grid.n_tiles,
                 "total": choice.total,
+                "worst_agent": _proven_worst(values, k),
                 "tours": [
                     find_actions(grid, tours.visited[j], int(tours.lengths[j]))
                     for j in choice.tours

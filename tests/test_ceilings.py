@@ -14,6 +14,7 @@ import pytest
 
 from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.population import LinearPopulation, TargetPopulation
+from rmdp_bench.tasks import OnlineTask, get_task
 from tests.helpers.checkout import ROOT
 
 STORED = json.loads(
@@ -270,6 +271,12 @@ def test_one_and_two_representatives_by_brute_force(certify: ModuleType, tours: 
         totals = np.maximum(values[j], values[j:]).sum(axis=1, dtype=np.uint16)
         best = max(best, int(totals.max()))
     assert best == 2150
+    worst = max(int(np.maximum(row, values).min(axis=1).max()) for row in values)
+    assert (int(values.min(axis=1).max()), worst) == (74, 86)
+    assert [resource_gathering_optimum(k).worst_agent for k in (1, 2, 25)] == [74.0, 86.0, 88.0]
+    for k, worst_agent in ((1, 74.0), (2, 86.0), (5, 88.0)):
+        task = get_task("ResourceGathering-n25-v0", k, objective="egalitarian")
+        assert isinstance(task, OnlineTask) and task.objective_ceiling == worst_agent
 
 
 def test_the_script_makes_the_stored_entries(certify: ModuleType) -> None:

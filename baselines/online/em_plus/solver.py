@@ -38,11 +38,10 @@ Choices: a representative without agents trains as a scout does, where EM lends 
 episode where they come at its end. The first may promise too much: a speed seen in one step of a
 stride may not be one that a robot can hold.
 
-Deep-sea treasure with 50 weightings and k = 2, 100,000 transitions per policy and normalised
-observations: 95.3 % of the exact optimum on both of two seeds, for the reason that `em` has. A
-place can be chosen only once somebody has been there, and three starts leave each a third of the
-steps to come upon the farthest treasure. With 250,000 and entropy 0.3 falling to 0.01 it is 98.3 %
-on both, the treasures 3 and 17 steps away.
+Deep-sea treasure with 100 weightings (`DeepSeaTreasure-n100-kK-v0`, `--seeds 0:3`), as a share of
+the exact optimum, three seeds: 100 % for k = 1, 98.4 % for 2, 98.2 to 98.3 % for 3 and 5, for the
+reason that `em` has. A place can be chosen only once somebody has been there, and three starts
+leave each a third of the steps to come upon the farthest treasure.
 """
 
 from __future__ import annotations
