@@ -32,11 +32,10 @@ from numpy.typing import NDArray
 
 from baselines.common.divergence import check_finite
 from baselines.common.settings import check_range
-from baselines.heterogeneous.controllers import ENVIRONMENT, BasalBolus, bolus_of
+from baselines.heterogeneous.controllers import MAX_BOLUS, BasalBolus, bolus_of
 from baselines.heterogeneous.policies import (
     GREATEST_ACTION,
     MAX_BASAL,
-    MAX_BOLUS,
     N_FEATURES,
     LearnedPolicy,
     features,
@@ -54,25 +53,25 @@ FloatArray = NDArray[np.float32]
 class PPOSettings:
     """Settings of the learner."""
 
-    n_copies: int = 800
+    n_copies: int = 400
     """Patients who live side by side, as many with each representative; one each at least."""
     segment: int = 96
     """Steps of each copy to an update; divides the 864 of an episode."""
-    n_epochs: int = 4
+    n_epochs: int = 2
     """Passes over the steps of an update."""
     n_minibatches: int = 16
     """Gradient steps of a pass."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-3
     """Adam's step size; it falls to nothing in a line."""
-    hidden_size: int = 64
+    hidden_size: int = 32
     """Units of each of the two layers."""
-    gae_lambda: float = 0.95
+    gae_lambda: float = 0.98
     """Decay of the generalised advantage estimate."""
     clip: float = 0.2
     """Of the ratio of probabilities."""
     max_gradient_norm: float = 0.5
     """Bound of the Euclidean norm of each network's gradient."""
-    initial_log_std: float = -1.0
+    initial_log_std: float = 0.0
     """Of the actions' normal distribution."""
 
     def __post_init__(self) -> None:
@@ -146,10 +145,9 @@ class Learner:
         for tensor in (*self.actor.values(), *self.critic.values()):
             tensor.requires_grad_()
         self._optimizer = torch.optim.Adam([*self.actor.values(), *self.critic.values()])
-        self._has_level = False
 
     def _layers(self, k: int, n_inputs: int, hidden: int, n_out: int) -> dict[str, torch.Tensor]:
-        """k stacks of three layers; uniform weights of unit gain, as torch's, and no bias."""
+        """Stacks of three layers; uniform weights of unit gain, as torch's, and no bias."""
         layers = {}
         sizes = ((n_inputs, hidden), (hidden, hidden), (hidden, n_out))
         for number, (rows, columns) in enumerate(sizes, 1):
@@ -237,9 +235,8 @@ class Learner:
             rewards.clip(min=-MAX_RISK) / RISK_SCALE,
             *(values, self.task.gamma, self.settings.gae_lambda),
         )
-        if not self._has_level:
+        if self.n_made == 0:
             self._set_level(rewards)
-            self._has_level = True
         log_probability = _log_density(noise, self.actor["log_std"].detach())
         self._update(inputs, actions, log_probability, advantages, advantages + values[:-1])
         self.n_made += 1
@@ -252,13 +249,51 @@ class Learner:
         """Steps that each representative has made."""
         return self.n_made * self.n_copies * self.settings.segment
 
+    def get_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything that training goes on from after an episode: arrays, and JSON."""
+        arrays: dict[str, NDArray[Any]] = {
+            "generator": self._generator.get_state().numpy(),
+            "n_made": np.asarray(self.n_made),
+        }
+        for tensor, name in self._named():
+            moments = self._optimizer.state[tensor]
+            for moment in ("exp_avg", "exp_avg_sq", "step"):
+                arrays[f"{name}.{moment}"] = moments[moment].numpy().copy()
+            arrays[name] = tensor.detach().numpy().copy()
+        return arrays, {"rng": self.rng.bit_generator.state}
+
+    def set_state(self, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
+        """Restore what `get_state` gave."""
+        self.n_made = int(arrays["n_made"])
+        self._generator.set_state(torch.from_numpy(arrays["generator"].copy()))
+        self.rng.bit_generator.state = state["rng"]
+        for tensor, name in self._named():
+            tensor.data.copy_(torch.from_numpy(arrays[name]))
+            self._optimizer.state[tensor] = {
+                moment: torch.from_numpy(arrays[f"{name}.{moment}"].copy())
+                for moment in ("exp_avg", "exp_avg_sq", "step")
+            }
+
+    def _named(self) -> list[tuple[torch.Tensor, str]]:
+        """What is learned, with names."""
+        networks = {"actor": self.actor, "critic": self.critic}
+        return [
+            (tensor, f"{network}.{name}")
+            for network, layers in networks.items()
+            for name, tensor in layers.items()
+        ]
+
     def policies(self) -> list[LearnedPolicy]:
         """The representatives as they are."""
         arrays = {name: tensor.detach().numpy() for name, tensor in self.actor.items()}
         return [
             LearnedPolicy(
                 *(own.basal, 1.0 / own.carbohydrate_ratio),
-                *(arrays[f"{what}_{n}"][j].copy() for n in (1, 2, 3) for what in ("weight", "bias")),
+                *(
+                    arrays[f"{what}_{n}"][j].copy()
+                    for n in (1, 2, 3)
+                    for what in ("weight", "bias")
+                ),
             )
             for j, own in enumerate(self.controllers)
         ]
@@ -341,9 +376,9 @@ class Learner:
         """Bound each network's gradient by its own norm."""
         bound = self.settings.max_gradient_norm
         for network, n in ((self.actor, self.n_representatives), (self.critic, 1)):
-            gradients = [tensor.grad for tensor in network.values()]
-            squares = sum(g.view(n, -1).square().sum(dim=1) for g in gradients)
-            factor = (bound / (squares.sqrt() + 1e-6)).clip(max=1.0)
+            gradients = [tensor.grad for tensor in network.values() if tensor.grad is not None]
+            squares = torch.stack([g.view(n, -1).square().sum(dim=1) for g in gradients])
+            factor = (bound / (squares.sum(dim=0).sqrt() + 1e-6)).clip(max=1.0)
             for gradient in gradients:
                 gradient.view(n, -1).mul_(factor[:, None])
 

@@ -28,11 +28,13 @@ GREATEST_ACTION = 3.0
 """Doses are at most e^3 = 20 times the controller's, and at least a twentieth."""
 MAX_BASAL = 6.0
 """What the pump accepts, U/h."""
-CENTRES = (math.log(130.0), 0.0, 5.0, 0.0, 120.0, 0.0, 0.0)
-SCALES = (0.4, 1.5, 5.0, 50.0, 120.0, 1.0, 1.0)
+CENTRES = np.array([math.log(130.0), 0.0, 5.0, 0.0, 120.0, 0.0, 0.0], np.float32)
+SCALES = np.array([0.4, 1.5, 5.0, 50.0, 120.0, 1.0, 1.0], np.float32)
 """Of the components of an observation, roughly their mean and spread; of the reading, which comes
 first, those of its logarithm."""
 N_FEATURES = len(CENTRES)
+NETWORK = ("weight_1", "bias_1", "weight_2", "bias_2", "weight_3", "bias_3")
+"""Arrays of a network of two hidden layers."""
 
 
 def features(observations: Any) -> Any:
@@ -40,12 +42,12 @@ def features(observations: Any) -> Any:
     if isinstance(observations, np.ndarray):
         seen = observations.astype(np.float32)
         seen[:, READING] = np.log(seen[:, READING])
-        return (seen - np.float32(CENTRES)) / np.float32(SCALES)
+        return np.asarray((seen - CENTRES) / SCALES)
     import torch  # to learn, not to act
 
     seen = observations.clone()
     seen[:, READING].log_()
-    return (seen - torch.tensor(CENTRES)) / torch.tensor(SCALES)
+    return (seen - torch.from_numpy(CENTRES)) / torch.from_numpy(SCALES)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class LearnedPolicy:
     Attributes:
         basal: the controller's, U/h.
         per_gram: one over its carbohydrate ratio, U/g.
-        weight_1, bias_1: of the first layer (7, h) and (1, h), and so on.
+        weight_1: of the first layer, (7, h); the others are (h, h) and (h, 2).
+        bias_1: of the first layer, (1, h); the others are (1, h) and (1, 2).
     """
 
     basal: float
@@ -77,7 +80,7 @@ class LearnedPolicy:
         actions = hidden @ self.weight_3 + self.bias_3
         doses = np.exp(actions.clip(-GREATEST_ACTION, GREATEST_ACTION))
         doses[:, 0] = (doses[:, 0] * np.float32(self.basal)).clip(0.0, MAX_BASAL)
-        bolus = bolus_of(np.asarray(observations, np.float32), np.float32(self.per_gram))
+        bolus = bolus_of(np.asarray(observations, np.float32), self.per_gram)
         doses[:, 1] = (doses[:, 1] * bolus).clip(0.0, MAX_BOLUS)
         return np.asarray(doses, np.float32)
 
@@ -97,8 +100,8 @@ class LearnedPolicy:
             "Gather", "observation", graph.constant(list(range(1, N_FEATURES))), axis=1
         )
         rows = graph.add("Concat", logarithm, others, axis=1)
-        rows = graph.add("Sub", rows, graph.constant(np.float32(CENTRES)))
-        rows = graph.add("Div", rows, graph.constant(np.float32(SCALES)))
+        rows = graph.add("Sub", rows, graph.constant(CENTRES))
+        rows = graph.add("Div", rows, graph.constant(SCALES))
         layers = (
             (self.weight_1, self.bias_1),
             (self.weight_2, self.bias_2),
@@ -125,5 +128,5 @@ class LearnedPolicy:
         basal = scalar("Add", scalar("Mul", bolus, 0.0), self.basal)
         doses = graph.add("Mul", factor, graph.add("Concat", basal, bolus, axis=1))
         doses = graph.add("Max", doses, graph.constant(0.0))
-        limits = graph.constant(np.float32([[MAX_BASAL, MAX_BOLUS]]))
+        limits = graph.constant(np.array([[MAX_BASAL, MAX_BOLUS]]))
         return graph.finish(graph.add("Min", doses, limits), 2)
