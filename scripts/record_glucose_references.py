@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--agents", type=int, default=n_all, help="fewer for a try, which is not recorded"
     )
     parser.add_argument("--points", type=int, default=16, help="values of each gain of `own`")
-    parser.add_argument("--copies", type=int, default=800, help="that learn side by side")
+    parser.add_argument("--copies", type=int, default=400, help="that learn side by side")
     parser.add_argument("--episodes", type=int, default=2, help="of each pair, for tuning `own`")
     parser.add_argument("--out", type=Path, help="by default the package's file")
     options = parser.parse_args(given)
