@@ -30,7 +30,7 @@ from baselines.heterogeneous.controllers import (
     tune,
 )
 from baselines.heterogeneous.learner import EPISODE_STEPS, Learner, PPOSettings
-from rmdp_bench.evaluation import PairRollout
+from rmdp_bench.evaluation import PairRollout, roll_out_pairs
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.tasks import OnlineTask, Task
@@ -59,29 +59,20 @@ class GroupSettings(PPOSettings):
         check_range(self, 2, 64, "n_points")
 
 
-class Episode(NamedTuple):
-    """Who lives where in an episode of the learner's copies.
-
-    Attributes:
-        agents: (k, copies).
-        weights: (k, copies) in the policies' losses; None: all 1.
-    """
-
-    agents: IntArray
-    weights: FloatArray | None = None
-
-
 class Rule(Protocol):
     """How patients and representatives come together, for one seed."""
 
     representatives: IntArray
     """(n,) who serves each patient."""
 
-    def next_episode(self, n_copies: int, rng: np.random.Generator) -> Episode:
-        """Say who lives in the copies of each representative."""
+    def next_episode(self, n_copies: int, rng: np.random.Generator) -> IntArray:
+        """Say who lives in the copies of each representative, (k, copies)."""
 
     def after_episode(self, agents: IntArray, returns: FloatArray) -> None:
-        """See what agents (k, copies) had: their returns, of the same shape."""
+        """See what agents (k, copies) had in an episode of training: returns of that shape."""
+
+    def after_visits(self, returns: FloatArray) -> None:
+        """See what every patient has with every policy as it is, without noise: (n, k)."""
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Everything that changes, by name."""
@@ -97,12 +88,14 @@ class FixedGroups:
         """Keep who serves whom (n,)."""
         self.representatives, self.n_representatives = representatives, n_representatives
 
-    def next_episode(self, n_copies: int, rng: np.random.Generator) -> Episode:
+    def next_episode(self, n_copies: int, rng: np.random.Generator) -> IntArray:
         """Every patient of a group as often as the others of it, to one."""
-        members = members_of(self.representatives, self.n_representatives)
-        return Episode(np.stack([deal(own, n_copies, rng) for own in members]))
+        return deal_groups(self.representatives, self.n_representatives, n_copies, rng)
 
     def after_episode(self, agents: IntArray, returns: FloatArray) -> None:
+        """Learn nothing from it."""
+
+    def after_visits(self, returns: FloatArray) -> None:
         """Learn nothing from it."""
 
     def get_state(self) -> dict[str, NDArray[Any]]:
@@ -135,8 +128,7 @@ def check(task: Task, config: GroupSettings) -> None:
         ValueError: names the task or its transitions, and what was expected.
     """
     task = check_world(task)
-    left = task.transitions - _tuning_of(task, config).transitions
-    if config.n_segments(task.n_representatives, left) < 1:
+    if plan_budget(task, config).n_updates < 1:
         update = config.copies_each(task.n_representatives) * config.segment
         raise ValueError(
             f"{task.transitions} transitions per policy leave less than one update of {update} "
@@ -144,19 +136,43 @@ def check(task: Task, config: GroupSettings) -> None:
         )
 
 
-class _Tuning(NamedTuple):
-    """Size of a grid, and what it takes of the budget per policy."""
+class Budget(NamedTuple):
+    """Where a task's transitions go.
+
+    Attributes:
+        n_points: of each gain of the grid of controllers.
+        n_episodes: that each of them plays with each patient.
+        tuning: transitions per policy that this takes.
+        n_visits: times that every policy plays an episode with every patient.
+        visit: transitions per policy that one of them takes.
+        n_updates: of the learner, in what is left.
+    """
 
     n_points: int
     n_episodes: int
-    transitions: int
+    tuning: int
+    n_visits: int
+    visit: int
+    n_updates: int
 
 
-def _tuning_of(task: OnlineTask, config: GroupSettings) -> _Tuning:
+def plan_budget(task: OnlineTask, config: GroupSettings, visit_share: float = 0.0) -> Budget:
+    """Share out a task's transitions: tuning first, visits, and learning with all that is left.
+
+    One policy needs no visits.
+
+    Raises:
+        ValueError: the budget is too small to tune.
+    """
+    k = task.n_representatives
     share = dataclasses.replace(task, transitions=int(config.tuning_share * task.transitions))
     n_points, n_episodes = grid_within(share, config.n_points)
-    used = n_points**2 * n_episodes * task.n_agents * EPISODE_STEPS
-    return _Tuning(n_points, n_episodes, -(-used // task.n_representatives))
+    visit = task.n_agents * EPISODE_STEPS
+    tuning = -(-(n_points**2 * n_episodes * visit) // k)
+    left = task.transitions - tuning
+    n_visits = int(visit_share * left) // visit if k > 1 else 0
+    n_updates = config.n_segments(k, left - n_visits * visit)
+    return Budget(n_points, n_episodes, tuning, n_visits, visit, n_updates)
 
 
 def members_of(representatives: IntArray, n_representatives: int) -> list[IntArray]:
@@ -171,15 +187,85 @@ def deal(members: IntArray, n_copies: int, rng: np.random.Generator) -> IntArray
     return rng.permutation(np.resize(order, n_copies))
 
 
+def deal_groups(
+    representatives: IntArray, k: int, n_copies: int, rng: np.random.Generator
+) -> IntArray:
+    """The same in the copies of each of k representatives, (k, copies), from its own patients."""
+    return np.stack([deal(own, n_copies, rng) for own in members_of(representatives, k)])
+
+
+def best_columns(tuned: Tuned, representatives: IntArray, k: int) -> IntArray:
+    """Which controller of the grid is best for each of k groups, by the mean of its patients."""
+    means = [tuned.returns[own].mean(axis=0) for own in members_of(representatives, k)]
+    return np.stack(means).argmax(axis=1)
+
+
 def controllers_of(tuned: Tuned, representatives: IntArray, k: int) -> list[BasalBolus]:
-    """The controller of the grid that is best for each group, by the mean of its patients."""
-    members = members_of(representatives, k)
-    return [tuned.policies[int(tuned.returns[own].mean(axis=0).argmax())] for own in members]
+    """These controllers."""
+    return [tuned.policies[column] for column in best_columns(tuned, representatives, k)]
 
 
 def make_solution(policies: Sequence[Policy], representatives: IntArray) -> Solution:
     """Each patient served by one of k policies, (n,)."""
     return Solution(list(policies), np.eye(len(policies))[representatives])
+
+
+class _Run:
+    """One seed: its rule and its representatives."""
+
+    def __init__(
+        self,
+        task: OnlineTask,
+        config: GroupSettings,
+        budget: Budget,
+        rule: Rule,
+        tuned: Tuned,
+        seed: int,
+    ) -> None:
+        """Start the representatives as the best controllers of the rule's groups."""
+        self.task, self.budget, self.rule, self.tuned, self.seed = task, budget, rule, tuned, seed
+        controllers = controllers_of(tuned, rule.representatives, task.n_representatives)
+        self.learner = Learner(task, controllers, config, n_planned=budget.n_updates, seed=seed)
+        self.n_visited = 0
+
+    @property
+    def transitions(self) -> int:
+        """Per policy so far."""
+        budget = self.budget
+        return budget.tuning + self.n_visited * budget.visit + self.learner.transitions
+
+    def advance(self) -> float:
+        """Play an episode, and the visits that are due; the mean risk of a step of the episode."""
+        risk = play_episode(self.learner, self.rule)
+        reached = self.learner.n_made / self.budget.n_updates
+        if self.n_visited < int(reached * self.budget.n_visits):
+            # Training has the seeds of a generator; visits those that follow the tuning's hundred.
+            self.n_visited += 1
+            visits = roll_out_pairs(
+                *(self.task, list[Policy](self.learner.policies())),
+                n_episodes=1,
+                seed=1_000_000_000 + 1_000 * (self.seed % 1_000_000) + self.n_visited,
+            )
+            self.rule.after_visits(visits.returns.mean(axis=2))
+        return risk
+
+    def get_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Everything that training goes on from: arrays, and JSON."""
+        arrays, state = self.learner.get_state()
+        named = {f"learner.{name}": array for name, array in arrays.items()}
+        named |= {f"rule.{name}": array for name, array in self.rule.get_state().items()}
+        return named, state | {"n_visited": self.n_visited}
+
+    def set_state(self, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]) -> None:
+        """Restore what `get_state` gave."""
+        parts: dict[str, dict[str, NDArray[Any]]] = {"learner": {}, "rule": {}}
+        for name, array in arrays.items():
+            part, _, own = name.partition(".")
+            if part in parts:
+                parts[part][own] = array
+        self.learner.set_state(parts["learner"], state)
+        self.rule.set_state(parts["rule"])
+        self.n_visited = int(state["n_visited"])
 
 
 @one_thread()
@@ -189,10 +275,21 @@ def solve_with_rule(
     seeds: Sequence[int],
     log: RunLog,
     make_rule: MakeRule,
+    *,
+    visit_share: float = 0.0,
 ) -> list[Solution]:
     """Tune, and train the representatives of every seed while a rule moves the groups.
 
     A checkpoint holds what an episode ended with.
+
+    Args:
+        task: of the glucose world.
+        config: of tuning and of the learner.
+        seeds: of everything random.
+        log: where progress and checkpoints go.
+        make_rule: makes the rule of a seed.
+        visit_share: of what tuning leaves, for episodes that only tell the rule how every policy
+            serves every patient; they are spread evenly over training, and the last ends it.
 
     Returns:
         One solution for each seed.
@@ -201,69 +298,58 @@ def solve_with_rule(
         Interrupted: after a checkpoint, when the log asks to stop.
     """
     check(task, config)
-    k, tuning = task.n_representatives, _tuning_of(task, config)
-    grid = make_grid(tuning.n_points)
+    budget = plan_budget(task, config, visit_share)
     saved = log.load_checkpoint()
-    if saved is None:
-        # Evaluation seeds begin at 2**31; the hundred episodes after a multiple of it are its own.
-        found = [
-            tune(task, grid, n_episodes=tuning.n_episodes, seed=100 * (seed % 10_000_000))
-            for seed in seeds
-        ]
-    else:
-        found = [_as_tuned(grid, returns) for returns in saved[0]["tuned_returns"]]
-    n_planned = config.n_segments(k, task.transitions - tuning.transitions)
-    rules = [make_rule(task, tuned, seed) for tuned, seed in zip(found, seeds, strict=True)]
-    learners = [
-        Learner(
-            *(task, controllers_of(tuned, rule.representatives, k), config),
-            n_planned=n_planned,
-            seed=seed,
-        )
-        for tuned, rule, seed in zip(found, rules, seeds, strict=True)
+    found = tune_seeds(task, budget, seeds, saved and saved[0])
+    runs = [
+        _Run(task, config, budget, make_rule(task, tuned, seed), tuned, seed)
+        for tuned, seed in zip(found, seeds, strict=True)
     ]
     if saved is not None:
-        arrays, states = saved
-        for r, (learner, rule) in enumerate(zip(learners, rules, strict=True)):
-            learner.set_state({n: a[r] for n, a in _part(arrays, "learner").items()}, states[r])
-            rule.set_state({n: a[r] for n, a in _part(arrays, "rule").items()})
+        for r, run in enumerate(runs):
+            run.set_state({name: array[r] for name, array in saved[0].items()}, saved[1][r])
 
     def get_state() -> State:
-        arrays: dict[str, NDArray[Any]] = {"tuned_returns": np.stack([t.returns for t in found])}
-        theirs = [learner.get_state() for learner in learners]
-        for name in theirs[0][0]:
-            arrays[f"learner.{name}"] = np.stack([own[name] for own, _ in theirs])
-        rules_own = [rule.get_state() for rule in rules]
-        for name in rules_own[0]:
-            arrays[f"rule.{name}"] = np.stack([own[name] for own in rules_own])
-        return arrays, [state for _, state in theirs]
+        states = [run.get_state() for run in runs]
+        arrays = {name: np.stack([own[name] for own, _ in states]) for name in states[0][0]}
+        arrays["tuned_returns"] = np.stack([run.tuned.returns for run in runs])
+        return arrays, [state for _, state in states]
 
     with contextlib.ExitStack() as stack:
-        for learner in learners:
-            stack.enter_context(learner.worlds())
-        while learners[0].n_made < n_planned:
-            risks = [
-                play_episode(learner, rule) for learner, rule in zip(learners, rules, strict=True)
-            ]
-            report(
-                *(log, tuning.transitions + learners[0].transitions, {"train_risk": risks}),
-                *(get_state, None),
-            )
+        for run in runs:
+            stack.enter_context(run.learner.worlds())
+        while runs[0].learner.n_made < budget.n_updates:
+            risks = [run.advance() for run in runs]
+            report(log, runs[0].transitions, {"train_risk": risks}, get_state, None)
+    return [make_solution(run.learner.policies(), run.rule.representatives) for run in runs]
+
+
+def tune_seeds(
+    task: OnlineTask,
+    budget: Budget,
+    seeds: Sequence[int],
+    saved: Mapping[str, NDArray[Any]] | None,
+) -> list[Tuned]:
+    """What a grid of controllers is worth to each patient, for each seed: played, or saved."""
+    grid = make_grid(budget.n_points)
+    if saved is not None:
+        return [_as_tuned(grid, returns) for returns in saved["tuned_returns"]]
+    # Evaluation seeds begin at 2**31; the hundred episodes after a multiple of it are its own.
     return [
-        make_solution(learner.policies(), rule.representatives)
-        for learner, rule in zip(learners, rules, strict=True)
+        tune(task, grid, n_episodes=budget.n_episodes, seed=100 * (seed % 10_000_000))
+        for seed in seeds
     ]
 
 
 def play_episode(learner: Learner, rule: Rule) -> float:
-    """An episode of all copies, or what is left of the budget; the mean risk of a step."""
-    episode = rule.next_episode(learner.n_copies, learner.rng)
-    learner.begin(episode.agents, weights=episode.weights)
+    """An episode of all copies, or what is left of the updates; the mean risk of a step."""
+    agents = rule.next_episode(learner.n_copies, learner.rng)
+    learner.begin(agents)
     n_segments = EPISODE_STEPS // learner.settings.segment
     n_left = min(n_segments, learner.n_planned - learner.n_made)
     risks = [learner.advance() for _ in range(n_left)]
     if n_left == n_segments:
-        rule.after_episode(episode.agents, learner.returns)
+        rule.after_episode(agents, learner.returns)
     return float(np.mean(risks))
 
 
@@ -271,9 +357,3 @@ def _as_tuned(grid: Sequence[BasalBolus], returns: FloatArray) -> Tuned:
     """What tuning found, from mean returns (n, P) alone."""
     lengths = np.full((*returns.shape, 1), EPISODE_STEPS, np.int64)
     return Tuned(grid, PairRollout(returns[:, :, np.newaxis], lengths, {}))
-
-
-def _part(arrays: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
-    """Those of a checkpoint's arrays whose names begin with a name and a dot."""
-    start = f"{name}."
-    return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}

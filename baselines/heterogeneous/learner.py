@@ -9,8 +9,7 @@ acts in its own row of a block of copies of the world, (k, copies), with patient
 chooses for every episode. So k = 100 representatives, one for each patient, are one training and
 not a hundred. Gradients, their clipping and Adam's moments are each network's own; only the critic
 is shared. It is not needed later, and sees who the patient is and whose policy it judges, which the
-policy does not. A copy's weight in the policy's loss is the caller's too: a visit that only tells
-how a policy serves somebody else's patient has none.
+policy does not.
 
 What is learned from is minus the risk, at most 100, over 20. A hundred steps of it, which gamma =
 0.99 comes to, are the critic's unit, and what it predicts at first is that everybody goes on as in
@@ -172,7 +171,6 @@ class Learner:
         self,
         agents: NDArray[np.intp],
         *,
-        weights: NDArray[Any] | None = None,
         controllers: Sequence[BasalBolus] | None = None,
         conditions: NDArray[Any] | None = None,
     ) -> None:
@@ -180,7 +178,6 @@ class Learner:
 
         Args:
             agents: (k, copies) who lives where.
-            weights: (k, copies) in the policies' losses; None: all 1.
             controllers: k * copies of them, if they are not the representatives' own.
             conditions: (k, copies, q) that the policies are told; None: nothing.
         """
@@ -193,8 +190,6 @@ class Learner:
             controllers = [own for own in self.controllers for _ in range(m)]
         gains = [(own.basal, 1.0 / own.carbohydrate_ratio) for own in controllers]
         self._gains = torch.tensor(gains, dtype=torch.float32)
-        weights = np.ones((k, m)) if weights is None else weights
-        self._weights = torch.from_numpy(weights.astype(np.float32))
         self._conditions = None
         if conditions is not None:
             self._conditions = torch.from_numpy(conditions.astype(np.float32))
@@ -341,9 +336,8 @@ class Learner:
         inputs, actions = by_representative(inputs), by_representative(actions)
         log_probabilities = by_representative(log_probabilities)
         targets = by_representative(targets)
-        weights = self._weights.repeat(1, len(inputs[0]) // m).unsqueeze(2)
         agents = self._agents.view(k, m).repeat(1, n_rows // m)
-        advantages = _normalise(by_representative(advantages), weights)
+        advantages = _normalise(by_representative(advantages))
         share = 1.0 - self.n_made / max(1, self.n_planned)
         for group in self._optimizer.param_groups:
             group["lr"] = settings.learning_rate * share
@@ -363,7 +357,7 @@ class Learner:
                 ).exp()
                 clipped = ratio.clip(1.0 - settings.clip, 1.0 + settings.clip)
                 own = advantages[:, rows]
-                gain = torch.minimum(ratio * own, clipped * own) * weights[:, rows]
+                gain = torch.minimum(ratio * own, clipped * own)
                 found = self._value(given.reshape(k * size, -1), agents[:, rows].ravel(), size)
                 error = (found - targets[:, rows].ravel()) / unit
                 loss = error.square().mean() - gain.sum() / size
@@ -412,9 +406,7 @@ def _advantages(
     return advantages
 
 
-def _normalise(advantages: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Advantages (k, B, 1), as each representative's weighted rows have mean 0 and spread 1."""
-    total = weights.sum(dim=1, keepdim=True).clip(min=1e-8)
-    mean = (advantages * weights).sum(dim=1, keepdim=True) / total
-    square = ((advantages - mean).square() * weights).sum(dim=1, keepdim=True) / total
-    return (advantages - mean) / (square.sqrt() + 1e-8)
+def _normalise(advantages: torch.Tensor) -> torch.Tensor:
+    """Advantages (k, B, 1), with mean 0 and spread 1 for each representative."""
+    centred = advantages - advantages.mean(dim=1, keepdim=True)
+    return centred / (centred.square().mean(dim=1, keepdim=True).sqrt() + 1e-8)
