@@ -6,7 +6,8 @@ one episode of every policy, without the noise of training, with every patient; 
 evenly over training, and the last one ends it. After each comes an E-step: V moves half-way to what
 was seen, and each patient goes to the policy with the greatest (ties stay; whoever is alone with a
 policy stays too, so that no policy is left without patients). Between visits is the M-step: PPO for
-all k at once (`learner`), in which each representative's copies are spread evenly over its patients.
+all k at once (`learner`), in which the copies of each representative are spread evenly over its own
+patients.
 
 It starts from the groups in which the clinic's tuned controllers serve best, and from those
 controllers: those of `tuned_ppo`, which never moves them.

@@ -62,8 +62,9 @@ class GroupSettings(PPOSettings):
 class Rule(Protocol):
     """How patients and representatives come together, for one seed."""
 
-    representatives: IntArray
-    """(n,) who serves each patient."""
+    @property
+    def representatives(self) -> IntArray:
+        """Who serves each patient, (n,)."""
 
     def next_episode(self, n_copies: int, rng: np.random.Generator) -> IntArray:
         """Say who lives in the copies of each representative, (k, copies)."""
@@ -197,7 +198,7 @@ def deal_groups(
 def best_columns(tuned: Tuned, representatives: IntArray, k: int) -> IntArray:
     """Which controller of the grid is best for each of k groups, by the mean of its patients."""
     means = [tuned.returns[own].mean(axis=0) for own in members_of(representatives, k)]
-    return np.stack(means).argmax(axis=1)
+    return np.asarray(np.stack(means).argmax(axis=1))
 
 
 def controllers_of(tuned: Tuned, representatives: IntArray, k: int) -> list[BasalBolus]:

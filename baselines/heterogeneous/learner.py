@@ -328,15 +328,16 @@ class Learner:
     ) -> None:
         """Clipped steps on a segment (T, k, m, ...), in mini-batches of the same rows of each."""
         settings, k, m = self.settings, self.n_representatives, self.n_copies
-        n_rows = len(inputs) * m
+        n_steps = len(inputs)
+        n_rows = n_steps * m
 
         def by_representative(values: torch.Tensor) -> torch.Tensor:
-            return values.view(len(inputs), k, m, -1).transpose(0, 1).reshape(k, n_rows, -1)
+            return values.view(n_steps, k, m, -1).transpose(0, 1).reshape(k, n_rows, -1)
 
         inputs, actions = by_representative(inputs), by_representative(actions)
         log_probabilities = by_representative(log_probabilities)
         targets = by_representative(targets)
-        agents = self._agents.view(k, m).repeat(1, n_rows // m)
+        agents = self._agents.view(k, m).repeat(1, n_steps)
         advantages = _normalise(by_representative(advantages))
         share = 1.0 - self.n_made / max(1, self.n_planned)
         for group in self._optimizer.param_groups:
