@@ -11,16 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
-from baselines.common import streams
 from baselines.heterogeneous.controllers import Tuned
 from baselines.heterogeneous.groups import (
     FixedGroups,
-    FloatArray,
     GroupSettings,
-    IntArray,
     check,
+    cluster,
     solve_with_rule,
 )
 from baselines.heterogeneous.learner import EPISODE_STEPS
@@ -28,29 +25,12 @@ from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask
 
-__all__ = ["Config", "check", "cluster", "solve"]
-
-N_STARTS = 20
-"""Of k-means; the tightest groups count."""
+__all__ = ["Config", "check", "solve"]
 
 
 @dataclass(frozen=True)
 class Config(GroupSettings):
     """Settings of tuning and of the learner."""
-
-
-def cluster(points: FloatArray, k: int, seed: int) -> IntArray:
-    """The group (n,) of each of n points (n, d), by k-means from several starts."""
-    rng = np.random.default_rng([seed, streams.PPO.ASSIGNMENT])
-    best, least = np.zeros(len(points), np.intp), np.inf
-    for _ in range(N_STARTS):
-        centres = points[rng.choice(len(points), k, replace=False)]
-        # An empty group keeps its centre; a tighter start has none.
-        centres, groups = kmeans2(points, centres, iter=50, minit="matrix", missing="warn")
-        distance = float(np.square(points - centres[groups]).sum())
-        if distance < least:
-            best, least = groups.astype(np.intp), distance
-    return best
 
 
 def _make_rule(task: OnlineTask, tuned: Tuned, seed: int) -> FixedGroups:

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import EVALUATION_SEED, PairRollout, roll_out_pairs
 from rmdp_bench.facility_location import Selection, select
+from rmdp_bench.runs import RunLog
 from rmdp_bench.scoring import greedy_assignment
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import OnlineTask
+from rmdp_bench.tasks import OnlineTask, Task
 
 ENVIRONMENT = "rmdp/Glucose-n100-v0"
 BASAL_RANGE = (0.1, 4.0)
@@ -143,11 +144,17 @@ def choose(tuned: Tuned, n_chosen: int) -> tuple[Selection, Solution]:
     Returns:
         What facility location says, on returns above the least one, and the solution.
     """
-    returns = tuned.returns
+    return choose_policies(tuned.policies, tuned.returns, n_chosen)
+
+
+def choose_policies(
+    policies: Sequence[Policy], returns: NDArray[np.float64], n_chosen: int
+) -> tuple[Selection, Solution]:
+    """The same of any P policies, by what each of n patients has with each, returns (n, P)."""
     selection = select(returns - returns.min(), n_chosen)
-    policies = [tuned.policies[column] for column in selection.chosen]
     assignment = greedy_assignment(returns[:, selection.chosen])
-    return selection, Solution(list[Policy](policies), assignment)
+    chosen = [policies[column] for column in selection.chosen]
+    return selection, Solution(chosen, assignment)
 
 
 def grid_within(task: OnlineTask, most: int, *, boluses: bool = True) -> tuple[int, int]:
@@ -173,3 +180,48 @@ def grid_within(task: OnlineTask, most: int, *, boluses: bool = True) -> tuple[i
             f"{task.n_agents} patients, expected at least {least}"
         )
     return n_points, min(100, n_candidates // n_points**n_gains)
+
+
+def check_grid(task: Task, n_points: int, *, boluses: bool) -> OnlineTask:
+    """Refuse other worlds, and a budget that is too small for any grid; give the task back.
+
+    Raises:
+        ValueError: names the task or its transitions, and what was expected.
+    """
+    task = check_world(task)
+    grid_within(task, n_points, boluses=boluses)
+    return task
+
+
+def check_world(task: Task) -> OnlineTask:
+    """Refuse other worlds, and give the task back.
+
+    Raises:
+        ValueError: names the task and what was expected.
+    """
+    if not isinstance(task, OnlineTask) or task.env_id != ENVIRONMENT:
+        raise ValueError(f"{task.id} is not of {ENVIRONMENT}, the one world with an insulin pump")
+    return task
+
+
+def solve_with_grid(
+    task: OnlineTask, n_points: int, seeds: Sequence[int], log: RunLog, *, boluses: bool
+) -> list[Solution]:
+    """Tune a grid within the task's transitions and choose k of it, for each seed anew.
+
+    Returns:
+        One solution for each seed.
+    """
+    check_grid(task, n_points, boluses=boluses)
+    n_points, n_episodes = grid_within(task, n_points, boluses=boluses)
+    grid = make_grid(n_points, boluses=boluses)
+    solutions, used, tuned_welfare = [], 0, []
+    for seed in seeds:
+        # Evaluation seeds begin at 2**31; the hundred episodes after a multiple of it are its own.
+        tuned = tune(task, grid, n_episodes=n_episodes, seed=100 * (seed % 10_000_000))
+        selection, solution = choose(tuned, task.n_representatives)
+        solutions.append(solution)
+        tuned_welfare.append(selection.welfare + float(tuned.returns.min()))
+        used = math.ceil(int(tuned.rollout.lengths.sum()) / task.n_representatives)
+    log.progress(used, {"tuned_return": tuned_welfare})
+    return solutions

@@ -32,8 +32,8 @@ from baselines.heterogeneous.groups import (
     check,
     deal_groups,
     solve_with_rule,
+    tuned_groups,
 )
-from baselines.heterogeneous.tuned_ppo import tuned_groups
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask

@@ -32,9 +32,9 @@ from baselines.heterogeneous.groups import (
     best_columns,
     check,
     solve_with_rule,
+    tuned_groups,
 )
 from baselines.heterogeneous.learner import EPISODE_STEPS
-from baselines.heterogeneous.tuned_ppo import tuned_groups
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask

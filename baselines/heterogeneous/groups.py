@@ -17,14 +17,17 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.cluster.vq import kmeans2
 
+from baselines.common import streams
 from baselines.common.loop import State, report
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.heterogeneous.controllers import (
-    ENVIRONMENT,
     BasalBolus,
     Tuned,
+    check_world,
+    choose,
     grid_within,
     make_grid,
     tune,
@@ -107,19 +110,12 @@ class FixedGroups:
         """Nothing changes."""
 
 
+N_STARTS = 20
+"""Of k-means; the tightest groups count."""
+
+
 MakeRule = Callable[[OnlineTask, Tuned, int], Rule]
 """From the task, what tuning found, and a seed."""
-
-
-def check_world(task: Task) -> OnlineTask:
-    """Refuse other worlds, and give the task back.
-
-    Raises:
-        ValueError: names the task and what was expected.
-    """
-    if not isinstance(task, OnlineTask) or task.env_id != ENVIRONMENT:
-        raise ValueError(f"{task.id} is not of {ENVIRONMENT}, the one world with an insulin pump")
-    return task
 
 
 def check(task: Task, config: GroupSettings) -> None:
@@ -204,6 +200,26 @@ def best_columns(tuned: Tuned, representatives: IntArray, k: int) -> IntArray:
 def controllers_of(tuned: Tuned, representatives: IntArray, k: int) -> list[BasalBolus]:
     """These controllers."""
     return [tuned.policies[column] for column in best_columns(tuned, representatives, k)]
+
+
+def tuned_groups(tuned: Tuned, n_representatives: int) -> IntArray:
+    """The groups (n,) in which k of the controllers serve best."""
+    _, solution = choose(tuned, n_representatives)
+    return np.asarray(solution.assignment.argmax(axis=1))
+
+
+def cluster(points: FloatArray, k: int, seed: int) -> IntArray:
+    """The group (n,) of each of n points (n, d), by k-means from several starts."""
+    rng = np.random.default_rng([seed, streams.PPO.ASSIGNMENT])
+    best, least = np.zeros(len(points), np.intp), np.inf
+    for _ in range(N_STARTS):
+        centres = points[rng.choice(len(points), k, replace=False)]
+        # An empty group keeps its centre; a tighter start has none.
+        centres, groups = kmeans2(points, centres, iter=50, minit="matrix", missing="warn")
+        distance = float(np.square(points - centres[groups]).sum())
+        if distance < least:
+            best, least = groups.astype(np.intp), distance
+    return best
 
 
 def make_solution(policies: Sequence[Policy], representatives: IntArray) -> Solution:

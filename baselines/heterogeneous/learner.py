@@ -36,6 +36,7 @@ from baselines.heterogeneous.policies import (
     GREATEST_ACTION,
     MAX_BASAL,
     N_FEATURES,
+    NETWORK,
     LearnedPolicy,
     features,
 )
@@ -280,18 +281,18 @@ class Learner:
 
     def policies(self) -> list[LearnedPolicy]:
         """The representatives as they are."""
-        arrays = {name: tensor.detach().numpy() for name, tensor in self.actor.items()}
-        return [
-            LearnedPolicy(
-                *(own.basal, 1.0 / own.carbohydrate_ratio),
-                *(
-                    arrays[f"{what}_{n}"][j].copy()
-                    for n in (1, 2, 3)
-                    for what in ("weight", "bias")
-                ),
-            )
-            for j, own in enumerate(self.controllers)
-        ]
+        return [self.policy(j, controller) for j, controller in enumerate(self.controllers)]
+
+    def policy(
+        self, j: int, controller: BasalBolus, condition: NDArray[Any] | None = None
+    ) -> LearnedPolicy:
+        """Representative j around a controller, told a condition (q,) or nothing."""
+        arrays = {name: self.actor[name][j].detach().numpy().copy() for name in NETWORK}
+        if condition is not None:
+            told = arrays["weight_1"][N_FEATURES:]
+            arrays["weight_1"] = arrays["weight_1"][:N_FEATURES].copy()
+            arrays["bias_1"] = arrays["bias_1"] + condition.astype(np.float32) @ told
+        return LearnedPolicy(controller.basal, 1.0 / controller.carbohydrate_ratio, **arrays)
 
     def _doses(self, observation: torch.Tensor, action: torch.Tensor) -> FloatArray:
         """Basal rates, U/h, and boluses, U, (E, 2), that actions (E, 2) stand for."""

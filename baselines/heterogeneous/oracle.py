@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baselines.heterogeneous.clustering import cluster
 from baselines.heterogeneous.controllers import Tuned
 from baselines.heterogeneous.groups import (
     FixedGroups,
     FloatArray,
     GroupSettings,
     check,
+    cluster,
     solve_with_rule,
 )
 from rmdp_bench.envs.glucose import hovorka

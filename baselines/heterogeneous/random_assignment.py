@@ -13,7 +13,6 @@ import numpy as np
 from baselines.common import streams
 from baselines.heterogeneous.controllers import Tuned
 from baselines.heterogeneous.groups import FixedGroups, GroupSettings, check, solve_with_rule
-from baselines.online.ppo.assignments import random_even_assignment
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask
@@ -30,7 +29,7 @@ def _make_rule(task: OnlineTask, tuned: Tuned, seed: int) -> FixedGroups:
     del tuned
     k = task.n_representatives
     rng = np.random.default_rng([seed, streams.PPO.ASSIGNMENT])
-    return FixedGroups(random_even_assignment(task.n_agents, k, rng), k)
+    return FixedGroups(rng.permutation(np.arange(task.n_agents) % k), k)
 
 
 def solve(

@@ -14,32 +14,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from baselines.heterogeneous.controllers import Tuned, choose
+from baselines.heterogeneous.controllers import Tuned
 from baselines.heterogeneous.groups import (
     FixedGroups,
     GroupSettings,
-    IntArray,
     check,
     solve_with_rule,
+    tuned_groups,
 )
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask
 
-__all__ = ["Config", "check", "solve", "tuned_groups"]
+__all__ = ["Config", "check", "solve"]
 
 
 @dataclass(frozen=True)
 class Config(GroupSettings):
     """Settings of tuning and of the learner."""
-
-
-def tuned_groups(tuned: Tuned, n_representatives: int) -> IntArray:
-    """The groups (n,) in which k of the controllers serve best."""
-    _, solution = choose(tuned, n_representatives)
-    return np.asarray(solution.assignment.argmax(axis=1))
 
 
 def _make_rule(task: OnlineTask, tuned: Tuned, seed: int) -> FixedGroups:
