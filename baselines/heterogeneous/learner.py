@@ -213,15 +213,13 @@ class Learner:
         with torch.no_grad():
             for t in range(length + 1):
                 observation = torch.from_numpy(self._observations)
-                row = features(observation).view(k, m, -1)
-                if self._conditions is not None:
-                    row = torch.cat((row, self._conditions), dim=2)
+                row = self._inputs(observation)
                 values[t] = self._value(row.view(k * m, -1), self._agents, m)
                 if t == length:
                     break
                 inputs[t] = row
                 noise[t].normal_(generator=self._generator)
-                actions[t] = _forward(self.actor, row) + std * noise[t]
+                actions[t] = self._means(row) + std * noise[t]
                 doses = self._doses(observation, actions[t].view(k * m, 2))
                 self._observations, reward, *_ = self._envs.step(doses)
                 rewards[t] = torch.from_numpy(reward)
@@ -294,6 +292,16 @@ class Learner:
             arrays["bias_1"] = arrays["bias_1"] + condition.astype(np.float32) @ told
         return LearnedPolicy(controller.basal, 1.0 / controller.carbohydrate_ratio, **arrays)
 
+    def _inputs(self, observation: torch.Tensor) -> torch.Tensor:
+        """What policies see of observations (E, 7), with their conditions, (k, copies, d)."""
+        rows: torch.Tensor = features(observation)
+        rows = rows.view(self.n_representatives, self.n_copies, -1)
+        return rows if self._conditions is None else torch.cat((rows, self._conditions), dim=2)
+
+    def _means(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Means of the distributions of actions, (..., k, B, 2), at inputs (..., k, B, d)."""
+        return _forward(self.actor, inputs)
+
     def _doses(self, observation: torch.Tensor, action: torch.Tensor) -> FloatArray:
         """Basal rates, U/h, and boluses, U, (E, 2), that actions (E, 2) stand for."""
         factor = action.clip(-GREATEST_ACTION, GREATEST_ACTION).exp()
@@ -350,13 +358,9 @@ class Learner:
             for rows in order.split(size):
                 if len(rows) < size:  # the odd rest
                     continue
-                given = inputs[:, rows]
-                scaled = (actions[:, rows] - _forward(self.actor, given)) / self.actor[
-                    "log_std"
-                ].exp()
-                ratio = (
-                    _log_density(scaled, self.actor["log_std"]) - log_probabilities[:, rows]
-                ).exp()
+                given, log_std = inputs[:, rows], self.actor["log_std"]
+                scaled = (actions[:, rows] - self._means(given)) / log_std.exp()
+                ratio = (_log_density(scaled, log_std) - log_probabilities[:, rows]).exp()
                 clipped = ratio.clip(1.0 - settings.clip, 1.0 + settings.clip)
                 own = advantages[:, rows]
                 gain = torch.minimum(ratio * own, clipped * own)
