@@ -69,6 +69,10 @@ CONTEXT: dict[str, Any] = {
     "n_sequences": 8,
     "horizon": 3,
 }
+GROUPS: dict[str, Any] = {
+    **{"n_points": 2, "n_copies": 2, "segment": 864, "n_epochs": 1, "hidden_size": 4},
+    **{"n_minibatches": 1, "tuning_share": 0.5},
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("em", "em_plus", "end_to_end", "clustering", "random_assignment"), LEARNER),
     "parameter_cover": LEARNER,
@@ -78,10 +82,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     | {"hidden_size": 8, "segment": 10, "n_candidates": 21, "n_proposals": 10}
     | {"total_transitions": 3_000},
     "basal_bolus": {"n_points": 2},
-    "tuned_ppo": {
-        **{"n_points": 2, "n_copies": 2, "segment": 864, "n_epochs": 1, "hidden_size": 4},
-        "minibatch_size": 864,
-    },
+    "constant_basal": {"n_points": 2},
+    "tuned_ppo": GROUPS,
     "morel": {
         **{"n_agents": 6, "model_hidden_size": 8, "min_model_updates": 3, "max_model_updates": 3},
         **{"cloning_updates": 2, "policy_hidden_size": 8, "iterations": 1, "n_paths": 4},
