@@ -46,7 +46,7 @@ DOCS = ROOT / "docs"
 
 CONTENTS: Mapping[str, Sequence[str]] = {
     "Start": ["idea", "first_hour", "running", "sweeps", "faq"],
-    "Worlds and data": ["environments", "datasets", "many_agents"],
+    "Worlds and data": ["environments", "glucose", "datasets", "many_agents"],
     "Solvers": [
         *("online_solvers", "em", "em_plus", "universal"),
         *("offline_solvers", "offline_results", "half_cheetah_het", "morel"),
