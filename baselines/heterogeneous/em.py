@@ -29,14 +29,14 @@ from baselines.heterogeneous.groups import (
     FloatArray,
     GroupSettings,
     IntArray,
-    check,
+    check_budget,
     deal_groups,
     solve_with_rule,
     tuned_groups,
 )
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OnlineTask
+from rmdp_bench.tasks import OnlineTask, Task
 
 __all__ = ["Config", "check", "solve"]
 
@@ -101,6 +101,15 @@ class EMRule:
         """Restore what `get_state` gave."""
         self.representatives = state["representatives"].copy()
         self.table = state["table"].copy()
+
+
+def check(task: Task, config: Config) -> None:
+    """Refuse other worlds, and a budget that is too small to tune, to visit and to learn.
+
+    Raises:
+        ValueError: names the task or its transitions, and what was expected.
+    """
+    check_budget(task, config, config.visit_share)
 
 
 def solve(

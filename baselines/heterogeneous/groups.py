@@ -124,13 +124,24 @@ def check(task: Task, config: GroupSettings) -> None:
     Raises:
         ValueError: names the task or its transitions, and what was expected.
     """
+    check_budget(task, config)
+
+
+def check_budget(task: Task, config: GroupSettings, visit_share: float = 0.0) -> Budget:
+    """The same for a solver whose visits take a share of what tuning leaves; give the plan.
+
+    Raises:
+        ValueError: names the task or its transitions, and what was expected.
+    """
     task = check_world(task)
-    if plan_budget(task, config).n_updates < 1:
+    budget = plan_budget(task, config, visit_share)
+    if budget.n_updates < 1:
         update = config.copies_each(task.n_representatives) * config.segment
         raise ValueError(
             f"{task.transitions} transitions per policy leave less than one update of {update} "
-            "(copies of a representative x segment) after tuning"
+            "(copies of a representative x segment) after tuning and visits"
         )
+    return budget
 
 
 class Budget(NamedTuple):
@@ -314,8 +325,7 @@ def solve_with_rule(
     Raises:
         Interrupted: after a checkpoint, when the log asks to stop.
     """
-    check(task, config)
-    budget = plan_budget(task, config, visit_share)
+    budget = check_budget(task, config, visit_share)
     saved = log.load_checkpoint()
     found = tune_seeds(task, budget, seeds, saved and saved[0])
     runs = [

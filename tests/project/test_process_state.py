@@ -40,7 +40,7 @@ from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.plotting import plot_learning_curves, plot_paths, plot_preferences
 from rmdp_bench.population import LinearPopulation
 from rmdp_bench.runs import make_request, run
-from rmdp_bench.runs.solver_loading import SOLVERS
+from rmdp_bench.runs.solver_loading import OWN_WORLDS, SOLVERS
 from rmdp_bench.tasks import heterogeneous_task
 from tests.helpers.checkout import ROOT
 from tests.helpers.point_world import point_task
@@ -227,6 +227,15 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
 
     check_unchanged(solve_and_use)
     assert torch_threads == [N_THREADS] * 2
+
+
+@pytest.mark.parametrize("name", ["em", "universal"])
+def test_solvers_for_agents_with_own_worlds_leave_no_trace(name: str) -> None:
+    solver = importlib.import_module(OWN_WORLDS[name])
+    task = heterogeneous_task("rmdp/Glucose-n100-v0", 2, n_agents=2)
+    task = dataclasses.replace(task, transitions=12_000)
+    config = solver.Config(**GROUPS)
+    check_unchanged(lambda: solver.solve(task, config, [0], "cpu", RunLog(task, [0])))
 
 
 def test_a_solver_that_fails_leaves_no_trace() -> None:

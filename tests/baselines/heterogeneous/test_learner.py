@@ -193,11 +193,16 @@ def test_training_goes_on_from_a_state() -> None:
 
 def test_worlds_are_closed_when_training_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = make_learner()
-    closed = []
+    closed: list[bool] = []
     with pytest.raises(FloatingPointError, match="training has diverged"), learner.worlds():
         envs = learner._envs
         close = envs.close
-        monkeypatch.setattr(envs, "close", lambda: (closed.append(True), close()))
+
+        def closes() -> None:
+            closed.append(True)
+            close()
+
+        monkeypatch.setattr(envs, "close", closes)
         learner.begin(AGENTS)
         with torch.no_grad():
             learner.actor["weight_2"].fill_(float("nan"))
