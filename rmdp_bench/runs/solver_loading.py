@@ -115,7 +115,16 @@ def form_for(solver: Solver, task: Task) -> Solver:
     has_own_worlds = isinstance(task, OnlineTask) and task.heterogeneous
     if solver.sha256 is not None or not has_own_worlds or solver.name not in OWN_WORLDS:
         return solver
-    return Solver(solver.name, _load_named(solver.name, OWN_WORLDS[solver.name]))
+    return form_with_own_worlds(solver.name)
+
+
+def form_with_own_worlds(name: str) -> Solver:
+    """A solver of `OWN_WORLDS`, by its name.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+    return Solver(name, _load_named(name, OWN_WORLDS[name]))
 
 
 def make_config(solver: Solver, task: Task, settings: Sequence[str] = ()) -> Any:
