@@ -25,6 +25,7 @@ from rmdp_bench.facility_location import Selection, select
 from rmdp_bench.runs import RunLog
 from rmdp_bench.scoring import greedy_assignment
 from rmdp_bench.solution import Policy, Solution
+from rmdp_bench.solution.onnx_graphs import PolicyGraph
 from rmdp_bench.tasks import OnlineTask, Task
 
 ENVIRONMENT = "rmdp/Glucose-n100-v0"
@@ -38,10 +39,11 @@ CORRECTION_FACTOR = 3.6
 """mg/dL that a unit corrects, over the carbohydrate ratio: 0.2 mmol/L."""
 PAUSE = 180.0
 """Minutes without a meal after which a reading is corrected."""
-MAX_BOLUS = 20.0
-"""What the pump accepts, U."""
+MAX_BASAL, MAX_BOLUS = 6.0, 20.0
+"""What the pump accepts, U/h and U."""
 READING, MEAL, MINUTES_SINCE = 0, 3, 4
 """Components of an observation."""
+N_OBSERVED = 7
 
 
 def bolus_of(observations: Any, insulin_per_gram: float) -> Any:
@@ -50,6 +52,37 @@ def bolus_of(observations: Any, insulin_per_gram: float) -> Any:
     is_corrected = (reading > CORRECTION_ABOVE) * (observations[:, MINUTES_SINCE] >= PAUSE)
     excess = (reading - CORRECTION_TARGET) * is_corrected
     return (meal + excess / CORRECTION_FACTOR) * (meal > 0.0) * insulin_per_gram
+
+
+def add_bolus(graph: PolicyGraph, insulin_per_gram: float) -> str:
+    """`bolus_of` as a part of a graph: the name of (E, 1)."""
+
+    def column(place: int) -> str:
+        return graph.add("Gather", "observation", graph.constant([place]), axis=1)
+
+    def with_number(operator: str, rows: str, number: float) -> str:
+        return graph.add(operator, rows, graph.constant(number))
+
+    def if_so(condition: str, rows: str) -> str:
+        return graph.add("Mul", rows, graph.add("Cast", condition, to=1))
+
+    reading, meal = column(READING), column(MEAL)
+    excess = with_number("Sub", reading, CORRECTION_TARGET)
+    excess = if_so(with_number("Greater", reading, CORRECTION_ABOVE), excess)
+    excess = if_so(with_number("GreaterOrEqual", column(MINUTES_SINCE), PAUSE), excess)
+    bolus = graph.add("Add", meal, with_number("Div", excess, CORRECTION_FACTOR))
+    bolus = if_so(with_number("Greater", meal, 0.0), bolus)
+    return with_number("Mul", bolus, insulin_per_gram)
+
+
+def add_doses(graph: PolicyGraph, basal: float, bolus: str, factor: str | None = None) -> str:
+    """Doses (E, 2) that the pump accepts: a basal rate and boluses (E, 1), times factors (E, 2)."""
+    rate = graph.add("Mul", bolus, graph.constant(0.0))
+    doses = graph.add("Concat", graph.add("Add", rate, graph.constant(basal)), bolus, axis=1)
+    if factor is not None:
+        doses = graph.add("Mul", doses, factor)
+    doses = graph.add("Max", doses, graph.constant(0.0))
+    return graph.add("Min", doses, graph.constant(np.array([[MAX_BASAL, MAX_BOLUS]])))
 
 
 @dataclass(frozen=True)
@@ -75,22 +108,9 @@ class BasalBolus:
 
     def to_onnx(self) -> bytes:
         """The same as a file."""
-        import gymnasium as gym  # to save, not to act
-        import torch
-
-        from rmdp_bench import export_policy
-
-        share = 1.0 / self.carbohydrate_ratio
-        basal = self.basal
-
-        class Module(torch.nn.Module):
-            def forward(self, observation: torch.Tensor) -> torch.Tensor:
-                bolus = bolus_of(observation, share).clip(0.0, MAX_BOLUS)
-                return torch.stack((torch.full_like(bolus, basal), bolus), dim=1)
-
-        env = gym.make(ENVIRONMENT)
-        exported: bytes = export_policy(Module(), env.observation_space, env.action_space).to_onnx()
-        return exported
+        graph = PolicyGraph(N_OBSERVED)
+        bolus = add_bolus(graph, 1.0 / self.carbohydrate_ratio)
+        return graph.finish(add_doses(graph, self.basal, bolus), 2)
 
 
 @dataclass(frozen=True)

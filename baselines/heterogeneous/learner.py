@@ -31,10 +31,9 @@ from numpy.typing import NDArray
 
 from baselines.common.divergence import check_finite
 from baselines.common.settings import check_range
-from baselines.heterogeneous.controllers import MAX_BOLUS, BasalBolus, bolus_of
+from baselines.heterogeneous.controllers import MAX_BASAL, MAX_BOLUS, BasalBolus, bolus_of
 from baselines.heterogeneous.policies import (
     GREATEST_ACTION,
-    MAX_BASAL,
     N_FEATURES,
     NETWORK,
     LearnedPolicy,

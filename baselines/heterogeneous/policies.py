@@ -10,14 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.heterogeneous.controllers import (
-    CORRECTION_ABOVE,
-    CORRECTION_FACTOR,
-    CORRECTION_TARGET,
+    MAX_BASAL,
     MAX_BOLUS,
-    MEAL,
-    MINUTES_SINCE,
-    PAUSE,
     READING,
+    add_bolus,
+    add_doses,
     bolus_of,
 )
 from rmdp_bench.solution.onnx_graphs import PolicyGraph
@@ -26,8 +23,6 @@ FloatArray = NDArray[np.float32]
 
 GREATEST_ACTION = 3.0
 """Doses are at most e^3 = 20 times the controller's, and at least a twentieth."""
-MAX_BASAL = 6.0
-"""What the pump accepts, U/h."""
 CENTRES = np.array([math.log(130.0), 0.0, 5.0, 0.0, 120.0, 0.0, 0.0], np.float32)
 SCALES = np.array([0.4, 1.5, 5.0, 50.0, 120.0, 1.0, 1.0], np.float32)
 """Of the components of an observation, roughly their mean and spread; of the reading, which comes
@@ -87,18 +82,11 @@ class LearnedPolicy:
     def to_onnx(self) -> bytes:
         """The same as a file."""
         graph = PolicyGraph(N_FEATURES)
-
-        def column(place: int) -> str:
-            return graph.add("Gather", "observation", graph.constant([place]), axis=1)
-
-        def scalar(operator: str, rows: str, number: float) -> str:
-            return graph.add(operator, rows, graph.constant(number))
-
-        reading, meal = column(READING), column(MEAL)
-        logarithm = graph.add("Log", reading)
-        others = graph.add(
-            "Gather", "observation", graph.constant(list(range(1, N_FEATURES))), axis=1
+        parts = [[READING], [place for place in range(N_FEATURES) if place != READING]]
+        reading, others = (
+            graph.add("Gather", "observation", graph.constant(places), axis=1) for places in parts
         )
+        logarithm = graph.add("Log", reading)
         rows = graph.add("Concat", logarithm, others, axis=1)
         rows = graph.add("Sub", rows, graph.constant(CENTRES))
         rows = graph.add("Div", rows, graph.constant(SCALES))
@@ -115,18 +103,6 @@ class LearnedPolicy:
         bounds = graph.constant(-GREATEST_ACTION), graph.constant(GREATEST_ACTION)
         factor = graph.add("Exp", graph.add("Clip", rows, *bounds))
 
-        def as_number(condition: str) -> str:
-            return graph.add("Cast", condition, to=1)
-
-        is_high = as_number(scalar("Greater", reading, CORRECTION_ABOVE))
-        is_due = as_number(scalar("GreaterOrEqual", column(MINUTES_SINCE), PAUSE))
-        is_meal = as_number(scalar("Greater", meal, 0.0))
-        excess = scalar("Sub", reading, CORRECTION_TARGET)
-        excess = graph.add("Mul", graph.add("Mul", excess, is_high), is_due)
-        bolus = graph.add("Add", meal, scalar("Div", excess, CORRECTION_FACTOR))
-        bolus = scalar("Mul", graph.add("Mul", bolus, is_meal), self.per_gram)
-        basal = scalar("Add", scalar("Mul", bolus, 0.0), self.basal)
-        doses = graph.add("Mul", factor, graph.add("Concat", basal, bolus, axis=1))
-        doses = graph.add("Max", doses, graph.constant(0.0))
-        limits = graph.constant(np.array([[MAX_BASAL, MAX_BOLUS]]))
-        return graph.finish(graph.add("Min", doses, limits), 2)
+        return graph.finish(
+            add_doses(graph, self.basal, add_bolus(graph, self.per_gram), factor), 2
+        )
