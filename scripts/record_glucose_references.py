@@ -8,7 +8,7 @@ the better of the controller that was tuned for them alone, from a fine grid, an
 learned from them alone, on from that controller. Which seed and which of the two is better is
 judged on episodes of training; the number that is written, the mean return over all patients, is
 from evaluation episodes. Tasks can be scored in percent once both are known; records from before
-are in other units. `single` makes 30 million transitions of learning and `own` 50 million, all
+are in other units. `single` makes 30 million transitions and `own` 50 million of learning, all
 patients' policies side by side, and as many for tuning; at the 90,000 and 125,000 a second of CPU
 time that short runs made, and 450,000 in tuning, a quarter of an hour of one core in all.
 `--transitions` and the like make it shorter for a try.
