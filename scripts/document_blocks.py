@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "docs" / "figures"
+GLUCOSE_FILE = ROOT / "benchmarks" / "results" / "glucose.json"
 GENERATORS: dict[str, Callable[[], str]] = {}
 """Name of a block -> what writes it."""
 

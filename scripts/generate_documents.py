@@ -53,7 +53,7 @@ from rmdp_bench.tasks import (
     get_task,
     list_tasks,
 )
-from scripts import ablation
+from scripts import ablation, glucose_blocks  # noqa: F401 (its blocks)
 from scripts.ablation import with_error
 from scripts.document_blocks import GENERATORS, generated, listed, table
 from scripts.reproduction import told_apart  # and its blocks

@@ -7,8 +7,11 @@
 the better of the controller that was tuned for them alone, from a fine grid, and of a policy that
 learned from them alone, on from that controller. Which seed and which of the two is better is
 judged on episodes of training; the number that is written, the mean return over all patients, is
-from evaluation episodes. Tasks can be scored in percent once both are known. A day of computing on
-two cores, of which `own` takes nearly all; `--transitions` and the like make it shorter for a try.
+from evaluation episodes. Tasks can be scored in percent once both are known; records from before
+are in other units. `single` makes 30 million transitions and `own` 50 million of learning, all
+patients' policies side by side, and as many for tuning; at the 90,000 and 125,000 a second of CPU
+time that short runs made, and 450,000 in tuning, a quarter of an hour of one core in all.
+`--transitions` and the like make it shorter for a try.
 What fewer patients give is printed, and written to `--out` only: it is no reference.
 """
 
@@ -26,8 +29,9 @@ import numpy as np
 
 from baselines.common.threads import one_thread
 from baselines.heterogeneous import tuned_ppo
-from baselines.heterogeneous.controllers import ENVIRONMENT, BasalBolus, make_grid, tune
-from baselines.heterogeneous.learner import PPOSettings, learn
+from baselines.heterogeneous.controllers import ENVIRONMENT, make_grid, tune
+from baselines.heterogeneous.groups import FixedGroups, controllers_of, play_episode
+from baselines.heterogeneous.learner import Learner, PPOSettings
 from rmdp_bench import RunLog
 from rmdp_bench.envs import get_environment
 from rmdp_bench.evaluation import EVALUATION_SEED, PairRollout, roll_out_pairs
@@ -40,36 +44,42 @@ TRAINING_SEED, JUDGING_SEED = 0, 1_000_000
 """Of the episodes that controllers are tuned on, and of those that choose among what was made."""
 
 
-def measure_single(
-    task: OnlineTask, config: tuned_ppo.Config, seeds: Sequence[int], n_judged: int
-) -> Policy:
+N_JUDGED = 20
+"""Episodes of each patient that choose."""
+
+
+def measure_single(task: OnlineTask, config: tuned_ppo.Config, seeds: Sequence[int]) -> Policy:
     """The best of some seeds' policies for all patients."""
     solutions = tuned_ppo.solve(task, config, seeds, "cpu", RunLog(task, seeds))
     policies = [solution.policies[0] for solution in solutions]
-    judged = roll_out_pairs(task, policies, n_episodes=n_judged, seed=JUDGING_SEED)
+    judged = roll_out_pairs(task, policies, n_episodes=N_JUDGED, seed=JUDGING_SEED)
     return policies[int(judged.returns.mean(axis=(0, 2)).argmax())]
 
 
 @one_thread()
 def measure_own(
-    task: OnlineTask, settings: PPOSettings, *, n_points: int, n_steps: int, n_judged: int
+    task: OnlineTask, settings: PPOSettings, *, n_points: int, n_steps: int, n_tuned: int
 ) -> tuple[PairRollout, int]:
-    """Evaluation of everybody's own policy, (n, 1, E), and how many of them have learned."""
-    tuned = tune(task, make_grid(n_points), n_episodes=n_judged, seed=TRAINING_SEED)
+    """Evaluation of everybody's own policy, (n, 1, E), and how many of them have learned.
+
+    All patients' policies learn side by side, in as many steps each.
+    """
+    tuned = tune(task, make_grid(n_points), n_episodes=n_tuned, seed=TRAINING_SEED)
+    everybody = np.arange(task.n_agents)
+    controllers = controllers_of(tuned, everybody, task.n_agents)
+    learner = Learner(
+        *(task, controllers, settings),
+        n_planned=settings.n_segments(task.n_agents, n_steps),
+        seed=TRAINING_SEED,
+    )
+    with learner.worlds():
+        while learner.n_made < learner.n_planned:
+            risk = play_episode(learner, FixedGroups(everybody, task.n_agents))
+            print(f"{learner.transitions} steps each, mean risk {risk:.2f}", flush=True)
     parts, n_learned = [], 0
-    for agent, best in enumerate(tuned.returns.argmax(axis=1).tolist()):
-        controller = tuned.policies[best]
-        candidates: list[BasalBolus | Any] = [
-            controller,
-            learn(
-                *(task, controller, [agent], settings),
-                n_steps=n_steps,
-                seed=agent,
-                report=lambda made, risk: None,
-            ),
-        ]
+    for agent, candidates in enumerate(zip(controllers, learner.policies(), strict=True)):
         judged = roll_out_pairs(
-            task, candidates, n_episodes=n_judged, seed=JUDGING_SEED, agents=[agent]
+            task, candidates, n_episodes=N_JUDGED, seed=JUDGING_SEED, agents=[agent]
         )
         chosen = int(judged.returns.mean(axis=2)[0].argmax())
         n_learned += chosen
@@ -78,7 +88,6 @@ def measure_own(
                 task, [candidates[chosen]], n_episodes=task.n_eval_episodes, agents=[agent]
             )
         )
-        print(f"patient {agent}: {'learned' if chosen else 'tuned'}", flush=True)
     joined = {name: np.concatenate([p.measures[name] for p in parts]) for name in parts[0].measures}
     returns, lengths = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("returns", "lengths")
@@ -106,15 +115,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("single", "own"))
     parser.add_argument("--seeds", type=int, default=3, help="of the policy for all")
-    parser.add_argument("--transitions", type=int, default=20_000_000, help="of it, each seed")
-    parser.add_argument("--own-transitions", type=int, default=2_000_000, help="of each patient")
+    parser.add_argument("--transitions", type=int, default=10_000_000, help="of it, each seed")
+    parser.add_argument("--own-transitions", type=int, default=500_000, help="of each patient")
     n_all = get_environment(ENVIRONMENT).n_agents
     parser.add_argument(
         "--agents", type=int, default=n_all, help="fewer for a try, which is not recorded"
     )
     parser.add_argument("--points", type=int, default=16, help="values of each gain of `own`")
-    parser.add_argument("--copies", type=int, default=800, help="that learn side by side")
-    parser.add_argument("--episodes", type=int, default=4, help="for tuning and for judging")
+    parser.add_argument("--copies", type=int, default=400, help="that learn side by side")
+    parser.add_argument("--episodes", type=int, default=2, help="of each pair, for tuning `own`")
     parser.add_argument("--out", type=Path, help="by default the package's file")
     options = parser.parse_args(given)
 
@@ -123,18 +132,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "single":
         task = dataclasses.replace(task, transitions=options.transitions)
         config = tuned_ppo.Config(n_copies=options.copies)
-        policy = measure_single(task, config, range(options.seeds), options.episodes)
+        policy = measure_single(task, config, range(options.seeds))
         record = describe(roll_out_pairs(task, [policy], n_episodes=task.n_eval_episodes))
     else:
         rollout, n_learned = measure_own(
             *(task, settings),
             n_points=options.points,
             n_steps=options.own_transitions,
-            n_judged=options.episodes,
+            n_tuned=options.episodes,
         )
         record = describe(rollout) | {"patients_served_by_a_learned_policy": n_learned}
-    command = f"python -m scripts.record_glucose_references {shlex.join(given)}"
-    record |= {"command": command}
+    place = given.index("--out") if "--out" in given else len(given)
+    told = [*given[:place], *given[place + 2 :]]  # where it is written is not how it was measured
+    record |= {"command": f"python -m scripts.record_glucose_references {shlex.join(told)}"}
     print(record)
     out = options.out
     if out is None:

@@ -35,7 +35,13 @@ from rmdp_bench.datasets.table import DatasetEntry
 from rmdp_bench.files import read_json
 from rmdp_bench.plotting.style import draw_panels, save
 from rmdp_bench.runs.settings import describe_settings
-from rmdp_bench.runs.solver_loading import SOLVERS, load_solver
+from rmdp_bench.runs.solver_loading import (
+    OWN_WORLDS,
+    SOLVERS,
+    Solver,
+    form_with_own_worlds,
+    load_solver,
+)
 from rmdp_bench.tasks import OfflineTask, OnlineTask, list_tasks
 from scripts.document_blocks import table
 from scripts.draw_policies import PICTURES
@@ -46,7 +52,7 @@ DOCS = ROOT / "docs"
 
 CONTENTS: Mapping[str, Sequence[str]] = {
     "Start": ["idea", "first_hour", "running", "sweeps", "faq"],
-    "Worlds and data": ["environments", "datasets", "many_agents"],
+    "Worlds and data": ["environments", "glucose", "datasets", "many_agents"],
     "Solvers": [
         *("online_solvers", "em", "em_plus", "universal"),
         *("offline_solvers", "offline_results", "half_cheetah_het", "morel"),
@@ -140,6 +146,8 @@ def write(docs: Path) -> None:
     for name, module in SOLVERS.items():
         track = module.split(".")[1]
         _put(out / "solvers" / track / f"{name}.md", solver_page(name))
+    for name in OWN_WORLDS:
+        _put(out / "solvers" / "heterogeneous" / f"{name}.md", own_worlds_page(name))
     _put(out / "reference" / "rmdp_bench.md", names_page())
     for module, title in REFERENCE.items():
         text = f"# {title}\n\n```{{eval-rst}}\n.. automodule:: {module}\n```\n"
@@ -418,14 +426,7 @@ def solver_page(name: str) -> str:
     """Markdown of the page of a solver."""
     first, _, rest = docstring_of(SOLVERS[name]).partition("\n")
     parts = [f"# {name}", first, rest.strip().replace("*", r"\*"), _files_of(name)]
-    rows = [
-        [f"`{row['name']}`", f"`{json.dumps(row['default'])}`", _cell(row["description"] or "")]
-        for row in describe_settings(load_solver(name))
-    ]
-    parts.append(
-        "## Settings\n\n`--set NAME=VALUE` changes one; a task may have defaults of its own.\n\n"
-        + table(["setting", "default", "what it is"], rows)
-    )
+    parts.append(_settings_of(load_solver(name)))
     own = [
         [
             f"`{one.task.id}`",
@@ -444,6 +445,26 @@ def solver_page(name: str) -> str:
             + table(header, own)
         )
     return "\n\n".join(part for part in parts if part)
+
+
+def own_worlds_page(name: str) -> str:
+    """Markdown of the page of the form that a solver has where agents differ in dynamics."""
+    first, _, rest = docstring_of(OWN_WORLDS[name]).partition("\n")
+    title = f"# {name}, where agents differ in dynamics"
+    return "\n\n".join(
+        [title, first, rest.strip().replace("*", r"\*"), _settings_of(form_with_own_worlds(name))]
+    )
+
+
+def _settings_of(solver: Solver) -> str:
+    rows = [
+        [f"`{row['name']}`", f"`{json.dumps(row['default'])}`", _cell(row["description"] or "")]
+        for row in describe_settings(solver)
+    ]
+    return (
+        "## Settings\n\n`--set NAME=VALUE` changes one; a task may have defaults of its own.\n\n"
+        + table(["setting", "default", "what it is"], rows)
+    )
 
 
 def _cell(text: str) -> str:

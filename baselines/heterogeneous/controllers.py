@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import EVALUATION_SEED, PairRollout, roll_out_pairs
 from rmdp_bench.facility_location import Selection, select
+from rmdp_bench.runs import RunLog
 from rmdp_bench.scoring import greedy_assignment
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import OnlineTask
+from rmdp_bench.solution.onnx_graphs import PolicyGraph
+from rmdp_bench.tasks import OnlineTask, Task
 
 ENVIRONMENT = "rmdp/Glucose-n100-v0"
 BASAL_RANGE = (0.1, 4.0)
@@ -37,10 +39,11 @@ CORRECTION_FACTOR = 3.6
 """mg/dL that a unit corrects, over the carbohydrate ratio: 0.2 mmol/L."""
 PAUSE = 180.0
 """Minutes without a meal after which a reading is corrected."""
-MAX_BOLUS = 20.0
-"""What the pump accepts, U."""
+MAX_BASAL, MAX_BOLUS = 6.0, 20.0
+"""What the pump accepts, U/h and U."""
 READING, MEAL, MINUTES_SINCE = 0, 3, 4
 """Components of an observation."""
+N_OBSERVED = 7
 
 
 def bolus_of(observations: Any, insulin_per_gram: float) -> Any:
@@ -49,6 +52,37 @@ def bolus_of(observations: Any, insulin_per_gram: float) -> Any:
     is_corrected = (reading > CORRECTION_ABOVE) * (observations[:, MINUTES_SINCE] >= PAUSE)
     excess = (reading - CORRECTION_TARGET) * is_corrected
     return (meal + excess / CORRECTION_FACTOR) * (meal > 0.0) * insulin_per_gram
+
+
+def add_bolus(graph: PolicyGraph, insulin_per_gram: float) -> str:
+    """`bolus_of` as a part of a graph: the name of (E, 1)."""
+
+    def column(place: int) -> str:
+        return graph.add("Gather", "observation", graph.constant([place]), axis=1)
+
+    def with_number(operator: str, rows: str, number: float) -> str:
+        return graph.add(operator, rows, graph.constant(number))
+
+    def if_so(condition: str, rows: str) -> str:
+        return graph.add("Mul", rows, graph.add("Cast", condition, to=1))
+
+    reading, meal = column(READING), column(MEAL)
+    excess = with_number("Sub", reading, CORRECTION_TARGET)
+    excess = if_so(with_number("Greater", reading, CORRECTION_ABOVE), excess)
+    excess = if_so(with_number("GreaterOrEqual", column(MINUTES_SINCE), PAUSE), excess)
+    bolus = graph.add("Add", meal, with_number("Div", excess, CORRECTION_FACTOR))
+    bolus = if_so(with_number("Greater", meal, 0.0), bolus)
+    return with_number("Mul", bolus, insulin_per_gram)
+
+
+def add_doses(graph: PolicyGraph, basal: float, bolus: str, factor: str | None = None) -> str:
+    """Doses (E, 2) that the pump accepts: a basal rate and boluses (E, 1), times factors (E, 2)."""
+    rate = graph.add("Mul", bolus, graph.constant(0.0))
+    doses = graph.add("Concat", graph.add("Add", rate, graph.constant(basal)), bolus, axis=1)
+    if factor is not None:
+        doses = graph.add("Mul", doses, factor)
+    doses = graph.add("Max", doses, graph.constant(0.0))
+    return graph.add("Min", doses, graph.constant(np.array([[MAX_BASAL, MAX_BOLUS]])))
 
 
 @dataclass(frozen=True)
@@ -74,22 +108,9 @@ class BasalBolus:
 
     def to_onnx(self) -> bytes:
         """The same as a file."""
-        import gymnasium as gym  # to save, not to act
-        import torch
-
-        from rmdp_bench import export_policy
-
-        share = 1.0 / self.carbohydrate_ratio
-        basal = self.basal
-
-        class Module(torch.nn.Module):
-            def forward(self, observation: torch.Tensor) -> torch.Tensor:
-                bolus = bolus_of(observation, share).clip(0.0, MAX_BOLUS)
-                return torch.stack((torch.full_like(bolus, basal), bolus), dim=1)
-
-        env = gym.make(ENVIRONMENT)
-        exported: bytes = export_policy(Module(), env.observation_space, env.action_space).to_onnx()
-        return exported
+        graph = PolicyGraph(N_OBSERVED)
+        bolus = add_bolus(graph, 1.0 / self.carbohydrate_ratio)
+        return graph.finish(add_doses(graph, self.basal, bolus), 2)
 
 
 @dataclass(frozen=True)
@@ -143,11 +164,17 @@ def choose(tuned: Tuned, n_chosen: int) -> tuple[Selection, Solution]:
     Returns:
         What facility location says, on returns above the least one, and the solution.
     """
-    returns = tuned.returns
+    return choose_policies(tuned.policies, tuned.returns, n_chosen)
+
+
+def choose_policies(
+    policies: Sequence[Policy], returns: NDArray[np.float64], n_chosen: int
+) -> tuple[Selection, Solution]:
+    """The same of any P policies, by what each of n patients has with each, returns (n, P)."""
     selection = select(returns - returns.min(), n_chosen)
-    policies = [tuned.policies[column] for column in selection.chosen]
     assignment = greedy_assignment(returns[:, selection.chosen])
-    return selection, Solution(list[Policy](policies), assignment)
+    chosen = [policies[column] for column in selection.chosen]
+    return selection, Solution(chosen, assignment)
 
 
 def grid_within(task: OnlineTask, most: int, *, boluses: bool = True) -> tuple[int, int]:
@@ -173,3 +200,48 @@ def grid_within(task: OnlineTask, most: int, *, boluses: bool = True) -> tuple[i
             f"{task.n_agents} patients, expected at least {least}"
         )
     return n_points, min(100, n_candidates // n_points**n_gains)
+
+
+def check_grid(task: Task, n_points: int, *, boluses: bool) -> OnlineTask:
+    """Refuse other worlds, and a budget that is too small for any grid; give the task back.
+
+    Raises:
+        ValueError: names the task or its transitions, and what was expected.
+    """
+    task = check_world(task)
+    grid_within(task, n_points, boluses=boluses)
+    return task
+
+
+def check_world(task: Task) -> OnlineTask:
+    """Refuse other worlds, and give the task back.
+
+    Raises:
+        ValueError: names the task and what was expected.
+    """
+    if not isinstance(task, OnlineTask) or task.env_id != ENVIRONMENT:
+        raise ValueError(f"{task.id} is not of {ENVIRONMENT}, the one world with an insulin pump")
+    return task
+
+
+def solve_with_grid(
+    task: OnlineTask, n_points: int, seeds: Sequence[int], log: RunLog, *, boluses: bool
+) -> list[Solution]:
+    """Tune a grid within the task's transitions and choose k of it, for each seed anew.
+
+    Returns:
+        One solution for each seed.
+    """
+    check_grid(task, n_points, boluses=boluses)
+    n_points, n_episodes = grid_within(task, n_points, boluses=boluses)
+    grid = make_grid(n_points, boluses=boluses)
+    solutions, used, tuned_welfare = [], 0, []
+    for seed in seeds:
+        # Evaluation seeds begin at 2**31; the hundred episodes after a multiple of it are its own.
+        tuned = tune(task, grid, n_episodes=n_episodes, seed=100 * (seed % 10_000_000))
+        selection, solution = choose(tuned, task.n_representatives)
+        solutions.append(solution)
+        tuned_welfare.append(selection.welfare + float(tuned.returns.min()))
+        used = math.ceil(int(tuned.rollout.lengths.sum()) / task.n_representatives)
+    log.progress(used, {"tuned_return": tuned_welfare})
+    return solutions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -73,15 +74,24 @@ def list_command(
 
 
 def _list_settings(solver: str, as_json: bool) -> None:
-    import json
 
     from rmdp_bench.runs import load_solver
     from rmdp_bench.runs.settings import describe_settings
+    from rmdp_bench.runs.solver_loading import OWN_WORLDS, form_with_own_worlds
 
     rows = describe_settings(load_solver(solver))
     if as_json:
         print_json(rows)
         return
+    _print_settings(f"Settings of {solver}", rows)
+    if solver in OWN_WORLDS:
+        title = f"Settings of {solver} where agents differ in dynamics"
+        _print_settings(title, describe_settings(form_with_own_worlds(solver)))
+
+
+def _print_settings(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    import json
+
     cells = [
         [row["name"], row["type"], json.dumps(row["default"]), row["description"] or ""]
         for row in rows
@@ -91,7 +101,6 @@ def _list_settings(solver: str, as_json: bool) -> None:
         "change": "Change a setting with run --set NAME=VALUE.",
         "default": "A task may have defaults of its own.",
     }
-    title = f"Settings of {solver}"
     print_table(title, columns, cells, n_left=4, optional=["type"], notes=notes)
 
 

@@ -20,6 +20,7 @@ from rmdp_bench.runs.solver_loading import (
     Solver,
     check_config,
     config_to_dict,
+    form_for,
     load_solver,
     make_config,
 )
@@ -146,6 +147,7 @@ def make_request(
         _check_tensorboard()
     _check_tracker(track)
     loaded = solver if isinstance(solver, Solver) else load_solver(solver)
+    loaded = form_for(loaded, checked_task)
     config = make_config(loaded, checked_task, settings)
     check_config(loaded, checked_task, config)
     request = Request(

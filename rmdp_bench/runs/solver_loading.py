@@ -30,7 +30,7 @@ from types import ModuleType
 from typing import Any
 
 from rmdp_bench.files import import_file
-from rmdp_bench.tasks import Task
+from rmdp_bench.tasks import OnlineTask, Task
 
 SOLVERS: Mapping[str, str] = {
     "em": "baselines.online.em",
@@ -43,6 +43,7 @@ SOLVERS: Mapping[str, str] = {
     "oracle": "baselines.online.oracle",
     "universal": "baselines.online.universal",
     "basal_bolus": "baselines.heterogeneous.basal_bolus",
+    "constant_basal": "baselines.heterogeneous.constant_basal",
     "tuned_ppo": "baselines.heterogeneous.tuned_ppo",
     "morel": "baselines.offline.morel",
     "true_env_mpc": "baselines.offline.planning.true_env_mpc",
@@ -56,6 +57,13 @@ SOLVERS: Mapping[str, str] = {
     "persim_policy": "baselines.offline.persim.persim_policy",
 }
 """Name -> module."""
+
+OWN_WORLDS: Mapping[str, str] = {
+    name: f"baselines.heterogeneous.{name}"
+    for name in ("em", "end_to_end", "clustering", "random_assignment", "oracle", "universal")
+}
+"""Name -> module that goes by it where agents differ in dynamics and each has a world of its own:
+the same idea, and other settings."""
 
 
 def kind_of(name: str) -> str:
@@ -92,7 +100,7 @@ def load_solver(name_or_path: str) -> Solver:
     if name_or_path.endswith(".py"):
         solver = _load_file(Path(name_or_path))
     elif name_or_path in SOLVERS:
-        solver = Solver(name_or_path, _load_named(name_or_path))
+        solver = Solver(name_or_path, _load_named(name_or_path, SOLVERS[name_or_path]))
     else:
         close = difflib.get_close_matches(name_or_path, SOLVERS, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else f"known are {', '.join(SOLVERS)}"
@@ -101,6 +109,27 @@ def load_solver(name_or_path: str) -> Solver:
         )
     _check_solver(solver, name_or_path)
     return solver
+
+
+def form_for(solver: Solver, task: Task) -> Solver:
+    """The form of a solver of the suite that solves a task: see `OWN_WORLDS`.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+    has_own_worlds = isinstance(task, OnlineTask) and task.heterogeneous
+    if solver.sha256 is not None or not has_own_worlds or solver.name not in OWN_WORLDS:
+        return solver
+    return form_with_own_worlds(solver.name)
+
+
+def form_with_own_worlds(name: str) -> Solver:
+    """A solver of `OWN_WORLDS`, by its name.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+    return Solver(name, _load_named(name, OWN_WORLDS[name]))
 
 
 def make_config(solver: Solver, task: Task, settings: Sequence[str] = ()) -> Any:
@@ -172,9 +201,9 @@ def config_to_dict(config: Any) -> dict[str, Any]:
     return values
 
 
-def _load_named(name: str) -> ModuleType:
+def _load_named(name: str, module: str) -> ModuleType:
     try:
-        return importlib.import_module(SOLVERS[name])
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"solver {name} needs the module {error.name}, which is not installed: "

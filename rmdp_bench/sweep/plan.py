@@ -347,6 +347,7 @@ def _make_group(row: Row, solver: Solver, task: str, settings: Sequence[str]) ->
             "`rmdp-bench run` takes others"
         )
     request = dataclasses.replace(request, device=row.device)  # which this machine need not have
+    solver = request.solver  # in the form for the task
     also_solves = getattr(solver.module, "also_solves", None)
     others = also_solves(request.task, request.config) if also_solves is not None else []
     job = Job(

@@ -40,7 +40,7 @@ from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.plotting import plot_learning_curves, plot_paths, plot_preferences
 from rmdp_bench.population import LinearPopulation
 from rmdp_bench.runs import make_request, run
-from rmdp_bench.runs.solver_loading import SOLVERS
+from rmdp_bench.runs.solver_loading import OWN_WORLDS, SOLVERS
 from rmdp_bench.tasks import heterogeneous_task
 from tests.helpers.checkout import ROOT
 from tests.helpers.point_world import point_task
@@ -69,6 +69,10 @@ CONTEXT: dict[str, Any] = {
     "n_sequences": 8,
     "horizon": 3,
 }
+GROUPS: dict[str, Any] = {
+    **{"n_points": 2, "n_copies": 2, "segment": 864, "n_epochs": 1, "hidden_size": 4},
+    **{"n_minibatches": 1, "tuning_share": 0.5},
+}
 SETTINGS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("em", "em_plus", "end_to_end", "clustering", "random_assignment"), LEARNER),
     "parameter_cover": LEARNER,
@@ -78,10 +82,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     | {"hidden_size": 8, "segment": 10, "n_candidates": 21, "n_proposals": 10}
     | {"total_transitions": 3_000},
     "basal_bolus": {"n_points": 2},
-    "tuned_ppo": {
-        **{"n_points": 2, "n_copies": 2, "segment": 864, "n_epochs": 1, "hidden_size": 4},
-        **{"minibatch_size": 864, "tuning_share": 0.6},
-    },
+    "constant_basal": {"n_points": 2},
+    "tuned_ppo": GROUPS,
     "morel": {
         **{"n_agents": 6, "model_hidden_size": 8, "min_model_updates": 3, "max_model_updates": 3},
         **{"cloning_updates": 2, "policy_hidden_size": 8, "iterations": 1, "n_paths": 4},
@@ -225,6 +227,19 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
 
     check_unchanged(solve_and_use)
     assert torch_threads == [N_THREADS] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("em", {}), ("universal", {"selection_share": 0.3, "n_copies": 8})]
+)
+def test_solvers_for_agents_with_own_worlds_leave_no_trace(
+    name: str, settings: dict[str, Any]
+) -> None:
+    solver = importlib.import_module(OWN_WORLDS[name])
+    task = heterogeneous_task("rmdp/Glucose-n100-v0", 2, n_agents=2)
+    task = dataclasses.replace(task, transitions=12_000)
+    config = solver.Config(**GROUPS | settings)
+    check_unchanged(lambda: solver.solve(task, config, [0], "cpu", RunLog(task, [0])))
 
 
 def test_a_solver_that_fails_leaves_no_trace() -> None:

@@ -14,6 +14,7 @@ import pytest
 import rmdp_bench
 from rmdp_bench.datasets import DATASETS
 from rmdp_bench.runs import SOLVERS
+from rmdp_bench.runs.solver_loading import OWN_WORLDS
 from scripts import draw_policies, site_pages
 from scripts.site_pages import CONTENTS, DOCS, ELSEWHERE, docstring_to_rst, lead_links
 from tests.helpers.checkout import ROOT, needs_submissions
@@ -110,6 +111,13 @@ def test_solvers_have_pages(name: str) -> None:
         assert (
             "| `HalfCheetahVel-n100-k5-v0` | 35.66 ± 0.03 | 97.8 % | reference-universal |" in page
         )
+
+
+@pytest.mark.parametrize("name", OWN_WORLDS)
+def test_forms_of_solvers_have_pages(name: str) -> None:
+    page = site_pages.own_worlds_page(name)
+    assert page.startswith(f"# {name}, where agents differ in dynamics\n")
+    assert "\n## Settings\n" in page and "| `tuning_share` | `0.3` |" in page
 
 
 def test_arguments_and_versions_become_lists() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from rmdp_bench.files import read_json
 from rmdp_bench.runs import SOLVERS, load_solver, make_config
+from rmdp_bench.runs.solver_loading import form_for
 from rmdp_bench.sweep import make_jobs, read_plan
 from rmdp_bench.sweep.plan import Row, list_settings, parse_plan
 from rmdp_bench.tasks import OnlineTask, get_task
@@ -37,7 +38,7 @@ def configs(row: Row) -> dict[tuple[str, str], list[Any]]:
     """(task, solver) -> settings of each point; the data sets need not be there."""
     return {
         (task, solver): [
-            make_config(load_solver(solver), get_task(task), settings)
+            make_config(form_for(load_solver(solver), get_task(task)), get_task(task), settings)
             for settings in list_settings(row.settings)
         ]
         for task, solver in itertools.product(row.tasks, row.solvers)
@@ -60,7 +61,8 @@ def test_every_run_has_settings_and_a_place_of_its_own(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "n_jobs"), [("quick", 6), ("robots", None), ("papers", None), ("em_plus_parts", None)]
+    ("name", "n_jobs"),
+    [("quick", 6), ("robots", None), ("papers", None), ("em_plus_parts", None), ("glucose", 90)],
 )
 def test_online_plans_are_accepted(name: str, n_jobs: int | None) -> None:
     jobs = make_jobs(read_plan(FOLDER / f"{name}.toml"))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from baselines.heterogeneous import basal_bolus
+from baselines.heterogeneous import basal_bolus, constant_basal
 from baselines.heterogeneous.controllers import BasalBolus, choose, make_grid, tune
 from rmdp_bench import RunLog, Solution, get_task, load_solution, save_solution
 from rmdp_bench.tasks import heterogeneous_task
@@ -101,8 +101,8 @@ def test_the_solver_keeps_its_budget() -> None:
 
 
 def test_a_constant_rate_has_no_boluses() -> None:
-    config = basal_bolus.Config(boluses=False, n_points=3)
-    (solution,) = basal_bolus.solve(SMALL, config, [0], "cpu", RunLog(SMALL, [0]))
+    config = constant_basal.Config(n_points=3)
+    (solution,) = constant_basal.solve(SMALL, config, [0], "cpu", RunLog(SMALL, [0]))
     assert not any(policy.act(observations())[:, 1].any() for policy in solution.policies)
 
 
@@ -113,7 +113,7 @@ def test_what_the_solver_refuses() -> None:
         basal_bolus.check(few, basal_bolus.Config())
     with pytest.raises(ValueError, match="is not of rmdp/Glucose-n100-v0"):
         basal_bolus.check(get_task("HopperVel-n100-k2-v0"), basal_bolus.Config())
-    with pytest.raises(ValueError, match="n_points is 1, expected 2 to 64"):
+    with pytest.raises(ValueError, match="n_points is 1; expected 2 to 64"):
         basal_bolus.Config(n_points=1)
 
 
