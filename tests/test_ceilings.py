@@ -175,7 +175,7 @@ def play(actions: Any) -> tuple[list[float], set[int]]:
 
 @pytest.mark.parametrize("k", range(1, 26))
 def test_stored_tours_earn_the_stored_welfare(k: int) -> None:
-    welfare, tours, assignment = resource_gathering_optimum(k)
+    welfare, tours, assignment, _ = resource_gathering_optimum(k)
     assert len(tours) == k and assignment.shape == (25, k)
     matrix = []
     for tour in tours:
