@@ -147,6 +147,7 @@ class VelocityWorld(RepresentedWorld):
         if self._batch.nthread > 1:
             _with_threads.add(self)
         self._qpos = self._batch.bind("qpos")  # (E, nq), live
+        self._seen_positions = self._qpos[:, self._robot.n_hidden :]
         self._qvel = self._batch.bind("qvel")  # (E, nv), live
         self._ctrl = self._batch.bind("ctrl")  # (E, nu), live
         torso = 1
@@ -224,15 +225,14 @@ class VelocityWorld(RepresentedWorld):
 
     def observe(self, rows: Rows) -> NDArray[np.float64]:
         """Positions without the hidden ones, and (clipped) velocities."""
-        n_positions, robot = self._n_positions, self._robot
+        n_positions, clip = self._n_positions, self._robot.velocity_clip
         if len(rows) == self.n_envs:
-            qpos, qvel = self._qpos, self._qvel
+            positions, qvel = self._seen_positions, self._qvel
         else:
-            qpos, qvel = self._qpos[rows], self._qvel[rows]
-        observations = np.empty((len(rows), n_positions + self._model.nv))
-        observations[:, :n_positions] = qpos[:, robot.n_hidden :]
-        if robot.velocity_clip < np.inf:
-            clip = robot.velocity_clip
+            positions, qvel = self._seen_positions[rows], self._qvel[rows]
+        observations = np.empty((len(rows), n_positions + qvel.shape[1]))
+        observations[:, :n_positions] = positions
+        if clip < np.inf:
             np.clip(qvel, -clip, clip, out=observations[:, n_positions:])
         else:
             observations[:, n_positions:] = qvel

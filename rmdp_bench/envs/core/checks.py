@@ -47,6 +47,10 @@ class ActionCheck:
         else:
             raise ValueError(f"action space is {space}, expected a Box or a Discrete")
         self._ends = (int(self._low), int(self._high)) if self._kinds == "iu" else None
+        bound = self._high.flat[0]
+        is_even = bool((self._high == bound).all() and (self._low == -bound).all())
+        self._bound = bound if is_even and self._kinds == "fiu" else None
+        """Of the absolute value of every component, where that is all there is to check."""
 
     def alone(self, action: Any) -> Any:
         """Give one action (...), as a number or an array.
@@ -77,7 +81,10 @@ class ActionCheck:
             )
         if len(rows) != n_envs:
             actions = actions[rows]
-        inside = (actions >= self._low) & (actions <= self._high)
+        if self._bound is not None and actions.dtype.kind == "f":
+            inside = np.abs(actions) <= self._bound
+        else:
+            inside = (actions >= self._low) & (actions <= self._high)
         if np.count_nonzero(inside) != inside.size:
             self._refuse(actions, rows)
         return actions
