@@ -209,15 +209,15 @@ class CartPoleWorld(ClassicWorld):
 
     def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Push the carts of `rows` by `actions` (B,): one Euler step."""
-        angles = self._of(rows, self._states)[:, 2]
+        angles = self._of(rows, self._states[:, 2])
         waves = np.cos(angles), np.sin(angles)
         self._loops.push_carts(
             self._states, *waves, self._parameters, rows, actions.astype(np.int64)
         )
-        states = self._of(rows, self._states)
+        transitions = None, actions, self._states
         return (
-            rules.cart_pole_reward(None, actions, states),
-            rules.cart_pole_terminated(None, actions, states),
+            self._of(rows, rules.cart_pole_reward(*transitions)),
+            self._of(rows, rules.cart_pole_terminated(*transitions)),
         )
 
     def _step_alone(self, state: NDArray[np.float64], action: int) -> tuple[float, bool]:
@@ -253,14 +253,14 @@ class MountainCarWorld(ClassicWorld):
 
     def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Accelerate the cars of `rows` by `actions` (B,)."""
-        slopes = np.cos(3 * self._of(rows, self._states)[:, 0])
+        slopes = np.cos(3 * self._of(rows, self._states[:, 0]))
         self._loops.accelerate_cars(
             self._states, slopes, self._parameters, rows, actions.astype(np.int64)
         )
-        states = self._of(rows, self._states)
+        transitions = None, actions, self._states
         return (
-            rules.mountain_car_reward(None, actions, states),
-            rules.mountain_car_terminated(None, actions, states),
+            self._of(rows, rules.mountain_car_reward(*transitions)),
+            self._of(rows, rules.mountain_car_terminated(*transitions)),
         )
 
     def _step_alone(self, state: NDArray[np.float64], action: int) -> tuple[float, bool]:

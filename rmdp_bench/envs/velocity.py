@@ -74,6 +74,7 @@ from numpy.typing import NDArray
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.envs.core.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
 from rmdp_bench.envs.core.checks import (
+    ALONE,
     Array,
     Rows,
     check_integer,
@@ -83,6 +84,7 @@ from rmdp_bench.envs.core.checks import (
     choose_population,
 )
 from rmdp_bench.envs.core.drawing import Renderer, check_fork, make_renderer
+from rmdp_bench.envs.core.world import Alone
 from rmdp_bench.envs.robots import VIEW, Robot, get_robot, load_model
 from rmdp_bench.population import Population, TargetPopulation
 
@@ -194,7 +196,8 @@ class VelocityWorld(RepresentedWorld):
             self._ctrl[:] = actions
             self._batch.step(nstep=self._robot.frame_skip)
             position = self._position.copy()
-            velocity = (position - self._previous_position) / self._step_seconds
+            velocity = position - self._previous_position
+            velocity /= self._step_seconds
             self._previous_position = position
             return velocity, self._terminated(self._qpos, self._qvel)
         self._ctrl[rows] = actions
@@ -203,6 +206,22 @@ class VelocityWorld(RepresentedWorld):
         velocity = (position - self._previous_position[rows]) / self._step_seconds
         self._previous_position[rows] = position
         return velocity, self._terminated(self._qpos[rows], self._qvel[rows])
+
+    def advance_alone(self, action: Any) -> Alone:
+        """Step the only row: what `advance` does, in fewer calls."""
+        if self._robot.n_directions > 1:
+            return super().advance_alone(action)
+        self.count(ALONE)
+        self._ctrl[0] = action
+        self._batch.step(nstep=self._robot.frame_skip)
+        position = self._position[0, 0]
+        outcome = np.array([(position - self._previous_position[0, 0]) / self._step_seconds])
+        self._previous_position[0, 0] = position
+        agent_rewards = self.population.rewards(outcome)
+        reward = np.add.reduce(agent_rewards) / agent_rewards.shape[0]
+        terminated = bool(self._terminated(self._qpos, self._qvel)[0])
+        info = {"agent_rewards": agent_rewards, "outcome": outcome}
+        return self.observe(ALONE)[0], float(reward), terminated, info
 
     def _terminated(self, qpos: Array, qvel: Array) -> NDArray[np.bool_]:
         """Whether the robot is unhealthy: Gymnasium's rules."""

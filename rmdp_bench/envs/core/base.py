@@ -267,7 +267,12 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         self._everyone = np.ones(self.num_envs, dtype=np.bool_)
         self._generators: list[np.random.Generator | None] = [None] * self.num_envs
         self._seeds = [-1] * self.num_envs
-        self._elapsed_steps = np.zeros(self.num_envs, dtype=np.int64)
+        self._clock = 0
+        """Steps that were made."""
+        self._started = np.zeros(self.num_envs, dtype=np.int64)
+        """What it showed when the episode of each row began."""
+        self._first_start = 0
+        """The least of these."""
         self._has_reset = np.zeros(self.num_envs, dtype=np.bool_)
         self._autoreset = np.zeros(self.num_envs, dtype=np.bool_)
         """Rows whose episode has ended and that have not been reset since."""
@@ -348,11 +353,12 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
             rows = self._all_rows
             checked = self._check_actions(as_array(actions), rows, self.num_envs)
             rewards, terminations, details = self._advance(rows, checked)
-            self._elapsed_steps += 1
-        if self.max_episode_steps is None:
+            self._clock += 1
+        limit = self.max_episode_steps
+        if limit is None or self._clock - self._first_start < limit:
             truncations = np.zeros(self.num_envs, dtype=np.bool_)
         else:
-            truncations = self._elapsed_steps >= self.max_episode_steps
+            truncations = self._clock - self._started >= limit
         ended = terminations | truncations
         infos: dict[str, Any] = {}
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
@@ -377,8 +383,8 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         parts = []
         if rows.size:
             rewards[rows], terminations[rows], stepped = self._advance(rows, checked)
-            self._elapsed_steps[rows] += 1
             parts.append((rows, stepped))
+        self._clock += 1
         ended_rows = np.flatnonzero(self._autoreset)
         parts.append((ended_rows, self._reset_rows(ended_rows)))
         return rewards, terminations, _spread(self.num_envs, *parts)
@@ -497,7 +503,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
             raise ResetNeeded("Cannot call get_state() before calling reset()")
         return {
             **self.world.get_state(),
-            "elapsed_steps": self._elapsed_steps.copy(),
+            "elapsed_steps": self._clock - self._started,
             "autoreset": self._autoreset.copy(),
             "generator": encode_generators(self.np_random),
         }
@@ -514,7 +520,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         generators = decode_generators(_take(rest, "generator", (self.num_envs, 6)))
         self.world.set_state(rest)
         self.np_random = generators
-        self._elapsed_steps = elapsed_steps.astype(np.int64)
+        self._note_starts(slice(None), self._clock - elapsed_steps.astype(np.int64))
         self._autoreset = autoreset.astype(np.bool_)
         self._has_reset[:] = True
 
@@ -540,9 +546,14 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
 
     def _reset_rows(self, rows: Rows, agents: Rows | None = None) -> Details:
         details = self._start(rows, [self._generator(row) for row in rows.tolist()], agents)
-        self._elapsed_steps[rows] = 0
+        self._note_starts(rows, self._clock)
         self._has_reset[rows] = True
         return details
+
+    def _note_starts(self, rows: Rows | slice, clock: Any) -> None:
+        """Let the episodes of rows have begun when the clock showed that."""
+        self._started[rows] = clock
+        self._first_start = int(self._started.min())
 
     def _spread_seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         """One seed, or None, per row."""

@@ -60,7 +60,11 @@ class ActionCheck:
         """
         ends = self._ends
         if ends and type(action) in (int, np.int64) and ends[0] <= action <= ends[1]:
-            return action  # what single forms are given mostly
+            return action  # what single forms are given mostly, as the next
+        if self._bound is not None and type(action) is np.ndarray and action.dtype.kind == "f":
+            if action.shape == self._low.shape:
+                if np.count_nonzero(np.abs(action) <= self._bound) == action.size:
+                    return action
         return self(as_array(action)[np.newaxis], ALONE, 1)[0]
 
     def __call__(self, actions: Array, rows: Rows, n_envs: int) -> Array:
