@@ -18,6 +18,8 @@ DEMO_TASK := ResourceGathering-n25-k3-v0
 DEMO_TRANSITIONS := 300000
 DEMO_OUT := build/demo
 BENCH_OUT := build/benchmarks
+# Options of benchmarks.peers: `python -m scripts.make_peers` prints those of EnvPool.
+PEERS :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench site docs numbers datasets venv constraints clean
@@ -41,6 +43,7 @@ lint: venv
 
 bench: venv
 	$(BIN)/python -m benchmarks.environments --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.peers $(PEERS) --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.stable_baselines --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.training --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.planning --out "$(BENCH_OUT)"

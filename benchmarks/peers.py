@@ -10,13 +10,13 @@ machine does. Numbers are medians over repetitions, in transitions per second, e
 resets included; the ratio is the median of the ratios within a repetition. Worlds are not the same
 to the letter: ours have parameters of their agents, and give the rewards of 100 agents.
 
-EnvPool has an environment of its own: `python -m scripts.make_peers envpool`. The code of the paper
-is not ours to hand on; its author's license applies. It is measured as it is, in an environment
-with what its requirements.txt asks for (Python 3.10 or older; mujoco 2.3, gymnasium 0.29):
+EnvPool and the code of the paper need environments of their own; that code is fetched by whoever
+compares with it, under its author's license, and runs as it is:
 
+    python -m scripts.make_peers envpool paper        # prints the two Pythons
     git clone https://github.com/dimonenka/RL_policy_budget PAPER
     git -C PAPER checkout b0dac5e
-    python -m benchmarks.peers --paper-code PAPER --paper-python PAPER_ENVIRONMENT/bin/python
+    python -m benchmarks.peers --envpool-python ENVPOOL --paper-code PAPER --paper-python PAPERS
 
     python -m benchmarks.peers [--quick] [--only PEER ...] [--envpool-python PYTHON] [--out DIR]
 """
@@ -42,7 +42,7 @@ from benchmarks.common import make_parser, positive, report
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.tasks import get_online_task
 
-HEADER = ("work", "ours", "copies", "transitions/s", "peer", "transitions/s", "ratio")
+HEADER = ("work", "ours", "copies", "ours, per second", "peer", "theirs, per second", "ratio")
 HERE = Path(__file__).parent
 N_COPIES = 4096
 ITERATION_OF_THEIRS = 2048

@@ -17,6 +17,7 @@ from tests.helpers.checkout import ROOT
     ("name", "arguments", "rows"),
     [
         ("environments", ["--robots", "half_cheetah", "--num-envs", "2"], 1),
+        ("peers", ["--only", "gymnasium"], 5),
         ("stable_baselines", ["--num-envs", "2"], 5),
         ("training", ["--tasks", "ResourceGathering-n25-k5-v0", "--seeds", "1"], 2),
         ("planning", ["--num-envs", "2"], 3),
