@@ -142,7 +142,11 @@ def test_compiled_plain_and_single_forms_agree(
     env_id: str, mode: str, request: pytest.FixtureRequest
 ) -> None:
     compiled_loops()
-    how: dict[str, Any] = {"num_envs": COMPILED_FROM, "max_episode_steps": 60, "autoreset_mode": mode}
+    how: dict[str, Any] = {
+        "num_envs": COMPILED_FROM,
+        "max_episode_steps": 60,
+        "autoreset_mode": mode,
+    }
     compiled: Any = gym.make_vec(env_id, **how)
     assert compiled.world._compiled is not None
     expected = roll(compiled)
