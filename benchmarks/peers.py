@@ -5,10 +5,10 @@
     Stable-Baselines3   iterations of its PPO on HalfCheetah-v5 in 8 environments, defaults
     code of the paper   iterations of its EM, with --paper-code
 
-Every repetition does the work of both, one after the other, so that they share what else the
-machine does. Numbers are medians over repetitions, in transitions per second, episodes' ends and
-resets included; the ratio is the median of the ratios within a repetition. Worlds are not the same
-to the letter: ours have parameters of their agents, and give the rewards of 100 agents.
+Every repetition does the work of both for some time, one after the other, so that they share what
+else the machine does. Numbers are medians over repetitions, in transitions per second, ends and
+resets of episodes included; the ratio is the median of the ratios within a repetition. Worlds are
+not the same to the letter: ours have agents with parameters, or give the rewards of 100 agents.
 
 EnvPool and the code of the paper need environments of their own; that code is fetched by whoever
 compares with it, under its author's license, and runs as it is:
@@ -189,16 +189,27 @@ def start(pair: Pair, arguments: argparse.Namespace) -> Iterator[tuple[Run, Run,
         yield ours, theirs, *sizes
 
 
+def count_steps(run: Run, seconds: float) -> int:
+    """How many steps take so long, or one, if it takes longer."""
+    n_steps, taken = 1, run(1)
+    while taken < seconds / 2:
+        n_steps *= 2
+        taken = run(n_steps)
+    return max(1, round(n_steps * seconds / taken))
+
+
 def measure(pair: Pair, arguments: argparse.Namespace) -> dict[str, Any]:
     """Transitions per second of both, and the median of their ratios."""
     speeds: list[tuple[float, float]] = []
-    with start(pair, arguments) as (ours, theirs, our_size, their_size):
-        n_steps = max(10, arguments.transitions // our_size) if pair.work != "training" else 1
-        for repetition in range(arguments.repetitions + 1):  # the first one warms up
-            own = n_steps * our_size / ours(n_steps)
-            other = n_steps * their_size / theirs(n_steps)
-            if repetition > 0:
-                speeds.append((own, other))
+    with start(pair, arguments) as (*runs, our_size, their_size):
+        sizes = our_size, their_size
+        steps = [count_steps(run, arguments.seconds) for run in runs]  # which warms up, too
+        for _ in range(arguments.repetitions):
+            own, other = (
+                n_steps * size / run(n_steps)
+                for run, n_steps, size in zip(runs, steps, sizes, strict=True)
+            )
+            speeds.append((own, other))
     ours_and_theirs = np.array(speeds)
     own, other = np.median(ours_and_theirs, axis=0).tolist()
     ratio = float(np.median(ours_and_theirs[:, 0] / ours_and_theirs[:, 1]))
@@ -230,18 +241,18 @@ def measure_all(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any],
 
 def main() -> None:
     """Measure what is asked for."""
-    parser = make_parser("Speed beside other libraries.", "1 repetition of 4,096 transitions")
+    parser = make_parser("Speed beside other libraries.", "1 repetition of 0.01 s")
     parser.add_argument("--only", nargs="+", choices=sorted({pair.peer for pair in PAIRS}))
     parser.add_argument("--envpool-python", help="of an environment with EnvPool")
     parser.add_argument("--paper-code", help="folder of the paper's code")
     parser.add_argument("--paper-python", help="of an environment with what that code needs")
     parser.add_argument("--repetitions", type=positive, default=7)
-    parser.add_argument("--transitions", type=positive, default=40_000, help="of each repetition")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each repetition of either")
     arguments = parser.parse_args()
     if (arguments.paper_code is None) != (arguments.paper_python is None):
         parser.error("--paper-code and --paper-python go together")
     if arguments.quick:
-        arguments.repetitions, arguments.transitions = 1, 4_096
+        arguments.repetitions, arguments.seconds = 1, 0.01
     report("peers", arguments.out, HEADER, measure_all(arguments))
 
 
