@@ -9,6 +9,8 @@ Every repetition does the work of both for some time, one after the other, so th
 else the machine does. Numbers are medians over repetitions, in transitions per second, ends and
 resets of episodes included; the ratio is the median of the ratios within a repetition. Worlds are
 not the same to the letter: ours have agents with parameters, or give the rewards of 100 agents.
+Seconds are those of the clock; beside Gymnasium, where both run on one thread of this process,
+those of the processor, which no other process makes longer.
 
 EnvPool and the code of the paper need environments of their own; that code is fetched by whoever
 compares with it, under its author's license, and runs as it is:
@@ -87,7 +89,7 @@ PAIRS = (
 )
 
 
-def run_world(env_id: str, n_envs: int) -> Run:
+def run_world(env_id: str, n_envs: int, clock: Callable[[], float]) -> Run:
     """Steps of a vector form, or, for 0 copies, of a single form; random actions, and resets."""
     is_single = n_envs == 0
     env: Any = gym.make(env_id) if is_single else gym.make_vec(env_id, num_envs=n_envs)
@@ -96,12 +98,12 @@ def run_world(env_id: str, n_envs: int) -> Run:
 
     def run(n_steps: int) -> float:
         actions = [env.action_space.sample() for _ in range(n_steps)]
-        start = time.perf_counter()
+        start = clock()
         for action in actions:
             _, _, terminated, truncated, _ = env.step(action)
             if is_single and (terminated or truncated):
                 env.reset()
-        return time.perf_counter() - start
+        return clock() - start
 
     return run
 
@@ -172,9 +174,10 @@ def start(pair: Pair, arguments: argparse.Namespace) -> Iterator[tuple[Run, Run,
             ours, transitions = run_training(pair.env_id)
             sizes = transitions, size * ITERATION_OF_THEIRS
         else:
-            ours = run_world(pair.env_id, pair.n_envs)
+            clock = time.process_time if pair.peer == "gymnasium" else time.perf_counter
+            ours = run_world(pair.env_id, pair.n_envs, clock)
         if pair.peer == "gymnasium":
-            theirs = run_world(pair.theirs, pair.n_envs)
+            theirs = run_world(pair.theirs, pair.n_envs, clock)
         elif pair.peer == "stable_baselines3":
             theirs = run_stable_baselines(pair.theirs, size)
         elif pair.peer == "envpool":
