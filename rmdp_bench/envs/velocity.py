@@ -84,7 +84,7 @@ from rmdp_bench.envs.core.checks import (
     choose_population,
 )
 from rmdp_bench.envs.core.drawing import Renderer, check_fork, make_renderer
-from rmdp_bench.envs.core.world import Alone
+from rmdp_bench.envs.core.world import Alone, mean_over_agents
 from rmdp_bench.envs.robots import VIEW, Robot, get_robot, load_model
 from rmdp_bench.population import Population, TargetPopulation
 
@@ -215,13 +215,13 @@ class VelocityWorld(RepresentedWorld):
         self._ctrl[0] = action
         self._batch.step(nstep=self._robot.frame_skip)
         position = self._position[0, 0]
-        outcome = np.array([(position - self._previous_position[0, 0]) / self._step_seconds])
+        outcomes = np.array([[(position - self._previous_position[0, 0]) / self._step_seconds]])
         self._previous_position[0, 0] = position
-        agent_rewards = self.population.rewards(outcome)
-        reward = np.add.reduce(agent_rewards) / agent_rewards.shape[0]
+        agent_rewards = self.population.rewards(outcomes)[0]
+        reward = float(mean_over_agents(agent_rewards))
         terminated = bool(self._terminated(self._qpos, self._qvel)[0])
-        info = {"agent_rewards": agent_rewards, "outcome": outcome}
-        return self.observe(ALONE)[0], float(reward), terminated, info
+        info = {"agent_rewards": agent_rewards, "outcome": outcomes[0]}
+        return self.observe(ALONE)[0], reward, terminated, info
 
     def _terminated(self, qpos: Array, qvel: Array) -> NDArray[np.bool_]:
         """Whether the robot is unhealthy: Gymnasium's rules."""

@@ -47,9 +47,10 @@ class ActionCheck:
         else:
             raise ValueError(f"action space is {space}, expected a Box or a Discrete")
         self._ends = (int(self._low), int(self._high)) if self._kinds == "iu" else None
-        bound = self._high.flat[0]
-        is_even = bool((self._high == bound).all() and (self._low == -bound).all())
-        self._bound = bound if is_even and self._kinds == "fiu" else None
+        is_even = self._low.dtype.kind == "f" and self._low.size > 0
+        is_even = is_even and (self._high == self._high.flat[0]).all()
+        is_even = is_even and (self._low == -self._high).all()
+        self._bound = self._high.flat[0] if is_even else None
         """Of the absolute value of every component, where that is all there is to check."""
 
     def alone(self, action: Any) -> Any:

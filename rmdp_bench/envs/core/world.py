@@ -160,7 +160,7 @@ class RepresentedWorld(World):
         outcomes, terminated = self.step(rows, actions)
         agent_rewards = self.population.rewards(outcomes)
         details = {"agent_rewards": agent_rewards, "outcome": outcomes}
-        return _mean_over_agents(agent_rewards), terminated, details
+        return mean_over_agents(agent_rewards), terminated, details
 
 
 def info_of_row(details: Details, index: int = 0) -> dict[str, Any]:
@@ -168,8 +168,8 @@ def info_of_row(details: Details, index: int = 0) -> dict[str, Any]:
     return {name: values[index] for name, values in details.items()}
 
 
-def _mean_over_agents(agent_rewards: Array) -> Array:
-    """(E, n) -> (E,); `add.reduce` sums a row in the same order whatever E."""
+def mean_over_agents(agent_rewards: Array) -> Array:
+    """Mean (...) of rewards (..., n); `add.reduce` sums a row in the same order whatever E."""
     mean: Array = np.add.reduce(agent_rewards, axis=-1) / agent_rewards.shape[-1]
     return mean
 
