@@ -141,6 +141,7 @@ class VelocityWorld(RepresentedWorld):
         """
         self._robot = get_robot(robot) if isinstance(robot, str) else robot
         self._settings = _check_settings(self._robot, settings or {})
+        self._can_fall = bool(self._settings.get("terminate_when_unhealthy", False))
         self.population = population
         self.n_envs = check_n_envs(n_envs)
         self._model = load_model(self._robot)
@@ -215,18 +216,19 @@ class VelocityWorld(RepresentedWorld):
         self._ctrl[0] = action
         self._batch.step(nstep=self._robot.frame_skip)
         position = self._position[0, 0]
-        outcomes = np.array([[(position - self._previous_position[0, 0]) / self._step_seconds]])
+        outcomes = np.empty((1, 1))
+        outcomes[0, 0] = (position - self._previous_position[0, 0]) / self._step_seconds
         self._previous_position[0, 0] = position
         agent_rewards = self.population.rewards(outcomes)[0]
         reward = float(mean_over_agents(agent_rewards))
-        terminated = bool(self._terminated(self._qpos, self._qvel)[0])
+        terminated = self._can_fall and bool(self._terminated(self._qpos, self._qvel)[0])
         info = {"agent_rewards": agent_rewards, "outcome": outcomes[0]}
         return self.observe(ALONE)[0], reward, terminated, info
 
     def _terminated(self, qpos: Array, qvel: Array) -> NDArray[np.bool_]:
         """Whether the robot is unhealthy: Gymnasium's rules."""
         settings = self._settings
-        if not settings.get("terminate_when_unhealthy", False):
+        if not self._can_fall:
             return np.zeros(len(qpos), dtype=np.bool_)
         low, high = settings["healthy_z_range"]
         if self._robot.follows_torso:  # Ant: three coordinates, closed range
