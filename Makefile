@@ -18,6 +18,8 @@ DEMO_TASK := ResourceGathering-n25-k3-v0
 DEMO_TRANSITIONS := 300000
 DEMO_OUT := build/demo
 BENCH_OUT := build/benchmarks
+# Options of benchmarks.peers: `python -m scripts.make_peers` prints those of EnvPool.
+PEERS :=
 
 # Many an image of containers sets it. The bytecode of a new environment is made when a module is
 # first imported; without it every process would compile torch and all else anew, for seconds.
@@ -45,6 +47,7 @@ lint: venv
 
 bench: venv
 	$(BIN)/python -m benchmarks.environments --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.peers $(PEERS) --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.stable_baselines --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.training --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.planning --out "$(BENCH_OUT)"

@@ -577,6 +577,20 @@ def speed_of_training() -> str:
 
 
 @generated
+def speed_of_peers() -> str:
+    """The same work beside other libraries."""
+    rows = [
+        [
+            f"{row['work']}, {row['copies']}" if row["work"] == "steps" else "training",
+            *(f"`{row['ours']}`", row["ours, per second"]),
+            *(row["peer"], row["theirs, per second"], f"{row['ratio']} x"),
+        ]
+        for row in rows_of_benchmark("peers")
+    ]
+    return table(["work, copies", "ours", "per second", "beside", "per second", "ratio"], rows)
+
+
+@generated
 def speed_of_stable_baselines() -> str:
     """The native `VecEnv` beside `DummyVecEnv`."""
     ratios = [float(row["native / dummy"]) for row in rows_of_benchmark("stable_baselines")]

@@ -55,28 +55,18 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import ArrayLike, NDArray
 
-from rmdp_bench.envs import rules
-from rmdp_bench.envs.core.checks import Array, Rows, check_keywords, check_n_envs
+from rmdp_bench.envs import classic_rows, rules
+from rmdp_bench.envs.core.checks import ALONE, Array, Rows, check_keywords, check_n_envs
 from rmdp_bench.envs.core.heterogeneous import (
     HeterogeneousEnv,
     HeterogeneousVectorEnv,
     HeterogeneousWorld,
     choose_population,
 )
-from rmdp_bench.envs.core.world import State
+from rmdp_bench.envs.core.world import Alone, Details, State
 from rmdp_bench.population import DynamicsPopulation
 
 RENDER_MODES = ["human", "rgb_array"]
-
-POLE_MASS = 0.1
-TOTAL_MASS = POLE_MASS + 1.0
-"""Of pole and cart, kg."""
-GRAVITY = 9.8
-"""In CartPole, m/s^2."""
-TIME_STEP = 0.02
-"""Of CartPole, s."""
-ENGINE_FORCE = 0.001
-"""MountainCar: change of velocity in a step."""
 
 
 class ClassicWorld(HeterogeneousWorld):
@@ -85,6 +75,8 @@ class ClassicWorld(HeterogeneousWorld):
     bounds: Sequence[tuple[float, float]]
     """Of the observation, (d, 2)."""
     n_actions: int
+    n_drawn: int
+    """Numbers that are drawn for an initial state."""
     drawn_by: tuple[str, str]
     """Module of gymnasium.envs.classic_control, and class."""
 
@@ -102,6 +94,9 @@ class ClassicWorld(HeterogeneousWorld):
         self.observation_space = spaces.Box(low, high, dtype=np.float32)
         self.action_space = spaces.Discrete(self.n_actions)
         self._states = np.zeros((self.n_envs, len(low)))
+        many = self.n_envs >= classic_rows.COMPILED_FROM
+        self._compiled = classic_rows.compile_loops() if many else None
+        self._loops = self._compiled or classic_rows.AT_ONCE
         self._renderer: Any = None
 
     def set_agents(self, rows: Rows, agents: Rows) -> None:
@@ -109,17 +104,49 @@ class ClassicWorld(HeterogeneousWorld):
         self.agents[rows] = agents
         self._parameters[rows] = self.population.parameters[agents]
 
+    def start(
+        self, rows: Rows, generators: Sequence[np.random.Generator], agents: Rows | None = None
+    ) -> Details:
+        """Let agents live in the rows, drawn first if they are not given, and reset."""
+        if self._compiled is None:
+            return super().start(rows, generators, agents)
+        addresses = self._compiled.addresses_of(generators)
+        if agents is None:
+            agents = np.empty(len(rows), dtype=np.int64)
+            self._compiled.draw_integers(addresses, self.population.n_agents, agents)
+        self.set_agents(rows, agents)
+        drawn = np.empty((len(rows), self.n_drawn))
+        self._compiled.draw_doubles(addresses, drawn)
+        self._states[rows] = self._initial_states(drawn)
+        return {"agent": self.agents[rows]}
+
     def reset(self, rows: Rows, generators: Sequence[np.random.Generator]) -> None:
         """Draw the initial states as Gymnasium does."""
-        self._states[rows] = [self._draw_state(generator) for generator in generators]
+        drawn = np.array([generator.random(self.n_drawn) for generator in generators])
+        self._states[rows] = self._initial_states(drawn)
 
     @abstractmethod
-    def _draw_state(self, generator: np.random.Generator) -> Any:
-        """An initial state (d,)."""
+    def _initial_states(self, drawn: NDArray[np.float64]) -> Array:
+        """States (B, d) from numbers (B, n_drawn) in [0, 1)."""
+
+    def advance_alone(self, action: Any) -> Alone:
+        """Step the only row, in Python's numbers."""
+        self.count(ALONE)
+        state = self._states[0]
+        reward, terminated = self._step_alone(state, int(action))
+        return state.astype(np.float32), reward, terminated, {"agent": self.agents[0]}
+
+    @abstractmethod
+    def _step_alone(self, state: NDArray[np.float64], action: int) -> tuple[float, bool]:
+        """Step a state (d,) in place; give reward and terminated."""
 
     def observe(self, rows: Rows) -> NDArray[np.float32]:
         """The states of `rows`, rounded to float32."""
-        return self._states[rows].astype(np.float32)
+        return self._of(rows, self._states).astype(np.float32)
+
+    def _of(self, rows: Rows, values: Array) -> Array:
+        """The rows (B, ...) of `values` (E, ...), which are not copied if they are all."""
+        return values if len(rows) == self.n_envs else values[rows]
 
     def get_state(self) -> State:
         """Copy "agent" (E,) and "state" (E, d)."""
@@ -174,38 +201,35 @@ class CartPoleWorld(ClassicWorld):
         (-np.inf, np.inf),
     ]
     n_actions = 2
+    n_drawn = 4
     drawn_by = ("cartpole", "CartPoleEnv")
 
-    def _draw_state(self, generator: np.random.Generator) -> Any:
-        return generator.uniform(low=-0.05, high=0.05, size=4)
+    def _initial_states(self, drawn: NDArray[np.float64]) -> Array:
+        return -0.05 + (0.05 - -0.05) * drawn
 
     def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Push the carts of `rows` by `actions` (B,): one Euler step.
+        """Push the carts of `rows` by `actions` (B,): one Euler step."""
+        angles = self._of(rows, self._states[:, 2])
+        waves = np.cos(angles), np.sin(angles)
+        self._loops.push_carts(
+            self._states, *waves, self._parameters, rows, actions.astype(np.int64)
+        )
+        transitions = None, actions, self._states
+        return (
+            self._of(rows, rules.cart_pole_reward(*transitions)),
+            self._of(rows, rules.cart_pole_terminated(*transitions)),
+        )
 
-        The equations are Florian's (2007), evaluated in Gymnasium's order.
-        """
-        position, velocity, angle, spin = self._states[rows].T
-        force, half_length = self._parameters[rows].T
-        push = np.where(actions == 1, force, -force)
-        cosine, sine = np.cos(angle), np.sin(angle)
-        moment = POLE_MASS * half_length
-        thrust = (push + moment * np.square(spin) * sine) / TOTAL_MASS
-        angular_acceleration = (GRAVITY * sine - cosine * thrust) / (
-            half_length * (4.0 / 3.0 - POLE_MASS * np.square(cosine) / TOTAL_MASS)
+    def _step_alone(self, state: NDArray[np.float64], action: int) -> tuple[float, bool]:
+        force, half_length = self._parameters[0].tolist()
+        position, velocity, angle, spin = state.tolist()
+        push = force if action == 1 else -force
+        cosine, sine = float(np.cos(angle)), float(np.sin(angle))
+        position, velocity, angle, spin = classic_rows.push_cart(
+            position, velocity, angle, spin, cosine, sine, push, half_length
         )
-        acceleration = thrust - moment * angular_acceleration * cosine / TOTAL_MASS
-        states = np.stack(
-            (
-                position + TIME_STEP * velocity,
-                velocity + TIME_STEP * acceleration,
-                angle + TIME_STEP * spin,
-                spin + TIME_STEP * angular_acceleration,
-            ),
-            axis=-1,
-        )
-        transition = self._states[rows], actions, states
-        self._states[rows] = states
-        return rules.cart_pole_reward(*transition), rules.cart_pole_terminated(*transition)
+        state[:] = position, velocity, angle, spin
+        return 1.0, rules.cart_pole_is_out(position, angle)
 
     def _show(self, renderer: Any, row: int) -> None:
         super()._show(renderer, row)
@@ -216,26 +240,38 @@ class MountainCarWorld(ClassicWorld):
     """E cars; the parameter is gravity, states are position and velocity."""
 
     metadata = {"render_modes": RENDER_MODES, "render_fps": 30}
-    bounds = [(-1.2, 0.6), (-0.07, 0.07)]
+    bounds = [
+        (classic_rows.LEFT_END, classic_rows.RIGHT_END),
+        (-classic_rows.TOP_SPEED, classic_rows.TOP_SPEED),
+    ]
     n_actions = 3
+    n_drawn = 1
     drawn_by = ("mountain_car", "MountainCarEnv")
 
-    def _draw_state(self, generator: np.random.Generator) -> Any:
-        return generator.uniform(low=-0.6, high=-0.4), 0.0
+    def _initial_states(self, drawn: NDArray[np.float64]) -> Array:
+        return np.hstack((-0.6 + (-0.4 - -0.6) * drawn, np.zeros_like(drawn)))
 
     def step(self, rows: Rows, actions: Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Accelerate the cars of `rows` by `actions` (B,)."""
-        states = self._states[rows]
-        (gravity,) = self._parameters[rows].T
-        (least, greatest), (slowest, fastest) = self.bounds
-        slope = np.cos(3 * states[:, 0])
-        velocity = states[:, 1] + ((actions - 1.0) * ENGINE_FORCE + slope * -gravity)
-        velocity = np.clip(velocity, slowest, fastest)
-        position = np.clip(states[:, 0] + velocity, least, greatest)
-        velocity[(position == least) & (velocity < 0.0)] = 0.0  # the wall on the left
-        transition = states, actions, np.stack((position, velocity), axis=-1)
-        self._states[rows] = transition[-1]
-        return rules.mountain_car_reward(*transition), rules.mountain_car_terminated(*transition)
+        slopes = np.cos(3 * self._of(rows, self._states[:, 0]))
+        self._loops.accelerate_cars(
+            self._states, slopes, self._parameters, rows, actions.astype(np.int64)
+        )
+        transitions = None, actions, self._states
+        return (
+            self._of(rows, rules.mountain_car_reward(*transitions)),
+            self._of(rows, rules.mountain_car_terminated(*transitions)),
+        )
+
+    def _step_alone(self, state: NDArray[np.float64], action: int) -> tuple[float, bool]:
+        position, velocity = state.tolist()
+        slope = float(np.cos(3 * position))
+        position, velocity = classic_rows.accelerate_car(
+            position, velocity, slope, float(self._parameters[0, 0]), action
+        )
+        state[:] = position, velocity
+        there = rules.mountain_car_is_there(position, velocity)
+        return there - 1.0, there
 
 
 _WORLDS: dict[str, tuple[type[ClassicWorld], Callable[[int], DynamicsPopulation]]] = {

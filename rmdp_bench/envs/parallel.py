@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from pettingzoo import ParallelEnv
 
 from rmdp_bench.envs import ENVIRONMENTS, get_environment, get_population
-from rmdp_bench.envs.core.base import WorldVectorEnv, info_of_row
+from rmdp_bench.envs.core.base import WorldVectorEnv
 from rmdp_bench.envs.core.checks import (
     ActionCheck,
     Array,
@@ -37,7 +37,7 @@ from rmdp_bench.envs.core.checks import (
     check_options,
     unknown_keyword,
 )
-from rmdp_bench.envs.core.world import Details
+from rmdp_bench.envs.core.world import Details, info_of_row
 from rmdp_bench.population import DynamicsPopulation, Population
 
 SIMPLEX_TOLERANCE = 1e-6

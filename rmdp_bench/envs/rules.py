@@ -68,8 +68,12 @@ def cart_pole_reward(observations: Any, actions: Any, next_observations: Any) ->
 
 def cart_pole_terminated(observations: Any, actions: Any, next_observations: Any) -> Any:
     """Whether the cart is farther than 2.4 m from the middle, or the pole leans over 12 degrees."""
-    far = abs(next_observations[..., 0]) > POSITION_LIMIT
-    return far | (abs(next_observations[..., 2]) > ANGLE_LIMIT)
+    return cart_pole_is_out(next_observations[..., 0], next_observations[..., 2])
+
+
+def cart_pole_is_out(position: Any, angle: Any) -> Any:
+    """`cart_pole_terminated`, of a position (...) and an angle (...), which may be numbers."""
+    return (abs(position) > POSITION_LIMIT) | (abs(angle) > ANGLE_LIMIT)
 
 
 def mountain_car_reward(observations: Any, actions: Any, next_observations: Any) -> Any:
@@ -80,8 +84,12 @@ def mountain_car_reward(observations: Any, actions: Any, next_observations: Any)
 
 def mountain_car_terminated(observations: Any, actions: Any, next_observations: Any) -> Any:
     """Whether the car is at or beyond the flag, and does not roll back."""
-    there = next_observations[..., 0] >= GOAL_POSITION
-    return there & (next_observations[..., 1] >= 0.0)
+    return mountain_car_is_there(next_observations[..., 0], next_observations[..., 1])
+
+
+def mountain_car_is_there(position: Any, velocity: Any) -> Any:
+    """`mountain_car_terminated`, of a position (...) and a velocity (...), which may be numbers."""
+    return (position >= GOAL_POSITION) & (velocity >= 0.0)
 
 
 def half_cheetah_reward(observations: Any, actions: Any, next_observations: Any) -> Any:

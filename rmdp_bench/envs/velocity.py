@@ -74,6 +74,7 @@ from numpy.typing import NDArray
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.envs.core.base import RepresentedEnv, RepresentedVectorEnv, RepresentedWorld
 from rmdp_bench.envs.core.checks import (
+    ALONE,
     Array,
     Rows,
     check_integer,
@@ -83,6 +84,7 @@ from rmdp_bench.envs.core.checks import (
     choose_population,
 )
 from rmdp_bench.envs.core.drawing import Renderer, check_fork, make_renderer
+from rmdp_bench.envs.core.world import Alone, mean_over_agents
 from rmdp_bench.envs.robots import VIEW, Robot, get_robot, load_model
 from rmdp_bench.population import Population, TargetPopulation
 
@@ -139,6 +141,7 @@ class VelocityWorld(RepresentedWorld):
         """
         self._robot = get_robot(robot) if isinstance(robot, str) else robot
         self._settings = _check_settings(self._robot, settings or {})
+        self._can_fall = bool(self._settings.get("terminate_when_unhealthy", False))
         self.population = population
         self.n_envs = check_n_envs(n_envs)
         self._model = load_model(self._robot)
@@ -147,6 +150,7 @@ class VelocityWorld(RepresentedWorld):
         if self._batch.nthread > 1:
             _with_threads.add(self)
         self._qpos = self._batch.bind("qpos")  # (E, nq), live
+        self._seen_positions = self._qpos[:, self._robot.n_hidden :]
         self._qvel = self._batch.bind("qvel")  # (E, nv), live
         self._ctrl = self._batch.bind("ctrl")  # (E, nu), live
         torso = 1
@@ -193,7 +197,8 @@ class VelocityWorld(RepresentedWorld):
             self._ctrl[:] = actions
             self._batch.step(nstep=self._robot.frame_skip)
             position = self._position.copy()
-            velocity = (position - self._previous_position) / self._step_seconds
+            velocity = position - self._previous_position
+            velocity /= self._step_seconds
             self._previous_position = position
             return velocity, self._terminated(self._qpos, self._qvel)
         self._ctrl[rows] = actions
@@ -203,10 +208,27 @@ class VelocityWorld(RepresentedWorld):
         self._previous_position[rows] = position
         return velocity, self._terminated(self._qpos[rows], self._qvel[rows])
 
+    def advance_alone(self, action: Any) -> Alone:
+        """Step the only row: what `advance` does, in fewer calls."""
+        if self._robot.n_directions > 1:
+            return super().advance_alone(action)
+        self.count(ALONE)
+        self._ctrl[0] = action
+        self._batch.step(nstep=self._robot.frame_skip)
+        position = self._position[0, 0]
+        outcomes = np.empty((1, 1))
+        outcomes[0, 0] = (position - self._previous_position[0, 0]) / self._step_seconds
+        self._previous_position[0, 0] = position
+        agent_rewards = self.population.rewards(outcomes)[0]
+        reward = float(mean_over_agents(agent_rewards))
+        terminated = self._can_fall and bool(self._terminated(self._qpos, self._qvel)[0])
+        info = {"agent_rewards": agent_rewards, "outcome": outcomes[0]}
+        return self.observe(ALONE)[0], reward, terminated, info
+
     def _terminated(self, qpos: Array, qvel: Array) -> NDArray[np.bool_]:
         """Whether the robot is unhealthy: Gymnasium's rules."""
         settings = self._settings
-        if not settings.get("terminate_when_unhealthy", False):
+        if not self._can_fall:
             return np.zeros(len(qpos), dtype=np.bool_)
         low, high = settings["healthy_z_range"]
         if self._robot.follows_torso:  # Ant: three coordinates, closed range
@@ -224,15 +246,14 @@ class VelocityWorld(RepresentedWorld):
 
     def observe(self, rows: Rows) -> NDArray[np.float64]:
         """Positions without the hidden ones, and (clipped) velocities."""
-        n_positions, robot = self._n_positions, self._robot
+        n_positions, clip = self._n_positions, self._robot.velocity_clip
         if len(rows) == self.n_envs:
-            qpos, qvel = self._qpos, self._qvel
+            positions, qvel = self._seen_positions, self._qvel
         else:
-            qpos, qvel = self._qpos[rows], self._qvel[rows]
-        observations = np.empty((len(rows), n_positions + self._model.nv))
-        observations[:, :n_positions] = qpos[:, robot.n_hidden :]
-        if robot.velocity_clip < np.inf:
-            clip = robot.velocity_clip
+            positions, qvel = self._seen_positions[rows], self._qvel[rows]
+        observations = np.empty((len(rows), n_positions + qvel.shape[1]))
+        observations[:, :n_positions] = positions
+        if clip < np.inf:
             np.clip(qvel, -clip, clip, out=observations[:, n_positions:])
         else:
             observations[:, n_positions:] = qvel

@@ -30,6 +30,7 @@ def _threads() -> Iterator[None]:
     ("name", "arguments", "rows"),
     [
         ("environments", ["--robots", "half_cheetah", "--num-envs", "2"], 1),
+        ("peers", ["--only", "gymnasium"], 5),
         ("stable_baselines", ["--num-envs", "2"], 5),
         ("training", ["--tasks", "ResourceGathering-n25-k5-v0", "--seeds", "1"], 2),
         ("planning", ["--num-envs", "2"], 3),

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from baselines.offline.planning.dynamics import Dynamics, Objective
 from rmdp_bench.cores import usable_cores
-from rmdp_bench.envs import classic_het, get_environment, half_cheetah_het, rules
+from rmdp_bench.envs import classic_het, classic_rows, get_environment, half_cheetah_het, rules
 from rmdp_bench.envs.robots import load_model
 
 
@@ -48,13 +48,13 @@ class CartPoleDynamics(Dynamics):
         position, velocity, angle, spin = states.unbind(-1)
         push = self.force * (2.0 * actions.to(states.dtype) - 1.0)
         cosine, sine = angle.cos(), angle.sin()
-        moment, total = classic_het.POLE_MASS * self.half_length, classic_het.TOTAL_MASS
+        moment, total = classic_rows.POLE_MASS * self.half_length, classic_rows.TOTAL_MASS
         thrust = (push + moment * spin.square() * sine) / total
-        inertia = 4.0 / 3.0 - classic_het.POLE_MASS * cosine.square() / total
-        angular = (classic_het.GRAVITY * sine - cosine * thrust) / (self.half_length * inertia)
+        inertia = 4.0 / 3.0 - classic_rows.POLE_MASS * cosine.square() / total
+        angular = (classic_rows.GRAVITY * sine - cosine * thrust) / (self.half_length * inertia)
         acceleration = thrust - moment * angular * cosine / total
         change = torch.stack((velocity, acceleration, spin, angular), -1)
-        return states + classic_het.TIME_STEP * change
+        return states + classic_rows.TIME_STEP * change
 
 
 class MountainCarDynamics(Dynamics):
@@ -79,7 +79,7 @@ class MountainCarDynamics(Dynamics):
         (least, greatest), (slowest, fastest) = classic_het.MountainCarWorld.bounds
         position, velocity = states.unbind(-1)
         slope = (3 * position).cos()
-        engine = (actions.to(states.dtype) - 1.0) * classic_het.ENGINE_FORCE
+        engine = (actions.to(states.dtype) - 1.0) * classic_rows.ENGINE_FORCE
         velocity = velocity + engine - slope * self.gravity
         velocity = velocity.clamp(slowest, fastest)
         position = (position + velocity).clamp(least, greatest)

@@ -28,6 +28,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from rmdp_bench.envs.core.checks import (
+    ALONE,
     ActionCheck,
     Array,
     Rows,
@@ -44,6 +45,7 @@ from rmdp_bench.envs.core.world import (
     World,
     decode_generators,
     encode_generators,
+    info_of_row,
 )
 from rmdp_bench.population import Population
 
@@ -101,7 +103,6 @@ class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
         self.observation_space = world.observation_space
         self.action_space = world.action_space
         self._check_actions = ActionCheck(world.action_space)
-        self._row = np.zeros(1, dtype=np.int64)
         self._needs_reset = True
 
     def reset(
@@ -117,11 +118,11 @@ class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
 
     def _reset(self, seed: int | None, agents: Rows | None) -> tuple[Array, dict[str, Any]]:
         super().reset(seed=seed)
-        details = self.world.start(self._row, [self.np_random], agents)
+        details = self.world.start(ALONE, [self.np_random], agents)
         self._needs_reset = False
         if self.render_mode == "human":
             self.render()
-        return self.world.observe(self._row)[0], info_of_row(details)
+        return self.world.observe(ALONE)[0], info_of_row(details)
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Step once.
@@ -136,13 +137,11 @@ class WorldEnv(gym.Env[Any, Any], Generic[WorldT]):
             raise ResetNeeded(
                 "the episode has terminated, or none has begun: call reset() before step()"
             )
-        actions = self._check_actions(as_array(action)[np.newaxis], self._row, 1)
-        rewards, terminated, details = self.world.advance(self._row, actions)
-        self._needs_reset = bool(terminated[0])
+        checked = self._check_actions.alone(action)
+        observation, reward, self._needs_reset, info = self.world.advance_alone(checked)
         if self.render_mode == "human":
             self.render()
-        observation = self.world.observe(self._row)[0]
-        return observation, float(rewards[0]), self._needs_reset, False, info_of_row(details)
+        return observation, reward, self._needs_reset, False, info
 
     def render(self) -> Any:
         """Render in the mode the environment was made with; None without one."""
@@ -265,9 +264,15 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
 
         self._check_actions = ActionCheck(world.action_space)
         self._all_rows = np.arange(self.num_envs)
+        self._everyone = np.ones(self.num_envs, dtype=np.bool_)
         self._generators: list[np.random.Generator | None] = [None] * self.num_envs
         self._seeds = [-1] * self.num_envs
-        self._elapsed_steps = np.zeros(self.num_envs, dtype=np.int64)
+        self._clock = 0
+        """Steps that were made."""
+        self._started = np.zeros(self.num_envs, dtype=np.int64)
+        """What it showed when the episode of each row began."""
+        self._first_start = 0
+        """The least of these."""
         self._has_reset = np.zeros(self.num_envs, dtype=np.bool_)
         self._autoreset = np.zeros(self.num_envs, dtype=np.bool_)
         """Rows whose episode has ended and that have not been reset since."""
@@ -340,26 +345,27 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
             gymnasium.error.ResetNeeded: before the first reset, or in the mode DISABLED when an
                 episode has ended.
         """
-        if not self._has_reset.all():
+        if np.count_nonzero(self._has_reset) < self.num_envs:
             raise ResetNeeded("Cannot call step() before calling reset()")
-        if self._autoreset.any():
+        if np.count_nonzero(self._autoreset):
             rewards, terminations, details = self._step_and_reset(actions)
         else:
             rows = self._all_rows
             checked = self._check_actions(as_array(actions), rows, self.num_envs)
             rewards, terminations, details = self._advance(rows, checked)
-            self._elapsed_steps += 1
-        if self.max_episode_steps is None:
+            self._clock += 1
+        limit = self.max_episode_steps
+        if limit is None or self._clock - self._first_start < limit:
             truncations = np.zeros(self.num_envs, dtype=np.bool_)
         else:
-            truncations = self._elapsed_steps >= self.max_episode_steps
+            truncations = self._clock - self._started >= limit
         ended = terminations | truncations
         infos: dict[str, Any] = {}
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
             self._autoreset = ended
         elif ended.any():
             infos = self._finish(ended, details)
-        infos |= _infos(details, np.ones(self.num_envs, dtype=np.bool_))
+        infos |= _infos(details, self._everyone)
         return self.world.observe(self._all_rows), rewards, terminations, truncations, infos
 
     def _step_and_reset(self, actions: Any) -> tuple[Array, Array, Details]:
@@ -377,8 +383,8 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         parts = []
         if rows.size:
             rewards[rows], terminations[rows], stepped = self._advance(rows, checked)
-            self._elapsed_steps[rows] += 1
             parts.append((rows, stepped))
+        self._clock += 1
         ended_rows = np.flatnonzero(self._autoreset)
         parts.append((ended_rows, self._reset_rows(ended_rows)))
         return rewards, terminations, _spread(self.num_envs, *parts)
@@ -497,7 +503,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
             raise ResetNeeded("Cannot call get_state() before calling reset()")
         return {
             **self.world.get_state(),
-            "elapsed_steps": self._elapsed_steps.copy(),
+            "elapsed_steps": self._clock - self._started,
             "autoreset": self._autoreset.copy(),
             "generator": encode_generators(self.np_random),
         }
@@ -514,7 +520,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         generators = decode_generators(_take(rest, "generator", (self.num_envs, 6)))
         self.world.set_state(rest)
         self.np_random = generators
-        self._elapsed_steps = elapsed_steps.astype(np.int64)
+        self._note_starts(slice(None), self._clock - elapsed_steps.astype(np.int64))
         self._autoreset = autoreset.astype(np.bool_)
         self._has_reset[:] = True
 
@@ -539,10 +545,15 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
         return self.world.advance(rows, actions)
 
     def _reset_rows(self, rows: Rows, agents: Rows | None = None) -> Details:
-        details = self._start(rows, [self._generator(row) for row in rows], agents)
-        self._elapsed_steps[rows] = 0
+        details = self._start(rows, [self._generator(row) for row in rows.tolist()], agents)
+        self._note_starts(rows, self._clock)
         self._has_reset[rows] = True
         return details
+
+    def _note_starts(self, rows: Rows | slice, clock: Any) -> None:
+        """Let the episodes of rows have begun when the clock showed that."""
+        self._started[rows] = clock
+        self._first_start = int(self._started.min())
 
     def _spread_seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         """One seed, or None, per row."""
@@ -641,11 +652,6 @@ class RepresentedVectorEnv(WorldVectorEnv[RepresentedWorld]):
     def reward_dim(self) -> int:
         """Number of agents n."""
         return self.population.n_agents
-
-
-def info_of_row(details: Details, index: int = 0) -> dict[str, Any]:
-    """Give the info of one row as a single environment does: NumPy's numbers and arrays."""
-    return {name: values[index] for name, values in details.items()}
 
 
 def _infos(details: Details, mask: Array) -> dict[str, Any]:

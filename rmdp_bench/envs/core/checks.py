@@ -14,6 +14,9 @@ from rmdp_bench.population import Population
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
+ALONE = np.zeros(1, dtype=np.int64)
+"""The rows of a world of one."""
+ALONE.setflags(write=False)
 MAX_ENVS = 1_000_000
 """Most rows of a vector environment, some gigabytes: more is taken for a slip."""
 
@@ -43,6 +46,27 @@ class ActionCheck:
             self._kinds = "iu"
         else:
             raise ValueError(f"action space is {space}, expected a Box or a Discrete")
+        self._ends = (int(self._low), int(self._high)) if self._kinds == "iu" else None
+        is_even = self._low.dtype.kind == "f" and self._low.size > 0
+        is_even = is_even and (self._high == self._high.flat[0]).all()
+        is_even = is_even and (self._low == -self._high).all()
+        self._bound = self._high.flat[0] if is_even else None
+        """Of the absolute value of every component, where that is all there is to check."""
+
+    def alone(self, action: Any) -> Any:
+        """Give one action (...), as a number or an array.
+
+        Raises:
+            ValueError: wrong dtype or shape, NaN or out of range.
+        """
+        ends = self._ends
+        if ends and type(action) in (int, np.int64) and ends[0] <= action <= ends[1]:
+            return action  # what single forms are given mostly, as the next
+        if self._bound is not None and type(action) is np.ndarray and action.dtype.kind == "f":
+            if action.shape == self._low.shape:
+                if np.count_nonzero(np.abs(action) <= self._bound) == action.size:
+                    return action
+        return self(as_array(action)[np.newaxis], ALONE, 1)[0]
 
     def __call__(self, actions: Array, rows: Rows, n_envs: int) -> Array:
         """Give the actions of `rows` out of `actions` (E, ...), none of them copied if all.
@@ -62,7 +86,11 @@ class ActionCheck:
             )
         if len(rows) != n_envs:
             actions = actions[rows]
-        if not ((actions >= self._low).all() and (actions <= self._high).all()):
+        if self._bound is not None and actions.dtype.kind == "f":
+            inside = np.abs(actions) <= self._bound
+        else:
+            inside = (actions >= self._low) & (actions <= self._high)
+        if np.count_nonzero(inside) != inside.size:
             self._refuse(actions, rows)
         return actions
 

@@ -11,13 +11,15 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.envs.core.checks import Array, Rows
+from rmdp_bench.envs.core.checks import ALONE, Array, Rows
 from rmdp_bench.envs.core.counting import add_steps, is_counting
 from rmdp_bench.population import DynamicsPopulation, Population
 
 State = dict[str, Array]
 Details = dict[str, Array]
 """What infos hold, by name: arrays with one entry per row, (B, ...)."""
+Alone = tuple[Array, float, bool, dict[str, Any]]
+"""Of the only row of a world: observation (d,), reward, terminated, info."""
 
 
 class World(ABC):
@@ -87,6 +89,12 @@ class World(ABC):
         The step is counted.
         """
 
+    def advance_alone(self, action: Any) -> Alone:
+        """Step a world of one row by a valid action (...), and observe it; the step is counted."""
+        rewards, terminated, details = self.advance(ALONE, np.asarray(action)[np.newaxis])
+        info = info_of_row(details)
+        return self.observe(ALONE)[0], float(rewards[0]), bool(terminated[0]), info
+
     @abstractmethod
     def observe(self, rows: Rows) -> Array:
         """Give a new array of observations (B, d) of `rows` (B,), ascending."""
@@ -152,11 +160,16 @@ class RepresentedWorld(World):
         outcomes, terminated = self.step(rows, actions)
         agent_rewards = self.population.rewards(outcomes)
         details = {"agent_rewards": agent_rewards, "outcome": outcomes}
-        return _mean_over_agents(agent_rewards), terminated, details
+        return mean_over_agents(agent_rewards), terminated, details
 
 
-def _mean_over_agents(agent_rewards: Array) -> Array:
-    """(E, n) -> (E,); `add.reduce` sums a row in the same order whatever E."""
+def info_of_row(details: Details, index: int = 0) -> dict[str, Any]:
+    """Give the info of one row as a single environment does: NumPy's numbers and arrays."""
+    return {name: values[index] for name, values in details.items()}
+
+
+def mean_over_agents(agent_rewards: Array) -> Array:
+    """Mean (...) of rewards (..., n); `add.reduce` sums a row in the same order whatever E."""
     mean: Array = np.add.reduce(agent_rewards, axis=-1) / agent_rewards.shape[-1]
     return mean
 

@@ -1,0 +1,263 @@
+"""Speed beside other libraries: the same work in one run, ours and theirs in turn.
+
+    Gymnasium           its own classic worlds and HalfCheetah, made as ours are: gym.make, make_vec
+    EnvPool             its vector environments, with --envpool-python
+    Stable-Baselines3   iterations of its PPO on HalfCheetah-v5 in 8 environments, defaults
+    code of the paper   iterations of its EM, with --paper-code
+
+Every repetition does the work of both for some time, one after the other, so that they share what
+else the machine does. Numbers are medians over repetitions, in transitions per second, ends and
+resets of episodes included; the ratio is the median of the ratios within a repetition. Worlds are
+not the same to the letter: ours have agents with parameters, or give the rewards of 100 agents.
+Seconds are those of the clock; beside Gymnasium, where both run on one thread of this process,
+those of the processor, which no other process makes longer.
+
+EnvPool and the code of the paper need environments of their own; that code is fetched by whoever
+compares with it, under its author's license, and runs as it is:
+
+    python -m scripts.make_peers envpool paper        # prints the two Pythons
+    git clone https://github.com/dimonenka/RL_policy_budget PAPER
+    git -C PAPER checkout b0dac5e
+    python -m benchmarks.peers --envpool-python ENVPOOL --paper-code PAPER --paper-python PAPERS
+
+    python -m benchmarks.peers [--quick] [--only PEER ...] [--envpool-python PYTHON] [--out DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from baselines.online.em import EMRule, config_for
+from baselines.online.ppo.learner import PPOLearner
+from benchmarks.common import make_parser, positive, report
+from rmdp_bench.cores import usable_cores
+from rmdp_bench.tasks import get_online_task
+
+HEADER = ("work", "ours", "copies", "ours, per second", "peer", "theirs, per second", "ratio")
+HERE = Path(__file__).parent
+N_COPIES = 4096
+ITERATION_OF_THEIRS = 2048
+"""Transitions of each environment in an iteration of Stable-Baselines3's PPO and the paper's EM."""
+
+Run = Callable[[int], float]
+"""From a number of steps to the seconds that they took."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is compared.
+
+    Attributes:
+        work: "steps" or "training".
+        env_id: our environment; of training, the task.
+        peer: who we are compared with.
+        theirs: their environment.
+        n_envs: copies that step; 0: the single form. Of training, theirs: ours has its own.
+    """
+
+    work: str
+    env_id: str
+    peer: str
+    theirs: str
+    n_envs: int
+
+
+CART, CAR = "rmdp/CartPoleHet-n500-v0", "rmdp/MountainCarHet-n500-v0"
+CHEETAH, TASK = "rmdp/HalfCheetahVel-n100-v0", "HalfCheetahVel-n100-k{}-v0"
+PAIRS = (
+    Pair("steps", CART, "gymnasium", "CartPole-v1", 0),
+    Pair("steps", CAR, "gymnasium", "MountainCar-v0", 0),
+    Pair("steps", CHEETAH, "gymnasium", "HalfCheetah-v5", 0),
+    Pair("steps", CART, "gymnasium", "CartPole-v1", N_COPIES),
+    Pair("steps", CAR, "gymnasium", "MountainCar-v0", N_COPIES),
+    Pair("steps", CART, "envpool", "CartPole-v1", N_COPIES),
+    Pair("steps", CAR, "envpool", "MountainCar-v0", N_COPIES),
+    *(Pair("steps", CHEETAH, "envpool", "HalfCheetah-v4", n) for n in (8, 64, 256)),
+    *(Pair("training", TASK.format(k), "stable_baselines3", "HalfCheetah-v5", 8) for k in (1, 5)),
+    Pair("training", TASK.format(5), "paper", "HalfCheetah-v4", 5),
+)
+
+
+def run_world(env_id: str, n_envs: int, clock: Callable[[], float]) -> Run:
+    """Steps of a vector form, or, for 0 copies, of a single form; random actions, and resets."""
+    is_single = n_envs == 0
+    env: Any = gym.make(env_id) if is_single else gym.make_vec(env_id, num_envs=n_envs)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+
+    def run(n_steps: int) -> float:
+        actions = [env.action_space.sample() for _ in range(n_steps)]
+        start = clock()
+        for action in actions:
+            _, _, terminated, truncated, _ = env.step(action)
+            if is_single and (terminated or truncated):
+                env.reset()
+        return clock() - start
+
+    return run
+
+
+def run_training(task_id: str) -> tuple[Run, int]:
+    """Iterations of EM, acting, E-step and update, and the transitions of one."""
+    task = get_online_task(task_id)
+    config = config_for(task)
+    learner, rule = PPOLearner(task, config, [0], "cpu"), EMRule(task, config, [0], "cpu")
+
+    def run(n_iterations: int) -> float:
+        start = time.perf_counter()
+        for _ in range(n_iterations):
+            batch = learner.collect()
+            rule.after_collection(learner.collector.average_returns)
+            learner.update(batch, rule)
+        return time.perf_counter() - start
+
+    return run, task.n_representatives * config.batch_size
+
+
+def run_stable_baselines(env_id: str, n_envs: int) -> Run:
+    """Iterations of its PPO, of ITERATION_OF_THEIRS steps in each environment."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    model = PPO("MlpPolicy", make_vec_env(env_id, n_envs), device="cpu", seed=0)
+
+    def run(n_iterations: int) -> float:
+        start = time.perf_counter()
+        model.learn(n_iterations * n_envs * model.n_steps, reset_num_timesteps=False)
+        return time.perf_counter() - start
+
+    return run
+
+
+@contextmanager
+def run_worker(*words: Any) -> Iterator[Run]:
+    """Ask a program of another environment, which says so once it is ready."""
+    command = [str(word) for word in words]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as worker:
+        assert worker.stdin is not None and worker.stdout is not None
+        answers, questions = worker.stdout, worker.stdin
+
+        def answer() -> str:
+            line: str = answers.readline()
+            if not line:
+                raise RuntimeError(f"{' '.join(command)} ended with {worker.wait()}")
+            return line
+
+        def run(n_steps: int) -> float:
+            print(n_steps, file=questions, flush=True)
+            return float(answer())
+
+        answer()
+        yield run
+        questions.close()
+
+
+@contextmanager
+def start(pair: Pair, arguments: argparse.Namespace) -> Iterator[tuple[Run, Run, int, int]]:
+    """What runs our work and theirs, and the transitions of a step of each."""
+    with ExitStack() as stack:
+        size = max(1, pair.n_envs)
+        sizes = size, size
+        if pair.work == "training":
+            ours, transitions = run_training(pair.env_id)
+            sizes = transitions, size * ITERATION_OF_THEIRS
+        else:
+            clock = time.process_time if pair.peer == "gymnasium" else time.perf_counter
+            ours = run_world(pair.env_id, pair.n_envs, clock)
+        if pair.peer == "gymnasium":
+            theirs = run_world(pair.theirs, pair.n_envs, clock)
+        elif pair.peer == "stable_baselines3":
+            theirs = run_stable_baselines(pair.theirs, size)
+        elif pair.peer == "envpool":
+            threads = min(usable_cores(), size)
+            worker = HERE / "envpool_worker.py"
+            command = run_worker(arguments.envpool_python, worker, pair.theirs, size, threads)
+            theirs = stack.enter_context(command)
+        else:
+            worker = HERE / "paper_worker.py"
+            command = run_worker(arguments.paper_python, worker, arguments.paper_code, pair.theirs)
+            theirs = stack.enter_context(command)
+        yield ours, theirs, *sizes
+
+
+def count_steps(run: Run, seconds: float) -> int:
+    """How many steps take so long, or one, if it takes longer."""
+    n_steps, taken = 1, run(1)
+    while taken < seconds / 2:
+        n_steps *= 2
+        taken = run(n_steps)
+    return max(1, round(n_steps * seconds / taken))
+
+
+def measure(pair: Pair, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Transitions per second of both, and the median of their ratios."""
+    speeds: list[tuple[float, float]] = []
+    with start(pair, arguments) as (*runs, our_size, their_size):
+        sizes = our_size, their_size
+        steps = [count_steps(run, arguments.seconds) for run in runs]  # which warms up, too
+        for _ in range(arguments.repetitions):
+            own, other = (
+                n_steps * size / run(n_steps)
+                for run, n_steps, size in zip(runs, steps, sizes, strict=True)
+            )
+            speeds.append((own, other))
+    ours_and_theirs = np.array(speeds)
+    own, other = np.median(ours_and_theirs, axis=0).tolist()
+    ratio = float(np.median(ours_and_theirs[:, 0] / ours_and_theirs[:, 1]))
+    return dataclasses.asdict(pair) | {"ours_speed": own, "theirs_speed": other, "ratio": ratio}
+
+
+def format_row(result: dict[str, Any]) -> list[str]:
+    """One line of the table."""
+    return [
+        *(result["work"], result["env_id"], str(result["n_envs"] or "single form")),
+        f"{result['ours_speed']:,.0f}",
+        *(f"{result['peer']} {result['theirs']}", f"{result['theirs_speed']:,.0f}"),
+        f"{result['ratio']:.2f}",
+    ]
+
+
+def measure_all(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Each result and its row, of the peers that are there."""
+    absent = set()
+    if arguments.envpool_python is None:
+        absent.add("envpool")
+    if arguments.paper_code is None:
+        absent.add("paper")
+    for pair in PAIRS:
+        if pair.peer not in absent and (arguments.only is None or pair.peer in arguments.only):
+            result = measure(pair, arguments)
+            yield result, format_row(result)
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = make_parser("Speed beside other libraries.", "1 repetition of 0.01 s")
+    parser.add_argument("--only", nargs="+", choices=sorted({pair.peer for pair in PAIRS}))
+    parser.add_argument("--envpool-python", help="of an environment with EnvPool")
+    parser.add_argument("--paper-code", help="folder of the paper's code")
+    parser.add_argument("--paper-python", help="of an environment with what that code needs")
+    parser.add_argument("--repetitions", type=positive, default=7)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each repetition of either")
+    arguments = parser.parse_args()
+    if (arguments.paper_code is None) != (arguments.paper_python is None):
+        parser.error("--paper-code and --paper-python go together")
+    if arguments.quick:
+        arguments.repetitions, arguments.seconds = 1, 0.01
+    report("peers", arguments.out, HEADER, measure_all(arguments))
+
+
+if __name__ == "__main__":
+    main()
