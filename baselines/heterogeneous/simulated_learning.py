@@ -44,7 +44,7 @@ class Learning:
     """Values of each gain of the controllers that policies start from."""
     n_rounds: int = 3
     """Of an M-step and an E-step."""
-    n_gradient_steps: int = 60
+    n_gradient_steps: int = 40
     """In each M-step."""
     n_episodes: int = 64
     """Simulated episodes of each policy in a gradient step, drawn evenly from its patients."""

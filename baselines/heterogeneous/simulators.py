@@ -268,7 +268,12 @@ def risk_of(glucose: Tensor, low_weight: Tensor) -> Tensor:
 
 
 def fit_low_weight(record: Record) -> float:
-    """How much lows count for a patient, 0 to 1, by least squares from logged rewards."""
+    """How much lows count for a patient, 0 to 1, by least squares from logged rewards.
+
+    Without rewards (NaN) both count alike.
+    """
+    if np.isnan(record.rewards).any():
+        return 0.5
     glucose = torch.from_numpy(record.smoothed[1:])
     one = torch.ones((), dtype=torch.float64)
     lows, highs = risk_of(glucose, one).numpy(), risk_of(glucose, 0.0 * one).numpy()

@@ -347,7 +347,15 @@ class GlucoseWorld(HeterogeneousWorld):
         )
 
 
-_KEYWORDS = ("population_seed", "render_mode", "parameters", "announcement", "missed", "memory", "days")
+_KEYWORDS = (
+    "population_seed",
+    "render_mode",
+    "parameters",
+    "announcement",
+    "missed",
+    "memory",
+    "days",
+)
 
 
 class GlucoseEnv(HeterogeneousEnv):
