@@ -58,7 +58,8 @@ class ManyControllers:
         """Basal rates and boluses, (E, 2)."""
         actions = np.empty((len(observations), 2), np.float32)
         actions[:, 0] = self.gains[:, 0]
-        actions[:, 1] = bolus_of(observations, 1.0 / self.gains[:, 1]).clip(0.0, MAX_BOLUS)
+        bolus = bolus_of(observations, 1.0) / self.gains[:, 1]
+        actions[:, 1] = bolus.clip(0.0, MAX_BOLUS)
         return actions
 
 

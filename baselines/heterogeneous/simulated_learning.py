@@ -145,8 +145,9 @@ def controllers_act(controllers: Sequence[BasalBolus]) -> Act:
 
     def act(observation: Tensor) -> Tensor:
         n_each = len(observation) // len(controllers)
-        bolus = bolus_of(observation, per_gram.repeat_interleave(n_each)).clip(0.0, MAX_BOLUS)
-        return torch.stack((basal.repeat_interleave(n_each), bolus), dim=1)
+        bolus = bolus_of(observation, 1.0) * per_gram.repeat_interleave(n_each)
+        doses = (basal.repeat_interleave(n_each), bolus.clip(0.0, MAX_BOLUS))
+        return torch.stack(doses, dim=1)
 
     return act
 

@@ -230,7 +230,7 @@ class Prior:
         inverse = np.linalg.inv(self.covariance)
         covariance = np.linalg.inv(inverse + evidence.precision / self.variance)
         moment = inverse @ self.mean + evidence.moment / self.variance
-        return covariance @ moment, covariance
+        return np.asarray(covariance @ moment), np.asarray(covariance)
 
 
 def fit_prior(evidence: Sequence[Evidence]) -> Prior:
@@ -254,8 +254,8 @@ def fit_prior(evidence: Sequence[Evidence]) -> Prior:
         errors = 0.0
         for own, (factors, covariance) in zip(evidence, found, strict=True):
             fitted = factors @ own.precision @ factors + np.sum(own.precision * covariance)
-            errors += own.square - 2.0 * factors @ own.moment + fitted
-        prior = Prior(mean, within + between + floor, float(errors) / count)
+            errors += float(own.square - 2.0 * factors @ own.moment + fitted)
+        prior = Prior(mean, within + between + floor, errors / count)
     return prior
 
 

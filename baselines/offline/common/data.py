@@ -101,6 +101,12 @@ def check_offline(task: Task, config: OfflineConfig) -> None:
             f"{task.id} is an online task, expected an offline one, such as "
             "CartPoleHet-n500-pure-v1: this solver learns from logged data"
         )
+    n_policies = len(task.eval_agents) if getattr(config, "scope", None) == "agent" else 1
+    if n_policies > task.n_representatives:
+        raise ValueError(
+            f"scope=agent gives {n_policies} policies, expected at most {task.n_representatives}, "
+            f"the budget of {task.id}"
+        )
     try:
         dataset = load_dataset(task)
     except FileNotFoundError as error:

@@ -151,7 +151,7 @@ class _InUnits(PolicyNetwork):
     """A network that acts in [-1, 1], and what that is in a world's units."""
 
     middle: Tensor
-    half: Tensor
+    reach: Tensor
 
     def __init__(
         self, network: PolicyNetwork, middle: NDArray[np.float32], half: NDArray[np.float32]
@@ -159,23 +159,23 @@ class _InUnits(PolicyNetwork):
         super().__init__()
         self.network, self.action_size = network, network.action_size
         self.register_buffer("middle", torch.from_numpy(middle))
-        self.register_buffer("half", torch.from_numpy(half))
+        self.register_buffer("reach", torch.from_numpy(half))
 
     def forward(self, observation: Tensor) -> Tensor:
         # Rounding must not leave the action space.
-        actions: Tensor = self.network(observation).clip(-1.0, 1.0) * self.half + self.middle
-        return torch.minimum(torch.maximum(actions, self.middle - self.half), self._high)
+        actions: Tensor = self.network(observation).clip(-1.0, 1.0) * self.reach + self.middle
+        return torch.minimum(torch.maximum(actions, self.middle - self.reach), self._high)
 
     @property
     def _high(self) -> Tensor:
-        return self.middle + self.half
+        return self.middle + self.reach
 
     def write(self, graph: PolicyGraph, observation: str) -> str:
         unit = self.network.write(graph, observation)
         unit = graph.add("Clip", unit, graph.constant(-1.0), graph.constant(1.0))
-        scaled = graph.add("Mul", unit, graph.constant(as_array(self.half)))
+        scaled = graph.add("Mul", unit, graph.constant(as_array(self.reach)))
         moved = graph.add("Add", scaled, graph.constant(as_array(self.middle)))
-        low = graph.constant(as_array(self.middle - self.half))
+        low = graph.constant(as_array(self.middle - self.reach))
         return graph.add("Min", graph.add("Max", moved, low), graph.constant(as_array(self._high)))
 
 
