@@ -136,13 +136,12 @@ def test_insulin_lowers_and_meals_raise(simulators: Simulators) -> None:
 
 def test_a_new_record_is_seen_with_the_others_as_prior(records: list[Record]) -> None:
     known = make_simulators(records[:-2])
+    day = [dataclasses.replace(r, observations=r.observations[:289]) for r in records[-2:]]
+    doses = np.stack([r.doses[:288] * 12.0 for r in day])
     short = read_records(
-        *(
-            np.stack([getattr(r, name)[:end] for r in records[-2:]])
-            for name, end in [("observations", 289)]
-        ),
-        np.stack([np.stack([r.doses[:288] * 12.0, 0.0 * r.doses[:288]], 1) for r in records[-2:]]),
-        np.stack([r.rewards[:288] for r in records[-2:]]),
+        np.stack([r.observations for r in day]),
+        np.stack([doses, 0.0 * doses], axis=2),
+        np.stack([r.rewards[:288] for r in day]),
     )
     new = make_simulators(short, known.prior)
     assert new.meals.shape == (2, 1, 288)
@@ -170,9 +169,10 @@ def test_actors_start_as_their_controllers_and_are_what_they_save(simulators: Si
         given = actors(seen).numpy()
     for j, controller in enumerate(controllers):
         np.testing.assert_allclose(given[2 * j], controller.act(seen.numpy())[0], rtol=1e-5)
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in actors.parameters():
-            parameter += 0.01 * torch.randn(parameter.shape, generator=torch.manual_seed(0))
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
         given = actors(seen).numpy()
     for j in range(2):
         np.testing.assert_allclose(given[2 * j], actors.policy(j).act(seen.numpy())[0], rtol=1e-5)
