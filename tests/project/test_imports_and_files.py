@@ -185,7 +185,9 @@ FAMILIES: dict[str, set[str]] = {
     "offline.cadm": {"common", "offline.common", "offline.planning"},
     "offline.morel": {"common", "offline.common", "offline.planning"},
     "heterogeneous": {"common", "offline.common"},
-    "heterogeneous.factor_clustering": {"offline.model_free"},
+    "heterogeneous.factor_clustering": {
+        *("offline.model_free", "offline.model_free.bcq", "offline.model_free.cql"),
+    },
 }
 
 
