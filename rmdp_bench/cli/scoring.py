@@ -19,6 +19,7 @@ from rmdp_bench.cli.output import (
     warn_skipped,
 )
 from rmdp_bench.envs import ENVIRONMENTS
+from rmdp_bench.tasks import OfflineTask, list_tasks
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
@@ -144,6 +145,7 @@ def print_summaries(
 ) -> None:
     """One table per task; what columns mean stands below the last."""
     from rmdp_bench.leaderboard.columns import (
+        COMMON_SCALE_NOTE,
         HETEROGENEOUS_NOTE,
         NOTES,
         SCORES,
@@ -177,9 +179,17 @@ def print_summaries(
         notes |= NOTES[track] if is_last else {}
         if track == "online" and _is_heterogeneous(task):
             notes["welfare"] = HETEROGENEOUS_NOTE
+        if "normalised" in notes and any(_has_common_scale(summary.task) for summary in summaries):
+            notes["normalised"] += COMMON_SCALE_NOTE
         print_table(
             *(task, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
         )
+
+
+def _has_common_scale(task_id: str) -> bool:
+    """Whether a listed offline task has one scale for all agents."""
+    tasks = (task for task in list_tasks() if isinstance(task, OfflineTask))
+    return any(task.id == task_id and task.has_common_scale for task in tasks)
 
 
 def _is_heterogeneous(task_id: str) -> bool:
