@@ -370,8 +370,10 @@ Task = OnlineTask | OfflineTask
 
 _HETEROGENEOUS_TRANSITIONS = 5_000_000
 """Per policy: half of what `scripts/record_glucose_references.py` gives, by default, each seed of
-the policy that counts as 0, so that k = 2 costs as much as that policy. In a try 1,000,000 for each
-of three were enough for learned policies that serve better than tuned controllers."""
+the policy that counts as 0, so that k = 2 costs as much as that policy. A try with 1,200,000 for
+each of three (one seed) gave mean risks of 7.0 (`em`), 6.4 (`end_to_end`) and 6.5 (`universal`),
+where controllers tuned with 10,000,000 have 9.5: four times as much is ample, and all rows of
+`benchmarks/plans/glucose.toml` take hours of one core, not days."""
 _NOT_VERIFIED = "the verification cannot play tasks whose agents differ in dynamics yet"
 
 

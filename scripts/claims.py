@@ -48,8 +48,9 @@ SETTINGS: Mapping[str, Any] = {
     "n_hidden_layers": 1,
 }
 """Settings that make another method of a solver, and their value in its own."""
-WIDTH_BY_TASK = frozenset({"universal", "tuned_ppo"})
-"""Solvers whose own `hidden_size` is another, which depends on the task."""
+WIDTH_BY_TASK = frozenset({"universal"})
+"""Solvers whose own `hidden_size` is another, which depends on the task; where agents differ in
+dynamics, all of them are."""
 TRAINING = ("n_epochs", "model_epochs", "n_updates", "policy_updates", "iterations")
 """How long an offline solver trains, by those of these settings that it has."""
 NEVER_NEGATIVE = frozenset({"gain of reassigning"})
@@ -211,11 +212,12 @@ def suite_rows() -> tuple[SubmittedRow, ...]:
 def variant_of(row: SubmittedRow) -> str:
     """The setting that makes a row another method than its solver's own."""
     config = row.results[0].config
+    has_own_worlds = isinstance(row.task, OnlineTask) and row.task.heterogeneous
     own = [
         f"{key}={config[key]}"
         for key, value in SETTINGS.items()
         if config.get(key, value) != value
-        and not (key == "hidden_size" and row.solver in WIDTH_BY_TASK)
+        and not (key == "hidden_size" and (has_own_worlds or row.solver in WIDTH_BY_TASK))
     ]
     return ", ".join(own)
 

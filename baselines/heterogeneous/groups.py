@@ -174,7 +174,13 @@ def plan_budget(task: OnlineTask, config: GroupSettings, visit_share: float = 0.
     """
     k = task.n_representatives
     share = dataclasses.replace(task, transitions=int(config.tuning_share * task.transitions))
-    n_points, n_episodes = grid_within(share, config.n_points)
+    try:
+        n_points, n_episodes = grid_within(share, config.n_points)
+    except ValueError as error:
+        raise ValueError(
+            f"{task.transitions} transitions per policy, of which a share of "
+            f"{config.tuning_share:g} is for tuning: {error}"
+        ) from error
     visit = task.n_agents * EPISODE_STEPS
     tuning = -(-(n_points**2 * n_episodes * visit) // k)
     left = task.transitions - tuning

@@ -263,7 +263,7 @@ class Learner:
         for tensor, name in self._named():
             tensor.data.copy_(torch.from_numpy(arrays[name]))
             self._optimizer.state[tensor] = {
-                moment: torch.from_numpy(arrays[f"{name}.{moment}"].copy())
+                moment: torch.from_numpy(np.array(arrays[f"{name}.{moment}"]))
                 for moment in ("exp_avg", "exp_avg_sq", "step")
             }
 

@@ -22,7 +22,7 @@ from baselines.heterogeneous.groups import (
     cluster,
     solve_with_rule,
 )
-from rmdp_bench.envs.glucose import hovorka
+from rmdp_bench.envs.glucose.hovorka import MMOL_PER_GRAM, PARAMETERS, steady_state
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask
@@ -42,13 +42,13 @@ class Config(GroupSettings):
 
 def needs(parameters: FloatArray) -> FloatArray:
     """Basal rate (U/h) and carbohydrate ratio (g/U) of patients (n, >= 16), (n, 2)."""
-    model = parameters.T[: len(hovorka.PARAMETERS)]
-    basal = hovorka.steady_state(model, LEVEL)[1]
-    names = list(hovorka.PARAMETERS)
+    model = parameters.T[: len(PARAMETERS)]
+    basal = steady_state(model, LEVEL)[1]
+    names = list(PARAMETERS)
     weight, share = model[names.index("BW")], model[names.index("AG")]
     fed = model.copy()  # what is eaten is as if so much less were used
-    fed[names.index("F01")] -= share * GRAMS * hovorka.MMOL_PER_GRAM / weight
-    more = hovorka.steady_state(fed, LEVEL)[1] - basal
+    fed[names.index("F01")] -= share * GRAMS * MMOL_PER_GRAM / weight
+    more = steady_state(fed, LEVEL)[1] - basal
     return np.stack((0.06 * basal, 1000.0 * GRAMS / more), axis=1)
 
 

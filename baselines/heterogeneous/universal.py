@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -201,14 +201,17 @@ def solve(
         arrays["tuned_returns"] = np.stack([tuned.returns for tuned in found])
         return arrays, [state for _, state in states]
 
-    k = task.n_representatives
+    def transitions(played: int = 0) -> int:
+        """Per policy so far, with as many candidates played."""
+        made = runs[0].learner.transitions + played * budget.visit
+        return budget.tuning + math.ceil(made / task.n_representatives)
+
     with contextlib.ExitStack() as stack:
         for run in runs:
             stack.enter_context(run.learner.worlds())
         while runs[0].learner.n_made < budget.n_updates:
-            risks: Mapping[str, list[float]] = {"train_risk": [run.play_episode() for run in runs]}
-            made = budget.tuning + math.ceil(runs[0].learner.transitions / k)
-            report(log, made, risks, get_state, None)
+            risks = [run.play_episode() for run in runs]
+            report(log, transitions(), {"train_risk": risks}, get_state, None)
     solutions = [run.choose(n_candidates) for run in runs]
-    log.progress(made + math.ceil(n_candidates * budget.visit / k), {})
+    log.progress(transitions(n_candidates), {})
     return solutions

@@ -41,7 +41,7 @@ def test_a_run_is_scored_on_all_patients(tmp_path: Path, capfd: pytest.CaptureFi
 def test_solvers_of_represented_mdps_refuse_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for solver in ("em", "oracle", "universal"):
+    for solver in ("em_plus", "parameter_cover", "affinity_grouping"):
         assert main(["run", solver, TASK, "--out", str(tmp_path / solver)]) == 2
         message = capfd.readouterr().err
         assert "differ in dynamics" in message and message.count("\n") == 1

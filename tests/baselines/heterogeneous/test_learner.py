@@ -93,7 +93,7 @@ def test_the_learner_acts_as_the_policies_that_it_gives() -> None:
         learner.actor["weight_3"].normal_(generator=torch.Generator().manual_seed(0))
     seen = observations(6)
     conditions = np.random.default_rng(0).normal(size=(2, 3, 2))
-    with learner.worlds():
+    with learner.worlds(), torch.no_grad():
         learner.begin(AGENTS, conditions=conditions)
         learner._observations = seen
         inputs = learner._inputs(torch.from_numpy(seen))
