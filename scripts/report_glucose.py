@@ -41,6 +41,7 @@ from scripts.document_blocks import FIGURES, GLUCOSE_FILE
 DAY = days.STEPS_PER_DAY
 MAX_RISK = 201.0
 """No risk is greater, whatever the weight of lows."""
+BASAL_TICKS, RATIO_TICKS = (0.25, 0.5, 1.0, 2.0), (2.0, 5.0, 10.0, 20.0)
 TRACE_SEED = 0
 """Of the day that is drawn: one of training."""
 
@@ -114,7 +115,9 @@ def draw_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         for value, name in zip(known, names[: len(known)], strict=True):
             axes.axhline(-value / days.N_STEPS, color="#888888", linewidth=0.8)
             axes.annotate(name, (budgets[-1], -value / days.N_STEPS), va="bottom", ha="right")
-        axes.set(xscale="log", ylim=(0, None), xlabel="policies k", ylabel="mean risk of a patient")
+        greatest = max(max(row["mean_risk"]) for row in rows)
+        axes.set(xscale="log", ylim=(0, 1.1 * greatest))
+        axes.set(xlabel="policies k", ylabel="mean risk of a patient")
         axes.set_xticks(budgets, [str(k) for k in budgets])
         axes.minorticks_off()
         add_legend(figure, "solver")
@@ -140,6 +143,9 @@ def draw_groups(assignment: NDArray[np.float64], path: Path) -> None:
             )
         axes.set(xscale="log", yscale="log", xlabel="basal rate that keeps 6 mmol/L, U/h")
         axes.set(ylabel="carbohydrates for a unit of insulin, g")
+        axes.set_xticks(BASAL_TICKS, [f"{tick:g}" for tick in BASAL_TICKS])
+        axes.set_yticks(RATIO_TICKS, [f"{tick:g}" for tick in RATIO_TICKS])
+        axes.minorticks_off()
         add_legend(figure, "served by")
         save(figure, path, "Who is served by whom", "Patients by their needs.")
 

@@ -250,12 +250,16 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
     assert torch_threads == [N_THREADS] * 2
 
 
-@pytest.mark.parametrize("name", ["em", "universal"])
-def test_solvers_for_agents_with_own_worlds_leave_no_trace(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"), [("em", {}), ("universal", {"selection_share": 0.3, "n_copies": 8})]
+)
+def test_solvers_for_agents_with_own_worlds_leave_no_trace(
+    name: str, settings: dict[str, Any]
+) -> None:
     solver = importlib.import_module(OWN_WORLDS[name])
     task = heterogeneous_task("rmdp/Glucose-n100-v0", 2, n_agents=2)
     task = dataclasses.replace(task, transitions=12_000)
-    config = solver.Config(**GROUPS)
+    config = solver.Config(**GROUPS | settings)
     check_unchanged(lambda: solver.solve(task, config, [0], "cpu", RunLog(task, [0])))
 
 
