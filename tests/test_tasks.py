@@ -62,7 +62,7 @@ def test_rules_of_the_glucose_tasks() -> None:
     tasks = [task for task in ONLINE if task.heterogeneous]
     assert [task.id for task in tasks] == [f"Glucose-n100-k{k}-v0" for k in (1, 2, 3, 5, 10)]
     for task in tasks:
-        assert (task.transitions, task.gamma, task.max_episode_steps) == (10_000_000, 0.99, 864)
+        assert (task.transitions, task.gamma, task.max_episode_steps) == (5_000_000, 0.99, 864)
         assert (task.n_agents, task.n_eval_episodes, task.ceiling) == (100, 20, None)
         assert task.unranked and "verification" in task.unranked
 
