@@ -54,7 +54,8 @@ class _CommonTask:
         id: opaque, versioned name.
         env_id: Gymnasium id of the environment.
         n_agents: number of agents n; offline, of those who are in the data.
-        n_representatives: budget k of policies; offline n, as each agent may have its own.
+        n_representatives: budget k of policies; n where each agent may have its own, as in most
+            offline tasks.
         transitions: training budget, environment steps PER POLICY (k times as many in all); offline
             0.
         n_eval_episodes: deterministic episodes that score each policy; offline, each agent.
@@ -347,6 +348,15 @@ class OfflineTask(_CommonTask):
     dataset_id: str
     eval_agents: tuple[int, ...]
     heldout_agents: tuple[int, ...] = ()
+
+    @property
+    def has_common_scale(self) -> bool:
+        """Whether 0 and 100 percent are the same returns for all agents.
+
+        They are those of `references.single_and_own` then, as online, or, until these are measured,
+        returns are given as they are; else each agent has its own (`references.references`).
+        """
+        return get_environment(self.env_id).hidden_reward
 
     @property
     def hidden_population(self) -> DynamicsPopulation:
@@ -736,6 +746,8 @@ _LOGGED = (
     ),
 )
 _DATA_KINDS = ("pure", "random", "pure-eps20", "pure-eps40")
+_CLINIC_BUDGETS = (1, 3, 100)
+"""Of the tasks with the clinic's records: one policy for all, few, and everybody's own."""
 _N_UNSEEN = 5
 _N_EXTRAPOLATING = 4
 """Held-out agents of a task: all four sides of a range of two parameters."""
@@ -806,7 +818,29 @@ def _tasks() -> dict[str, Task]:
                 common_optimum=logged.common_optimum,
             )
             tasks[offline.id] = offline
+    for budget in _CLINIC_BUDGETS:
+        clinic = _clinic_task(budget)
+        tasks[clinic.id] = clinic
     return tasks
+
+
+def _clinic_task(budget: int) -> OfflineTask:
+    """Give the task of k policies, and who gets which, from one logged record of each patient."""
+    entry = get_environment("rmdp/Glucose-n100-v0")
+    agents = cast(DynamicsPopulation, get_population(entry.id))
+    return OfflineTask(
+        id=f"Glucose-n100-k{budget}-clinic-v0",
+        env_id=entry.id,
+        dataset_id="rmdp/glucose-het/clinic-v0",
+        n_agents=entry.n_agents,
+        n_representatives=budget,
+        transitions=0,
+        eval_agents=tuple(agents.test_agents),
+        gamma=0.99,
+        max_episode_steps=entry.max_episode_steps,
+        heldout_agents=(*agents.unseen_agents, *agents.extrapolating_agents),
+        unranked=_NOT_VERIFIED,
+    )
 
 
 @functools.cache

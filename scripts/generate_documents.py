@@ -255,6 +255,65 @@ def datasets() -> str:
     return printed.getvalue()
 
 
+@generated
+def clinic_scores() -> str:
+    """Runs of the clinic's tasks, as `scripts.store_clinic_runs` has stored them."""
+    rows, episodes = [], set()
+    for own in read_json(RESULTS / "glucose_clinic.json")["rows"]:
+        scores = own["scores"]
+        changed = ", ".join(f"{name}={value}" for name, value in own["changed"].items())
+        episodes.add(own["episodes"])
+        shares = (100.0 * scores[f"time_{where}_range"] for where in ("in", "below", "above"))
+        ahead = (
+            f"{scores[f'{minutes} minutes rmse_mean']:.1f}"
+            if f"{minutes} minutes rmse_mean" in scores
+            else "–"
+            for minutes in (30, 60)
+        )
+        r2 = scores.get("60 minutes r2_median")
+        rows.append(
+            [
+                f"`{own['task']}`",
+                f"`{own['solver']}`",
+                str(len(own["seeds"])),
+                f"{scores['mean risk']:.2f}",
+                f"{scores['worst tenth']:.1f}",
+                " / ".join(f"{share:.1f}" for share in shares),
+                " / ".join(ahead),
+                "–" if r2 is None else f"{r2:.2f}",
+                changed or "–",
+            ]
+        )
+    header = ["task", "solver", "seeds", "mean risk", "worst tenth", "in / below / above range, %"]
+    header += ["RMSE in 30 / 60 min", "median R2, 60 min", "changed settings"]
+    counts = " or ".join(str(number) for number in sorted(episodes))
+    about = f"Risks are of {counts} scoring episodes of each patient; lower is better."
+    return f"{about}\n\n{table(header, rows)}"
+
+
+@generated
+def clinic_new_patients() -> str:
+    """What `scripts.match_new_patients` has measured."""
+    document = read_json(RESULTS / "clinic_new_patients.json")
+    rows = []
+    for name, own in document["rows"].items():
+        cells = [
+            f"{own[group][value]:.2f}"
+            for group in ("unseen", "extrapolating")
+            for value in ("mean_risk", "regret", "regret_to_own")
+        ]
+        rows.append([name, *cells])
+    header = ["matched by", "unseen: risk", "regret", "to own", "extrapolating: risk"]
+    header += ["regret", "to own"]
+    about = (
+        f"`{document['command']}`: {document['policies']} policies of `{document['solver']}` on "
+        f"`{document['task']}`, {document['episodes']} episodes of each patient under each. Regret "
+        "is against the best of the policies, and beside it against the patient's own tuned "
+        "controller, which a negative number beats."
+    )
+    return f"{about}\n\n{table(header, rows)}"
+
+
 # Online solvers
 
 

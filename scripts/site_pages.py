@@ -55,7 +55,7 @@ CONTENTS: Mapping[str, Sequence[str]] = {
     "Worlds and data": ["environments", "glucose", "datasets", "many_agents"],
     "Solvers": [
         *("online_solvers", "em", "em_plus", "universal"),
-        *("offline_solvers", "offline_results", "half_cheetah_het", "morel"),
+        *("offline_solvers", "offline_results", "glucose_clinic", "half_cheetah_het", "morel"),
         *("your_own_solver", "your_own_tasks"),
     ],
     "Scores": [

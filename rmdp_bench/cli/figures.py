@@ -264,14 +264,23 @@ def _draw_offline(task: OfflineTask, groups: Groups, figures: _Figures) -> Itera
         name: [result.agent_returns for result in members.values()]
         for name, members in groups.items()
     }
-    names = ", ".join(name.replace("_", " ") for name in population.names)
-    yield from figures.draw(
-        plotting.plot_agent_returns,
-        f"returns-{task.id}",
-        *(returns, labels),
-        title=f"Return of each test agent ({names}), {task.id}",
-        order=figures.order,
-    )
+    if task.has_common_scale:
+        yield from figures.draw(
+            plotting.plot_sorted_returns,
+            f"returns-{task.id}",
+            returns,
+            title=f"Return of each agent, {task.id}",
+            order=figures.order,
+        )
+    else:
+        names = ", ".join(name.replace("_", " ") for name in population.names)
+        yield from figures.draw(
+            plotting.plot_agent_returns,
+            f"returns-{task.id}",
+            *(returns, labels),
+            title=f"Return of each test agent ({names}), {task.id}",
+            order=figures.order,
+        )
     for name, members in groups.items():
         directory, result = min(members.items(), key=lambda item: item[1].seed)
         arrays = read_arrays(directory / (result.returns or ""), MAX_ARRAY_BYTES)

@@ -18,7 +18,7 @@ from rmdp_bench.cli.output import (
     warn,
     warn_skipped,
 )
-from rmdp_bench.tasks import OnlineTask
+from rmdp_bench.tasks import OfflineTask, OnlineTask
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
@@ -145,6 +145,7 @@ def print_results(
 ) -> None:
     """One table per task, a row for each solver; what columns mean stands below the last."""
     from rmdp_bench.leaderboard.columns import (
+        COMMON_SCALE_NOTE,
         HETEROGENEOUS_NOTE,
         NOTES,
         SCORES,
@@ -183,6 +184,10 @@ def print_results(
         notes |= NOTES[track] if is_last else {}
         if isinstance(about, OnlineTask) and about.heterogeneous:
             notes["welfare"] = HETEROGENEOUS_NOTE
+        if "normalised" in notes and any(
+            isinstance(other, OfflineTask) and other.has_common_scale for other in tasks.values()
+        ):
+            notes["normalised"] += COMMON_SCALE_NOTE
         print_table(
             *(task, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
         )

@@ -100,14 +100,19 @@ def collect(
     Raises:
         ValueError: the files of the policies are missing or damaged, or a policy fails.
     """
-    limit = entry.environment.max_episode_steps
+    limit = entry.max_episode_steps
     policies = () if entry.load_policies is None else tuple(entry.load_policies())
     if agents is not None:
         entry = replace(entry, n_episodes=len(agents))
     size = entry.n_episodes or math.ceil((entry.n_steps or 0) / limit)
     n_rows = min(n_rows or size, entry.n_episodes or sys.maxsize)
     numbers = count() if agents is None else iter(agents)
-    envs: Any = gym.make_vec(entry.env_id, num_envs=n_rows, autoreset_mode=AutoresetMode.DISABLED)
+    envs: Any = gym.make_vec(
+        entry.env_id,
+        num_envs=n_rows,
+        autoreset_mode=AutoresetMode.DISABLED,
+        **entry.env_kwargs,
+    )
     try:
         collector = _Collector(entry, envs, limit, policies, numbers)
         episodes = collector.collect(report or (lambda share: None))
@@ -217,7 +222,8 @@ class _Collector:
         generator = np.random.default_rng((seed, 1))  # another stream than the environment's
         space = self._envs.single_action_space
         if self._policies:
-            policy = int(generator.integers(len(self._policies)))
+            drawn = int(generator.integers(len(self._policies)))
+            policy = episode if self._entry.own_policies else drawn
             self._uniform[row] = generator.random(self._limit) < self._entry.epsilon
         else:
             policy = UNIFORM

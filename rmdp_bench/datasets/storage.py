@@ -13,6 +13,7 @@ main_data.hdf5        the episodes and their metadata
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import shutil
@@ -105,13 +106,17 @@ def write_dataset(folder: Path, entry: DatasetEntry, episodes: Sequence[Episode]
     """
     folder.mkdir()
     _check_space(folder, episodes)
-    env = gym.make(entry.env_id)
+    spec = copy.deepcopy(gym.spec(entry.env_id))
+    keywords = dict(entry.env_kwargs)
+    spec.max_episode_steps = keywords.pop("max_episode_steps", spec.max_episode_steps)
+    spec.kwargs |= keywords
+    env = gym.make(spec)
     try:
         storage = MinariStorage.new(
             folder / "data",
             observation_space=env.observation_space,
             action_space=env.action_space,
-            env_spec=gym.spec(entry.env_id),
+            env_spec=spec,
             data_format="hdf5",
         )
     finally:

@@ -7,11 +7,13 @@ policies, if it has any, into `rmdp_bench/data`. A change of a dataset's content
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from rmdp_bench.datasets.behaviour import load_behaviour_policies, load_velocity_policies
+from rmdp_bench.datasets.clinic import load_clinic_controllers
 from rmdp_bench.envs import EnvironmentEntry, get_environment
 from rmdp_bench.solution import Policy
 
@@ -36,6 +38,10 @@ class DatasetEntry:
         load_policies: gives the policies that act; they are deterministic and have no memory.
             None: all actions are uniform, whatever epsilon.
         epsilon: share of uniform actions.
+        own_policies: whether policy i acts for agent i, of all agents of the environment's
+            `population.parameters`, in the place of one that is drawn.
+        env_kwargs: keywords of `gym.make` and `gym.make_vec` for the world of the data;
+            "max_episode_steps" among them.
         licence: SPDX identifier.
         shipped: whether the package has its episodes, for `load_dataset` to install.
         ends_twice: whether an episode that terminates in the step in which its time is up is marked
@@ -55,6 +61,8 @@ class DatasetEntry:
     n_steps: int | None = None
     load_policies: Callable[[], Sequence[Policy]] | None = None
     epsilon: float = 1.0
+    own_policies: bool = False
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
     licence: str = "MIT"
     shipped: bool = False
     ends_twice: bool = False
@@ -76,6 +84,12 @@ class DatasetEntry:
     def environment(self) -> EnvironmentEntry:
         """The row of its environment."""
         return get_environment(self.env_id)
+
+    @property
+    def max_episode_steps(self) -> int:
+        """Steps after which an episode of it is truncated."""
+        usual = self.environment.max_episode_steps
+        return int(self.env_kwargs.get("max_episode_steps", usual))
 
 
 def _heterogeneous(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
@@ -137,6 +151,28 @@ def _velocity(name: str, env_id: str, seed: int) -> Iterator[DatasetEntry]:
         )
 
 
+CLINIC_DAYS, CLINIC_MISSED = 30, 0.1
+"""Of each patient's record, and the share of meals that patients forget to announce."""
+_CLINIC = DatasetEntry(
+    id="rmdp/glucose-het/clinic-v0",
+    env_id="rmdp/Glucose-n100-v0",
+    description=(
+        f"One record of {CLINIC_DAYS} days of each patient, in one episode, under their own "
+        "imperfect controller of basal rate and boluses (rmdp_bench.datasets.clinic). Meals are "
+        f"as patients report them, with an error, and {CLINIC_MISSED:.0%} not at all."
+    ),
+    seed=90_000_000,
+    n_episodes=100,
+    load_policies=load_clinic_controllers,
+    epsilon=0.0,
+    own_policies=True,
+    env_kwargs={
+        "days": CLINIC_DAYS,
+        "missed": CLINIC_MISSED,
+        "max_episode_steps": CLINIC_DAYS * 288,
+    },
+)
+
 DATASETS: tuple[DatasetEntry, ...] = (
     *_heterogeneous("cartpole-het", "rmdp/CartPoleHet-n500-v0", 10_000_000),
     *_heterogeneous("mountaincar-het", "rmdp/MountainCarHet-n500-v0", 20_000_000),
@@ -146,6 +182,7 @@ DATASETS: tuple[DatasetEntry, ...] = (
     *_velocity("ant", "rmdp/AntVel-n100-v0", 50_000_000),
     *_velocity("hopper", "rmdp/HopperVel-n100-v0", 60_000_000),
     *_velocity("walker2d", "rmdp/Walker2dVel-n100-v0", 70_000_000),
+    _CLINIC,
 )
 
 

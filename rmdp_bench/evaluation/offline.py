@@ -9,29 +9,41 @@ one-hot assignment, and what else it can tell.  Scored are
     the data were, and its policies play a quarter as many episodes;
   - prediction and factors: see `prediction`.
 
-Returns are normalised for each agent so that uniform actions are 0 and the agent's reference is 100
-(`normalise`; `normalise_mean` for groups of held-out agents).  The reference is the optimum, as an
-expectation over starts, where it is known (`reference_is`); scoring plays 20 starts, which may be
-better or worse than the average, so that a little more than 100 is possible.  Episode e of every
-agent starts from EVALUATION_SEED + e.
+A task may have a budget of k policies, fewer than agents. Where all agents have one scale
+(`OfflineTask.has_common_scale`), returns are normalised as those of online tasks with agents who
+differ in dynamics. Else they are for each agent so that uniform actions are 0 and the agent's
+reference is 100 (`normalise`; `normalise_mean` for groups of held-out agents).  The reference is
+the optimum, as an expectation over starts, where it is known (`reference_is`); scoring plays 20
+starts, which may be better or worse than the average, so that a little more than 100 is possible.
+Episode e of every agent starts from EVALUATION_SEED + e.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.datasets import HIDDEN_PARAMETERS, Episode, collect, get_dataset
-from rmdp_bench.evaluation.playing import EVALUATION_SEED, ask_to_go_on, call, check_episodes, play
+from rmdp_bench.evaluation.pairs import percent
+from rmdp_bench.evaluation.playing import (
+    EVALUATION_SEED,
+    Played,
+    ask_to_go_on,
+    call,
+    check_episodes,
+    play,
+)
 from rmdp_bench.evaluation.prediction import (
+    FORECASTS,
     Prediction,
     factor_correlation,
+    score_forecasts,
     score_predictions,
 )
 from rmdp_bench.references import check_references, references
@@ -52,7 +64,8 @@ class OfflineSolution(Solution):
             oracle looks that up. None: the solver cannot.
         predict: what the solver's model of scored agent a foresees: `predict(a, observations
             (E, N_FORCED + 1, d), actions (E, N_FORCED + N_OPEN_LOOP, ...))` gives the observations
-            (E, N_OPEN_LOOP, d) after each of the last N_OPEN_LOOP actions. None: no model.
+            (E, N_OPEN_LOOP, d) after each of the last N_OPEN_LOOP actions. None: no model. Where
+            `prediction.FORECASTS` has the environment, its numbers are in the place of these.
         factors: (n, r) what was learned about each of the n agents in the data; None: nothing of
             this kind.
     """
@@ -60,6 +73,22 @@ class OfflineSolution(Solution):
     adapt: Callable[[Sequence[Episode]], Solution] | None = None
     predict: Callable[[int, NDArray[Any], NDArray[Any]], NDArray[Any]] | None = None
     factors: NDArray[np.floating[Any]] | None = None
+
+    def assign_by_records(self, records: Sequence[Episode]) -> Solution:
+        """Match agents who were not there with policies, by a logged record of each.
+
+        Args:
+            records: H episodes, of a day of patients at least, Minari's or the suite's.
+
+        Returns:
+            What `adapt` gives: policies and an assignment (H, k').
+
+        Raises:
+            ValueError: the solver cannot (`adapt` is None), or a record is too short for it.
+        """
+        if self.adapt is None:
+            raise ValueError("this solution cannot match new agents: its solver gave no `adapt`")
+        return self.adapt(records)
 
 
 @dataclass(frozen=True)
@@ -72,6 +101,9 @@ class OfflineEvaluation:
         heldout_returns: (H, E') of the task's held-out agents; None: the solver does not adapt.
         prediction: errors of its model; None: it has none.
         factor_correlation: hidden parameter -> `factor_correlation`; None: no factors.
+        forecasts: minutes ahead -> errors of its model, where `FORECASTS` has the environment;
+            `prediction` is that of the most minutes then.
+        measures: name -> (A,), means of what the world measures beside the reward.
         seed: of the first episode.
         seconds: that the episodes took, the actions in them, and adapting to held-out agents.
     """
@@ -83,6 +115,8 @@ class OfflineEvaluation:
     factor_correlation: dict[str, float] | None
     seed: int
     seconds: float
+    forecasts: Mapping[int, Prediction] = field(default_factory=dict)
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def evaluate_offline(
@@ -110,22 +144,34 @@ def evaluate_offline(
         heldout_episodes(task)  # collected once for all solutions: not the time of the first
     began = time.perf_counter()
     agents = task.eval_agents
-    returns, lengths = play_agents(task, solution, agents, n_episodes, seed)
+    check_budget(task, solution)
+    played = _play_agents(task, solution, agents, n_episodes, seed)
+    shape = (len(agents), n_episodes)
+    returns, lengths = played.returns[:, 0].reshape(shape), played.lengths.reshape(shape)
+    measures = {name: own.reshape(shape).mean(axis=1) for name, own in played.measures.items()}
     heldout = prediction = correlation = None
+    forecasts: dict[int, Prediction] = {}
     if isinstance(solution, OfflineSolution):
         if solution.adapt is not None:
             adapted = call("the solution", "adapt", solution.adapt, heldout_episodes(task))
             if not isinstance(adapted, Solution):
                 raise ValueError(f"adapt gives a {type(adapted).__name__}, expected a Solution")
+            if task.n_representatives < task.n_agents:  # new agents have no policies of their own
+                check_budget(task, adapted)
             n_heldout = max(1, n_episodes // 4)
             heldout, _ = play_agents(task, adapted, task.heldout_agents, n_heldout, seed)
     seconds = time.perf_counter() - began
     if isinstance(solution, OfflineSolution):
-        if solution.predict is not None:
+        if solution.predict is not None and task.env_id in FORECASTS:
+            forecasts = score_forecasts(task, solution.predict)
+            prediction = forecasts[max(forecasts)]
+        elif solution.predict is not None:
             prediction = score_predictions(task, solution.predict)
         if solution.factors is not None:
             correlation = factor_correlation(task, solution.factors)
-    return OfflineEvaluation(returns, lengths, heldout, prediction, correlation, seed, seconds)
+    return OfflineEvaluation(
+        *(returns, lengths, heldout, prediction, correlation, seed, seconds), forecasts, measures
+    )
 
 
 @runtime_checkable
@@ -154,6 +200,14 @@ def play_agents(
     Raises:
         ValueError: as in `evaluate_offline`.
     """
+    played, shape = _play_agents(task, solution, agents, n_episodes, seed), (len(agents), -1)
+    return played.returns[:, 0].reshape(shape), played.lengths.reshape(shape)
+
+
+def _play_agents(
+    task: OfflineTask, solution: Solution, agents: Sequence[int], n_episodes: int, seed: int
+) -> Played:
+    """The same with what the world measures; agent after agent."""
     check_one_policy_each(solution, agents)
     policy_of = solution.assignment.argmax(axis=1)
     used = np.unique(policy_of)
@@ -173,9 +227,24 @@ def play_agents(
         agents=np.repeat(np.asarray(agents)[order], n_episodes).tolist(),
         names=names,
     )
-    back = np.argsort(order)
-    shape = (len(agents), n_episodes)
-    return played.returns[:, 0].reshape(shape)[back], played.lengths.reshape(shape)[back]
+    back = (np.argsort(order)[:, np.newaxis] * n_episodes + np.arange(n_episodes)).ravel()
+    return replace(
+        played,
+        returns=played.returns[back],
+        lengths=played.lengths[back],
+        measures={name: values[back] for name, values in played.measures.items()},
+    )
+
+
+def check_budget(task: OfflineTask, solution: Solution) -> None:
+    """Refuse a solution of more policies than the task's budget.
+
+    Raises:
+        ValueError: names both numbers.
+    """
+    n_policies, k = len(solution.policies), task.n_representatives
+    if n_policies > k:
+        raise ValueError(f"the solution has {n_policies} policies, expected at most {k}: {task.id}")
 
 
 def check_one_policy_each(solution: Solution, agents: Sequence[int]) -> None:
@@ -220,9 +289,13 @@ def normalise(
 ) -> NDArray[np.float64]:
     """Returns of agents (A,) in percent: uniform actions 0, the agent's reference 100.
 
+    On a common scale it is `pairs.percent`.
+
     Raises:
         ValueError: there are no references for the environment or for an agent.
     """
+    if task.has_common_scale:
+        return percent(task, returns)
     random, best = _references_of(task, agents)
     normalised: NDArray[np.float64] = 100.0 * (returns - random) / (best - random)
     return normalised
@@ -237,6 +310,8 @@ def normalise_mean(task: OfflineTask, agents: Sequence[int], returns: NDArray[np
     Raises:
         ValueError: as in `normalise`.
     """
+    if task.has_common_scale:
+        return float(percent(task, returns).mean())
     random, best = _references_of(task, agents).mean(axis=1)
     return float(100.0 * (returns.mean() - random) / (best - random))
 

@@ -20,7 +20,7 @@ from rmdp_bench.envs.core.checks import check_integer
 from rmdp_bench.evaluation.playing import EVALUATION_SEED, play
 from rmdp_bench.references import single_and_own
 from rmdp_bench.solution import Policy
-from rmdp_bench.tasks import OnlineTask
+from rmdp_bench.tasks import OnlineTask, Task
 
 BATCH = 4_000
 """About how many episodes are played at a time; one episode of each policy at least."""
@@ -101,7 +101,7 @@ def roll_out_pairs(
     return PairRollout(joined.pop("returns"), joined.pop("lengths"), joined)
 
 
-def percent(task: OnlineTask, returns: NDArray[np.float64]) -> NDArray[np.float64]:
+def percent(task: Task, returns: NDArray[np.float64]) -> NDArray[np.float64]:
     """Returns (...) of a heterogeneous task as its welfare.
 
     100 (V - V1) / (Vown - V1), where V1 is the mean return of one policy for all and Vown that of

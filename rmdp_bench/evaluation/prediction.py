@@ -3,13 +3,15 @@
 - prediction: a model follows test trajectories of the behaviour policies for 10 steps and then
 foresees 50 observations from the actions alone.  The protocol is that of PerSim's code (Agarwal
 et al. 2021, arXiv 2102.06961), with all behaviour policies in turn where it has one test policy;
+- forecasts: in some environments one component of the observation is what matters, some minutes
+ahead: from many points of each trajectory, of agents under the policies of the data;
 - factors: how well hidden parameters follow from what was learned about the agents.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.datasets.behaviour import load_behaviour_policies
+from rmdp_bench.datasets.table import get_dataset
 from rmdp_bench.evaluation.playing import EVALUATION_SEED, ask_to_go_on, call, play
 from rmdp_bench.solution import Policy
 from rmdp_bench.tasks import OfflineTask
@@ -31,6 +34,39 @@ PREDICTION_SEED = EVALUATION_SEED + 2**21
 DIVERGED = 1e6
 """Bound on predictions, so that one that runs away counts as very bad and not as infinite."""
 N_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How a component of the observation is foreseen.
+
+    Attributes:
+        component: of the observation.
+        n_forced: steps of the past that are given.
+        minutes: minutes ahead -> steps ahead.
+        every: steps from one point at which is foreseen to the next.
+        n_episodes: trajectories of each scored agent.
+    """
+
+    component: int
+    n_forced: int
+    minutes: Mapping[int, int]
+    every: int
+    n_episodes: int
+
+    @property
+    def n_ahead(self) -> int:
+        """Steps that are foreseen."""
+        return max(self.minutes.values())
+
+
+FORECASTS: Mapping[str, Forecast] = {
+    "rmdp/Glucose-n100-v0": Forecast(
+        component=0, n_forced=72, minutes={30: 6, 60: 12}, every=12, n_episodes=2
+    )
+}
+"""Environment id -> how readings of the sensor are foreseen: from six hours of the past and the
+doses to come, whose boluses tell of meals; announcements to come are not given."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +166,72 @@ def score_predictions(
         rmse[a, long] = np.sqrt(squares / (n_seen[:, 0] * truth.shape[-1]))
         r2[a, long] = 1.0 - squares / np.maximum(spread, 1e-12)
     return Prediction(rmse, r2)
+
+
+def score_forecasts(
+    task: OfflineTask, predict: Callable[[int, NDArray[Any], NDArray[Any]], NDArray[Any]]
+) -> dict[int, Prediction]:
+    """Compare what a model foresees with readings, some minutes later.
+
+    Args:
+        task: an offline task whose environment is in `FORECASTS`.
+        predict: as in `OfflineSolution`.
+
+    Returns:
+        Minutes ahead -> RMSE and R2 of each trajectory, over the points at which is foreseen; R2 is
+        around the trajectory's own mean.
+
+    Raises:
+        ValueError: predictions of another shape.
+    """
+    plan, agents = FORECASTS[task.env_id], task.eval_agents
+    observations, actions = _play_forecast_trajectories(task)
+    n_steps = actions.shape[2]
+    points = np.arange(plan.n_forced, n_steps - plan.n_ahead + 1, plan.every)
+    past = points[:, np.newaxis] + np.arange(-plan.n_forced, 1)
+    acting = points[:, np.newaxis] + np.arange(-plan.n_forced, plan.n_ahead)
+    shape = (len(agents), plan.n_episodes)
+    found = {m: Prediction(np.zeros(shape), np.zeros(shape)) for m in plan.minutes}
+    for a in range(len(agents)):
+        ask_to_go_on()
+        known = observations[a][:, past].reshape(-1, plan.n_forced + 1, observations.shape[-1])
+        given = actions[a][:, acting].reshape(len(known), acting.shape[1], actions.shape[-1])
+        foreseen = call("the solution", "predict", predict, a, known, given)
+        expected = (len(known), plan.n_ahead, observations.shape[-1])
+        if np.shape(foreseen) != expected:
+            raise ValueError(f"predict gives shape {np.shape(foreseen)}, expected {expected}")
+        own = np.nan_to_num(foreseen, nan=DIVERGED, posinf=DIVERGED, neginf=-DIVERGED)
+        own = own[..., plan.component].astype(np.float64).clip(-DIVERGED, DIVERGED)
+        own = own.reshape(plan.n_episodes, len(points), plan.n_ahead)
+        for minutes, ahead in plan.minutes.items():
+            truth = observations[a][:, points + ahead, plan.component].astype(np.float64)
+            squares = (own[:, :, ahead - 1] - truth) ** 2
+            spread = (truth - truth.mean(axis=1, keepdims=True)) ** 2
+            found[minutes].rmse[a] = np.sqrt(squares.mean(axis=1))
+            found[minutes].r2[a] = 1.0 - squares.sum(axis=1) / np.maximum(spread.sum(axis=1), 1e-12)
+    return found
+
+
+@functools.lru_cache(maxsize=2)
+def _play_forecast_trajectories(task: OfflineTask) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Observations (A, N, T + 1, d) and actions (A, N, T, ...) under the policies of the data."""
+    plan, agents = FORECASTS[task.env_id], task.eval_agents
+    loaded = get_dataset(task.dataset_id).load_policies
+    assert loaded is not None
+    policies, n_each = loaded(), plan.n_episodes
+    played = play(
+        task,
+        [policies[agent] for agent in agents],
+        [n_each] * len(agents),
+        [PREDICTION_SEED + episode for _ in agents for episode in range(n_each)],
+        agents=np.repeat(agents, n_each).tolist(),
+        record=True,
+    )
+    observations, actions = (
+        part.swapaxes(0, 1).reshape(len(agents), n_each, len(part), -1)
+        for part in (played.observations, played.actions)
+    )
+    return observations, actions
 
 
 def factor_correlation(task: OfflineTask, factors: NDArray[np.floating[Any]]) -> dict[str, float]:

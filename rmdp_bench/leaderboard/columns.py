@@ -67,6 +67,10 @@ NOTES = {
     },
 }
 """Track -> what the columns mean: column -> a sentence or two, the most important first."""
+COMMON_SCALE_NOTE = (
+    " In the clinic's tasks 0 is the best learned policy for all and 100 everybody's own, the same "
+    "returns for all agents; where these are not measured yet, it is the return itself."
+)
 HETEROGENEOUS_NOTE = (
     "0 is the mean of one policy for all and 100 that of everybody's own, where these are known; "
     "else plain returns. welfare: mean over agents, then over seeds, ± standard error."

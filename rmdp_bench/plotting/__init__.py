@@ -19,7 +19,7 @@ representatives in that of their columns, which `order_representatives` gives a 
 from __future__ import annotations
 
 from rmdp_bench.plotting.datasets import plot_dataset
-from rmdp_bench.plotting.offline import plot_agent_returns, plot_factors
+from rmdp_bench.plotting.offline import plot_agent_returns, plot_factors, plot_sorted_returns
 from rmdp_bench.plotting.paths import plot_paths
 from rmdp_bench.plotting.preferences import (
     order_representatives,
@@ -46,5 +46,6 @@ __all__ = [
     "plot_paths",
     "plot_preferences",
     "plot_returns_by_target",
+    "plot_sorted_returns",
     "plot_welfare_by_budget",
 ]

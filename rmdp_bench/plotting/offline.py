@@ -112,3 +112,40 @@ def plot_agent_returns(
         axes.set_xlabel("agent")
         add_legend(figure, "solver")
         return save(figure, out, title, f"Mean over agents and seeds: {', '.join(words)}.")
+
+
+def plot_sorted_returns(
+    returns: Mapping[str, Sequence[Sequence[float]]],
+    out: Path | str,
+    *,
+    title: str,
+    order: Sequence[str] = (),
+) -> Path:
+    """Draw the returns of many agents from the worst to the best, a line for each solver.
+
+    Args:
+        returns: solver -> for each seed the returns (A,), all on one scale; a line is the mean over
+            the seeds of the sorted ones.
+        out: file to write.
+        title: headline.
+        order: solvers of several figures, for each to look the same in all of them.
+
+    Returns:
+        `out`, as a path.
+
+    Raises:
+        ValueError: there is nothing to plot, or an unknown format.
+    """
+    check_not_empty(returns, "returns")
+    styles, words = line_styles(returns, order), []
+    with draw_panels(1, 1, (6.0, 3.4)) as (figure, (axes,)):
+        for solver, seeds in returns.items():
+            values = np.sort(np.array(seeds, np.float64), axis=1).mean(axis=0)
+            shares = 100.0 * (np.arange(len(values)) + 0.5) / len(values)
+            axes.plot(shares, values, label=solver, color=styles[solver]["color"])
+            words.append(f"{solver} {values.mean():.1f}")
+        axes.grid(axis="y")
+        axes.set_ylabel("return")
+        axes.set_xlabel("percent of the agents, from the worst on")
+        add_legend(figure, "solver")
+        return save(figure, out, title, f"Mean over agents and seeds: {', '.join(words)}.")

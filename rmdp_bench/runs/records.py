@@ -95,6 +95,10 @@ class OfflineScores(BaseModel):
     """Mean of the latter."""
     prediction: PredictionScores | None
     """None: the solver has no model."""
+    forecasts: dict[str, PredictionScores] | None = None
+    """How far ahead, such as "30 minutes" -> errors of one component of the observation, in its own
+    unit, over the trajectories; `prediction` is that of the longest. None: the environment has
+    none (`evaluation.prediction.FORECASTS`), or the solver no model."""
     factor_correlation: dict[str, float] | None
     """Hidden parameter -> rank correlation with its prediction from learned factors."""
     evaluation_seconds: float = Field(ge=0)

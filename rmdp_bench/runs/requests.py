@@ -122,7 +122,7 @@ def make_request(
     checked_task = find_task(
         task, n_representatives=n_representatives, n_agents=n_agents, objective=objective
     )
-    if isinstance(checked_task, OfflineTask):
+    if isinstance(checked_task, OfflineTask) and not checked_task.has_common_scale:
         # else the scores would be missing after hours of training
         agents = (*checked_task.eval_agents, *checked_task.heldout_agents)
         check_references(checked_task.env_id, agents)

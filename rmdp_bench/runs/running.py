@@ -32,11 +32,13 @@ from rmdp_bench.evaluation import Evaluation, before_each_step, evaluate_all
 from rmdp_bench.evaluation.offline import (
     OfflineEvaluation,
     OfflineSolution,
+    check_budget,
     check_one_policy_each,
     evaluate_offline,
     normalise,
     normalise_mean,
 )
+from rmdp_bench.evaluation.prediction import Prediction
 from rmdp_bench.files import (
     LOCK_FILE,
     locked,
@@ -427,6 +429,7 @@ def _checked_solutions(request: Request, solutions: Any, n_seeds: int) -> list[S
             raise ValueError(f"solve returned a {type(solution).__name__}, expected Solutions")
         if isinstance(task, OfflineTask):
             check_one_policy_each(solution, task.eval_agents)
+            check_budget(task, solution)
         elif solution.assignment.shape != (task.n_agents, task.n_representatives):
             raise ValueError(
                 f"solve returned an assignment of shape {solution.assignment.shape}, expected "
@@ -461,7 +464,7 @@ def score_solution(
         own = evaluation.returns.mean(axis=1)
         returns = normalise(task, task.eval_agents, own)
         regret, reassigned, offline = None, None, _offline_scores(task, evaluation)
-        measures = None
+        measures = {name: float(own.mean()) for name, own in evaluation.measures.items()}
     else:
         matrix, assignment = evaluation.welfare_matrix, solution.assignment
         returns = scoring.agent_returns(matrix, assignment)
@@ -545,20 +548,29 @@ def _offline_scores(task: OfflineTask, evaluation: OfflineEvaluation) -> dict[st
             agents = [task.heldout_agents[i] for i in rows]
             groups[f"{name}_returns"] = own.tolist()
             groups[f"{name}_welfare"] = normalise_mean(task, agents, own)
-    errors = evaluation.prediction
     return groups | {
         "returns": returns.tolist(),
         "mean_return": float(returns.mean()),
         "factor_correlation": evaluation.factor_correlation,
         "evaluation_seconds": evaluation.seconds,
-        "prediction": None
-        if errors is None
-        else {
-            "rmse_mean": float(np.nanmean(errors.rmse)),
-            "rmse_sd": float(np.nanstd(errors.rmse)),
-            "r2_mean": float(np.nanmean(errors.r2)),
-            "r2_median": float(np.nanmedian(errors.r2)),
-        },
+        "prediction": _prediction_scores(evaluation.prediction),
+        "forecasts": {
+            f"{minutes} minutes": _prediction_scores(errors)
+            for minutes, errors in evaluation.forecasts.items()
+        }
+        or None,
+    }
+
+
+def _prediction_scores(errors: Prediction | None) -> dict[str, float] | None:
+    """Named as in `PredictionScores`."""
+    if errors is None:
+        return None
+    return {
+        "rmse_mean": float(np.nanmean(errors.rmse)),
+        "rmse_sd": float(np.nanstd(errors.rmse)),
+        "r2_mean": float(np.nanmean(errors.r2)),
+        "r2_median": float(np.nanmedian(errors.r2)),
     }
 
 

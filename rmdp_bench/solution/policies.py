@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.population import Population
 from rmdp_bench.scoring import greedy_assignment
@@ -96,11 +96,63 @@ class Solution:
         assignment = greedy_assignment(returns.mean(axis=2))
         return Solution(self.policies, assignment, self.export)
 
+    def assign_like(
+        self,
+        features: ArrayLike,
+        *,
+        known_features: ArrayLike,
+        known_returns: ArrayLike,
+        n_neighbours: int = 10,
+    ) -> Solution:
+        """Match agents who differ in dynamics and were not there with the policies.
+
+        An agent's return under a policy is foreseen as the mean of those of the known agents who
+        are most like it: nearest in the features, of which each counts by its standard deviation.
+
+        Args:
+            features: (m, p) of new agents: a profile, or what a record says.
+            known_features: (n, p) the same of n agents.
+            known_returns: (n, k) what these have under each policy, as `roll_out_pairs` tells.
+            n_neighbours: 1 to n.
+
+        Returns:
+            The same policies, with an assignment (m, k) of each new agent to one.
+
+        Raises:
+            ValueError: arrays of other shapes, or not finite; names which.
+        """
+        new, known = (
+            _checked_matrix("features", features),
+            _checked_matrix("known_features", known_features),
+        )
+        returns = _checked_matrix("known_returns", known_returns)
+        n, k = len(known), len(self.policies)
+        if returns.shape != (n, k) or new.shape[1] != known.shape[1]:
+            raise ValueError(
+                f"features, known_features and known_returns are {new.shape}, {known.shape} and "
+                f"{returns.shape}, expected (m, p), (n, p) and (n, {k})"
+            )
+        if not 1 <= n_neighbours <= n:
+            raise ValueError(f"n_neighbours is {n_neighbours}, expected 1 to {n}")
+        scale = known.std(axis=0) + 1e-12
+        distances = (((new[:, np.newaxis] - known) / scale) ** 2).sum(axis=2)
+        nearest = np.argsort(distances, axis=1, kind="stable")[:, :n_neighbours]
+        return Solution(
+            self.policies, greedy_assignment(returns[nearest].mean(axis=1)), self.export
+        )
+
     @property
     def exportable(self) -> bool:
         """Whether `save_solution` can write it."""
         single = (isinstance(policy, _ExportablePolicy) for policy in self.policies)
         return self.export is not None or all(single)
+
+
+def _checked_matrix(name: str, given: ArrayLike) -> NDArray[np.float64]:
+    matrix = np.asarray(given, np.float64)
+    if matrix.ndim != 2 or not matrix.size or not np.isfinite(matrix).all():
+        raise ValueError(f"{name} has shape {matrix.shape}, expected rows of finite numbers")
+    return matrix
 
 
 class OpenGraph:

@@ -181,7 +181,7 @@ def test_minutes_since_a_meal_count_from_the_one_before() -> None:
 
 def test_the_sensor_has_the_published_noise() -> None:
     """Mean, spread and tails of 500 episodes; and it follows plasma with a lag."""
-    noise = days.sensor_noise(np.random.default_rng(0).standard_normal((500, days.N_KNOTS)))
+    noise = days.sensor_noise(np.random.default_rng(0).standard_normal((500, 3 * 96 + 1)))
     knots = noise[:, days.KNOT_STEPS * 8 :: days.KNOT_STEPS].astype(np.float64)
     # of -5.47 + 15.9574 sinh((e + 0.5444) / 1.6898), e normal with variance 0.49 / 0.51
     deviation = np.sqrt(0.49 / 0.51)

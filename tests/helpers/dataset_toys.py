@@ -17,7 +17,10 @@ HOPPER = "rmdp/hopper-vel-n100/random-v0"
 
 
 def small(entry: DatasetEntry) -> DatasetEntry:
-    """The same with the first episodes only."""
+    """The same with the first episodes only, and the first day of a record of many."""
+    if "days" in entry.env_kwargs:
+        short = {**entry.env_kwargs, "days": 1, "max_episode_steps": 288}
+        entry = dataclasses.replace(entry, env_kwargs=short)
     if entry.n_steps is not None:
         return dataclasses.replace(entry, n_steps=60)
     return dataclasses.replace(entry, n_episodes=4)

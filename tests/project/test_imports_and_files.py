@@ -186,7 +186,10 @@ FAMILIES: dict[str, set[str]] = {
     "offline.persim.persim_policy": {"offline.morel", "offline.persim.simulated_worlds"},
     "offline.cadm": {"common", "offline.common", "offline.planning"},
     "offline.morel": {"common", "offline.common", "offline.planning"},
-    "heterogeneous": {"common"},
+    "heterogeneous": {"common", "offline.common"},
+    "heterogeneous.factor_clustering": {
+        *("offline.model_free", "offline.model_free.bcq", "offline.model_free.cql"),
+    },
 }
 
 

@@ -35,6 +35,7 @@ from rmdp_bench import (
     load_solution,
     save_solution,
 )
+from rmdp_bench.datasets import build_datasets, get_dataset
 from rmdp_bench.evaluation.offline import heldout_episodes
 from rmdp_bench.evaluation.prediction import N_FORCED, N_OPEN_LOOP
 from rmdp_bench.plotting import plot_learning_curves, plot_paths, plot_preferences
@@ -43,6 +44,7 @@ from rmdp_bench.runs import make_request, run
 from rmdp_bench.runs.solver_loading import OWN_WORLDS, SOLVERS
 from rmdp_bench.tasks import heterogeneous_task
 from tests.helpers.checkout import ROOT
+from tests.helpers.dataset_toys import small
 from tests.helpers.point_world import point_task
 
 N_THREADS = 3
@@ -84,6 +86,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "basal_bolus": {"n_points": 2},
     "constant_basal": {"n_points": 2},
     "tuned_ppo": GROUPS,
+    "persim_em": {
+        **{"n_points": 2, "n_rounds": 1, "n_gradient_steps": 1, "n_episodes": 2},
+        **{"eval_days": 1, "eval_episodes": 1, "hidden_size": 4},
+    },
+    "factor_clustering": {"n_updates": 1, "batch_size": 4, "hidden_dims": (4,)},
+    "clinic_gains": {},
     "morel": {
         **{"n_agents": 6, "model_hidden_size": 8, "min_model_updates": 3, "max_model_updates": 3},
         **{"cloning_updates": 2, "policy_hidden_size": 8, "iterations": 1, "n_paths": 4},
@@ -102,6 +110,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **{"path_length": 3},
     },
 }
+
+
+CLINIC = ("persim_em", "factor_clustering", "clinic_gains")
+"""Solvers that learn from patients' records."""
 
 
 def process_state() -> dict[str, Any]:
@@ -204,6 +216,11 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
         task = get_offline_task("CartPoleHet-n500-pure-v1")
     elif name in ("oracle", "parameter_cover"):  # which ask the suite who the agents are
         task = get_online_task("ResourceGathering-n25-k2-v0")
+    elif name in CLINIC:
+        build_datasets([small(get_dataset("rmdp/glucose-het/clinic-v0"))])
+        task = get_offline_task("Glucose-n100-k3-clinic-v0")
+        few = {"n_agents": 4, "n_representatives": 2, "eval_agents": (0, 1, 2, 3)}
+        task = dataclasses.replace(task, **few)
     elif ".heterogeneous." in SOLVERS[name]:
         task = heterogeneous_task("rmdp/Glucose-n100-v0", 2, n_agents=2, n_eval_episodes=1)
         task = dataclasses.replace(task, transitions=6_000)
@@ -219,6 +236,10 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
         torch_threads.append(torch.get_num_threads())
         if offline:
             use_offline(task, solution)
+        elif name in CLINIC:
+            solution.policies[0].act(np.ones((2, 7), np.float32))
+            if solution.predict is not None:
+                solution.predict(0, np.ones((2, 73, 7)), np.ones((2, 84, 2)))
         else:
             rmdp_bench.evaluate(task, solution, n_episodes=1)
         if name in ("em", "universal", "behaviour"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from baselines.common.settings import check_range
+from baselines.offline.common.spaces import action_scale
 from rmdp_bench import load_dataset
 from rmdp_bench.tasks import OfflineTask, Task
 
@@ -21,7 +22,7 @@ class LoggedData:
 
     Attributes:
         observations: (N, d) float32.
-        actions: (N,) int64, from 0, or (N, a) float32.
+        actions: (N,) int64, from 0, or (N, a) float32 in [-1, 1], whatever the world's units.
         rewards: (N,) float32.
         next_observations: (N, d) float32; at the end of a trajectory the last one that was seen.
         terminated: (N,) bool; False where a trajectory was only cut by the time limit.
@@ -81,7 +82,8 @@ class OfflineConfig:
     """Settings of every solver that learns from logged data."""
 
     n_agents: int = 500
-    """Trajectories that are used: those of the first agents, from 5 (the test agents) to 500."""
+    """Trajectories that are used: those of the first agents, from 5 (the test agents) to 500; all
+    where there are fewer."""
 
     def __post_init__(self) -> None:
         """Refuse numbers out of their range."""
@@ -99,6 +101,12 @@ def check_offline(task: Task, config: OfflineConfig) -> None:
             f"{task.id} is an online task, expected an offline one, such as "
             "CartPoleHet-n500-pure-v1: this solver learns from logged data"
         )
+    n_policies = len(task.eval_agents) if getattr(config, "scope", None) == "agent" else 1
+    if n_policies > task.n_representatives:
+        raise ValueError(
+            f"scope=agent gives {n_policies} policies, expected at most {task.n_representatives}, "
+            f"the budget of {task.id}"
+        )
     try:
         dataset = load_dataset(task)
     except FileNotFoundError as error:
@@ -110,22 +118,27 @@ def check_offline(task: Task, config: OfflineConfig) -> None:
             f"{task.dataset_id} was collected in {made_in}, expected {task.env_id}; "
             f"`rmdp-bench datasets build {task.dataset_id} --force` builds it again"
         )
-    if dataset.total_episodes < config.n_agents:
+    if dataset.total_episodes < min(config.n_agents, task.n_agents):
         raise ValueError(
             f"{task.dataset_id} has {dataset.total_episodes} trajectories, expected at least "
-            f"{config.n_agents} (n_agents)"
+            f"{min(config.n_agents, task.n_agents)} (n_agents)"
         )
 
 
 def load_data(task: Task, n_agents: int) -> LoggedData:
-    """Load the trajectories of agents 0 to n_agents - 1.
+    """Load the trajectories of agents 0 to n_agents - 1, or of all where there are fewer.
 
     Raises:
         FileNotFoundError: the dataset is not built; says which command builds it.
         ValueError: its files are damaged.
     """
     dataset = load_dataset(task)
-    return to_tensors(dataset.iterate_episodes(range(n_agents)))
+    n_loaded = min(n_agents, int(dataset.total_episodes))
+    data, scale = to_tensors(dataset.iterate_episodes(range(n_loaded))), action_scale(task.env_id)
+    if scale is None:
+        return data
+    middle, half = map(torch.from_numpy, scale)
+    return replace(data, actions=(data.actions - middle) / half)
 
 
 def to_tensors(episodes: Iterable[Any]) -> LoggedData:

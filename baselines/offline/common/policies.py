@@ -22,6 +22,7 @@ from baselines.common.threads import one_thread
 from baselines.offline.common.data import OfflineConfig, load_data
 from baselines.offline.common.networks import MemberKey, MemberMLP, as_array, member_keys
 from baselines.offline.common.replay import MemberRows, Replay
+from baselines.offline.common.spaces import action_scale
 from baselines.offline.common.training import MemberLearner, train
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
@@ -146,6 +147,46 @@ class MemberPolicy(PolicyNetwork):
         return graph.add("Tanh", graph.add("Slice", outputs, *ends))
 
 
+class _InUnits(PolicyNetwork):
+    """A network that acts in [-1, 1], and what that is in a world's units."""
+
+    middle: Tensor
+    reach: Tensor
+
+    def __init__(
+        self, network: PolicyNetwork, middle: NDArray[np.float32], half: NDArray[np.float32]
+    ) -> None:
+        super().__init__()
+        self.network, self.action_size = network, network.action_size
+        self.register_buffer("middle", torch.from_numpy(middle))
+        self.register_buffer("reach", torch.from_numpy(half))
+
+    def forward(self, observation: Tensor) -> Tensor:
+        # Rounding must not leave the action space.
+        actions: Tensor = self.network(observation).clip(-1.0, 1.0) * self.reach + self.middle
+        return torch.minimum(torch.maximum(actions, self.middle - self.reach), self._high)
+
+    @property
+    def _high(self) -> Tensor:
+        return self.middle + self.reach
+
+    def write(self, graph: PolicyGraph, observation: str) -> str:
+        unit = self.network.write(graph, observation)
+        unit = graph.add("Clip", unit, graph.constant(-1.0), graph.constant(1.0))
+        scaled = graph.add("Mul", unit, graph.constant(as_array(self.reach)))
+        moved = graph.add("Add", scaled, graph.constant(as_array(self.middle)))
+        low = graph.constant(as_array(self.middle - self.reach))
+        return graph.add("Min", graph.add("Max", moved, low), graph.constant(as_array(self._high)))
+
+
+def in_units_of(env_id: str, policies: Sequence[NetworkPolicy]) -> list[NetworkPolicy]:
+    """Policies that act in an environment's units, of those that act in [-1, 1]."""
+    scale = action_scale(env_id)
+    if scale is None:
+        return list(policies)
+    return [NetworkPolicy(_InUnits(p.network, *scale), p.observation_size) for p in policies]
+
+
 class ReplayLearner(MemberLearner):
     """Policies of M members that learn from mini-batches of the log."""
 
@@ -202,6 +243,7 @@ def solve_with_learner(
     learner = make_learner(Replay(rows, keys, config.batch_size, device, normalize=normalize))
     train(learner, log)
     policies = [learner.policy(member) for member in range(len(keys))]
+    policies = in_units_of(task.env_id, policies)
     return [*scoped_solutions(policies, len(seeds), len(task.eval_agents))]
 
 

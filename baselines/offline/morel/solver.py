@@ -65,7 +65,10 @@ def config_for(task: Task) -> Config:
     return Config(**SETTINGS.get(task.env_id, {}))
 
 
-check = check_offline
+def check(task: Task, config: Config) -> None:
+    """Refuse tasks without data or without a known reward, by a ValueError."""
+    objective_for(task.env_id)
+    check_offline(task, config)
 
 
 def make_learner(

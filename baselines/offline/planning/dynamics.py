@@ -66,8 +66,8 @@ def objective_for(env_id: str) -> Objective:
     entry = get_environment(env_id)
     if entry.reward_function is None or entry.termination_function is None:
         raise ValueError(
-            f"the agents of {env_id} want different things; planners need one reward function: "
-            f"choose an environment of agents with different dynamics"
+            f"the agents of {env_id} want different things, or their reward is hidden; planners "
+            "need one reward function: choose an environment of agents with different dynamics"
         )
     return Objective(entry.reward_function, entry.termination_function, _BONUSES.get(env_id))
 

@@ -1,4 +1,4 @@
-"""What three days bring beside the patient: meals, the noise of the sensor, what a pump can do.
+"""What days bring beside the patient: meals, the noise of the sensor, what a pump can do.
 
 Meals are those of simglucose (Xie 2018), noise of the sensor that of Breton & Kovatchev (2008, J.
 Diabetes Sci. Technol. 2:853): autocorrelated, with heavy tails.
@@ -20,7 +20,7 @@ STEP_MINUTES = 5
 STEPS_PER_HOUR = 60 // STEP_MINUTES
 STEPS_PER_DAY = 24 * STEPS_PER_HOUR
 N_DAYS = 3
-N_STEPS = N_DAYS * STEPS_PER_DAY
+"""Of an episode, unless the world is told otherwise."""
 
 
 class Meal(NamedTuple):
@@ -49,7 +49,6 @@ GRAM_BOUND = 3.0
 ESTIMATION_ERROR = 0.3
 """Greatest relative error of a patient's estimate of a meal; it is uniform. Our choice, as are the
 limits of the pump."""
-N_MEALS = N_DAYS * len(MEALS)
 
 BASAL_LIMIT = 6.0
 """Greatest basal rate, U/h."""
@@ -62,40 +61,46 @@ PULSES_PER_HOUR = 400
 
 KNOT_STEPS = 3
 """Steps from one knot of the sensor's noise to the next: 15 minutes."""
-N_KNOTS = N_STEPS // KNOT_STEPS + 1
 
 
 class Draws(NamedTuple):
-    """What a generator gives for an episode."""
+    """What a generator gives for an episode of D days, with 6 D meals."""
 
     uniform: FloatArray
-    """(B, 1 + 4 N_MEALS): the first glucose, then of each meal whether, when, how much, error."""
+    """(B, 1 + 4 x 6 D): the first glucose, then of each meal whether, when, how much, error."""
     normal: FloatArray
-    """(B, N_KNOTS): innovations of the sensor's noise."""
+    """(B, K): innovations of the sensor's noise."""
+    attention: FloatArray
+    """(B, 6 D): whether each meal is told to the controller; none where all of them are."""
 
 
-def draw(generators: Sequence[np.random.Generator]) -> Draws:
+def draw(
+    generators: Sequence[np.random.Generator], n_days: int = N_DAYS, *, with_attention: bool = False
+) -> Draws:
     """Draw what B episodes need, each from its own generator."""
-    uniform = [generator.random(1 + 4 * N_MEALS) for generator in generators]
-    normal = [generator.standard_normal(N_KNOTS) for generator in generators]
-    return Draws(np.stack(uniform), np.stack(normal))
+    n_meals, n_knots = n_days * len(MEALS), n_days * STEPS_PER_DAY // KNOT_STEPS + 1
+    uniform = [generator.random(1 + 4 * n_meals) for generator in generators]
+    normal = [generator.standard_normal(n_knots) for generator in generators]
+    attention = [generator.random(n_meals if with_attention else 0) for generator in generators]
+    return Draws(np.stack(uniform), np.stack(normal), np.stack(attention))
 
 
 def plan_meals(
     uniform: FloatArray, weights: FloatArray, error: float
 ) -> tuple[NDArray[np.int64], FloatArray, FloatArray]:
-    """The meals of three days.
+    """The meals of D days.
 
     Args:
-        uniform: (B, 4 N_MEALS) in [0, 1).
+        uniform: (B, 4 x 6 D) in [0, 1).
         weights: (B,) body weights, kg; meals of others than 75 kg are smaller or larger.
         error: greatest relative error of the estimates.
 
     Returns:
         The step in which each meal is eaten, -1 for none; its carbohydrates; and the patient's
-        estimate of them: (B, N_MEALS), g.
+        estimate of them: (B, 6 D), g.
     """
-    shape = (len(uniform), N_DAYS, len(MEALS))
+    n_days = uniform.shape[1] // (4 * len(MEALS))
+    shape = (len(uniform), n_days, len(MEALS))
     whether, when, how_much, misjudged = uniform.reshape(*shape, 4).transpose(3, 0, 1, 2)
     table = np.array(MEALS).T
     probability, mean_hour, deviation_hours, first_hour, last_hour, mean, deviation = table
@@ -104,14 +109,14 @@ def plan_meals(
     )
     step = np.floor(hour * STEPS_PER_HOUR)
     step = np.clip(step, first_hour * STEPS_PER_HOUR, last_hour * STEPS_PER_HOUR - 1)
-    day = np.arange(N_DAYS)[:, np.newaxis]
+    day = np.arange(n_days)[:, np.newaxis]
     scale = np.clip(weights / 75.0, 0.4, 1.2)[:, np.newaxis, np.newaxis]
     size = mean + deviation * _truncated_normal(how_much, -GRAM_BOUND, GRAM_BOUND)
     is_eaten = (whether < probability) & (size > 0.0)
     step = np.where(is_eaten, step + day * STEPS_PER_DAY, -1.0)
     grams = np.where(is_eaten, size * scale, 0.0)
     estimate = grams * (1.0 + error * (2.0 * misjudged - 1.0))
-    flat = (len(uniform), N_MEALS)
+    flat = (len(uniform), n_days * len(MEALS))
     return step.astype(np.int64).reshape(flat), grams.reshape(flat), estimate.reshape(flat)
 
 
@@ -128,18 +133,18 @@ def sensor_noise(innovations: FloatArray) -> NDArray[np.float32]:
     of e; between the knots a cubic (Catmull-Rom) goes through them.
 
     Args:
-        innovations: (B, N_KNOTS), standard normal.
+        innovations: (B, K), standard normal.
 
     Returns:
-        (B, N_STEPS + 1) float32.
+        (B, 3 (K - 1) + 1) float32.
     """
-    state = innovations.copy()
-    for knot in range(1, N_KNOTS):
+    state, n_knots = innovations.copy(), innovations.shape[1]
+    for knot in range(1, n_knots):
         state[:, knot] = 0.7 * (state[:, knot - 1] + innovations[:, knot])
     knots = -5.47 + 15.9574 * np.sinh((state + 0.5444) / 1.6898)
     padded = np.concatenate([knots[:, :1], knots, knots[:, -1:]], axis=1)
-    before, start, end, after = (padded[:, lag : lag + N_KNOTS - 1] for lag in range(4))
-    noise = np.empty((len(knots), N_STEPS + 1))
+    before, start, end, after = (padded[:, lag : lag + n_knots - 1] for lag in range(4))
+    noise = np.empty((len(knots), KNOT_STEPS * (n_knots - 1) + 1))
     noise[:, ::KNOT_STEPS] = knots
     for part in range(1, KNOT_STEPS):
         t = part / KNOT_STEPS

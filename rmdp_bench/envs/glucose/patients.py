@@ -128,6 +128,22 @@ def resting_insulin(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(0.06 * rate)  # 60 minutes, 1/1000 U
 
 
+def clinic_profile(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a clinic knows of patients before their first day, and nothing else of the parameters.
+
+    Args:
+        parameters: (N, 17) of `DynamicsPopulation`.
+
+    Returns:
+        (N, 3): body weight, kg; insulin at rest, U a day, which patients know from the basal dose
+        that keeps their fasting glucose where it is; and `low_weight`, what they fear more, which
+        they can be asked.
+    """
+    names = list(DISTRIBUTIONS)
+    weight, taste = (parameters[:, names.index(name)] for name in ("BW", "low_weight"))
+    return np.stack([weight, 24.0 * resting_insulin(parameters), taste], axis=1)
+
+
 def glucose_population(population_seed: int = 0) -> DynamicsPopulation:
     """100 patients, 20 unseen and 20 who extrapolate.
 

@@ -39,15 +39,17 @@ Reward:
     It is not a function of observations: the glucose and the weight are hidden.
 
 Episode end:
-    None but truncation after 864 steps, three days. Longer episodes of one's own
-    (`max_episode_steps`) have the same three days again and again.
+    None but truncation after 864 steps, three days. For longer ones give `days` and, of Gymnasium,
+    `max_episode_steps` of 288 a day; steps beyond `days` have the same days again and again.
 
 Arguments:
     population_seed: seed of all agents (0).
     parameters: (n, 17) in the range, agents to put in the place of all others; agent i is row i.
     announcement: "estimated", with an error of the patient's of up to 30 % (the default), "exact",
     or "none": meals come as a surprise.
+    missed: share of the meals that the patient forgets to announce, 0 to 1 (0).
     memory: hours of readings and doses in the observation, 0 to 24 (0).
+    days: that are drawn at a reset, 1 to 366 (3).
     render_mode: "rgb_array", the trace of the episode (400 x 800), or None.
 
 Version history:
@@ -99,10 +101,8 @@ GREATEST_ON_BOARD = 60.0
 """Bound of insulin on board, U: 20 U at once in every hour add up to 48."""
 GREATEST_MEAL = 200.0
 """Bound of what is announced, g: 172 is the most that can be."""
-MAX_MEMORY = 24
+MAX_MEMORY, MAX_DAYS = 24, 366
 
-_N_KEPT = days.N_STEPS + 1
-"""Readings of an episode; a longer one overwrites its oldest."""
 _KEPT_SHARE = math.exp(-days.STEP_MINUTES / ON_BOARD_MINUTES)
 _MOVED_SHARE = days.STEP_MINUTES / ON_BOARD_MINUTES
 _HOURS = 2.0 * math.pi * np.arange(days.STEPS_PER_DAY) / days.STEPS_PER_DAY
@@ -120,7 +120,9 @@ class GlucoseWorld(HeterogeneousWorld):
         n_envs: int = 1,
         *,
         announcement: str = "estimated",
+        missed: float = 0.0,
         memory: int = 0,
+        n_days: int = days.N_DAYS,
     ) -> None:
         """Make E copies, in which agent 0 lives.
 
@@ -128,7 +130,9 @@ class GlucoseWorld(HeterogeneousWorld):
             population: agents with the parameters of `glucose_population`.
             n_envs: E.
             announcement: of meals: a name in `ANNOUNCEMENTS`.
+            missed: share of the meals that are not announced.
             memory: hours of readings and doses in an observation.
+            n_days: that are drawn at a reset.
 
         Raises:
             ValueError: a value is wrong, or an agent has no state of rest.
@@ -136,11 +140,19 @@ class GlucoseWorld(HeterogeneousWorld):
         if announcement not in ANNOUNCEMENTS:
             names = ", ".join(ANNOUNCEMENTS)
             raise ValueError(f"announcement is {announcement!r}, expected one of {names}")
+        if isinstance(missed, bool) or not 0.0 <= missed <= 1.0:
+            raise ValueError(f"missed is {missed!r}, expected a share of meals, 0 to 1")
         check_patients(population)
         self.population = population
         self.n_envs = check_n_envs(n_envs)
         self._error = ANNOUNCEMENTS[announcement]
         self._n_remembered = check_integer("memory", memory, 0, MAX_MEMORY) * days.STEPS_PER_HOUR
+        self._missed = missed
+        self._n_days = check_integer("days", n_days, 1, MAX_DAYS)
+        self._n_steps = self._n_days * days.STEPS_PER_DAY
+        n_meals, n_kept = self._n_days * len(days.MEALS), self._n_steps + 1
+        self._n_kept = n_kept
+        """Readings of an episode; a longer one overwrites its oldest."""
         low = [LEAST_READING, -24.0, 0.0, 0.0, 0.0, -1.0, -1.0]
         high = [GREATEST_READING, 24.0, GREATEST_ON_BOARD, GREATEST_MEAL, LONGEST_PAUSE, 1.0, 1.0]
         most = days.PULSE * days.PULSES_PER_HOUR
@@ -159,13 +171,13 @@ class GlucoseWorld(HeterogeneousWorld):
             "step": ((), np.int64),
             "undelivered": ((), np.float64),  # U that are less than a pulse
             "on_board": ((2,), np.float64),  # U in the two compartments
-            "noise": ((_N_KEPT,), np.float32),
-            "meal_step": ((days.N_MEALS,), np.int64),
-            "grams": ((days.N_MEALS,), np.float64),
-            "estimates": ((days.N_MEALS,), np.float64),
-            "readings": ((_N_KEPT,), np.float32),  # mg/dL
-            "glucose": ((_N_KEPT,), np.float32),  # in plasma, mg/dL; for the picture
-            "pulses": ((_N_KEPT,), np.int16),
+            "noise": ((n_kept,), np.float32),
+            "meal_step": ((n_meals,), np.int64),
+            "grams": ((n_meals,), np.float64),
+            "estimates": ((n_meals,), np.float64),
+            "readings": ((n_kept,), np.float32),  # mg/dL
+            "glucose": ((n_kept,), np.float32),  # in plasma, mg/dL; for the picture
+            "pulses": ((n_kept,), np.int16),
         }
         self._state = {
             name: np.zeros((*shape, self.n_envs), dtype) for name, (shape, dtype) in shapes.items()
@@ -178,7 +190,7 @@ class GlucoseWorld(HeterogeneousWorld):
 
     def reset(self, rows: Rows, generators: Sequence[np.random.Generator]) -> None:
         """Begin at midnight, at rest at 5 to 8 mmol/L, with new meals and noise."""
-        drawn = days.draw(generators)
+        drawn = days.draw(generators, self._n_days, with_attention=self._missed > 0.0)
         parameters = self._parameters.take(rows, axis=1)
         model, weights = parameters[: len(hovorka.PARAMETERS)], parameters[15]
         span = hovorka.MAX_GLUCOSE - hovorka.MIN_GLUCOSE
@@ -187,6 +199,8 @@ class GlucoseWorld(HeterogeneousWorld):
             self._state[name][..., rows] = 0
         self._state["body"][:, rows] = hovorka.steady_state(model, level)[0]
         meals = days.plan_meals(drawn.uniform[:, 1:], weights, self._error or 0.0)
+        if drawn.attention.size:
+            meals[2][drawn.attention < self._missed] = 0.0
         for name, values in zip(("meal_step", "grams", "estimates"), meals, strict=True):
             self._state[name][:, rows] = values.T
         self._state["noise"][:, rows] = days.sensor_noise(drawn.normal).T
@@ -218,11 +232,11 @@ class GlucoseWorld(HeterogeneousWorld):
         pulses: Rows = np.floor(asked / days.PULSE + 1e-6).astype(np.int64)
         rest = np.maximum(asked - pulses * days.PULSE, 0.0)
         lags = np.arange(1, days.STEPS_PER_HOUR)[:, np.newaxis]
-        recent = state["pulses"][(step - lags) % _N_KEPT, rows].sum(axis=0, dtype=np.int64)
+        recent = state["pulses"][(step - lags) % self._n_kept, rows].sum(axis=0, dtype=np.int64)
         allowed = days.PULSES_PER_HOUR - recent
         pulses = np.minimum(pulses, allowed)
         state["undelivered"][rows] = rest
-        state["pulses"][step % _N_KEPT, rows] = pulses
+        state["pulses"][step % self._n_kept, rows] = pulses
         first, second = state["on_board"].take(rows, axis=1)
         first = first + pulses * days.PULSE
         state["on_board"][1, rows] = (second + first * _MOVED_SHARE) * _KEPT_SHARE
@@ -232,8 +246,8 @@ class GlucoseWorld(HeterogeneousWorld):
     def _at_this_meal(
         self, rows: Rows, step: Rows, amounts: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Amounts (N_MEALS, E) of the meals that begin now: (B,), 0 for those who have none."""
-        now = self._state["meal_step"].take(rows, axis=1) == step % days.N_STEPS
+        """Amounts (M, E) of the meals that begin now: (B,), 0 for those who have none."""
+        now = self._state["meal_step"].take(rows, axis=1) == step % self._n_steps
         found = np.zeros(len(rows))
         meals, places = np.nonzero(now)
         found[places] = amounts[meals, rows[places]]
@@ -242,7 +256,7 @@ class GlucoseWorld(HeterogeneousWorld):
     def _read(self, rows: Rows) -> NDArray[np.float64]:
         """Note reading and glucose of now; give the glucose (B,), mg/dL."""
         state = self._state
-        place = state["step"][rows] % _N_KEPT
+        place = state["step"][rows] % self._n_kept
         sensed = hovorka.MGDL_PER_MMOLL * state["body"][10, rows] + state["noise"][place, rows]
         state["readings"][place, rows] = np.clip(sensed, LEAST_READING, GREATEST_READING)
         glucose = self.glucose(rows)
@@ -272,16 +286,17 @@ class GlucoseWorld(HeterogeneousWorld):
 
         def readings(lags: Rows) -> NDArray[np.float32]:
             """Of some steps before, (L, B); those before the episode are the first."""
-            before = np.maximum(step - lags[:, np.newaxis], 0) % _N_KEPT
+            before = np.maximum(step - lags[:, np.newaxis], 0) % self._n_kept
             return np.asarray(state["readings"][before, rows])
 
         now, before = readings(np.array([0, TREND_STEPS])).astype(np.float64)
         announced, pause = np.zeros(len(rows)), np.full(len(rows), LONGEST_PAUSE)
         if self._error is not None:
             announced = self._at_this_meal(rows, step, state["estimates"])
-            meals, time = state["meal_step"].take(rows, axis=1), step % days.N_STEPS
-            last = np.where(meals < time, meals, -1).max(axis=0)
-            since = np.where(last >= 0, time - last, days.N_STEPS)
+            meals, time = state["meal_step"].take(rows, axis=1), step % self._n_steps
+            told = (meals < time) & (state["estimates"].take(rows, axis=1) > 0.0)
+            last = np.where(told, meals, -1).max(axis=0)
+            since = np.where(last >= 0, time - last, self._n_steps)
             pause = np.minimum(since * float(days.STEP_MINUTES), LONGEST_PAUSE)
         hour = step % days.STEPS_PER_DAY
         short = (
@@ -294,7 +309,7 @@ class GlucoseWorld(HeterogeneousWorld):
         if self._n_remembered:
             lags = np.arange(self._n_remembered)[::-1]
             parts.append(readings(lags))
-            pulses = state["pulses"][(step - lags[:, np.newaxis] - 1) % _N_KEPT, rows]
+            pulses = state["pulses"][(step - lags[:, np.newaxis] - 1) % self._n_kept, rows]
             parts.append((pulses * days.PULSE).astype(np.float32))
         return np.ascontiguousarray(np.concatenate(parts).T)
 
@@ -317,7 +332,7 @@ class GlucoseWorld(HeterogeneousWorld):
     def render(self, row: int, mode: str) -> NDArray[np.uint8]:
         """Draw the episode of a row so far."""
         state = {name: array[..., row] for name, array in self._state.items()}
-        n_steps = int(state["step"]) % _N_KEPT
+        n_steps = int(state["step"]) % self._n_kept
         eaten = (state["meal_step"] >= 0) & (state["meal_step"] < n_steps)
         return draw_trace(
             glucose=state["glucose"][: n_steps + 1],
@@ -332,7 +347,15 @@ class GlucoseWorld(HeterogeneousWorld):
         )
 
 
-_KEYWORDS = ("population_seed", "render_mode", "parameters", "announcement", "memory")
+_KEYWORDS = (
+    "population_seed",
+    "render_mode",
+    "parameters",
+    "announcement",
+    "missed",
+    "memory",
+    "days",
+)
 
 
 class GlucoseEnv(HeterogeneousEnv):
@@ -346,7 +369,9 @@ class GlucoseEnv(HeterogeneousEnv):
         population_seed: int = 0,
         parameters: ArrayLike | None = None,
         announcement: str = "estimated",
+        missed: float = 0.0,
         memory: int = 0,
+        days: int = days.N_DAYS,
         render_mode: str | None = None,
         **unknown: Any,
     ) -> None:
@@ -358,7 +383,9 @@ class GlucoseEnv(HeterogeneousEnv):
         """
         check_keywords(unknown, _KEYWORDS)
         population = choose_population(glucose_population, population_seed, parameters)
-        world = GlucoseWorld(population, announcement=announcement, memory=memory)
+        world = GlucoseWorld(
+            population, announcement=announcement, missed=missed, memory=memory, n_days=days
+        )
         super().__init__(world, render_mode=render_mode)
 
 
@@ -376,7 +403,9 @@ class GlucoseVectorEnv(HeterogeneousVectorEnv):
         population_seed: int = 0,
         parameters: ArrayLike | None = None,
         announcement: str = "estimated",
+        missed: float = 0.0,
         memory: int = 0,
+        days: int = days.N_DAYS,
         render_mode: str | None = None,
         **unknown: Any,
     ) -> None:
@@ -389,7 +418,13 @@ class GlucoseVectorEnv(HeterogeneousVectorEnv):
         check_keywords(unknown, (*_KEYWORDS, "autoreset_mode", "max_episode_steps"))
         population = choose_population(glucose_population, population_seed, parameters)
         super().__init__(
-            GlucoseWorld(population, num_envs, announcement=announcement, memory=memory),
+            GlucoseWorld(
+                *(population, num_envs),
+                announcement=announcement,
+                missed=missed,
+                memory=memory,
+                n_days=days,
+            ),
             max_episode_steps=max_episode_steps,
             autoreset_mode=autoreset_mode,
             render_mode=render_mode,
