@@ -8,11 +8,14 @@ from pathlib import Path
 import minari
 import numpy as np
 import pytest
+import torch
 
 from baselines.heterogeneous import clinic_gains, factor_clustering, persim_em
 from baselines.heterogeneous.clinic_records import group
+from baselines.offline.common.policies import NetworkPolicy, PolicyNetwork, in_units_of
+from baselines.offline.common.spaces import action_scale
 from baselines.offline.model_free import behaviour, cql
-from rmdp_bench import RunLog, Solution
+from rmdp_bench import RunLog, Solution, load_solution, save_solution
 from rmdp_bench.cli import main
 from rmdp_bench.datasets import build_datasets, get_dataset
 from rmdp_bench.datasets.clinic import ClinicController, load_clinic_controllers, tuned_gains
@@ -27,6 +30,7 @@ from rmdp_bench.evaluation.offline import (
 from rmdp_bench.evaluation.prediction import FORECASTS, score_forecasts
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.runs.records import read_result
+from rmdp_bench.solution.onnx_graphs import PolicyGraph
 from rmdp_bench.tasks import OfflineTask, get_offline_task
 
 DATA = "rmdp/glucose-het/clinic-v0"
@@ -183,6 +187,40 @@ def test_groups_by_factors(learner: str) -> None:
         assert len(solution.policies) == 2 and solution.assignment.shape == (N, 2)
     evaluation = evaluate_offline(FEW, first)
     assert np.isfinite(evaluation.returns).all()
+
+
+class Echo(PolicyNetwork):
+    """The first two numbers of the observation are the action."""
+
+    action_size = 2
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return observation[:, :2]
+
+    def write(self, graph: PolicyGraph, observation: str) -> str:
+        ends = (graph.constant([number]) for number in (0, 2, -1))
+        return graph.add("Slice", observation, *ends)
+
+
+def test_doses_and_the_learners_units_are_inverse(tmp_path: Path) -> None:
+    """In memory and in the file; small doses are within a network's reach, none is out of it."""
+    scale = action_scale(TASK.env_id)
+    assert scale is not None and action_scale("rmdp/HalfCheetahHet-n500-v1") is None
+    assert action_scale("rmdp/CartPoleHet-n500-v0") is None
+    doses = torch.tensor([[0.0, 0.0], [1.0, 0.02], [2.5, 7.0], [6.0, 20.0]])
+    unit = scale.to_unit(doses)
+    assert unit[0].tolist() == [-1.0, -1.0] and unit[3].tolist() == [1.0, 1.0]
+    assert unit[1, 1] > -0.85  # where a hyperbolic tangent is not flat yet
+    (policy,) = in_units_of(TASK.env_id, [NetworkPolicy(Echo(), 7)])
+    seen = np.zeros((5, 7), np.float32)
+    seen[:4, :2] = unit
+    seen[4, :2] = 3.0, -3.0
+    given = policy.act(seen)
+    np.testing.assert_allclose(given[:4], doses, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(given[4], [6.0, 0.0])
+    save_solution(Solution([policy], np.ones((1, 1))), tmp_path / "solution")
+    (loaded,) = load_solution(tmp_path / "solution").policies
+    np.testing.assert_allclose(loaded.act(seen), given, rtol=1e-5, atol=1e-6)
 
 
 def test_offline_policies_act_in_units_of_the_pump() -> None:
