@@ -102,7 +102,8 @@ class Actors(nn.Module):
 
     def policy(self, j: int) -> LearnedPolicy:
         """Policy j as it is."""
-        actor = Actor(self.controllers[j], self.hidden_size)
+        with torch.random.fork_rng(devices=[]):  # what is drawn is not used
+            actor = Actor(self.controllers[j], self.hidden_size)
         layers = [part for part in actor.body if isinstance(part, nn.Linear)]
         with torch.no_grad():
             for layer, weight, bias in zip(layers, self.weights, self.biases, strict=True):
