@@ -13,7 +13,6 @@ has. Known patients are judged on episodes of training, new ones on those of eva
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -134,7 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         print(f"{name:40} " + " ".join(cells))
     if options.out is not None:
-        command = f"python -m scripts.match_new_patients {shlex.join(given)}"
+        run = "/".join(options.run.parts[-3:])
+        command = f"python -m scripts.match_new_patients {run} --episodes {options.episodes}"
         facts = {"command": command, "policies": len(solution.policies)}
         facts |= {"episodes": options.episodes, "task": options.run.parts[-3]}
         write_json(options.out, facts | {"solver": options.run.parts[-2], "rows": table})
