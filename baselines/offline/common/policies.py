@@ -164,7 +164,8 @@ class _InUnits(PolicyNetwork):
         shares = share
         for _ in range(self.power - 1):
             shares = shares * share
-        return shares * self.width + self.low
+        actions: Tensor = shares * self.width + self.low
+        return actions
 
     def write(self, graph: PolicyGraph, observation: str) -> str:
         half = graph.constant(0.5)
