@@ -28,10 +28,12 @@ from rmdp_bench.evaluation.offline import (
     normalise_mean,
 )
 from rmdp_bench.evaluation.prediction import FORECASTS, score_forecasts
+from rmdp_bench.files import read_json
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.runs.records import read_result
 from rmdp_bench.solution.onnx_graphs import PolicyGraph
 from rmdp_bench.tasks import OfflineTask, get_offline_task
+from scripts import store_clinic_runs
 
 DATA = "rmdp/glucose-het/clinic-v0"
 TASK = get_offline_task("Glucose-n100-k3-clinic-v0")
@@ -276,3 +278,23 @@ def test_a_run_has_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert result.measures is not None and 0.0 < result.measures["time_in_range"] < 1.0
     assert result.offline is not None and result.offline.mean_return == result.social_welfare
     assert isinstance(FEW, OfflineTask) and len(result.agent_returns) == N
+
+
+def test_runs_are_scored_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rmdp_bench.tasks._listed_task", lambda task_id: FEW)
+    runs = str(tmp_path / "runs")
+    assert main(["run", "clinic_gains", TASK.id, "--out", runs]) == 0
+    capfd.readouterr()
+    assert main(["score", runs]) == 0
+    assert "In the clinic's tasks 0 is" in " ".join(capfd.readouterr().out.split())
+    assert main(["plot", runs, "--out", str(tmp_path / "figures")]) == 0
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == [f"returns-{TASK.id}.png"]
+    out = tmp_path / "stored.json"
+    store_clinic_runs.main([runs, "--out", str(out)])
+    (row,) = read_json(out)["rows"]
+    assert row["changed"] == {} and row["seeds"] == [0] and row["solver"] == "clinic_gains"
+    scores = row["scores"]
+    shares = [scores[f"time_{where}_range"] for where in ("in", "below", "above")]
+    assert sum(shares) == pytest.approx(1.0) and scores["mean risk"] <= scores["worst tenth"]
