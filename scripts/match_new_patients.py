@@ -13,7 +13,6 @@ has. Known patients are judged on episodes of training, new ones on those of eva
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from rmdp_bench import load_solution
 from rmdp_bench.datasets.clinic import tuned_gains
 from rmdp_bench.envs import get_population
 from rmdp_bench.envs.glucose.patients import clinic_profile
-from rmdp_bench.evaluation import roll_out_pairs
+from rmdp_bench.evaluation import EVALUATION_SEED, play, roll_out_pairs
 from rmdp_bench.evaluation.new_patients import features_of, record_first_days
 from rmdp_bench.files import write_json
 from rmdp_bench.population import DynamicsPopulation
@@ -73,6 +72,19 @@ def match(
     return found
 
 
+def own_risks(agents: Sequence[int], n_episodes: int) -> NDArray[np.float64]:
+    """Mean risk (m,) of agents under their own tuned controllers, on episodes of evaluation."""
+    played = play(
+        heterogeneous_task(ENVIRONMENT, 1),
+        [BasalBolus(*gains) for gains in tuned_gains()[list(agents)].tolist()],
+        [n_episodes] * len(agents),
+        [EVALUATION_SEED + episode for _ in agents for episode in range(n_episodes)],
+        agents=np.repeat(agents, n_episodes).tolist(),
+    )
+    risks = -played.returns[:, 0] / played.lengths
+    return np.asarray(risks.reshape(len(agents), n_episodes).mean(axis=1))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Match, print and write."""
     given = sys.argv[1:] if arguments is None else list(arguments)
@@ -91,14 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     new = [agent for group in groups.values() for agent in group]
     known = roll_out_pairs(task, solution.policies, n_episodes=4, seed=KNOWN_SEED)
     scored = roll_out_pairs(task, solution.policies, n_episodes=options.episodes, agents=new)
-    own = np.array(
-        [
-            roll_out_pairs(
-                task, [BasalBolus(*gains)], n_episodes=options.episodes, agents=[agent]
-            ).mean_risk[0, 0]
-            for agent, gains in zip(new, tuned_gains()[new].tolist(), strict=True)
-        ]
-    )
+    own = own_risks(new, options.episodes)
     risks = scored.mean_risk
     assignments = match(solution, known.returns.mean(axis=2), new)
     best_for_all = np.zeros_like(risks)
@@ -128,7 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         print(f"{name:40} " + " ".join(cells))
     if options.out is not None:
-        command = f"python -m scripts.match_new_patients {shlex.join(given)}"
+        run = "/".join(options.run.parts[-3:])
+        command = f"python -m scripts.match_new_patients {run} --episodes {options.episodes}"
         facts = {"command": command, "policies": len(solution.policies)}
         facts |= {"episodes": options.episodes, "task": options.run.parts[-3]}
         write_json(options.out, facts | {"solver": options.run.parts[-2], "rows": table})

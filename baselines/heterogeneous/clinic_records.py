@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import ClusterError, kmeans2
 
 from baselines.heterogeneous.controllers import ENVIRONMENT
 from baselines.heterogeneous.simulators import Record, read_records
@@ -28,7 +29,7 @@ def check(task: Task, config: Any) -> None:
             f"{task.id} has no logged records of {ENVIRONMENT}, expected a task such as "
             "Glucose-n100-k3-clinic-v0"
         )
-    check_offline(task, OfflineConfig(n_agents=task.n_agents))
+    check_offline(task, OfflineConfig())  # the records of all
 
 
 def load_records(task: OfflineTask) -> list[Record]:
@@ -71,12 +72,19 @@ def group(values: NDArray[np.float64], k: int, seed: int) -> NDArray[np.int64]:
         values: whose columns count alike, whatever their units.
         k: groups; from n on, everybody is one.
         seed: of the first centres.
+
+    Raises:
+        ValueError: there are fewer than k different rows.
     """
     if k >= len(values):
         return np.arange(len(values))
-    for attempt in range(100):
-        generator = np.random.default_rng([seed, attempt])
-        _, found = kmeans2(standardised(values), k, minit="++", rng=generator)
-        if len(np.unique(found)) == k:
-            return np.asarray(found, np.int64)
+    if len(np.unique(values, axis=0)) >= k:
+        for attempt in range(100):
+            generator = np.random.default_rng([seed, attempt])
+            with contextlib.suppress(ClusterError):  # a group is empty
+                _, found = kmeans2(
+                    standardised(values), k, minit="++", missing="raise", rng=generator
+                )
+                if len(np.unique(found)) == k:
+                    return np.asarray(found, np.int64)
     raise ValueError(f"the records fall into fewer than {k} groups")

@@ -219,7 +219,7 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
     elif name in CLINIC:
         build_datasets([small(get_dataset("rmdp/glucose-het/clinic-v0"))])
         task = get_offline_task("Glucose-n100-k3-clinic-v0")
-        few = {"n_agents": 4, "n_representatives": 2, "eval_agents": (0, 1, 2, 3)}
+        few: dict[str, Any] = {"n_agents": 4, "n_representatives": 2, "eval_agents": (0, 1, 2, 3)}
         task = dataclasses.replace(task, **few)
     elif ".heterogeneous." in SOLVERS[name]:
         task = heterogeneous_task("rmdp/Glucose-n100-v0", 2, n_agents=2, n_eval_episodes=1)

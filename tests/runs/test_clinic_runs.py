@@ -8,11 +8,14 @@ from pathlib import Path
 import minari
 import numpy as np
 import pytest
+import torch
 
 from baselines.heterogeneous import clinic_gains, factor_clustering, persim_em
 from baselines.heterogeneous.clinic_records import group
+from baselines.offline.common.policies import NetworkPolicy, PolicyNetwork, in_units_of
+from baselines.offline.common.spaces import action_scale
 from baselines.offline.model_free import behaviour, cql
-from rmdp_bench import RunLog, Solution
+from rmdp_bench import RunLog, Solution, load_solution, save_solution
 from rmdp_bench.cli import main
 from rmdp_bench.datasets import build_datasets, get_dataset
 from rmdp_bench.datasets.clinic import ClinicController, load_clinic_controllers, tuned_gains
@@ -25,9 +28,12 @@ from rmdp_bench.evaluation.offline import (
     normalise_mean,
 )
 from rmdp_bench.evaluation.prediction import FORECASTS, score_forecasts
+from rmdp_bench.files import read_json
 from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.runs.records import read_result
+from rmdp_bench.solution.onnx_graphs import PolicyGraph
 from rmdp_bench.tasks import OfflineTask, get_offline_task
+from scripts import store_clinic_runs
 
 DATA = "rmdp/glucose-het/clinic-v0"
 TASK = get_offline_task("Glucose-n100-k3-clinic-v0")
@@ -185,6 +191,40 @@ def test_groups_by_factors(learner: str) -> None:
     assert np.isfinite(evaluation.returns).all()
 
 
+class Echo(PolicyNetwork):
+    """The first two numbers of the observation are the action."""
+
+    action_size = 2
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return observation[:, :2]
+
+    def write(self, graph: PolicyGraph, observation: str) -> str:
+        ends = (graph.constant([number]) for number in (0, 2, -1))
+        return graph.add("Slice", observation, *ends)
+
+
+def test_doses_and_the_learners_units_are_inverse(tmp_path: Path) -> None:
+    """In memory and in the file; small doses are within a network's reach, none is out of it."""
+    scale = action_scale(TASK.env_id)
+    assert scale is not None and action_scale("rmdp/HalfCheetahHet-n500-v1") is None
+    assert action_scale("rmdp/CartPoleHet-n500-v0") is None
+    doses = torch.tensor([[0.0, 0.0], [1.0, 0.02], [2.5, 7.0], [6.0, 20.0]])
+    unit = scale.to_unit(doses)
+    assert unit[0].tolist() == [-1.0, -1.0] and unit[3].tolist() == [1.0, 1.0]
+    assert unit[1, 1] > -0.85  # where a hyperbolic tangent is not flat yet
+    (policy,) = in_units_of(TASK.env_id, [NetworkPolicy(Echo(), 7)])
+    seen = np.zeros((5, 7), np.float32)
+    seen[:4, :2] = unit
+    seen[4, :2] = 3.0, -3.0
+    given = policy.act(seen)
+    np.testing.assert_allclose(given[:4], doses, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(given[4], [6.0, 0.0])
+    save_solution(Solution([policy], np.ones((1, 1))), tmp_path / "solution")
+    (loaded,) = load_solution(tmp_path / "solution").policies
+    np.testing.assert_allclose(loaded.act(seen), given, rtol=1e-5, atol=1e-6)
+
+
 def test_offline_policies_act_in_units_of_the_pump() -> None:
     """The logged doses are in reach, and what is saved does what is in memory."""
     config = behaviour.Config(n_updates=300, batch_size=64, hidden_dims=(32,), learning_rate=3e-3)
@@ -238,3 +278,23 @@ def test_a_run_has_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert result.measures is not None and 0.0 < result.measures["time_in_range"] < 1.0
     assert result.offline is not None and result.offline.mean_return == result.social_welfare
     assert isinstance(FEW, OfflineTask) and len(result.agent_returns) == N
+
+
+def test_runs_are_scored_and_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rmdp_bench.tasks._listed_task", lambda task_id: FEW)
+    runs = str(tmp_path / "runs")
+    assert main(["run", "clinic_gains", TASK.id, "--out", runs]) == 0
+    capfd.readouterr()
+    assert main(["score", runs]) == 0
+    assert "In the clinic's tasks 0 is" in " ".join(capfd.readouterr().out.split())
+    assert main(["plot", runs, "--out", str(tmp_path / "figures")]) == 0
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == [f"returns-{TASK.id}.png"]
+    out = tmp_path / "stored.json"
+    store_clinic_runs.main([runs, "--out", str(out)])
+    (row,) = read_json(out)["rows"]
+    assert row["changed"] == {} and row["seeds"] == [0] and row["solver"] == "clinic_gains"
+    scores = row["scores"]
+    shares = [scores[f"time_{where}_range"] for where in ("in", "below", "above")]
+    assert sum(shares) == pytest.approx(1.0) and scores["mean risk"] <= scores["worst tenth"]

@@ -137,8 +137,7 @@ def load_data(task: Task, n_agents: int) -> LoggedData:
     data, scale = to_tensors(dataset.iterate_episodes(range(n_loaded))), action_scale(task.env_id)
     if scale is None:
         return data
-    middle, half = map(torch.from_numpy, scale)
-    return replace(data, actions=(data.actions - middle) / half)
+    return replace(data, actions=scale.to_unit(data.actions))
 
 
 def to_tensors(episodes: Iterable[Any]) -> LoggedData:

@@ -22,7 +22,7 @@ from baselines.common.threads import one_thread
 from baselines.offline.common.data import OfflineConfig, load_data
 from baselines.offline.common.networks import MemberKey, MemberMLP, as_array, member_keys
 from baselines.offline.common.replay import MemberRows, Replay
-from baselines.offline.common.spaces import action_scale
+from baselines.offline.common.spaces import ActionScale, action_scale
 from baselines.offline.common.training import MemberLearner, train
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
@@ -150,33 +150,33 @@ class MemberPolicy(PolicyNetwork):
 class _InUnits(PolicyNetwork):
     """A network that acts in [-1, 1], and what that is in a world's units."""
 
-    middle: Tensor
-    reach: Tensor
+    low: Tensor
+    width: Tensor
 
-    def __init__(
-        self, network: PolicyNetwork, middle: NDArray[np.float32], half: NDArray[np.float32]
-    ) -> None:
+    def __init__(self, network: PolicyNetwork, scale: ActionScale) -> None:
         super().__init__()
-        self.network, self.action_size = network, network.action_size
-        self.register_buffer("middle", torch.from_numpy(middle))
-        self.register_buffer("reach", torch.from_numpy(half))
+        self.network, self.action_size, self.power = network, network.action_size, scale.power
+        self.register_buffer("low", torch.from_numpy(scale.low))
+        self.register_buffer("width", torch.from_numpy(scale.width))
 
     def forward(self, observation: Tensor) -> Tensor:
-        # Rounding must not leave the action space.
-        actions: Tensor = self.network(observation).clip(-1.0, 1.0) * self.reach + self.middle
-        return torch.minimum(torch.maximum(actions, self.middle - self.reach), self._high)
-
-    @property
-    def _high(self) -> Tensor:
-        return self.middle + self.reach
+        share = (self.network(observation) * 0.5 + 0.5).clip(0.0, 1.0)
+        shares = share
+        for _ in range(self.power - 1):
+            shares = shares * share
+        actions: Tensor = shares * self.width + self.low
+        return actions
 
     def write(self, graph: PolicyGraph, observation: str) -> str:
-        unit = self.network.write(graph, observation)
-        unit = graph.add("Clip", unit, graph.constant(-1.0), graph.constant(1.0))
-        scaled = graph.add("Mul", unit, graph.constant(as_array(self.reach)))
-        moved = graph.add("Add", scaled, graph.constant(as_array(self.middle)))
-        low = graph.constant(as_array(self.middle - self.reach))
-        return graph.add("Min", graph.add("Max", moved, low), graph.constant(as_array(self._high)))
+        half = graph.constant(0.5)
+        halved = graph.add("Mul", self.network.write(graph, observation), half)
+        moved = graph.add("Add", halved, half)
+        share = graph.add("Clip", moved, graph.constant(0.0), graph.constant(1.0))
+        shares = share
+        for _ in range(self.power - 1):
+            shares = graph.add("Mul", shares, share)
+        scaled = graph.add("Mul", shares, graph.constant(as_array(self.width)))
+        return graph.add("Add", scaled, graph.constant(as_array(self.low)))
 
 
 def in_units_of(env_id: str, policies: Sequence[NetworkPolicy]) -> list[NetworkPolicy]:
@@ -184,7 +184,7 @@ def in_units_of(env_id: str, policies: Sequence[NetworkPolicy]) -> list[NetworkP
     scale = action_scale(env_id)
     if scale is None:
         return list(policies)
-    return [NetworkPolicy(_InUnits(p.network, *scale), p.observation_size) for p in policies]
+    return [NetworkPolicy(_InUnits(p.network, scale), p.observation_size) for p in policies]
 
 
 class ReplayLearner(MemberLearner):
