@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from baselines.heterogeneous.controllers import ENVIRONMENT
 from baselines.heterogeneous.oracle import needs
 from rmdp_bench import load_solution
+from rmdp_bench.envs import get_environment
 from rmdp_bench.envs.glucose import days, risk
 from rmdp_bench.files import write_json
 from rmdp_bench.plotting.style import add_legend, colour_of, draw_panels, line_styles, save
@@ -39,6 +40,7 @@ from rmdp_bench.tasks import OnlineTask, get_task
 from scripts.document_blocks import FIGURES, GLUCOSE_FILE
 
 DAY = days.STEPS_PER_DAY
+N_STEPS = get_environment(ENVIRONMENT).max_episode_steps
 MAX_RISK = 201.0
 """No risk is greater, whatever the weight of lows."""
 BASAL_TICKS, RATIO_TICKS = (0.25, 0.5, 1.0, 2.0), (2.0, 5.0, 10.0, 20.0)
@@ -57,7 +59,7 @@ def risks_of(result: Result) -> NDArray[np.float64]:
     if known is not None:
         single, own = known
         returns = single + returns * (own - single) / 100.0
-    risks: NDArray[np.float64] = -returns / days.N_STEPS
+    risks: NDArray[np.float64] = -returns / N_STEPS
     if not ((risks >= 0.0) & (risks <= MAX_RISK)).all():
         raise ValueError(
             f"{result.task}, {result.solver}, seed {result.seed}: a mean risk of {risks.max():.1f} "
@@ -113,8 +115,8 @@ def draw_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         known = single_and_own(ENVIRONMENT) or ()
         names = ("one for all: 0 %", "everybody's own: 100 %")
         for value, name in zip(known, names[: len(known)], strict=True):
-            axes.axhline(-value / days.N_STEPS, color="#888888", linewidth=0.8)
-            axes.annotate(name, (budgets[-1], -value / days.N_STEPS), va="bottom", ha="right")
+            axes.axhline(-value / N_STEPS, color="#888888", linewidth=0.8)
+            axes.annotate(name, (budgets[-1], -value / N_STEPS), va="bottom", ha="right")
         greatest = max(max(row["mean_risk"]) for row in rows)
         axes.set(xscale="log", ylim=(0, 1.1 * greatest))
         axes.set(xlabel="policies k", ylabel="mean risk of a patient")
