@@ -95,6 +95,8 @@ class SoftRule:
         """
         rows = []
         for shares in self.assignment.T:
+            if not shares.sum():  # all below the least number: everybody, as for an empty group
+                shares = np.ones_like(shares)
             ends = np.cumsum(shares) / shares.sum()
             points = (np.arange(n_copies) + rng.random()) / n_copies
             chosen = np.searchsorted(ends, points).clip(max=len(ends) - 1)

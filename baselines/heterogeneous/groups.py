@@ -272,7 +272,7 @@ class _Run:
         """Play an episode, and the visits that are due; the mean risk of a step of the episode."""
         risk = play_episode(self.learner, self.rule)
         reached = self.learner.n_made / self.budget.n_updates
-        if self.n_visited < int(reached * self.budget.n_visits):
+        while self.n_visited < int(reached * self.budget.n_visits):
             # Training has the seeds of a generator; visits those that follow the tuning's hundred.
             self.n_visited += 1
             visits = roll_out_pairs(

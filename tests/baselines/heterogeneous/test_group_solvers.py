@@ -236,3 +236,20 @@ def test_visits_may_not_take_all_of_the_budget() -> None:
     config = em.Config(**{**SMALL, "visit_share": 0.9, "n_copies": 8_000})
     with pytest.raises(ValueError, match="leave less than one update of 192000"):
         em.check(dataclasses.replace(TASK, transitions=400_000), config)
+
+
+def test_all_visits_are_made_where_they_are_more_than_episodes() -> None:
+    """One episode of training and two visits fit into the budget: nothing of it is left."""
+    task = dataclasses.replace(TASK, transitions=2 * VISIT + 4 * 48 * 6 + 2 * VISIT)
+    config = em.Config(**{**SMALL, "visit_share": 0.9, "tuning_share": 0.7})
+    assert em.check_budget(task, config, 0.9).n_visits == 2
+    log, before = RunLog(task, [0]), steps_made()
+    em.solve(task, config, [0], "cpu", log)
+    assert log.transitions == -(-(steps_made() - before) // 2) == task.transitions
+
+
+def test_a_representative_that_nobody_wants_draws_everybody() -> None:
+    rule = end_to_end.SoftRule(end_to_end.Config(), TASK, tuned_of(RETURNS), 0)
+    rule.logits = np.tile([0.0, -2000.0], (4, 1))  # whose probability is below the least number
+    drawn = rule.next_episode(8, np.random.default_rng(0))
+    assert np.bincount(drawn[1]).tolist() == [2, 2, 2, 2]
