@@ -18,6 +18,13 @@ def make(mode: str = "DISABLED") -> Any:
     )
 
 
+def test_the_masks_of_infos_are_the_callers() -> None:
+    envs = make()
+    for infos in (envs.reset(seed=0)[1], envs.step(np.ones(3, np.int64))[-1]):
+        infos["_agent"][:] = False
+    assert envs.step(np.ones(3, np.int64))[-1]["_agent"].all()
+
+
 def test_rows_are_cut_by_their_own_starts() -> None:
     envs = make()
     envs.reset(seed=0)

@@ -82,6 +82,7 @@ def test_what_is_not_announced_is_eaten() -> None:
         ({"missed": 1.1}, "missed is 1.1, expected a share"),
         ({"missed": float("nan")}, "missed is nan, expected a share"),
         ({"missed": True}, "missed is True, expected a share"),
+        ({"missed": "few"}, "missed is 'few', expected a share"),
     ],
 )
 def test_bad_values_are_refused(keywords: dict[str, Any], message: str) -> None:

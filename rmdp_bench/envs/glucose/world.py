@@ -140,7 +140,8 @@ class GlucoseWorld(HeterogeneousWorld):
         if announcement not in ANNOUNCEMENTS:
             names = ", ".join(ANNOUNCEMENTS)
             raise ValueError(f"announcement is {announcement!r}, expected one of {names}")
-        if isinstance(missed, bool) or not 0.0 <= missed <= 1.0:
+        is_number = isinstance(missed, int | float | np.integer | np.floating)
+        if not is_number or isinstance(missed, bool) or not 0.0 <= missed <= 1.0:
             raise ValueError(f"missed is {missed!r}, expected a share of meals, 0 to 1")
         check_patients(population)
         self.population = population
