@@ -3,7 +3,7 @@
     python -m scripts.store_clinic_runs RUNS ... [--out benchmarks/results/glucose_clinic.json]
 
 Of each task and solver: the mean risk over patients and in the worst tenth of them, the times in,
-below and above range, the regret of new patients' returns, and how well readings are foreseen; the
+below and above range, the mean risk of new patients, and how well readings are foreseen; the
 mean over the seeds, which are given. What a run was given beside the defaults is stored too.
 """
 

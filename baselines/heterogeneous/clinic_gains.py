@@ -1,9 +1,10 @@
-"""A control without learning: the logged controllers themselves, k of them.
+"""A control without learning: the logged controllers with constant gains, k of them.
 
-What a patient's controller does is read from the record: the basal rate, the carbohydrates for a
-unit of bolus, and how both go with the time of day. With k = n everybody keeps their own, as it was
-logged. With fewer, patients are grouped by both gains (k-means of their logarithms), and a group's
-controller has the geometric means of its patients' gains.
+What a patient's controller does is read from the record: the basal rate and the carbohydrates for a
+unit of bolus, as geometric means over the record. How both go with the time of day is left out:
+with k = n everybody keeps their own controller without its daily waves. With fewer, patients are
+grouped by both gains (k-means of their logarithms), and a group's controller has the geometric
+means of its patients' gains.
 """
 
 from __future__ import annotations
