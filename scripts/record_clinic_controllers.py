@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from baselines.heterogeneous.controllers import (
     BASAL_RANGE,
     ENVIRONMENT,
-    MAX_BOLUS,
     RATIO_RANGE,
     bolus_of,
 )
-from rmdp_bench.datasets.clinic import CONTROLLERS_FILE
+from rmdp_bench.datasets.clinic import CONTROLLERS_FILE, MAX_BOLUS
 from rmdp_bench.envs import get_population
 from rmdp_bench.evaluation import play
 from rmdp_bench.files import write_json

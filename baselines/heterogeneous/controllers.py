@@ -20,6 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.datasets.clinic import (
+    CORRECTION_ABOVE,
+    CORRECTION_FACTOR,
+    CORRECTION_TARGET,
+    MAX_BASAL,
+    MAX_BOLUS,
+    MEAL,
+    MINUTES_SINCE,
+    PAUSE,
+    READING,
+    grams_to_cover,
+)
 from rmdp_bench.evaluation import EVALUATION_SEED, PairRollout, roll_out_pairs
 from rmdp_bench.facility_location import Selection, select
 from rmdp_bench.runs import RunLog
@@ -33,25 +45,13 @@ BASAL_RANGE = (0.1, 4.0)
 """U/h."""
 RATIO_RANGE = (2.0, 40.0)
 """Carbohydrate ratios, g/U."""
-CORRECTION_ABOVE, CORRECTION_TARGET = 150.0, 140.0
-"""mg/dL."""
-CORRECTION_FACTOR = 3.6
-"""mg/dL that a unit corrects, over the carbohydrate ratio: 0.2 mmol/L."""
-PAUSE = 180.0
-"""Minutes without a meal after which a reading is corrected."""
-MAX_BASAL, MAX_BOLUS = 6.0, 20.0
-"""What the pump accepts, U/h and U."""
-READING, MEAL, MINUTES_SINCE = 0, 3, 4
-"""Components of an observation."""
 N_OBSERVED = 7
+"""Components of an observation."""
 
 
 def bolus_of(observations: Any, insulin_per_gram: float) -> Any:
     """The clinic's bolus (E,), U, for observations (E, d): arrays of NumPy or tensors of torch."""
-    reading, meal = observations[:, READING], observations[:, MEAL]
-    is_corrected = (reading > CORRECTION_ABOVE) * (observations[:, MINUTES_SINCE] >= PAUSE)
-    excess = (reading - CORRECTION_TARGET) * is_corrected
-    return (meal + excess / CORRECTION_FACTOR) * (meal > 0.0) * insulin_per_gram
+    return grams_to_cover(observations) * insulin_per_gram
 
 
 def add_bolus(graph: PolicyGraph, insulin_per_gram: float) -> str:
@@ -186,14 +186,20 @@ def grid_within(task: OnlineTask, most: int, *, boluses: bool = True) -> tuple[i
         boluses: whether there are two gains.
 
     Raises:
-        ValueError: the budget is below two points, k controllers and one episode.
+        ValueError: the budget is below two points, k controllers and one episode, or `most` is too
+            small for k controllers.
     """
     n_gains, k = 2 if boluses else 1, task.n_representatives
+    side = max(2, math.ceil(k ** (1.0 / n_gains) - 1e-9))
+    if most < side:
+        raise ValueError(
+            f"n_points is {most}, which makes {most**n_gains} controllers to choose {k} from, "
+            f"expected at least {side}"
+        )
     per_candidate = task.n_agents * task.max_episode_steps
     n_candidates = task.transitions * k // per_candidate
     n_points = min(most, math.floor(n_candidates ** (1.0 / n_gains) + 1e-9))
     if n_points < 2 or n_points**n_gains < k:
-        side = max(2, math.ceil(k ** (1.0 / n_gains) - 1e-9))
         least = math.ceil(side**n_gains * per_candidate / k)
         raise ValueError(
             f"{task.transitions} transitions per policy are not enough to try controllers on "

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from baselines.common.divergence import check_finite
 from baselines.common.settings import check_range
-from baselines.heterogeneous.controllers import MAX_BASAL, MAX_BOLUS, BasalBolus, bolus_of
+from baselines.heterogeneous.controllers import BasalBolus, bolus_of
 from baselines.heterogeneous.policies import (
     GREATEST_ACTION,
     N_FEATURES,
@@ -39,6 +39,7 @@ from baselines.heterogeneous.policies import (
     LearnedPolicy,
     features,
 )
+from rmdp_bench.datasets.clinic import MAX_BASAL, MAX_BOLUS
 from rmdp_bench.tasks import OnlineTask
 
 EPISODE_STEPS = 864

@@ -20,13 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from baselines.heterogeneous.controllers import (
-    MAX_BASAL,
-    MAX_BOLUS,
-    BasalBolus,
-    bolus_of,
-    make_grid,
-)
+from baselines.heterogeneous.controllers import BasalBolus, bolus_of, make_grid
 from baselines.heterogeneous.learner import MAX_RISK, RISK_SCALE
 from baselines.heterogeneous.policies import (
     GREATEST_ACTION,
@@ -36,6 +30,7 @@ from baselines.heterogeneous.policies import (
     features,
 )
 from baselines.heterogeneous.simulators import Act, Simulators, draw_episodes, simulate
+from rmdp_bench.datasets.clinic import MAX_BASAL, MAX_BOLUS
 from rmdp_bench.facility_location import select
 
 FloatArray = NDArray[np.float64]

@@ -28,22 +28,36 @@ SEED = 0
 BASAL_DEVIATION, RATIO_DEVIATION = 0.15, 0.25
 GREATEST_EXTENT = 0.4
 """Of a gain over the day: at most exp(0.4) times its mean, and at least exp(-0.4) times."""
-GREATEST_BASAL, GREATEST_BOLUS = 6.0, 20.0
+MAX_BASAL, MAX_BOLUS = 6.0, 20.0
 """What the pump accepts, U/h and U."""
 CORRECTION_ABOVE, CORRECTION_TARGET = 150.0, 140.0
 """mg/dL."""
 CORRECTION_FACTOR = 3.6
-"""mg/dL that a unit corrects, over the carbohydrate ratio."""
+"""mg/dL that a unit corrects, over the carbohydrate ratio: 0.2 mmol/L."""
 PAUSE = 180.0
 """Minutes without a meal after which a reading is corrected."""
+READING, MEAL, MINUTES_SINCE, SINE, COSINE = 0, 3, 4, 5, 6
+"""Components of an observation."""
+
+
+def grams_to_cover(observations: Any) -> Any:
+    """What the clinic gives a bolus for (E,), g of carbohydrates, at observations (E, d).
+
+    Those of a meal that is announced, and what a correction is worth: down to 140 mg/dL of readings
+    above 150, unless a meal was announced in the last three hours. Arrays of NumPy, or tensors of
+    torch.
+    """
+    reading, meal = observations[:, READING], observations[:, MEAL]
+    is_corrected = (reading > CORRECTION_ABOVE) * (observations[:, MINUTES_SINCE] >= PAUSE)
+    excess = (reading - CORRECTION_TARGET) * is_corrected
+    return (meal + excess / CORRECTION_FACTOR) * (meal > 0.0)
 
 
 @dataclass(frozen=True)
 class ClinicController:
     """A basal rate, and boluses at meals; both gains may depend on the time of day.
 
-    At a meal it gives its carbohydrates over the ratio, and a correction of a reading above 150
-    mg/dL unless a meal was announced in the last three hours.
+    A bolus is `grams_to_cover` over the carbohydrate ratio.
 
     Attributes:
         basal: U/h, geometric mean over the day.
@@ -63,15 +77,13 @@ class ClinicController:
     def act(self, observations: NDArray[Any]) -> NDArray[np.float32]:
         """Basal rate (U/h) and bolus (U), (E, 2), for observations (E, d) of the glucose world."""
         seen = np.asarray(observations, np.float64)
-        reading, meal, pause, sine, cosine = seen[:, [0, 3, 4, 5, 6]].T
+        sine, cosine = seen[:, [SINE, COSINE]].T
         actions = np.zeros((len(seen), 2))
         actions[:, 0] = self.basal * _daily(self.basal_waves, cosine, sine)
-        if meal.any():
-            is_corrected = (reading > CORRECTION_ABOVE) & (pause >= PAUSE)
-            excess = np.where(is_corrected, reading - CORRECTION_TARGET, 0.0) / CORRECTION_FACTOR
+        if seen[:, MEAL].any():
             ratio = self.carbohydrate_ratio * _daily(self.ratio_waves, cosine, sine)
-            actions[:, 1] = np.where(meal > 0.0, (meal + excess) / ratio, 0.0)
-        return actions.clip(0.0, (GREATEST_BASAL, GREATEST_BOLUS)).astype(np.float32)
+            actions[:, 1] = grams_to_cover(seen) / ratio
+        return actions.clip(0.0, (MAX_BASAL, MAX_BOLUS)).astype(np.float32)
 
 
 def _daily(

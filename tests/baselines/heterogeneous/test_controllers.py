@@ -111,6 +111,11 @@ def test_what_the_solver_refuses() -> None:
     message = f"{few.transitions} transitions per policy are not enough .* at least 8640"
     with pytest.raises(ValueError, match=message):
         basal_bolus.check(few, basal_bolus.Config())
+    many = dataclasses.replace(TASK, n_representatives=5)
+    with pytest.raises(ValueError, match=r"n_points is 2, .* 4 controllers to choose 5 .* least 3"):
+        basal_bolus.check(many, basal_bolus.Config(n_points=2))
+    with pytest.raises(ValueError, match="n_points is 4, .* 4 controllers to choose 5 .* least 5"):
+        constant_basal.check(many, constant_basal.Config(n_points=4))
     with pytest.raises(ValueError, match="is not of rmdp/Glucose-n100-v0"):
         basal_bolus.check(get_task("HopperVel-n100-k2-v0"), basal_bolus.Config())
     with pytest.raises(ValueError, match="n_points is 1; expected 2 to 64"):
