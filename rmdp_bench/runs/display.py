@@ -191,7 +191,7 @@ class BarDisplay:
             TextColumn("{task.description}", markup=False, table_column=text)
         ]
         bar = BAR + 1 if width >= BAR_WIDTH else 0
-        self._room = width - (width // 3 + 1) - bar - (SHARE + 1) - (LEFT + 1)
+        self._room = max(0, width - (width // 3 + 1) - bar - (SHARE + 1) - (LEFT + 1))
         if width >= BAR_WIDTH:
             parts.append(BarColumn(bar_width=None, table_column=Column(min_width=BAR, ratio=1)))
         parts.append(TaskProgressColumn(table_column=Column(no_wrap=True, min_width=SHARE)))

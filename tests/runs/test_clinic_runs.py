@@ -120,7 +120,7 @@ def test_the_record_is_as_its_row_says() -> None:
 
 
 def test_the_logged_controllers_are_read_from_the_record() -> None:
-    """Those of n groups are the patients' own; of fewer, their means."""
+    """Those of n groups have the means of the patients' own gains; of fewer, those of a group."""
     everybody = dataclasses.replace(FEW, n_representatives=N)
     (solution,) = clinic_gains.solve(everybody, clinic_gains.Config(), [0], "cpu", RunLog(FEW, [0]))
     own = np.array([(p.basal, p.carbohydrate_ratio) for p in solution.policies])  # type: ignore[attr-defined]

@@ -106,3 +106,20 @@ def test_scores_are_shown_whole(width: int, total: int, monkeypatch: pytest.Monk
     assert ("training 100.0 %" in line) == (width >= 80) and ("training" in line) == (width >= 80)
     assert ("loss 0.00123" in line) == ("loss" in line)
     assert line.startswith("em_plus on Resource")
+
+
+@pytest.mark.parametrize("width", [1, 10, 27, 28])
+def test_a_terminal_may_be_too_narrow_for_any_score(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    bar = BarDisplay()
+    try:
+        bar.start("em", 12)
+        assert bar._room >= 0  # else no score is ever short enough
+        bar.update(4, "welfare 52.3 %, training 100.0 %")
+        assert bar._progress.tasks[0].completed == 4 and not bar._progress.tasks[0].fields["score"]
+    finally:
+        bar.stop()
