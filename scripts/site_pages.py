@@ -329,15 +329,14 @@ def _ceiling_part(entry: EnvironmentEntry, out: Path) -> str:
         (task for task in tasks if isinstance(task, OnlineTask)),
         key=lambda task: task.n_representatives,
     )
+    logged = [
+        [f"`{task.id}`", str(task.n_representatives), f"`{task.dataset_id}`"]
+        for task in tasks
+        if isinstance(task, OfflineTask)
+    ]
+    offline = table(["task", "k", "data"], logged) if logged else ""
     if not online:
-        if not tasks:
-            return "## Tasks\n\nNone."
-        rows = [
-            [f"`{task.id}`", f"`{task.dataset_id}`"]
-            for task in tasks
-            if isinstance(task, OfflineTask)
-        ]
-        return "## Tasks\n\n" + table(["task", "data"], rows)
+        return f"## Tasks\n\n{offline or 'None.'}"
     rows = [
         [
             f"`{task.id}`",
@@ -348,6 +347,7 @@ def _ceiling_part(entry: EnvironmentEntry, out: Path) -> str:
         for task in online
     ]
     text = table(["task", "k", "transitions per policy", "ceiling, %"], rows)
+    text += f"\n\n{offline}" if offline else ""
     curve = _ceilings(entry, online)
     if not curve:
         return f"## Tasks\n\n{text}\n\nNo ceiling is known."

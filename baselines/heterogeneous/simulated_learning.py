@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from baselines.common import streams
 from baselines.heterogeneous.controllers import BasalBolus, bolus_of, make_grid
 from baselines.heterogeneous.learner import MAX_RISK, RISK_SCALE
 from baselines.heterogeneous.policies import (
@@ -198,7 +199,7 @@ def learn_in(
     optimizer = torch.optim.Adam(actors.parameters(), settings.learning_rate)
     total = settings.n_rounds * settings.n_gradient_steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.1 ** (step / total))
-    generator = np.random.default_rng([seed, 1])
+    generator = np.random.default_rng([seed, streams.PerSim.SIMULATED_EPISODES])
     done, n = 0, simulators.n_patients
     risks = np.zeros((n, 0))
     for round_ in range(settings.n_rounds):

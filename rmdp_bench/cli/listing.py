@@ -162,6 +162,7 @@ def _layer_checks() -> list[dict[str, Any]]:
 
 def _environments() -> list[dict[str, Any]]:
     from rmdp_bench.envs import ENVIRONMENTS
+    from rmdp_bench.envs.mo_worlds import MO_WORLDS
 
     return [
         {
@@ -169,7 +170,7 @@ def _environments() -> list[dict[str, Any]]:
             "n_agents": entry.n_agents,
             "max_episode_steps": entry.max_episode_steps,
         }
-        for entry in ENVIRONMENTS
+        for entry in (*ENVIRONMENTS, *MO_WORLDS)
     ]
 
 

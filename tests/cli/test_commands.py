@@ -20,6 +20,7 @@ from PIL import Image
 from rmdp_bench import ENVIRONMENTS, plotting
 from rmdp_bench.cli import main
 from rmdp_bench.datasets import DATASETS
+from rmdp_bench.envs.mo_worlds import MO_WORLDS
 from rmdp_bench.runs import SOLVERS, make_request, run
 from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.confinement import describe_layers
@@ -288,7 +289,7 @@ def test_list_json(capfd: pytest.CaptureFixture[str]) -> None:
     wanted = {"id", "track", "env_id", "dataset_id", "n_agents", "n_representatives"}
     assert all(row.keys() > wanted | {"transitions", "ceiling"} for row in tasks)
     environments = printed_json(["list", "envs", "--json"], capfd)
-    assert [row["id"] for row in environments] == [entry.id for entry in ENVIRONMENTS]
+    assert [row["id"] for row in environments] == [e.id for e in (*ENVIRONMENTS, *MO_WORLDS)]
     assert {row["env_id"] for row in tasks} <= {row["id"] for row in environments}
     datasets = printed_json(["list", "datasets", "--json"], capfd)
     assert [row["id"] for row in datasets] == [entry.id for entry in DATASETS]

@@ -223,7 +223,7 @@ def test_solvers_leave_no_trace(name: str, tmp_path: Path) -> None:
         task = dataclasses.replace(task, **few)
     elif ".heterogeneous." in SOLVERS[name]:
         task = heterogeneous_task("rmdp/Glucose-n100-v0", 2, n_agents=2, n_eval_episodes=1)
-        task = dataclasses.replace(task, transitions=6_000)
+        task = dataclasses.replace(task, transitions=8_000)
     else:
         task = point_task(2_560)
     if name in ("oracle", "parameter_cover"):

@@ -134,6 +134,8 @@ def test_a_common_optimum_is_named(
 ) -> None:
     assert [task.id for task in tasks.list_tasks() if task.common_optimum] == [
         "ResourceGathering-n25-k1-v0",
+        *(f"DeepSeaTreasure-n100-k{k}-v0" for k in (1, 2, 3, 5)),
+        *(f"FruitTree-n100-k{k}-v0" for k in (1, 2, 3, 5, 10)),
         *(f"MountainCarHet-n500-{kind}-v1" for kind in ("pure", "random", "pure-eps20")),
         "MountainCarHet-n500-pure-eps40-v1",
     ]

@@ -21,7 +21,7 @@ from baselines.offline.common.data import LoggedData, check_offline, load_data
 from baselines.offline.common.networks import take_members
 from baselines.offline.common.spaces import n_discrete_actions
 from baselines.offline.common.training import train
-from baselines.offline.planning.dynamics import Dynamics, objective_for, predict
+from baselines.offline.planning.dynamics import Dynamics, check_reward, predict
 from baselines.offline.planning.planner import check_planner, make_policy
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
@@ -131,7 +131,7 @@ def make_solution(
 
 def check(task: Task, config: ContextConfig) -> None:
     """Refuse tasks without data, and sizes with which one cannot plan, by a ValueError."""
-    objective_for(task.env_id)  # refuses worlds whose reward is not known
+    check_reward(task)
     check_offline(task, config)
     check_planner(task.env_id, config)
 

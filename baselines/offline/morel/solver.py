@@ -37,7 +37,7 @@ from baselines.offline.common.spaces import n_discrete_actions
 from baselines.offline.common.training import train
 from baselines.offline.morel.learner import MorelConfig, MorelLearner
 from baselines.offline.morel.model import MemberDynamics, PessimisticModel
-from baselines.offline.planning.dynamics import objective_for, predict
+from baselines.offline.planning.dynamics import check_reward, objective_for, predict
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
 from rmdp_bench.tasks import OfflineTask, Task
@@ -67,7 +67,7 @@ def config_for(task: Task) -> Config:
 
 def check(task: Task, config: Config) -> None:
     """Refuse tasks without data or without a known reward, by a ValueError."""
-    objective_for(task.env_id)
+    check_reward(task)
     check_offline(task, config)
 
 

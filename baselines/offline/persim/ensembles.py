@@ -24,7 +24,7 @@ from baselines.offline.persim.agent_factors import embed_agents, fit_factors, re
 from baselines.offline.persim.model import FactoredConfig, FactoredModel
 from baselines.offline.persim.simulator import PersonalSimulator
 from baselines.offline.persim.training import FactoredLearner
-from baselines.offline.planning.dynamics import objective_for, predict
+from baselines.offline.planning.dynamics import check_reward, predict
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.runs import RunLog
@@ -47,7 +47,7 @@ def check_factored(task: Task, config: FactoredConfig) -> None:
     Raises:
         ValueError: says what is wrong and what to do.
     """
-    objective_for(task.env_id)  # refuses worlds whose reward is not known
+    check_reward(task)
     check_offline(task, config)
     if n_discrete_actions(task) is not None and config.action_layers:
         raise ValueError(

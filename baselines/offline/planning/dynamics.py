@@ -23,6 +23,7 @@ from baselines.common.threads import one_thread
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.envs import TransitionFunction, get_environment
 from rmdp_bench.evaluation.prediction import N_FORCED
+from rmdp_bench.tasks import OfflineTask, Task
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,16 @@ def objective_for(env_id: str) -> Objective:
             "need one reward function: choose an environment of agents with different dynamics"
         )
     return Objective(entry.reward_function, entry.termination_function, _BONUSES.get(env_id))
+
+
+def check_reward(task: Task) -> None:
+    """Refuse logged data of agents whose reward is not known; an online task is refused as such.
+
+    Raises:
+        ValueError: as `objective_for`.
+    """
+    if isinstance(task, OfflineTask):
+        objective_for(task.env_id)
 
 
 class Dynamics(ABC):

@@ -28,7 +28,7 @@ def compile_for(signature: str) -> Callable[[FunctionT], FunctionT]:
         options: dict[str, Any] = {"error_model": "numpy", "cache": True}
         try:
             return cast(FunctionT, njit(signature, **options)(function))
-        except RuntimeError:  # no folder for the cache can be written: compile every time
+        except (OSError, RuntimeError):  # the cache cannot be written: compile every time
             return cast(FunctionT, njit(signature, **(options | {"cache": False}))(function))
 
     return compile_now
