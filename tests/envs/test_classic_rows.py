@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -219,3 +220,20 @@ def test_a_step_gives_pythons_numbers_and_new_arrays(env_id: str) -> None:
     assert (first == kept).all() and observation is not first
     assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
     assert type(info["agent"]) is np.int64 and list(info) == ["agent"]
+
+
+def test_loops_compile_where_no_file_may_grow(tmp_path: Path) -> None:
+    """As in the process that plays strangers' policies: what is compiled cannot be kept there."""
+    program = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+import gymnasium, numpy, rmdp_bench
+envs = gymnasium.make_vec("rmdp/CartPoleHet-n500-v0", num_envs=64)
+envs.reset(seed=0)
+envs.step(numpy.ones(64, numpy.int64))
+"""
+    variables = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
