@@ -39,7 +39,7 @@ def _compile(function: FunctionT, signature: str | None = None, **options: Any) 
     options = _OPTIONS | options
     try:
         return cast(FunctionT, njit(signature, **options)(function))
-    except RuntimeError:  # no folder for the cache can be written: compile every time
+    except (OSError, RuntimeError):  # the cache cannot be written: compile every time
         return cast(FunctionT, njit(signature, **(options | {"cache": False}))(function))
 
 
