@@ -30,6 +30,7 @@ from rmdp_bench.evaluation.offline import (
 from rmdp_bench.evaluation.prediction import FORECASTS, score_forecasts
 from rmdp_bench.files import read_json
 from rmdp_bench.population import DynamicsPopulation
+from rmdp_bench.references import single_and_own
 from rmdp_bench.runs.records import read_result
 from rmdp_bench.solution.onnx_graphs import PolicyGraph
 from rmdp_bench.tasks import OfflineTask, get_offline_task
@@ -248,7 +249,8 @@ def test_a_budget_is_kept() -> None:
 
 def test_percent_is_of_the_population(monkeypatch: pytest.MonkeyPatch) -> None:
     returns = np.array([-3000.0, -6000.0])
-    np.testing.assert_array_equal(normalise(FEW, (0, 1), returns), returns)  # not measured yet
+    monkeypatch.setattr("rmdp_bench.evaluation.pairs.single_and_own", lambda env_id: None)
+    np.testing.assert_array_equal(normalise(FEW, (0, 1), returns), returns)  # not measured
     monkeypatch.setattr("rmdp_bench.evaluation.pairs.single_and_own", lambda env_id: (-6e3, -2e3))
     np.testing.assert_allclose(normalise(FEW, (0, 1), returns), [75.0, 0.0])
     assert normalise_mean(FEW, (0, 1), returns) == pytest.approx(37.5)
@@ -276,7 +278,10 @@ def test_a_run_has_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert main(arguments) == 0
     result = read_result(tmp_path / TASK.id / "clinic_gains" / "seed-0" / "result.json")
     assert result.measures is not None and 0.0 < result.measures["time_in_range"] < 1.0
-    assert result.offline is not None and result.offline.mean_return == result.social_welfare
+    known = single_and_own(FEW.env_id)
+    assert result.offline is not None and known is not None
+    share = (result.offline.mean_return - known[0]) / (known[1] - known[0])
+    assert result.social_welfare == pytest.approx(100.0 * share)
     assert isinstance(FEW, OfflineTask) and len(result.agent_returns) == N
 
 
