@@ -26,8 +26,9 @@ from baselines.heterogeneous.controllers import (
     RATIO_RANGE,
     bolus_of,
 )
-from rmdp_bench.datasets.clinic import CONTROLLERS_FILE, MAX_BOLUS
+from rmdp_bench.datasets.clinic import CONTROLLERS_FILE
 from rmdp_bench.envs import get_population
+from rmdp_bench.envs.glucose.boluses import MAX_BOLUS
 from rmdp_bench.evaluation import play
 from rmdp_bench.files import write_json
 from rmdp_bench.population import DynamicsPopulation

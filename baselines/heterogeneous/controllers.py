@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.datasets.clinic import (
+from rmdp_bench.envs.glucose.boluses import (
     CORRECTION_ABOVE,
     CORRECTION_FACTOR,
     CORRECTION_TARGET,

@@ -39,7 +39,7 @@ from baselines.heterogeneous.policies import (
     LearnedPolicy,
     features,
 )
-from rmdp_bench.datasets.clinic import MAX_BASAL, MAX_BOLUS
+from rmdp_bench.envs.glucose.boluses import MAX_BASAL, MAX_BOLUS
 from rmdp_bench.tasks import OnlineTask
 
 EPISODE_STEPS = 864

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from baselines.heterogeneous.controllers import add_bolus, add_doses, bolus_of
-from rmdp_bench.datasets.clinic import MAX_BASAL, MAX_BOLUS, READING
+from rmdp_bench.envs.glucose.boluses import MAX_BASAL, MAX_BOLUS, READING
 from rmdp_bench.solution.onnx_graphs import PolicyGraph
 
 FloatArray = NDArray[np.float32]

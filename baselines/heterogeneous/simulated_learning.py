@@ -31,7 +31,7 @@ from baselines.heterogeneous.policies import (
     features,
 )
 from baselines.heterogeneous.simulators import Act, Simulators, draw_episodes, simulate
-from rmdp_bench.datasets.clinic import MAX_BASAL, MAX_BOLUS
+from rmdp_bench.envs.glucose.boluses import MAX_BASAL, MAX_BOLUS
 from rmdp_bench.facility_location import select
 
 FloatArray = NDArray[np.float64]

@@ -21,6 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.envs.glucose.boluses import (
+    COSINE,
+    MAX_BASAL,
+    MAX_BOLUS,
+    MEAL,
+    SINE,
+    grams_to_cover,
+)
 from rmdp_bench.files import read_json
 
 CONTROLLERS_FILE = Path(str(files("rmdp_bench"))) / "data" / "clinic_controllers.json"
@@ -28,29 +36,6 @@ SEED = 0
 BASAL_DEVIATION, RATIO_DEVIATION = 0.15, 0.25
 GREATEST_EXTENT = 0.4
 """Of a gain over the day: at most exp(0.4) times its mean, and at least exp(-0.4) times."""
-MAX_BASAL, MAX_BOLUS = 6.0, 20.0
-"""What the pump accepts, U/h and U."""
-CORRECTION_ABOVE, CORRECTION_TARGET = 150.0, 140.0
-"""mg/dL."""
-CORRECTION_FACTOR = 3.6
-"""mg/dL that a unit corrects, over the carbohydrate ratio: 0.2 mmol/L."""
-PAUSE = 180.0
-"""Minutes without a meal after which a reading is corrected."""
-READING, MEAL, MINUTES_SINCE, SINE, COSINE = 0, 3, 4, 5, 6
-"""Components of an observation."""
-
-
-def grams_to_cover(observations: Any) -> Any:
-    """What the clinic gives a bolus for (E,), g of carbohydrates, at observations (E, d).
-
-    Those of a meal that is announced, and what a correction is worth: down to 140 mg/dL of readings
-    above 150, unless a meal was announced in the last three hours. Arrays of NumPy, or tensors of
-    torch.
-    """
-    reading, meal = observations[:, READING], observations[:, MEAL]
-    is_corrected = (reading > CORRECTION_ABOVE) * (observations[:, MINUTES_SINCE] >= PAUSE)
-    excess = (reading - CORRECTION_TARGET) * is_corrected
-    return (meal + excess / CORRECTION_FACTOR) * (meal > 0.0)
 
 
 @dataclass(frozen=True)

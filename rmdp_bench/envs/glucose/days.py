@@ -50,10 +50,6 @@ ESTIMATION_ERROR = 0.3
 """Greatest relative error of a patient's estimate of a meal; it is uniform. Our choice, as are the
 limits of the pump."""
 
-BASAL_LIMIT = 6.0
-"""Greatest basal rate, U/h."""
-BOLUS_LIMIT = 20.0
-"""Greatest bolus, U."""
 PULSE = 0.05
 """What a pump delivers at a time, U."""
 PULSES_PER_HOUR = 400

@@ -83,6 +83,7 @@ from rmdp_bench.envs.core.heterogeneous import (
 from rmdp_bench.envs.core.world import State
 from rmdp_bench.envs.glucose import days, hovorka
 from rmdp_bench.envs.glucose import risk as risks
+from rmdp_bench.envs.glucose.boluses import MAX_BASAL, MAX_BOLUS
 from rmdp_bench.envs.glucose.drawing import draw_trace
 from rmdp_bench.envs.glucose.patients import check_patients, glucose_population
 from rmdp_bench.population import DynamicsPopulation
@@ -161,7 +162,7 @@ class GlucoseWorld(HeterogeneousWorld):
             ends += [reading] * self._n_remembered + [dose] * self._n_remembered
         bounds = np.array([low, high], dtype=np.float32)
         self.observation_space = spaces.Box(*bounds, dtype=np.float32)
-        limits = np.array([days.BASAL_LIMIT, days.BOLUS_LIMIT], dtype=np.float32)
+        limits = np.array([MAX_BASAL, MAX_BOLUS], dtype=np.float32)
         self.action_space = spaces.Box(np.zeros_like(limits), limits, dtype=np.float32)
 
         self.agents = np.zeros(self.n_envs, dtype=np.int64)

@@ -242,7 +242,7 @@ def test_all_visits_are_made_where_they_are_more_than_episodes() -> None:
     """One episode of training and two visits fit into the budget: nothing of it is left."""
     task = dataclasses.replace(TASK, transitions=2 * VISIT + 4 * 48 * 6 + 2 * VISIT)
     config = em.Config(**{**SMALL, "visit_share": 0.9, "tuning_share": 0.7})
-    assert em.check_budget(task, config, 0.9).n_visits == 2
+    assert plan_budget(task, config, 0.9).n_visits == 2
     log, before = RunLog(task, [0]), steps_made()
     em.solve(task, config, [0], "cpu", log)
     assert log.transitions == -(-(steps_made() - before) // 2) == task.transitions
