@@ -441,7 +441,10 @@ def vary(
 ) -> OnlineTask:
     """Give a variation of an online task; arguments, result and errors as `get_task`."""
     if not isinstance(task, OnlineTask):
-        raise ValueError(f"{task.id} is an offline task, of which there are no variations")
+        raise ValueError(
+            f"{task.id} is an offline task: its agents, policies and data are fixed, expected it "
+            "without changes, another task of `rmdp-bench list tasks`, or an online one"
+        )
     if population is not None and n_agents is not None:
         raise ValueError(
             f"population and n_agents={n_agents!r} are given, expected one of them: the population "

@@ -177,16 +177,19 @@ def choose_policies(
     return selection, Solution(chosen, assignment)
 
 
-def grid_within(task: OnlineTask, most: int, *, boluses: bool = True) -> tuple[int, int]:
+def grid_within(
+    task: OnlineTask, most: int, *, boluses: bool = True, share: float = 1.0
+) -> tuple[int, int]:
     """Points of a grid along each gain, and episodes of each pair, within a task's transitions.
 
     Args:
         task: its transitions count for each of its k policies.
         most: points along a gain; what is left of a greater budget plays more episodes.
         boluses: whether there are two gains.
+        share: of the transitions, above 0, at most 1, that tuning may use.
 
     Raises:
-        ValueError: the budget is below two points, k controllers and one episode, or `most` is too
+        ValueError: that share is below two points, k controllers and one episode, or `most` is too
             small for k controllers.
     """
     n_gains, k = 2 if boluses else 1, task.n_representatives
@@ -197,13 +200,16 @@ def grid_within(task: OnlineTask, most: int, *, boluses: bool = True) -> tuple[i
             f"expected at least {side}"
         )
     per_candidate = task.n_agents * task.max_episode_steps
-    n_candidates = task.transitions * k // per_candidate
+    n_candidates = int(share * task.transitions) * k // per_candidate
     n_points = min(most, math.floor(n_candidates ** (1.0 / n_gains) + 1e-9))
     if n_points < 2 or n_points**n_gains < k:
-        least = math.ceil(side**n_gains * per_candidate / k)
+        needed = math.ceil(side**n_gains * per_candidate / k)
+        least = math.ceil(needed / share)
+        least += int(share * least) < needed  # the product was rounded down
+        for_tuning = "" if share == 1.0 else f", of which a share of {share:g} is for tuning,"
         raise ValueError(
-            f"{task.transitions} transitions per policy are not enough to try controllers on "
-            f"{task.n_agents} patients, expected at least {least}"
+            f"{task.transitions} transitions per policy{for_tuning} are not enough to try "
+            f"controllers on {task.n_agents} patients, expected at least {least}"
         )
     return n_points, min(100, n_candidates // n_points**n_gains)
 

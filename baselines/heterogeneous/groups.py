@@ -10,7 +10,6 @@ lives with which representative, and after it the rule sees what everybody had.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -58,7 +57,7 @@ class GroupSettings(PPOSettings):
             ValueError: names the value and the range.
         """
         super().__post_init__()
-        check_range(self, 0.0, 1.0, "tuning_share")
+        check_range(self, 1e-6, 1.0, "tuning_share")
         check_range(self, 2, 64, "n_points")
 
 
@@ -173,14 +172,7 @@ def plan_budget(task: OnlineTask, config: GroupSettings, visit_share: float = 0.
         ValueError: the budget is too small to tune.
     """
     k = task.n_representatives
-    share = dataclasses.replace(task, transitions=int(config.tuning_share * task.transitions))
-    try:
-        n_points, n_episodes = grid_within(share, config.n_points)
-    except ValueError as error:
-        raise ValueError(
-            f"{task.transitions} transitions per policy, of which a share of "
-            f"{config.tuning_share:g} is for tuning: {error}"
-        ) from error
+    n_points, n_episodes = grid_within(task, config.n_points, share=config.tuning_share)
     visit = task.n_agents * EPISODE_STEPS
     tuning = -(-(n_points**2 * n_episodes * visit) // k)
     left = task.transitions - tuning

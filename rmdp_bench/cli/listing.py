@@ -10,6 +10,10 @@ import typer
 
 from rmdp_bench.cli.output import JsonOption, number, print_json, print_table, warn
 
+TRACK_NOTE = (
+    "heterogeneous: of the glucose tasks, where a few policies serve agents who differ in dynamics."
+)
+
 
 class Kind(StrEnum):
     """What can be listed."""
@@ -70,7 +74,9 @@ def list_command(
         names = [name.replace("_", " ") for name in columns]
         n_left = 1 if what is Kind.envs else 3
         optional = ["max episode steps", "env id", "track"]
-        print_table(what.value.capitalize(), names, cells, n_left=n_left, optional=optional)
+        notes = {"track": TRACK_NOTE} if what is Kind.solvers else {}
+        title = what.value.capitalize()
+        print_table(title, names, cells, n_left=n_left, optional=optional, notes=notes)
 
 
 def _list_settings(solver: str, as_json: bool) -> None:

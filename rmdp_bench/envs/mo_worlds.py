@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import functools
 import json
+import warnings
 from dataclasses import dataclass
 from importlib import import_module, resources
 from typing import Any
@@ -224,12 +225,14 @@ def _make(world: MultiObjectiveWorld, render_mode: str | None) -> gym.Env[Any, A
             f'{world.id} is a world of MO-Gymnasium: pip install "rmdp_bench[mo]"'
         ) from error
     keywords = {} if render_mode is None else {"render_mode": render_mode}
-    env: gym.Env[Any, Any] = mo_gymnasium.make(
-        world.mo_id,
-        max_episode_steps=world.max_episode_steps,
-        disable_env_checker=True,  # a check of every step takes as long as ten of them
-        **keywords,
-    )
+    with warnings.catch_warnings():  # of a space of MO-Gymnasium's, which nobody can change here
+        warnings.filterwarnings("ignore", ".*precision lowered by casting", UserWarning)
+        env: gym.Env[Any, Any] = mo_gymnasium.make(
+            world.mo_id,
+            max_episode_steps=world.max_episode_steps,
+            disable_env_checker=True,  # a check of every step takes as long as ten of them
+            **keywords,
+        )
     return env
 
 

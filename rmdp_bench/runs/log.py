@@ -208,20 +208,25 @@ class RunLog:
             self._report(transitions)
 
     def progress(
-        self, transitions: int, scalars: Mapping[str, Sequence[float]], *, total: int | None = None
+        self,
+        transitions: int,
+        scalars: Mapping[str, Sequence[float]] | None = None,
+        *,
+        total: int | None = None,
     ) -> None:
         """Tell how far training is.
 
         Args:
             transitions: per policy, so far; offline gradient steps.
             scalars: name -> one value per seed. "train_social_welfare" (percent) is shown and kept
-                in the next row of the curve; "loss" is shown.
+                in the next row of the curve; "loss" is shown. None: nothing but the progress.
             total: gradient steps in all, offline; online the transitions per policy that the solver
                 means to use. None: the task's transitions.
 
         Raises:
             ValueError: not one value per seed.
         """
+        scalars = scalars or {}
         for name, values in scalars.items():
             self._check_one_per_seed(values, f"values of {name!r}")
         self.restoring = None

@@ -14,8 +14,9 @@ from rmdp_bench.evaluation.playing import check_episodes
 from rmdp_bench.files import check_writable, read_json
 from rmdp_bench.own_tasks import find_task
 from rmdp_bench.references import check_references
+from rmdp_bench.runs.checkpoints import list_checkpoints
 from rmdp_bench.runs.log import TRACKERS
-from rmdp_bench.runs.records import MAX_COUNT, SCHEMA_VERSION
+from rmdp_bench.runs.records import MAX_COUNT, RESULT_FILE, SCHEMA_VERSION
 from rmdp_bench.runs.solver_loading import (
     Solver,
     check_config,
@@ -24,6 +25,7 @@ from rmdp_bench.runs.solver_loading import (
     load_solver,
     make_config,
 )
+from rmdp_bench.runs.trained import TRAINED_FILE
 from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, get_task
 
 REQUEST_FILE = "run.json"
@@ -205,6 +207,8 @@ def _check_tracker(track: str | None) -> None:
 def check_same_request(request: Request) -> None:
     """Refuse run directories that were made by another request, unless they are to be replaced.
 
+    What a run left that failed before its first checkpoint is in nobody's way.
+
     Raises:
         ValueError: names what differs.
     """
@@ -212,6 +216,8 @@ def check_same_request(request: Request) -> None:
         return
     for seed in request.seeds:
         changed = differences(request, seed)
+        if not keeps_training(request.directory(seed)):
+            continue
         if len(changed) > MAX_DIFFERENCES:
             n_more = len(changed) - MAX_DIFFERENCES
             changed = [*changed[:MAX_DIFFERENCES], f"and {n_more} more"]
@@ -220,6 +226,12 @@ def check_same_request(request: Request) -> None:
                 f"{request.directory(seed)} was made with {', '.join(changed)}; use the same "
                 f"settings, another --out, or --overwrite to replace it"
             )
+
+
+def keeps_training(directory: Path) -> bool:
+    """Whether a run directory has a record, trained policies or a checkpoint."""
+    kept = (directory / name for name in (RESULT_FILE, TRAINED_FILE))
+    return any(path.exists() for path in kept) or bool(list_checkpoints(directory))
 
 
 def differences(request: Request, seed: int) -> list[str]:

@@ -66,6 +66,7 @@ from rmdp_bench.runs.requests import (
     Request,
     check_same_request,
     differences,
+    keeps_training,
 )
 from rmdp_bench.runs.trained import (
     OTHERS_FOLDER,
@@ -182,13 +183,14 @@ def _is_done(request: Request, seed: int) -> bool:
 
 
 def _remove_other_run(request: Request, seed: int) -> None:
-    """Empty a locked directory that another request made, if it is to be replaced.
+    """Empty a locked directory that another request made, if it may be replaced.
 
     What says whose it is goes last: a process that is killed in between leaves no record that looks
     like one of this request.
     """
-    if request.overwrite and differences(request, seed):
-        directory = request.directory(seed)
+    directory = request.directory(seed)
+    replaceable = request.overwrite or not keeps_training(directory)
+    if replaceable and differences(request, seed):
         for path in directory.iterdir():
             if path.name not in (LOCK_FILE, REQUEST_FILE):
                 remove(path)

@@ -188,7 +188,7 @@ def _check_rules(submission: Submission, task: Task, result: Result) -> None:
     if result.transitions != task.transitions:
         raise ValueError(
             f"transitions is {result.transitions}, but the task has {task.transitions}: this "
-            f"belongs to the open division, with the difference declared"
+            f"belongs to the open division, with the difference declared (submit --difference)"
         )
     for name in ("transitions_reported", "transitions_counted"):
         value = getattr(result, name)

@@ -77,7 +77,8 @@ def prepared(tmp_path: Path) -> Path:
     (tmp_path / "schema" / "result.json").write_text('{"schema_version": 99}')
     for folder, text in (("changed", '{"transitions": 5}'), ("broken", "[1]")):
         path = tmp_path / folder / TASK / "toy_solver" / "seed-0" / "run.json"
-        path.parent.mkdir(parents=True)
+        (path.parent / "checkpoint").mkdir(parents=True)
+        (path.parent / "checkpoint" / "1.npz").write_bytes(b"of that run")
         path.write_text(text)
     return tmp_path
 

@@ -23,7 +23,9 @@ def test_solvers_are_listed_with_their_track(capfd: pytest.CaptureFixture[str]) 
     assert set(tracks.values()) == {"online", "offline", "heterogeneous"}
     assert tracks == {name: kind_of(name) for name in SOLVERS}
     assert main(["list", "solvers"]) == 0
-    header, *lines = (line.split() for line in capfd.readouterr().out.splitlines() if line)
+    printed = capfd.readouterr().out
+    assert "heterogeneous: of the glucose tasks" in printed
+    header, *lines = (line.split() for line in printed.splitlines() if line)
     shown = {words[0]: words[1] for words in lines if words[0] in SOLVERS}
     assert shown == tracks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -43,6 +44,15 @@ def test_one_hundred_percent_is_what_an_agent_would_have_alone(world: MultiObjec
     np.testing.assert_allclose(returns.min(axis=0), 0.0, atol=1e-9)
     with pytest.raises(ValueError, match=r"weights\[0\] are .* worth the same"):
         in_percent_of_front(np.zeros((2, front.shape[1])), front)
+
+
+@WORLDS
+def test_making_a_world_does_not_warn(world: MultiObjectiveWorld) -> None:
+    pytest.importorskip("mo_gymnasium")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        gym.make(world.id).close()
+        gym.make_vec(world.id, num_envs=2).close()
 
 
 @WORLDS

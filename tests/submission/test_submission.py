@@ -276,7 +276,7 @@ def test_packing_asks_for_what_is_missing(
     filled = [*command, "--author", "A. Name", "--method", "m", "--licence", "MIT"]
     filled += ["--online-evaluations", "0"]
     message = refused(capsys, *filled)
-    assert "this belongs to the open division" in message
+    assert "this belongs to the open division" in message and "submit --difference" in message
     assert not (tmp_path / "out" / "mine").exists()
     assert main([*filled, "--difference", "fewer transitions"]) == 0
     assert read_submission(tmp_path / "out" / "mine").division == "open"

@@ -153,7 +153,7 @@ def check_online(task: Task) -> OnlineTask:
     if task.heterogeneous:
         raise ValueError(
             f"the agents of {task.id} differ in dynamics, expected a task such as "
-            "ResourceGathering-n25-k3-v0: this solver needs transitions that inform about all"
+            "ResourceGathering-n25-k3-v0: this solver learns about all agents from each transition"
         )
     return task
 

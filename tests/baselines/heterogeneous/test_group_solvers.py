@@ -208,6 +208,24 @@ def test_visits_are_in_the_plan() -> None:
     assert plan_budget(alone, config, 0.25).n_visits == 0
 
 
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.7, 1.0])
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_least_budget_that_is_named_is_the_least(k: int, share: float) -> None:
+    task = dataclasses.replace(heterogeneous_task(GLUCOSE, k, n_agents=4), transitions=100)
+    config = em.Config(tuning_share=share)
+    with pytest.raises(ValueError, match=r"^100 transitions per policy.* at least \d+$") as caught:
+        plan_budget(task, config)
+    least = int(str(caught.value).split()[-1])
+    assert plan_budget(dataclasses.replace(task, transitions=least), config).n_points == 2
+    with pytest.raises(ValueError, match=f"at least {least}$"):
+        plan_budget(dataclasses.replace(task, transitions=least - 1), config)
+
+
+def test_nothing_for_tuning_is_refused() -> None:
+    with pytest.raises(ValueError, match="tuning_share is 0"):
+        em.Config(tuning_share=0.0)
+
+
 @pytest.mark.parametrize("name", OWN_WORLDS)
 def test_a_name_is_the_form_for_the_task(name: str, tmp_path: Path) -> None:
     request = make_request(name, "Glucose-n100-k2-v0", seeds=[0], out=tmp_path)
