@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.heterogeneous.clinic_records import (
@@ -138,7 +139,7 @@ class Adaptation:
             *(new, act, k),
             n_days=self.settings.eval_days,
             n_episodes=self.settings.eval_episodes,
-            seed=self.seed,
+            stream=[self.seed, streams.PerSim.POLICY],
         )
         return Solution(self.policies, np.eye(k)[risks.argmin(axis=1)])
 

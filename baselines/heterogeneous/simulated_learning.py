@@ -115,7 +115,7 @@ def risks_in(
     *,
     n_days: int,
     n_episodes: int,
-    seed: int,
+    stream: Sequence[int],
 ) -> FloatArray:
     """Mean risk (n, P) of every patient under every policy, on the same simulated days.
 
@@ -125,9 +125,9 @@ def risks_in(
         n_policies: P.
         n_days: of an episode.
         n_episodes: E of each pair.
-        seed: of the days.
+        stream: seed, purpose and number of the days.
     """
-    n, generator = simulators.n_patients, np.random.default_rng(seed)
+    n, generator = simulators.n_patients, np.random.default_rng(stream)
     patients = np.repeat(np.arange(n), n_episodes)
     episodes = draw_episodes(simulators, patients, n_days, generator)
     with torch.no_grad():
@@ -160,7 +160,7 @@ def tune_in(
                 *(simulators, controllers_act(part), len(part)),
                 n_days=settings.eval_days,
                 n_episodes=1,
-                seed=seed,
+                stream=[seed, streams.PerSim.FIRST_OBSERVATIONS, 0],
             )
             for part in (grid[at : at + 50] for at in range(0, len(grid), 50))
         ],
@@ -226,7 +226,7 @@ def learn_in(
                 *(simulators, actors, n_policies),
                 n_days=settings.eval_days,
                 n_episodes=settings.eval_episodes,
-                seed=seed + round_ + 1,
+                stream=[seed, streams.PerSim.FIRST_OBSERVATIONS, round_ + 1],
             )
             group_of = risks.argmin(axis=1)
     return [actors.policy(j) for j in range(n_policies)], group_of, risks

@@ -170,14 +170,10 @@ def _environments() -> list[dict[str, Any]]:
     from rmdp_bench.envs import ENVIRONMENTS
     from rmdp_bench.envs.mo_worlds import MO_WORLDS
 
-    return [
-        {
-            "id": entry.id,
-            "n_agents": entry.n_agents,
-            "max_episode_steps": entry.max_episode_steps,
-        }
-        for entry in (*ENVIRONMENTS, *MO_WORLDS)
-    ]
+    own = [(entry.id, entry.n_agents, entry.max_episode_steps) for entry in ENVIRONMENTS]
+    optional = [(world.id, world.n_agents, world.max_episode_steps) for world in MO_WORLDS]
+    columns = ("id", "n_agents", "max_episode_steps")
+    return [dict(zip(columns, row, strict=True)) for row in own + optional]
 
 
 def _datasets() -> list[dict[str, Any]]:

@@ -290,7 +290,8 @@ def test_list_json(capfd: pytest.CaptureFixture[str]) -> None:
     wanted = {"id", "track", "env_id", "dataset_id", "n_agents", "n_representatives"}
     assert all(row.keys() > wanted | {"transitions", "ceiling"} for row in tasks)
     environments = printed_json(["list", "envs", "--json"], capfd)
-    assert [row["id"] for row in environments] == [e.id for e in (*ENVIRONMENTS, *MO_WORLDS)]
+    known = [entry.id for entry in ENVIRONMENTS] + [world.id for world in MO_WORLDS]
+    assert [row["id"] for row in environments] == known
     assert {row["env_id"] for row in tasks} <= {row["id"] for row in environments}
     datasets = printed_json(["list", "datasets", "--json"], capfd)
     assert [row["id"] for row in datasets] == [entry.id for entry in DATASETS]

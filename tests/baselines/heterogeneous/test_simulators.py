@@ -186,7 +186,7 @@ def test_learning_lowers_the_risk(simulators: Simulators) -> None:
     controllers, _ = tune_in(simulators, 1, settings, 0)
     (policy,), _, _ = learn_in(simulators, 1, settings, 0, lambda done, risk: None)
     before, after = (
-        risks_in(simulators, act, 1, n_days=1, n_episodes=4, seed=77).mean()
+        risks_in(simulators, act, 1, n_days=1, n_episodes=4, stream=[77]).mean()
         for act in (
             controllers_act(controllers),
             lambda seen: torch.from_numpy(policy.act(seen.numpy())),
@@ -232,5 +232,5 @@ def test_the_gradient_is_the_risks(simulators: Simulators) -> None:
         1,
         n_days=1,
         n_episodes=1,
-        seed=0,
+        stream=[0],
     ).shape == (N_PATIENTS, 1)

@@ -279,7 +279,7 @@ class StopAt(RunLog):
         super().__init__(TASK, [0, 1], folders, stop=stop, resume_at=start)
         self.update, self.stop = update, stop
 
-    def progress(self, transitions: int, scalars: Any, *, total: int | None = None) -> None:
+    def progress(self, transitions: int, scalars: Any = None, *, total: int | None = None) -> None:
         super().progress(transitions, scalars, total=total)
         if transitions == self.update:
             self.stop.set()

@@ -283,7 +283,11 @@ class StoppingLog(RunLog):
     stop_at: int | None = None
 
     def progress(
-        self, transitions: int, scalars: Mapping[str, Sequence[float]], *, total: int | None = None
+        self,
+        transitions: int,
+        scalars: Mapping[str, Sequence[float]] | None = None,
+        *,
+        total: int | None = None,
     ) -> None:
         super().progress(transitions, scalars, total=total)
         if transitions == self.stop_at:

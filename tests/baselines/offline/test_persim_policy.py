@@ -154,7 +154,7 @@ def test_iterations_raise_the_return_in_the_simulators() -> None:
     reports: list[float] = []
 
     class Returns(RunLog):
-        def progress(self, transitions: int, scalars: Any, **keywords: Any) -> None:
+        def progress(self, transitions: int, scalars: Any = None, **keywords: Any) -> None:
             super().progress(transitions, scalars, **keywords)
             if "policy_model_return" in scalars:
                 reports.extend(scalars["policy_model_return"])

@@ -60,10 +60,14 @@ class Log(RunLog):
         super().__init__(TASK, SEEDS, folders, stop=self.stop, resume_at=number)
 
     def progress(
-        self, transitions: int, scalars: Mapping[str, Sequence[float]], *, total: int | None = None
+        self,
+        transitions: int,
+        scalars: Mapping[str, Sequence[float]] | None = None,
+        *,
+        total: int | None = None,
     ) -> None:
         super().progress(transitions, scalars, total=total)
-        self.reports.append((transitions, scalars, total))
+        self.reports.append((transitions, scalars or {}, total))
         if transitions == self.stop_at:
             self.stop.set()
 

@@ -113,7 +113,7 @@ class StopAt(RunLog):
         super().__init__(task, [0, 1], folders, stop=stop, resume_at=max(starts[0], default=None))
         self.updates_left, self.stop = update, stop
 
-    def progress(self, transitions: int, scalars: Any, *, total: int | None = None) -> None:
+    def progress(self, transitions: int, scalars: Any = None, *, total: int | None = None) -> None:
         super().progress(transitions, scalars, total=total)
         self.updates_left -= 1
         if not self.updates_left:
