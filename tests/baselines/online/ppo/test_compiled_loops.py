@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from typing import Any
 
 import numpy as np
@@ -175,10 +176,19 @@ def test_large_logits_do_not_overflow() -> None:
     assert_same_state(plain, compiled, 2e-4)
 
 
-def test_loops_are_compiled_where_nothing_can_be_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("cannot cache function: no locator available"),
+        OSError(errno.EFBIG, "File too large"),  # as in the verifier's sandbox
+    ],
+)
+def test_loops_are_compiled_where_nothing_can_be_cached(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(signature: str, cache: bool, **options: Any) -> Any:
         if cache:
-            raise RuntimeError("cannot cache function: no locator available")
+            raise error
         return lambda function: function
 
     monkeypatch.setattr(compilation, "njit", refuse)
