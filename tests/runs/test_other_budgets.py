@@ -15,6 +15,7 @@ from rmdp_bench.files import locked, write_json
 from rmdp_bench.runs import Request, RunLog, make_request, read_result, run, running
 from rmdp_bench.runs.checkpoints import Checkpoint, write_checkpoints
 from rmdp_bench.runs.display import NoDisplay
+from rmdp_bench.runs.trained import TRAINED_FILE
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, get_online_task, get_task
 from tests.helpers.checkout import TOY_SOLVER
@@ -120,6 +121,7 @@ def test_what_others_made_is_left_alone(request_both: Request) -> None:
     write_json(
         other.directory(0) / "run.json", other_request(request_both, config=changed).document(0)
     )
+    write_json(other.directory(0) / TRAINED_FILE, {})  # without it there is nothing to keep
     display = Listening()
     with locked(other.directory(1), "held"):
         results = run(request_both, display=display)
