@@ -79,6 +79,15 @@ def make_parser(about: str, quick: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _without_paths(words: Sequence[str]) -> list[str]:
+    """Words of a command line; where a path of this machine stood, the name of its option."""
+    before = ["", *words]
+    return [
+        option.lstrip("-").replace("-", "_").upper() if Path(word).is_absolute() else word
+        for option, word in zip(before, words, strict=False)
+    ]
+
+
 def report(
     name: str,
     out: Path | None,
@@ -106,7 +115,7 @@ def report(
         return
     out.mkdir(parents=True, exist_ok=True)
     given = [word for word in sys.argv[1:] if word not in ("--out", str(out))]
-    command = " ".join([f"python -m benchmarks.{name}", *given])
+    command = " ".join([f"python -m benchmarks.{name}", *_without_paths(given)])
     record = {"command": command, "machine": machine, "results": results}
     write_json(out / f"{name}.json", json.loads(json.dumps(record)))
     lines = [" | ".join(row) for row in (header, ["---"] * len(header), *rows)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import environments, training
+from benchmarks import common, environments, training
 from tests.helpers.checkout import ROOT
 
 AS_COMMAND = "environments"
@@ -87,3 +87,13 @@ def test_training_benchmark_reports_all_phases() -> None:
     assert 0 < row["of_floor"] < 1
     assert row["of_alone"] > 0
     assert 0 < row["curve"] <= row["long_curve"] < 1
+
+
+def test_a_record_has_no_path_of_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["peers", "--only", "paper", "--paper-code", str(tmp_path / "code")]
+    monkeypatch.setattr(sys, "argv", words)
+    common.report("peers", tmp_path, ("a",), [({"a": 1}, ("1",))])
+    command = json.loads((tmp_path / "peers.json").read_text())["command"]
+    assert command == "python -m benchmarks.peers --only paper --paper-code PAPER_CODE"
