@@ -374,7 +374,6 @@ the policy that counts as 0, so that k = 2 costs as much as that policy. A try w
 each of three (one seed) gave mean risks of 7.0 (`em`), 6.4 (`end_to_end`) and 6.5 (`universal`),
 where controllers tuned with 10,000,000 have 9.5: four times as much is ample, and all rows of
 `benchmarks/plans/glucose.toml` take hours of one core, not days."""
-_NOT_VERIFIED = "the verification cannot play tasks whose agents differ in dynamics yet"
 
 
 def list_tasks() -> list[Task]:
@@ -777,7 +776,6 @@ def _tasks() -> dict[str, Task]:
                 transitions=family.transitions,
                 gamma=family.gamma,
                 max_episode_steps=entry.max_episode_steps,
-                unranked=_NOT_VERIFIED if entry.heterogeneous else None,
                 common_optimum=budget in family.easy_budgets,
                 continuous=entry.continuous,
                 terminates=entry.terminates,
@@ -842,7 +840,6 @@ def _clinic_task(budget: int) -> OfflineTask:
         gamma=0.99,
         max_episode_steps=entry.max_episode_steps,
         heldout_agents=(*agents.unseen_agents, *agents.extrapolating_agents),
-        unranked=_NOT_VERIFIED,
     )
 
 

@@ -37,9 +37,11 @@ class Format(StrEnum):
 Runs = Annotated[list[Path], typer.Argument(help="Folders with runs, at any depth.")]
 
 _OPTIONAL = (
-    *("transitions/s", "Nash", "Gini", "10th pct.", "scoring s", "mean R2", "median R2"),
+    *("transitions/s", "Nash", "Gini", "scoring s", "mean R2", "median R2"),
+    *("unweighted risk", "10th pct.", "time above range"),
     *("IQM [95 %]", "regret", "transitions", "used", "worst agent", "extrapolating", "unseen"),
     *("new agents", "RMSE", "return", "seeds", "reassigned", "mark", "rank", "of ceiling"),
+    *("time in range", "time below range"),
     *("claimed", "from"),
 )
 """Columns of quality in the order in which narrower terminals do without them."""
@@ -180,7 +182,10 @@ def print_results(
             columns.append(name)
             rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
         is_last = task == summaries[-1].task
-        notes = _revisions(own) | {name: text for name, (_, text) in more_columns.items()}
+        notes = _revisions(own)
+        for name, (_, text) in more_columns.items():
+            if text not in notes.values():
+                notes[name] = text
         notes |= NOTES[track] if is_last else {}
         if isinstance(about, OnlineTask) and about.heterogeneous:
             notes["welfare"] = HETEROGENEOUS_NOTE
@@ -210,6 +215,10 @@ def _more_columns(own: Sequence[Summary]) -> dict[str, tuple[list[str], str]]:
             "half of the scoring episodes and scored on the rest; in brackets what it is above or "
             "below that of the task's own, matched so.",
         )
+    titles = {measure: measure.replace("_", " ") for measure in own[0].measures or {}}
+    for measure, title in titles.items():
+        cells = [number((summary.measures or {}).get(measure), 3) for summary in own]
+        columns[title] = (cells, f"{', '.join(titles.values())}: means over agents.")
     return columns
 
 

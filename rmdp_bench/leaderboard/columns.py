@@ -69,7 +69,7 @@ NOTES = {
 """Track -> what the columns mean: column -> a sentence or two, the most important first."""
 COMMON_SCALE_NOTE = (
     " In the clinic's tasks 0 is the best learned policy for all and 100 everybody's own, the same "
-    "returns for all agents; where these are not measured yet, it is the return itself."
+    "returns for all agents."
 )
 HETEROGENEOUS_NOTE = (
     "0 is the mean of one policy for all and 100 that of everybody's own, where these are known; "
@@ -87,9 +87,9 @@ BOARD_NOTES = {
         "those of the records."
     ),
 }
+"""The same for what is different where a verifier has measured."""
 REPORTED_NOTE = {"†": "†: as reported; these cannot be played again from the files of a row."}
 """The same where a board has columns of `REPORTED`."""
-"""The same for what is different where a verifier has measured."""
 
 
 def board_columns(track: str) -> list[str]:

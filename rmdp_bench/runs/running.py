@@ -593,6 +593,7 @@ def _record(
         arrays = {
             "welfare_matrix": evaluation.welfare_matrix,
             "episode_lengths": evaluation.episode_lengths,
+            **measure_arrays(evaluation),
         }
         n_episodes = evaluation.episode_lengths.shape[1]
     with replacing(directory / (names.get("returns") or names["welfare_matrix"])) as file:
@@ -619,15 +620,33 @@ def _offline_arrays(solution: Solution, evaluation: OfflineEvaluation) -> dict[s
     arrays: dict[str, Any] = {
         "episode_returns": evaluation.returns,
         "episode_lengths": evaluation.lengths,
+        **measure_arrays(evaluation),
     }
     if evaluation.heldout_returns is not None:
         arrays["heldout_returns"] = evaluation.heldout_returns
-    if evaluation.prediction is not None:
-        arrays["prediction_rmse"] = evaluation.prediction.rmse
-        arrays["prediction_r2"] = evaluation.prediction.r2
+    predictions = dict(evaluation.forecasts)
+    if evaluation.prediction is not None and not predictions:  # else it is one of them
+        predictions[0] = evaluation.prediction
+    for minutes, errors in predictions.items():
+        arrays |= dict(zip(prediction_arrays(minutes), (errors.rmse, errors.r2), strict=True))
     if isinstance(solution, OfflineSolution) and solution.factors is not None:
         arrays["factors"] = solution.factors
     return arrays
+
+
+MEASURE = "measure_"
+"""With which the name of an array begins that a world measures beside the reward."""
+
+
+def prediction_arrays(minutes: int) -> tuple[str, str]:
+    """Names of the arrays of errors, RMSE and R2, (A, N); 0: of what is no forecast."""
+    name = f"forecast_{minutes}" if minutes else "prediction"
+    return f"{name}_rmse", f"{name}_r2"
+
+
+def measure_arrays(evaluation: Evaluation | OfflineEvaluation) -> dict[str, NDArray[np.float64]]:
+    """What the world measures beside the reward, (n, k) or offline (A,), by the arrays' names."""
+    return {f"{MEASURE}{name}": values for name, values in evaluation.measures.items()}
 
 
 def _remove_leftovers(directories: Sequence[Path]) -> None:

@@ -55,6 +55,8 @@ class Summary:
         heldout: means over seeds of the numbers in `HeldOutScores`; None where there are none.
         offline: means over seeds of the numbers in `OfflineScores`, by name; None online, and for
             what the solver does not have.
+        measures: means over seeds of what the world measures beside the reward, by name; None where
+            it measures nothing.
     """
 
     task: str
@@ -87,6 +89,7 @@ class Summary:
     objective: str = "utilitarian"
     objective_value: float | None = None
     heldout: dict[str, float] | None = None
+    measures: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON."""
@@ -184,6 +187,7 @@ def summarise_group(settings: str, members: Sequence[Result]) -> Summary:
         objective=first.objective,
         objective_value=_mean_of_known(result.objective_value for result in members),
         heldout=_summarise_heldout([result.heldout for result in members]),
+        measures=_summarise_measures([result.measures for result in members]),
     )
 
 
@@ -240,6 +244,13 @@ def _summarise_heldout(members: Sequence[HeldOutScores | None]) -> dict[str, flo
         return None
     names = ("welfare", "regret", "own_welfare")
     return {name: _mean(getattr(scores, name) for scores in known) for name in names}
+
+
+def _summarise_measures(members: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
+    """Means over seeds of what all of them have; None if that is nothing."""
+    known = [measures or {} for measures in members]
+    names = [name for name in known[0] if all(name in other for other in known)]
+    return {name: _mean(own[name] for own in known) for name in names} or None
 
 
 def _interval(welfare: np.ndarray[Any, Any]) -> tuple[float, float]:

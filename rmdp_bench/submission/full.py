@@ -230,6 +230,7 @@ def _play(
         answers = [
             play_in_sandbox(
                 *(folder, record.seed, task, groups, limits, budget),
+                welfare_only=["held_out"],
                 claim=start == 0 and isinstance(task, OnlineTask),
             )
             for record in records

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import play
 from rmdp_bench.evaluation.offline import check_one_policy_each, normalise
+from rmdp_bench.evaluation.pairs import percent
 from rmdp_bench.evaluation.playing import check_episodes
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.solution.policies import nudge_policies
@@ -45,6 +46,8 @@ observations alone would move them half as far."""
 BATCH_SIZES = (24, 64)
 """Least and greatest number of episodes that a policy plays side by side, for each agent who has it
 offline; the last batch of a round may be smaller."""
+PAIR_BATCH_SIZES = (4, 12)
+"""The same where every policy plays in the world of each of n agents."""
 QUESTION_STEPS = 24
 """Steps of a batch that are asked about again, beside the first."""
 MAX_ALONE = 64
@@ -62,7 +65,7 @@ class EpisodeReturns:
     Attributes:
         welfare: (E,) social welfare of each episode: every agent with the policy it is assigned to.
         entries: (m,) mean over episodes, of every agent under every policy, m = n k; offline of the
-            scored agents, m = A.
+            scored agents, m = A. Of groups in `welfare_only`, 0 for pairs that were not played.
     """
 
     welfare: FloatArray
@@ -71,10 +74,15 @@ class EpisodeReturns:
 
 @dataclass(frozen=True)
 class _Cell:
-    """What is played in every episode: a policy, and offline the agent who lives in it."""
+    """What is played in an episode: a policy, and the agent who lives in it if their worlds differ.
+
+    Attributes:
+        counts: whether the welfare depends on it.
+    """
 
     policy: int
     agent: int | None
+    counts: bool = True
 
 
 def play_shuffled(
@@ -83,6 +91,7 @@ def play_shuffled(
     episodes: Mapping[str, tuple[int, int]],
     rng: np.random.Generator,
     nudged: Collection[str] = (),
+    welfare_only: Collection[str] = (),
 ) -> dict[str, EpisodeReturns]:
     """Play groups of episodes, mixed, and ask the policies again about what they have seen.
 
@@ -93,6 +102,8 @@ def play_shuffled(
         rng: shuffles; nothing else depends on it.
         nudged: groups in which observations and weights are changed by `NUDGE`; policies are not
             asked again about them.
+        welfare_only: groups in which pairs of an agent and a policy that nobody assigned to
+            them are left out where each pair has its own episodes. No policy sees who else plays.
 
     Raises:
         ValueError: the solution does not fit the task, a policy fails, or it acts by more than the
@@ -106,9 +117,11 @@ def play_shuffled(
     ]
     welfare = np.empty(len(all_episodes))
     totals = {name: np.zeros(len(weights)) for name in episodes}
-    for batch in _cut(rng.permutation(len(all_episodes)), rng):
+    are_pairs = isinstance(task, OnlineTask) and task.heterogeneous
+    sizes = PAIR_BATCH_SIZES if are_pairs else BATCH_SIZES
+    for batch in _cut(rng.permutation(len(all_episodes)), sizes, rng):
         own = [all_episodes[place] for place in batch]
-        returns = _play_batch(task, solution, cells, own, nudged, rng)  # (episodes, m)
+        returns = _play_batch(task, solution, cells, own, nudged, welfare_only, rng)
         welfare[batch] = returns @ weights
         for (name, _), row in zip(own, returns, strict=True):
             totals[name] += row
@@ -127,8 +140,11 @@ def _cells(task: Task, solution: Solution) -> tuple[list[_Cell], FloatArray]:
             raise ValueError(
                 f"the assignment has shape {solution.assignment.shape}, expected {shape}"
             )
-        cells = [_Cell(j, None) for j in range(task.n_representatives)]
-        return cells, solution.assignment.ravel() / task.n_agents
+        weights = solution.assignment.ravel() / task.n_agents
+        if not task.heterogeneous:
+            return [_Cell(j, None) for j in range(task.n_representatives)], weights
+        pairs = np.ndindex(shape)
+        return [_Cell(j, i, w > 0.0) for (i, j), w in zip(pairs, weights, strict=True)], weights
     agents = task.eval_agents
     check_one_policy_each(solution, agents)
     policies = solution.assignment.argmax(axis=1).tolist()
@@ -136,10 +152,12 @@ def _cells(task: Task, solution: Solution) -> tuple[list[_Cell], FloatArray]:
     return cells, np.full(len(agents), 1.0 / len(agents))
 
 
-def _cut(order: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.int64]]:
+def _cut(
+    order: NDArray[np.int64], sizes: tuple[int, int], rng: np.random.Generator
+) -> list[NDArray[np.int64]]:
     """Batches of changing sizes."""
     batches, start = [], 0
-    least, greatest = BATCH_SIZES
+    least, greatest = sizes
     while start < len(order):
         size = int(rng.integers(least, greatest + 1))
         batches.append(order[start : start + size])
@@ -153,18 +171,21 @@ def _play_batch(
     cells: Sequence[_Cell],
     episodes: Sequence[tuple[str, int]],
     nudged: Collection[str],
+    welfare_only: Collection[str],
     rng: np.random.Generator,
 ) -> FloatArray:
     """Returns (episodes, m) of episodes side by side; policies are asked again afterwards."""
-    used = sorted({cell.policy for cell in cells})
+    rows_of: dict[int, list[tuple[int, int]]] = {}
+    for c, cell in enumerate(cells):
+        for e, (group, _) in enumerate(episodes):
+            if cell.counts or group not in welfare_only:
+                rows_of.setdefault(cell.policy, []).append((c, e))
+    used = sorted(rows_of)
     policies = [solution.policies[j] for j in used]
     others = nudge_policies(policies, NUDGE, rng) if nudged else policies
     asked, rows = [], []
     for j, policy, other in zip(used, policies, others, strict=True):
-        own = [
-            (c, e) for c, cell in enumerate(cells) if cell.policy == j for e in range(len(episodes))
-        ]
-        own = [own[place] for place in rng.permutation(len(own))]
+        own = [rows_of[j][place] for place in rng.permutation(len(rows_of[j]))]
         mask = np.array([episodes[e][0] in nudged for _, e in own])
         asked.append(_Asked(policy, other, f"policy {j}", mask, rng))
         rows.append(own)
@@ -175,13 +196,15 @@ def _play_batch(
         asked,
         [len(own) for own in rows],
         [episodes[e][1] for _, e in flat],
-        agents=None if isinstance(task, OnlineTask) else agents,
+        agents=agents or None,
         names=[questioned.name for questioned in asked],
     )
     for questioned in asked:
         questioned.ask_again()
-    returns = np.empty((len(episodes), len(cells), played.returns.shape[1]))
-    for (c, e), values in zip(flat, played.returns, strict=True):
+    returns = np.zeros((len(episodes), len(cells), played.returns.shape[1]))
+    are_pairs = isinstance(task, OnlineTask) and bool(agents)
+    scored = percent(task, played.returns) if are_pairs else played.returns
+    for (c, e), values in zip(flat, scored, strict=True):
         returns[e, c] = values
     if isinstance(task, OnlineTask):
         return returns.swapaxes(1, 2).reshape(len(episodes), -1)  # agent by agent, as a matrix

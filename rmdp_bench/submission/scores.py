@@ -12,11 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import Evaluation
-from rmdp_bench.evaluation.offline import OfflineEvaluation, check_one_policy_each
-from rmdp_bench.evaluation.prediction import N_PREDICTIONS, Prediction, factor_correlation
+from rmdp_bench.evaluation.offline import OfflineEvaluation, check_budget, check_one_policy_each
+from rmdp_bench.evaluation.prediction import (
+    FORECASTS,
+    N_PREDICTIONS,
+    Prediction,
+    factor_correlation,
+)
 from rmdp_bench.runs.curve import parse_curve
 from rmdp_bench.runs.records import TOLERANCE, Result
-from rmdp_bench.runs.running import score_solution
+from rmdp_bench.runs.running import MEASURE, prediction_arrays, score_solution
 from rmdp_bench.solution import Solution
 from rmdp_bench.solution.storage import check_saved_solution
 from rmdp_bench.submission.bounded import Shapes
@@ -26,9 +31,9 @@ from rmdp_bench.tasks import OfflineTask, OnlineTask, Task
 _CORRELATION_TOLERANCE = 0.02
 """Ranks may swap where another processor rounds differently."""
 MAX_CURVE_BYTES = 2**20
-MAX_CURVE_WELFARE = 1e6
-"""Percent, offline, where a policy may be much worse than uniform actions. So far below 0 may also
-be what a solver says of its training, from which it may subtract costs of its own."""
+MAX_WELFARE = 1e6
+"""Percent, where 0 and 100 are no bounds (`_welfare_range`). So far below 0 may also be what a
+solver says of its training, from which it may subtract costs of its own."""
 
 Read: TypeAlias = Callable[[Shapes], dict[str, NDArray[Any]]]
 """Gives the arrays of these names and shapes, as far as they are there; no others may be."""
@@ -111,18 +116,27 @@ def _check_curve(text: str, name: str, task: Task, result: Result) -> None:
             f"{name} has {len(text)} characters, at most {MAX_CURVE_BYTES} are allowed"
         )
     curve = parse_curve(text, name)
-    welfare = (
-        (0.0, 100.0) if isinstance(task, OnlineTask) else (-MAX_CURVE_WELFARE, MAX_CURVE_WELFARE)
-    )
+    welfare = _welfare_range(task)
     ranges = {
         "transitions": (0.0, float(result.transitions)),
         "wall_seconds": (0.0, result.wall_seconds),
         "social_welfare": welfare,
-        "train_social_welfare": (-MAX_CURVE_WELFARE, welfare[1]),
+        "train_social_welfare": (-MAX_WELFARE, welfare[1]),
     }
     for column, (low, high) in ranges.items():
         known = np.array([value for value in curve[column] if not math.isnan(value)])
         _check_range(known, low, high, f"{column} in {name}")
+
+
+def _welfare_range(task: Task) -> tuple[float, float]:
+    """Least and greatest welfare of an agent, percent.
+
+    The suite's represented worlds pay from 0 to 100. In those of MO-Gymnasium steps may cost
+    something, and where agents differ in dynamics 0 and 100 are what two references reach.
+    """
+    if isinstance(task, OfflineTask) or task.heterogeneous:
+        return -MAX_WELFARE, MAX_WELFARE
+    return (0.0 if task.is_native else -MAX_WELFARE), 100.0
 
 
 def _check_solution(
@@ -138,6 +152,7 @@ def _check_solution(
     solution = Solution([_Unused() for _ in assignment.T], assignment)
     if isinstance(task, OfflineTask):
         check_one_policy_each(solution, task.eval_agents)
+        check_budget(task, solution)
     return solution
 
 
@@ -169,37 +184,59 @@ def any_solution(n_agents: int) -> Solution:
 def _read_welfare(task: OnlineTask, result: Result, read: Read, where: str) -> Evaluation:
     n, k, n_episodes = task.n_agents, task.n_representatives, result.evaluation.n_episodes
     shapes = {"welfare_matrix": (n, k), "episode_lengths": (k, n_episodes)}
-    arrays = _arrays(read, where, shapes)
+    arrays = _arrays(read, where, shapes | dict.fromkeys(_measures(task), (n, k)))
     matrix, lengths = arrays["welfare_matrix"], arrays["episode_lengths"]
-    _check_range(matrix, 0.0, 100.0, f"welfare_matrix in {where}")
+    _check_range(matrix, *_welfare_range(task), f"welfare_matrix in {where}")
     _check_lengths(task, lengths, where)
-    return Evaluation(matrix, matrix[:, :, np.newaxis], lengths, result.evaluation.seed)
+    measures = _read_measures(task, arrays, where)
+    return Evaluation(matrix, matrix[:, :, np.newaxis], lengths, result.evaluation.seed, measures)
+
+
+@functools.cache
+def _measures(task: Task) -> tuple[str, ...]:
+    """Names of the arrays of what the world measures beside the reward."""
+    if isinstance(task, OnlineTask) and not task.heterogeneous:
+        return ()
+    envs = gym.make_vec(task.env_id, num_envs=1)
+    envs.reset(seed=0)
+    measured: Any = envs.unwrapped
+    names = tuple(f"{MEASURE}{name}" for name in measured.measure())
+    envs.close()
+    return names
+
+
+def _read_measures(
+    task: Task, arrays: Mapping[str, NDArray[Any]], where: str
+) -> dict[str, NDArray[Any]]:
+    """Those arrays by what they measure."""
+    for name in _measures(task):
+        _check_range(arrays[name], -1e9, 1e9, f"{name} in {where}")
+    return {name.removeprefix(MEASURE): arrays[name] for name in _measures(task)}
 
 
 def _read_returns(task: OfflineTask, result: Result, read: Read, where: str) -> OfflineEvaluation:
     n_agents, n_episodes = len(task.eval_agents), result.evaluation.n_episodes
-    own = (n_agents, n_episodes)
-    predictions = (n_agents, N_PREDICTIONS)
+    required = dict.fromkeys(("episode_returns", "episode_lengths"), (n_agents, n_episodes))
+    shapes: dict[str, tuple[int | None, ...]] = {
+        **required,
+        **dict.fromkeys(_measures(task), (n_agents,)),
+    }
+    plan = FORECASTS.get(task.env_id)
+    n_predictions = N_PREDICTIONS if plan is None else plan.n_episodes
+    predicted = {m: prediction_arrays(m) for m in (plan.minutes if plan else (0,))}
     optional: dict[str, tuple[int | None, ...]] = {
         "heldout_returns": (len(task.heldout_agents), max(1, n_episodes // 4)),
-        "prediction_rmse": predictions,
-        "prediction_r2": predictions,
+        **{name: (n_agents, n_predictions) for names in predicted.values() for name in names},
         "factors": (None, None),
     }
-    required = {"episode_returns": own, "episode_lengths": own}
-    arrays = _arrays(read, where, required, optional)
+    arrays = _arrays(read, where, shapes, optional)
     assert result.offline is not None
     _check_lengths(task, arrays["episode_lengths"], where)
     for name in ("episode_returns", "heldout_returns"):
         if name in arrays:
             _check_range(arrays[name], -1e9, 1e9, f"{name} in {where}")
-    if ("prediction_rmse" in arrays) != ("prediction_r2" in arrays):
-        raise ValueError(f"{where}: one of prediction_rmse and prediction_r2 is missing")
-    prediction = correlation = None
-    if "prediction_rmse" in arrays:
-        prediction = Prediction(arrays["prediction_rmse"], arrays["prediction_r2"])
-        if not (np.isfinite(prediction.rmse).any() and np.isfinite(prediction.r2).any()):
-            raise ValueError(f"{where}: no prediction is a finite number")
+    errors = _read_predictions(predicted, arrays, where)
+    correlation = None
     if "factors" in arrays:
         factors = arrays["factors"]
         if factors.shape[0] > task.n_agents or factors.shape[1] > MAX_SIZE:
@@ -207,14 +244,32 @@ def _read_returns(task: OfflineTask, result: Result, read: Read, where: str) -> 
         _check_range(factors, -1e6, 1e6, f"factors in {where}")
         correlation = factor_correlation(task, factors)
     return OfflineEvaluation(
-        arrays["episode_returns"],
-        arrays["episode_lengths"],
-        arrays.get("heldout_returns"),
-        prediction,
-        correlation,
-        result.evaluation.seed,
-        result.offline.evaluation_seconds,
+        *(arrays["episode_returns"], arrays["episode_lengths"], arrays.get("heldout_returns")),
+        prediction=errors.get(max(errors)) if errors else None,
+        factor_correlation=correlation,
+        seed=result.evaluation.seed,
+        seconds=result.offline.evaluation_seconds,
+        forecasts=errors if plan else {},
+        measures=_read_measures(task, arrays, where),
     )
+
+
+def _read_predictions(
+    names: Mapping[int, tuple[str, str]], arrays: Mapping[str, NDArray[Any]], where: str
+) -> dict[int, Prediction]:
+    """Minutes ahead, or 0 -> errors; all or none."""
+    missing = [name for pair in names.values() for name in pair if name not in arrays]
+    if len(missing) == 2 * len(names):
+        return {}
+    if missing:
+        raise ValueError(f"{where}: of the errors of its predictions, {missing[0]} is missing")
+    errors = {
+        minutes: Prediction(*(arrays[name] for name in pair)) for minutes, pair in names.items()
+    }
+    for prediction in errors.values():
+        if not (np.isfinite(prediction.rmse).any() and np.isfinite(prediction.r2).any()):
+            raise ValueError(f"{where}: no prediction is a finite number")
+    return errors
 
 
 def _arrays(

@@ -80,7 +80,7 @@ def test_the_tasks_are_what_they_say() -> None:
         task = get_offline_task(f"Glucose-n100-k{k}-clinic-v0")
         assert task.n_representatives == k and task.dataset_id == DATA
         assert task.eval_agents == tuple(range(100)) and task.has_common_scale
-        assert len(task.heldout_agents) == 40 and task.unranked
+        assert len(task.heldout_agents) == 40 and task.unranked is None
     assert not get_offline_task("CartPoleHet-n500-pure-v1").has_common_scale
 
 
@@ -278,6 +278,9 @@ def test_a_run_has_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert main(arguments) == 0
     result = read_result(tmp_path / TASK.id / "clinic_gains" / "seed-0" / "result.json")
     assert result.measures is not None and 0.0 < result.measures["time_in_range"] < 1.0
+    with np.load(tmp_path / TASK.id / "clinic_gains" / "seed-0" / "returns.npz") as arrays:
+        inside = arrays["measure_time_in_range"]
+    assert inside.shape == (N,) and inside.mean() == result.measures["time_in_range"]
     known = single_and_own(FEW.env_id)
     assert result.offline is not None and known is not None
     share = (result.offline.mean_return - known[0]) / (known[1] - known[0])

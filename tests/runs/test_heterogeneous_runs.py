@@ -31,6 +31,16 @@ def test_a_run_is_scored_on_all_patients(tmp_path: Path, capfd: pytest.CaptureFi
     shares = [result.measures[f"time_{where}_range"] for where in ("in", "below", "above")]
     assert sum(shares) == pytest.approx(1.0) and all(0.0 < share < 1.0 for share in shares)
 
+    with np.load(folder / "welfare.npz") as arrays:
+        inside = arrays["measure_time_in_range"]
+    assert inside.shape == (100, 1)
+    assert inside.mean() == pytest.approx(result.measures["time_in_range"])
+    assert main(["score", str(tmp_path)]) == 0
+    assert "time in range" in " ".join(capfd.readouterr().out.split())
+    about = ["--author", "A", "--method", "m", "--licence", "MIT", "--online-evaluations", "0"]
+    about += ["--difference", "a fraction of the transitions", "--name", "controls"]
+    assert main(["submit", str(tmp_path), *about, "--out", str(tmp_path / "board")]) == 0
+
     solution = load_solution(folder / "solution")
     task = get_online_task(TASK)
     again = roll_out_pairs(task, solution.policies, n_episodes=20, agents=[3, 77])

@@ -234,7 +234,7 @@ def write():
 files = []
 def open_many():
     try:
-        for _ in range(1000):
+        for _ in range({confinement.MAX_OPEN_FILES}):
             files.append(open("/dev/null"))
     finally:
         files.clear()

@@ -17,7 +17,7 @@ from rmdp_bench.solution import OnnxPolicy, Solution
 from rmdp_bench.solution.policies import OpenGraph
 from rmdp_bench.submission import replay
 from rmdp_bench.submission.replay import BATCH_SIZES, play_shuffled
-from rmdp_bench.tasks import get_offline_task, get_online_task
+from rmdp_bench.tasks import get_offline_task, get_online_task, heterogeneous_task
 from tests.helpers.hostile_toys import graph, put
 from tests.helpers.submission_toys import ROW, copy_of, refused
 from tests.helpers.toys import ScriptedPolicy, constant, linear_graph, make_graph
@@ -49,6 +49,15 @@ class BatchPolicy:
 def where(condition: Any, best: Array) -> Array:
     """Not the honest action where the condition holds."""
     return np.where(condition, (best + 1) % 4, best)
+
+
+class ByBatchSize:
+    """Pushes left in small batches, right in others."""
+
+    def reset(self, n_envs: int) -> None: ...
+
+    def act(self, observations: Array) -> Array:
+        return np.full(len(observations), int(len(observations) > 16))
 
 
 class Forgetful:
@@ -122,6 +131,29 @@ def test_offline_every_agent_has_its_policy() -> None:
         percent = np.array([normalise(CART_POLE, agents, episode) for episode in returns.T])
         np.testing.assert_allclose(played[name].entries, percent.mean(axis=0))
         np.testing.assert_allclose(played[name].welfare, percent.mean(axis=1))
+
+
+def test_agents_who_differ_live_with_every_policy_in_the_known_episodes() -> None:
+    task = heterogeneous_task("rmdp/CartPoleHet-n500-v0", 2, n_agents=4)
+    assignment = np.eye(2)[[0, 1, 1, 1]]
+    solution = Solution([ScriptedPolicy([0]), ScriptedPolicy([1])], assignment)
+    groups = {"known": (KNOWN, 7), "held_out": (HELD_OUT, 20)}
+    rng = np.random.default_rng(0)
+    played = play_shuffled(task, solution, groups, rng, welfare_only=["held_out"])
+    for name, (seed, number) in groups.items():
+        returns = evaluate(task, solution, n_episodes=number, seed=seed).episode_returns
+        welfare = np.einsum("nke,nk->e", returns, assignment) / 4
+        np.testing.assert_allclose(played[name].welfare, welfare)
+        expected = returns.mean(axis=2) * (assignment if name == "held_out" else 1.0)
+        np.testing.assert_allclose(played[name].entries, expected.ravel())
+    assert len(set(played["held_out"].welfare)) > 1
+
+
+def test_a_policy_that_acts_by_the_batch_is_refused_in_every_agents_world() -> None:
+    task = heterogeneous_task("rmdp/CartPoleHet-n500-v0", 1, n_agents=4)
+    solution = Solution([ByBatchSize()], np.ones((4, 1)))
+    with pytest.raises(ValueError, match="policy 0 acts by more than the observation"):
+        play_shuffled(task, solution, EPISODES, np.random.default_rng(0), welfare_only=["held_out"])
 
 
 def test_known_and_held_out_episodes_share_batches_of_changing_sizes(

@@ -74,6 +74,7 @@ def play_in_sandbox(
     budget: Budget,
     nudged: Sequence[str] = (),
     *,
+    welfare_only: Sequence[str] = (),
     claim: bool = False,
 ) -> tuple[dict[str, EpisodeReturns], NDArray[np.float64] | None]:
     """Play episodes of saved policies in another process, all mixed; see `replay`.
@@ -86,6 +87,7 @@ def play_in_sandbox(
         limits: what the process may use.
         budget: of the submission, which it is charged to.
         nudged: groups whose observations are changed a little, as rounding would.
+        welfare_only: groups of which only the welfare is wanted; see `play_shuffled`.
         claim: whether the claimed welfare matrix of an online task is wanted, which is read there.
 
     Returns:
@@ -95,7 +97,13 @@ def play_in_sandbox(
         ValueError: the policies fail, crash, act by more than their observation, or need more than
             they may; names the folder.
     """
-    n_cells = task.n_representatives if isinstance(task, OnlineTask) else len(task.eval_agents)
+    n_entries = (
+        task.n_agents * task.n_representatives
+        if isinstance(task, OnlineTask)
+        else len(task.eval_agents)
+    )
+    are_shared = isinstance(task, OnlineTask) and not task.heterogeneous
+    n_cells = task.n_representatives if are_shared else n_entries
     n_steps = n_cells * task.max_episode_steps * sum(number for _, number in episodes.values())
     job = {
         "row": str(row.resolve()),
@@ -103,10 +111,10 @@ def play_in_sandbox(
         "task": task.id,
         "episodes": episodes,
         "nudged": list(nudged),
+        "welfare_only": list(welfare_only),
         "claim": claim,
         "entropy": secrets.randbits(128),
     }
-    n_entries = task.n_agents * n_cells if isinstance(task, OnlineTask) else n_cells
     shapes = {f"{name}_welfare": (number,) for name, (_, number) in episodes.items()}
     shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
     if claim:

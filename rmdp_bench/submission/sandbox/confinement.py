@@ -45,7 +45,9 @@ REFUSED = b"refused: "
 """With which the answer begins of a process that refuses the files."""
 MAX_REASON = 500
 """Characters of what it says about them."""
-MAX_OPEN_FILES = 256
+MAX_OPEN_FILES = 4096
+"""Some worlds keep a file open in each copy (MO-Gymnasium's FruitTree its font), and a batch is 64
+episodes of each of the k policies."""
 SPARE_TASKS = 64
 """Processes and threads that may be added, beside one thread for each core."""
 PROBE_SECONDS = 60.0

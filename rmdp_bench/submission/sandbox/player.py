@@ -31,8 +31,8 @@ def play_job(job: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
 
     Args:
         job: row (its folder), seed, task, episodes (name of a group -> [seed, number]), the names
-            of those that are nudged, whether the claim is wanted (online), and the entropy that
-            shuffles them; see `replay`.
+            of those that are nudged and of those whose welfare is all that is wanted, whether the
+            claim is wanted (online), and the entropy that shuffles them; see `replay`.
 
     Returns:
         NAME_welfare (number of episodes,) and NAME_entries (m,) of each group, as in
@@ -47,7 +47,7 @@ def play_job(job: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
     solution = parse_solution(row.solution(seed), row.where(seed), assignment_shape(task))
     episodes = {name: (seed, number) for name, (seed, number) in job["episodes"].items()}
     rng = np.random.default_rng(job["entropy"])
-    played = play_shuffled(task, solution, episodes, rng, job["nudged"])
+    played = play_shuffled(task, solution, episodes, rng, job["nudged"], job["welfare_only"])
     arrays = {f"{name}_welfare": returns.welfare for name, returns in played.items()}
     arrays |= {f"{name}_entries": returns.entries for name, returns in played.items()}
     if job["claim"]:
