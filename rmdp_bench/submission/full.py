@@ -33,7 +33,12 @@ from rmdp_bench.submission.marks import (
     submission_sha256,
 )
 from rmdp_bench.submission.quick import Checked
-from rmdp_bench.submission.recipes import is_recipe, recipe_device, run_again
+from rmdp_bench.submission.recipes import (
+    check_recipe,
+    is_recipe,
+    recipe_device,
+    run_again,
+)
 from rmdp_bench.submission.replay import EpisodeReturns
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
@@ -87,14 +92,19 @@ def measure_rows(
         rows = [row for row in rows if (row.task, row.solver) in known]
     elif marks is not None:
         rows = [row for row in rows if (row.task, row.solver) not in known]
-    for place, row in enumerate(rows):
-        old = known[row.task, row.solver] if replay else None
+    old_marks = [known[row.task, row.solver] if replay else None for row in rows]
+    devices = [old.device if old and device is None else device for old in old_marks]
+    for row, wanted in zip(rows, devices, strict=True):  # all, before one takes hours
+        records = checked.records[row.task, row.solver]
+        if recipes and not can_be_played(records) and is_recipe(records):
+            check_recipe(records, budget, recipe_device(records, wanted))
+    for place, (row, old, wanted) in enumerate(zip(rows, old_marks, devices, strict=True)):
         mark = measure(
             checked,
             row,
             repeat_held_out(old) if old else draw_held_out(budget.share(len(rows) - place)),
             recipes=recipes,
-            device=old.device if old and device is None else device,
+            device=wanted,
             limits=limits,
             budget=budget,
             report=report,

@@ -132,18 +132,43 @@ def _allow_other_training(
     )
 
 
+def check_recipe(records: Sequence[Result], budget: Budget, device: str) -> None:
+    """Check that a recipe can be run here, without doing it.
+
+    Args:
+        records: of a recipe.
+        budget: of the submission, which it is charged to.
+        device: as in `run_again`.
+
+    Raises:
+        ValueError: it cannot, as where a dataset is not built.
+    """
+    _answer(get_task(records[0].task), records, None, budget, device)
+
+
 def _run(
     task: Task, records: Sequence[Result], held_out: HeldOut, budget: Budget, device: str
 ) -> tuple[FloatArray, FloatArray]:
-    """Welfare of known (S, E) and held-out (S, H) episodes.
+    """Welfare of known (S, E) and held-out (S, H) episodes."""
+    answer = _answer(task, records, held_out, budget, device)
+    return answer["known"], answer["held_out"]
 
-    They come from a process that may take what is left of the budget.
-    """
+
+def _answer(
+    task: Task,
+    records: Sequence[Result],
+    held_out: HeldOut | None,
+    budget: Budget,
+    device: str,
+) -> dict[str, FloatArray]:
+    """What a process gives that may take what is left of the budget; see `recipe_player`."""
     cpu_left, seconds = budget.left()
     cpu_seconds = math.ceil(cpu_left)
     before = cpu_of_children()
     first = records[0]
-    limit = max(held_out.n_first, min(held_out.limit, MAX_EPISODES))
+    if held_out is not None:
+        limit = max(held_out.n_first, min(held_out.limit, MAX_EPISODES))
+        held_out = replace(held_out, limit=limit)
     job = {
         "solver": first.solver,
         "task": task.id,
@@ -151,7 +176,7 @@ def _run(
         "device": device,
         "transitions": first.transitions if isinstance(task, OnlineTask) else None,
         "settings": _settings(first),
-        "held_out": asdict(replace(held_out, limit=limit)),
+        "held_out": None if held_out is None else asdict(held_out),
         "cpu_seconds": cpu_seconds,
     }
     with tempfile.TemporaryDirectory(prefix="rmdp-bench-") as folder:
@@ -181,4 +206,4 @@ def _run(
                 f"{recipe_command(records)}"
             )
         with np.load(Path(folder) / "answer.npz", allow_pickle=False) as arrays:
-            return arrays["known"], arrays["held_out"]
+            return dict(arrays)

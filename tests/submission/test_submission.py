@@ -209,6 +209,18 @@ def test_recipes_that_fail(planned: Path) -> None:
         recipes._run(task, slow, draw_held_out(), Budget(cpu_seconds=0.5), "cpu")
 
 
+def test_recipes_are_checked_before_any_is_run(
+    planned: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rmdp_bench.submission.full.measure", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setattr(
+        "rmdp_bench.submission.recipes._settings", lambda record: ['n_sequences="many"']
+    )
+    folder = pack([planned], "planned", tmp_path / "submissions", ABOUT)
+    message = refused(capsys, "verify", str(folder), "--full", "--recipes")
+    assert "n_sequences" in message and message.count("\n") == 1
+
+
 def test_where_a_recipe_runs(
     planned: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +242,7 @@ def test_where_a_recipe_runs(
 
     monkeypatch.setattr("rmdp_bench.submission.sandbox.checker.check_in_sandbox", check_once)
     monkeypatch.setattr("rmdp_bench.submission.behaviour.compare_behaviour", lambda *_: [])
+    monkeypatch.setattr("rmdp_bench.submission.full.check_recipe", lambda *_: None)
     monkeypatch.setattr("rmdp_bench.submission.recipes._run", pretend)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     folder = of_a_gpu(planned, tmp_path)

@@ -35,7 +35,8 @@ def make_again(job: Mapping[str, Any], folder: Path) -> dict[str, NDArray[np.flo
         folder: for what a run leaves, nothing.
 
     Returns:
-        known (S, E) and held_out (S, H) social welfare of each seed's episodes.
+        known (S, E) and held_out (S, H) social welfare of each seed's episodes; nothing if the job
+        has no held-out episodes: then only the request is checked.
 
     Raises:
         ValueError: no such solver or setting, or policies fail.
@@ -49,6 +50,8 @@ def make_again(job: Mapping[str, Any], folder: Path) -> dict[str, NDArray[np.flo
         transitions=job["transitions"],
         settings=job["settings"],
     )
+    if job["held_out"] is None:
+        return {}
     task, held_out = request.task, HeldOut(**job["held_out"])
     log = RunLog(task, request.seeds)
     solutions = request.solver.module.solve(
