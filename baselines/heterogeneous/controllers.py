@@ -232,7 +232,9 @@ def check_world(task: Task) -> OnlineTask:
         ValueError: names the task and what was expected.
     """
     if not isinstance(task, OnlineTask) or task.env_id != ENVIRONMENT:
-        raise ValueError(f"{task.id} is not of {ENVIRONMENT}, the one world with an insulin pump")
+        raise ValueError(
+            f"{task.id} is not a task to act in {ENVIRONMENT}, the one world with an insulin pump"
+        )
     return task
 
 
