@@ -30,7 +30,7 @@ import dataclasses
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,8 @@ PAIRS = (
 )
 
 
-def run_world(env_id: str, n_envs: int, clock: Callable[[], float]) -> Run:
+@contextmanager
+def run_world(env_id: str, n_envs: int, clock: Callable[[], float]) -> Iterator[Run]:
     """Steps of a vector form, or, for 0 copies, of a single form; random actions, and resets."""
     is_single = n_envs == 0
     env: Any = gym.make(env_id) if is_single else gym.make_vec(env_id, num_envs=n_envs)
@@ -105,10 +106,12 @@ def run_world(env_id: str, n_envs: int, clock: Callable[[], float]) -> Run:
                 env.reset()
         return clock() - start
 
-    return run
+    with closing(env):
+        yield run
 
 
-def run_training(task_id: str) -> tuple[Run, int]:
+@contextmanager
+def run_training(task_id: str) -> Iterator[tuple[Run, int]]:
     """Iterations of EM, acting, E-step and update, and the transitions of one."""
     task = get_online_task(task_id)
     config = config_for(task)
@@ -122,22 +125,26 @@ def run_training(task_id: str) -> tuple[Run, int]:
             learner.update(batch, rule)
         return time.perf_counter() - start
 
-    return run, task.n_representatives * config.batch_size
+    with closing(learner):
+        yield run, task.n_representatives * config.batch_size
 
 
-def run_stable_baselines(env_id: str, n_envs: int) -> Run:
+@contextmanager
+def run_stable_baselines(env_id: str, n_envs: int) -> Iterator[Run]:
     """Iterations of its PPO, of ITERATION_OF_THEIRS steps in each environment."""
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_vec_env
 
-    model = PPO("MlpPolicy", make_vec_env(env_id, n_envs), device="cpu", seed=0)
+    envs = make_vec_env(env_id, n_envs)
+    model = PPO("MlpPolicy", envs, device="cpu", seed=0)
 
     def run(n_iterations: int) -> float:
         start = time.perf_counter()
         model.learn(n_iterations * n_envs * model.n_steps, reset_num_timesteps=False)
         return time.perf_counter() - start
 
-    return run
+    with closing(envs):
+        yield run
 
 
 @contextmanager
@@ -171,15 +178,15 @@ def start(pair: Pair, arguments: argparse.Namespace) -> Iterator[tuple[Run, Run,
         size = max(1, pair.n_envs)
         sizes = size, size
         if pair.work == "training":
-            ours, transitions = run_training(pair.env_id)
+            ours, transitions = stack.enter_context(run_training(pair.env_id))
             sizes = transitions, size * ITERATION_OF_THEIRS
         else:
             clock = time.process_time if pair.peer == "gymnasium" else time.perf_counter
-            ours = run_world(pair.env_id, pair.n_envs, clock)
+            ours = stack.enter_context(run_world(pair.env_id, pair.n_envs, clock))
         if pair.peer == "gymnasium":
-            theirs = run_world(pair.theirs, pair.n_envs, clock)
+            theirs = stack.enter_context(run_world(pair.theirs, pair.n_envs, clock))
         elif pair.peer == "stable_baselines3":
-            theirs = run_stable_baselines(pair.theirs, size)
+            theirs = stack.enter_context(run_stable_baselines(pair.theirs, size))
         elif pair.peer == "envpool":
             threads = min(usable_cores(), size)
             worker = HERE / "envpool_worker.py"

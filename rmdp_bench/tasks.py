@@ -30,7 +30,7 @@ from rmdp_bench.ceilings import (
     planar_velocity_bound,
     resource_gathering_optimum,
 )
-from rmdp_bench.envs import ENVIRONMENTS, get_environment, get_population
+from rmdp_bench.envs import ENVIRONMENTS, EnvironmentEntry, get_environment, get_population
 from rmdp_bench.envs.core.checks import check_integer
 from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld, find_mo_world
 from rmdp_bench.envs.outside import OutsideWorlds, WorldFactory
@@ -763,42 +763,13 @@ def choose_heldout(population: DynamicsPopulation) -> tuple[int, ...]:
 
 @functools.cache
 def _tasks() -> dict[str, Task]:
-    environments = {entry.id: entry for entry in ENVIRONMENTS}
     tasks: dict[str, Task] = {}
-    for family in _FAMILIES:
-        entry = environments[family.env_id]
+    for family in (*_FAMILIES, *MO_WORLDS):
         for budget in family.budgets:
-            online = OnlineTask(
-                id=f"{family.name}-k{budget}-{family.version}",
-                env_id=entry.id,
-                n_agents=entry.n_agents,
-                n_representatives=budget,
-                transitions=family.transitions,
-                gamma=family.gamma,
-                max_episode_steps=entry.max_episode_steps,
-                common_optimum=budget in family.easy_budgets,
-                continuous=entry.continuous,
-                terminates=entry.terminates,
-                deterministic=entry.deterministic,
-            )
+            online = _online_task(family, budget)
             tasks[online.id] = online
-    for world in MO_WORLDS:
-        name, _, version = world.id.removeprefix("rmdp/").rpartition("-")
-        for budget in world.budgets:
-            optional = OnlineTask(
-                id=f"{name}-k{budget}-{version}",
-                env_id=world.id,
-                n_agents=world.n_agents,
-                n_representatives=budget,
-                transitions=world.transitions,
-                gamma=world.gamma,
-                max_episode_steps=world.max_episode_steps,
-                common_optimum=world.front is not None,
-                deterministic=world.deterministic,
-            )
-            tasks[optional.id] = optional
     for logged in _LOGGED:
-        entry = environments[f"rmdp/{logged.name}-{logged.env_version}"]
+        entry = get_environment(f"rmdp/{logged.name}-{logged.env_version}")
         agents = cast(DynamicsPopulation, get_population(entry.id))
         scored, heldout = tuple(agents.test_agents), choose_heldout(agents)
         known = references(entry.id).keys() >= {*scored, *heldout}
@@ -823,6 +794,30 @@ def _tasks() -> dict[str, Task]:
         clinic = _clinic_task(budget)
         tasks[clinic.id] = clinic
     return tasks
+
+
+def _online_task(family: _Family | MultiObjectiveWorld, budget: int) -> OnlineTask:
+    """Give the task of k policies in one of the suite's worlds, or in one of MO-Gymnasium's."""
+    world: EnvironmentEntry | MultiObjectiveWorld
+    if isinstance(family, _Family):
+        world, is_easy = get_environment(family.env_id), budget in family.easy_budgets
+    else:
+        world, is_easy = family, family.front is not None
+    own = world if isinstance(world, EnvironmentEntry) else None
+    name, _, version = world.id.removeprefix("rmdp/").rpartition("-")
+    return OnlineTask(
+        id=f"{name}-k{budget}-{version}",
+        env_id=world.id,
+        n_agents=world.n_agents,
+        n_representatives=budget,
+        transitions=family.transitions,
+        gamma=family.gamma,
+        max_episode_steps=world.max_episode_steps,
+        common_optimum=is_easy,
+        continuous=own is not None and own.continuous,
+        terminates=own is None or own.terminates,
+        deterministic=world.deterministic,
+    )
 
 
 def _clinic_task(budget: int) -> OfflineTask:

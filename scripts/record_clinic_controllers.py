@@ -35,7 +35,9 @@ from rmdp_bench.population import DynamicsPopulation
 from rmdp_bench.tasks import heterogeneous_task
 
 TUNING_SEED = 90_000_000
-"""Of the first episode."""
+"""Of the first episode. The data set has the same, so that patients 0 to 3 were tuned on the first
+days that they then live in it; with another the gains, and so the data and their hash, would be
+others."""
 COARSE_POINTS, COARSE_EPISODES = 8, 2
 FINE_POINTS, FINE_EPISODES = 5, 4
 """Values of each gain, and episodes of three days of each pair."""

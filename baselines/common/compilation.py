@@ -9,38 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from rmdp_bench.envs.core.compiling import FunctionT, compile_loop
 
 Array = npt.NDArray[Any]
 Number = float | np.floating[Any]
 f32 = np.float32
 
 # Reassociation lets sums be vectorised. "nnan" and "ninf" are left out: a diverged network must
-# stay not a number. Python's errors on division would keep loops from being vectorised.
+# stay not a number.
 _OPTIONS: dict[str, Any] = {
-    "cache": True,
     "nogil": True,
-    "error_model": "numpy",
     "fastmath": {"reassoc", "contract", "arcp", "nsz"},
 }
 F1, F2, F3 = "f4[::1]", "f4[:,::1]", "f4[:,:,::1]"  # contiguous arrays of float32
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 _FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999  # of Adam's moments: torch's defaults
-
-
-def _compile(function: FunctionT, signature: str | None = None, **options: Any) -> FunctionT:
-    options = _OPTIONS | options
-    try:
-        return cast(FunctionT, njit(signature, **options)(function))
-    except (OSError, RuntimeError):  # the cache cannot be written: compile every time
-        return cast(FunctionT, njit(signature, **(options | {"cache": False}))(function))
 
 
 def inner(function: FunctionT) -> FunctionT:
@@ -49,7 +40,7 @@ def inner(function: FunctionT) -> FunctionT:
     Were it a function of its own, the process that compiles would optimise across the call, and
     those that load the cache would not: other last bits for the same seed.
     """
-    return _compile(function, inline="always")
+    return compile_loop(function, inline="always", **_OPTIONS)
 
 
 def outer(types: str) -> Callable[[FunctionT], FunctionT]:
@@ -58,11 +49,7 @@ def outer(types: str) -> Callable[[FunctionT], FunctionT]:
     So it happens when this module is imported for the first time, not within a run, and arrays of
     other types are refused.
     """
-
-    def compile_now(function: FunctionT) -> FunctionT:
-        return _compile(function, f"void({types})")
-
-    return compile_now
+    return lambda function: compile_loop(function, f"void({types})", **_OPTIONS)
 
 
 _get_item_pointer: Any = cgutils.get_item_pointer

@@ -26,8 +26,7 @@ def check(task: Task, config: Any) -> None:
     del config
     if not isinstance(task, OfflineTask) or task.env_id != ENVIRONMENT:
         raise ValueError(
-            f"{task.id} has no logged records of {ENVIRONMENT}, expected a task such as "
-            "Glucose-n100-k3-clinic-v0"
+            f"{task.id} has no logged records of {ENVIRONMENT}, expected a task of the clinic"
         )
     check_offline(task, OfflineConfig())  # the records of all
 

@@ -5,42 +5,23 @@ See `controllers`; `basal_bolus` answers them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from baselines.common.settings import check_range
-from baselines.heterogeneous.controllers import check_grid, solve_with_grid
+from baselines.heterogeneous.controllers import GridSettings, check_grid, solve_with_grid
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
-from rmdp_bench.tasks import OnlineTask, Task
+from rmdp_bench.tasks import OnlineTask
 
 __all__ = ["Config", "check", "solve"]
 
+check = functools.partial(check_grid, boluses=False)
+
 
 @dataclass(frozen=True)
-class Config:
+class Config(GridSettings):
     """Settings."""
-
-    n_points: int = 16
-    """Most values of the basal rate, from the least to the greatest in equal ratios. A budget of
-    transitions for fewer has fewer; what is left of a greater one plays more episodes."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is no grid.
-
-        Raises:
-            ValueError: n_points is not from 2 to 64.
-        """
-        check_range(self, 2, 64, "n_points")
-
-
-def check(task: Task, config: Config) -> None:
-    """Refuse other worlds, and a budget that is too small for any grid.
-
-    Raises:
-        ValueError: names the task or its transitions, and what was expected.
-    """
-    check_grid(task, config.n_points, boluses=False)
 
 
 def solve(
@@ -52,4 +33,4 @@ def solve(
         One solution for each seed.
     """
     del device  # NumPy
-    return solve_with_grid(task, config.n_points, seeds, log, boluses=False)
+    return solve_with_grid(task, config, seeds, log, boluses=False)

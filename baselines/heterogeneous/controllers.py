@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from baselines.common.settings import check_range
 from rmdp_bench.envs.glucose.boluses import (
     CORRECTION_ABOVE,
     CORRECTION_FACTOR,
@@ -214,15 +215,30 @@ def grid_within(
     return n_points, min(100, n_candidates // n_points**n_gains)
 
 
-def check_grid(task: Task, n_points: int, *, boluses: bool) -> OnlineTask:
-    """Refuse other worlds, and a budget that is too small for any grid; give the task back.
+@dataclass(frozen=True)
+class GridSettings:
+    """Settings of a control that tunes a grid."""
+
+    n_points: int = 16
+    """Most values of each gain, from the least to the greatest in equal ratios. A budget of
+    transitions for fewer has fewer; what is left of a greater one plays more episodes."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no grid.
+
+        Raises:
+            ValueError: n_points is not from 2 to 64.
+        """
+        check_range(self, 2, 64, "n_points")
+
+
+def check_grid(task: Task, config: GridSettings, *, boluses: bool) -> None:
+    """Refuse other worlds, and a budget that is too small for any grid.
 
     Raises:
         ValueError: names the task or its transitions, and what was expected.
     """
-    task = check_world(task)
-    grid_within(task, n_points, boluses=boluses)
-    return task
+    grid_within(check_world(task), config.n_points, boluses=boluses)
 
 
 def check_world(task: Task) -> OnlineTask:
@@ -232,20 +248,22 @@ def check_world(task: Task) -> OnlineTask:
         ValueError: names the task and what was expected.
     """
     if not isinstance(task, OnlineTask) or task.env_id != ENVIRONMENT:
-        raise ValueError(f"{task.id} is not of {ENVIRONMENT}, the one world with an insulin pump")
+        raise ValueError(
+            f"{task.id} is not a task to act in {ENVIRONMENT}, the one world with an insulin pump"
+        )
     return task
 
 
 def solve_with_grid(
-    task: OnlineTask, n_points: int, seeds: Sequence[int], log: RunLog, *, boluses: bool
+    task: OnlineTask, config: GridSettings, seeds: Sequence[int], log: RunLog, *, boluses: bool
 ) -> list[Solution]:
     """Tune a grid within the task's transitions and choose k of it, for each seed anew.
 
     Returns:
         One solution for each seed.
     """
-    check_grid(task, n_points, boluses=boluses)
-    n_points, n_episodes = grid_within(task, n_points, boluses=boluses)
+    check_grid(task, config, boluses=boluses)
+    n_points, n_episodes = grid_within(task, config.n_points, boluses=boluses)
     grid = make_grid(n_points, boluses=boluses)
     solutions, used, tuned_welfare = [], 0, []
     for seed in seeds:

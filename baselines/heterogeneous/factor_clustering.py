@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
@@ -88,8 +87,7 @@ def solve(
     learner = make_learner(
         task, config, Replay(rows, keys, config.batch_size, device, normalize=True)
     )
-    with torch.random.fork_rng(devices=[]):
-        train(learner, log)
+    train(learner, log)
     policies = [learner.policy(member) for member in range(len(keys))]
     policies = in_units_of(task.env_id, policies)
     return [

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import vq
 
 from baselines.common import streams
 from baselines.common.loop import State, report
@@ -109,8 +109,8 @@ class FixedGroups:
         """Nothing changes."""
 
 
-N_STARTS = 20
-"""Of k-means; the tightest groups count."""
+N_STARTS, N_ROUNDS = 20, 50
+"""Of k-means, and of each start; the tightest groups count."""
 
 
 MakeRule = Callable[[OnlineTask, Tuned, int], Rule]
@@ -223,8 +223,13 @@ def cluster(points: FloatArray, k: int, seed: int) -> IntArray:
     best, least = np.zeros(len(points), np.intp), np.inf
     for _ in range(N_STARTS):
         centres = points[rng.choice(len(points), k, replace=False)]
-        # An empty group keeps its centre; a tighter start has none.
-        centres, groups = kmeans2(points, centres, iter=50, minit="matrix", missing="warn")
+        for _ in range(N_ROUNDS):
+            groups, _ = vq(points, centres)
+            sizes = np.bincount(groups, minlength=k)[:, np.newaxis]
+            sums = np.zeros_like(centres)
+            np.add.at(sums, groups, points)
+            # An empty group keeps its centre; a tighter start has none. (scipy's kmeans2 warns.)
+            centres = np.where(sizes > 0, sums / np.maximum(sizes, 1), centres)
         distance = float(np.square(points - centres[groups]).sum())
         if distance < least:
             best, least = groups.astype(np.intp), distance

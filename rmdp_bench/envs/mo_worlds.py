@@ -34,6 +34,8 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import threading
 import warnings
 from dataclasses import dataclass
 from importlib import import_module, resources
@@ -217,6 +219,16 @@ def _choose(
     return world, choose_population(population, seed, world.outcome_size, make)
 
 
+def _renew_lock() -> None:
+    """In a process forked while another thread made a world, nobody would give the lock back."""
+    global _filter_lock
+    _filter_lock = threading.Lock()
+
+
+_filter_lock = threading.Lock()
+os.register_at_fork(after_in_child=_renew_lock)
+
+
 def _make(world: MultiObjectiveWorld, render_mode: str | None) -> gym.Env[Any, Any]:
     try:
         mo_gymnasium: Any = import_module("mo_gymnasium")
@@ -225,7 +237,9 @@ def _make(world: MultiObjectiveWorld, render_mode: str | None) -> gym.Env[Any, A
             f'{world.id} is a world of MO-Gymnasium: pip install "rmdp_bench[mo]"'
         ) from error
     keywords = {} if render_mode is None else {"render_mode": render_mode}
-    with warnings.catch_warnings():  # of a space of MO-Gymnasium's, which nobody can change here
+    # Of a space of MO-Gymnasium's, which nobody can change here. Filters are the process's: of two
+    # threads at once, the one that ends last would leave the other's there.
+    with _filter_lock, warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*precision lowered by casting", UserWarning)
         env: gym.Env[Any, Any] = mo_gymnasium.make(
             world.mo_id,

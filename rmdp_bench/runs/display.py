@@ -5,6 +5,7 @@ What a run shows is also in a file of its directory, for whoever watches it from
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from contextlib import suppress
@@ -35,7 +36,10 @@ class Display(Protocol):
         """Change what is counted, and how much there is of it, if that is known."""
 
     def update(self, done: int, score: str) -> None:
-        """Say how far it is; `score` tells the welfare so far."""
+        """Say how far it is; `score` tells the welfare so far, and whether it is scoring."""
+
+    def show_next(self) -> None:
+        """Show the next update however short a time it is since the last."""
 
     def message(self, text: str) -> None:
         """Print one line."""
@@ -54,6 +58,9 @@ class NoDisplay:
         """Nothing."""
 
     def update(self, done: int, score: str) -> None:
+        """Nothing."""
+
+    def show_next(self) -> None:
         """Nothing."""
 
     def message(self, text: str) -> None:
@@ -103,6 +110,11 @@ class RecordedDisplay:
         }
         with suppress(OSError):  # such as a full disk: it is no reason to end the run
             write_json(self._path, document)
+
+    def show_next(self) -> None:
+        """Write the next one too."""
+        self._display.show_next()
+        self._last = -math.inf
 
     def message(self, text: str) -> None:
         """Pass it on."""
@@ -159,6 +171,10 @@ class PlainDisplay:
             of_total, share = f" of {total:,}", f" ({100 * done / total:.0f} %)"
         parts = [f"{done:,}{of_total} {self._unit}{share}", score]
         self.message(f"{self._title}: {', '.join(part for part in parts if part)}{left}")
+
+    def show_next(self) -> None:
+        """Print the next one."""
+        self._last = -math.inf
 
     def message(self, text: str) -> None:
         """Print one line."""
@@ -220,6 +236,9 @@ class BarDisplay:
         while len(score) > self._room:
             score = score.rpartition(", ")[0]
         self._progress.update(self._bar, completed=done, score=score)
+
+    def show_next(self) -> None:
+        """It shows them all."""
 
     def message(self, text: str) -> None:
         """Print one line above the bar."""

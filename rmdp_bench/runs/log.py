@@ -122,6 +122,7 @@ class RunLog:
         self._stop = stop or threading.Event()
         self._train_welfare: list[float | None] = [None] * len(self.seeds)
         self._loss: float | None = None
+        self._is_scoring = False
         self._writers: list[ScalarWriter | WandbWriter] = []
         if tensorboard:
             self._writers += [ScalarWriter(folder / "tensorboard") for folder in folders]
@@ -349,6 +350,12 @@ class RunLog:
             raise ValueError(f"{task_id} has a solution from this run already")
         self.others.append(OtherTask(task, tuple(solutions), transitions))
 
+    def begin_scoring(self) -> None:
+        """Say from now on that the policies are scored; the harness calls it."""
+        self._is_scoring = True
+        self._display.show_next()
+        self._report(self.transitions)
+
     def complete_curve(self, solutions: Sequence[Solution]) -> None:
         """End a curve, if there is one, with the final solutions; the harness calls it."""
         has_curve = self._has_curve or self._curve.reached > 0
@@ -363,7 +370,8 @@ class RunLog:
     def _report(self, transitions: int) -> None:
         self.transitions = max(self.transitions, transitions)
         evaluated = self._curve.latest("social_welfare")
-        parts = [
+        parts = ["scoring policies"] if self._is_scoring else []
+        parts += [
             f"{name} {sum(known) / len(known):.1f} %"
             for name, values in (("welfare", evaluated), ("training", self._train_welfare))
             if (known := [value for value in values if value is not None])

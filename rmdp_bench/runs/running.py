@@ -281,6 +281,7 @@ class _Group:
                 raise Interrupted("stopped while it was scored")
 
         task = self._request.task
+        log.begin_scoring()
         with before_each_step(stop_if_asked):
             for other in trained.others:
                 _finish_other(self._request, other, log, trained, self._display)

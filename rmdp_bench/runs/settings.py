@@ -21,12 +21,24 @@ def describe_solvers() -> dict[str, str | None]:
     """
     lines: dict[str, str | None] = {}
     for name, module in SOLVERS.items():
-        spec = importlib.util.find_spec(module)
+        path = _find_source(module)
         lines[name] = None
-        if spec is not None and spec.origin is not None:
-            source = Path(spec.origin).read_text(encoding="utf-8")
+        if path is not None:
+            source = path.read_text(encoding="utf-8")
             lines[name] = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0] or None
     return lines
+
+
+def _find_source(module: str) -> Path | None:
+    """The file of a module; nothing is imported, not even, as by `find_spec`, its packages."""
+    package, *rest = module.split(".")
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        place = Path(folder, *rest)
+        for path in (place / "__init__.py", place.with_suffix(".py")):
+            if path.is_file():
+                return path
+    return None
 
 
 def describe_settings(solver: Solver) -> list[dict[str, Any]]:

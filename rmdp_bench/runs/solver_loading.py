@@ -29,8 +29,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from rmdp_bench.envs import get_environment
 from rmdp_bench.files import import_file
-from rmdp_bench.tasks import OnlineTask, Task
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, list_tasks
 
 SOLVERS: Mapping[str, str] = {
     "em": "baselines.online.em",
@@ -69,9 +70,49 @@ OWN_WORLDS: Mapping[str, str] = {
 the same idea, and other settings."""
 
 
+_OF_RECORDS = ("persim_em", "factor_clustering", "clinic_gains")
+"""Solvers for patients that learn from logged records; the others act."""
+_OF_ANY_REWARD = ("bcq", "cql", "behaviour")
+"""Offline solvers that need no function for the reward."""
+_PATIENTS = "rmdp/Glucose-n100-v0"
+_EXAMPLES = (
+    *("ResourceGathering-n25-k3-v0", "Glucose-n100-k3-v0"),
+    *("CartPoleHet-n500-pure-v1", "Glucose-n100-k3-clinic-v0"),
+)
+"""Tasks of each kind."""
+
+
 def kind_of(name: str) -> str:
     """What tasks a solver of the suite is for: online, offline or heterogeneous, its folder."""
     return SOLVERS[name].split(".")[1]
+
+
+def _fits(name: str, task: Task) -> bool:
+    """Whether a task is of a kind that a solver of the suite is for."""
+    kind = kind_of(name)
+    if kind == "heterogeneous":
+        own = isinstance(task, OfflineTask) == (name in _OF_RECORDS)
+        return own and task.env_id == _PATIENTS
+    if isinstance(task, OnlineTask):
+        return kind == "online" and (name in OWN_WORLDS or not task.heterogeneous)
+    hidden = get_environment(task.env_id).hidden_reward
+    return kind == "offline" and (name in _OF_ANY_REWARD or not hidden)
+
+
+def _say_what_fits(solver: Solver, task: Task) -> str:
+    """Where a solver of the suite was refused for the kind of the task: what to do instead."""
+    if solver.name not in SOLVERS or _fits(solver.name, task):
+        return ""
+    tasks = {own.id: own for own in list_tasks() if _fits(solver.name, own)}
+    near = [own for own in tasks.values() if own.env_id == task.env_id]
+    near.sort(key=lambda own: abs(own.n_representatives - task.n_representatives))
+    example = near[0].id if near else next(own for own in _EXAMPLES if own in tasks)
+    # Those for few tasks first: they are made for them.
+    fitting = [name for name in SOLVERS if _fits(name, task)]
+    fitting.sort(key=lambda name: name not in _OF_RECORDS)
+    more = ", ..." if len(fitting) > 3 else ""
+    solved = f", and {task.id} is solved by {', '.join(fitting[:3])}{more}" if fitting else ""
+    return f"; {solver.name} solves {example}, for example{solved}"
 
 
 @dataclass(frozen=True)
@@ -182,7 +223,10 @@ def check_config(solver: Solver, task: Task, config: Any) -> None:
     try:
         check(task, config)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"solver {solver.name} refuses {task.id}: {_reason(error)}") from error
+        raise ValueError(
+            f"solver {solver.name} refuses {task.id}: {_reason(error)}"
+            f"{_say_what_fits(solver, task)}"
+        ) from error
 
 
 def _reason(error: BaseException) -> str:

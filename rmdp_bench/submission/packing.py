@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from rmdp_bench.evaluation.prediction import factor_correlation
 from rmdp_bench.files import (
     TEMPORARY_PREFIX,
     check_writable,
@@ -54,6 +55,7 @@ from rmdp_bench.submission.schema import (
     submission_to_toml,
     without_nulls,
 )
+from rmdp_bench.tasks import get_offline_task
 
 _REQUIRED = {
     "authors": "--author",
@@ -62,6 +64,10 @@ _REQUIRED = {
     "n_online_evaluations": "--online-evaluations",
 }
 """Field that has no default -> the option that gives it."""
+_FACTOR_BITS = 11
+"""Of a learned factor, within the range of its column: as many as a picture shows."""
+_MOST_MOVED = 0.01
+"""By which that may move a correlation with hidden parameters; the check allows twice as much."""
 
 
 def pack(
@@ -226,11 +232,37 @@ def _read_arrays(directory: Path, result: Result) -> dict[str, bytes]:
     measured = result.welfare_matrix or result.returns
     if measured is not None:
         arrays = read_arrays(_present(directory / measured), MAX_ARRAY_BYTES)
+        if "factors" in arrays:
+            arrays["factors"] = _shortened(arrays["factors"], result.task)
     files = {name: _npy(array) for name, array in arrays.items()}
     if result.solution is not None:
         path = _present(directory / result.solution / f"{ASSIGNMENT}.npy")
         files[ASSIGNMENT] = read_bytes(path, MAX_ARRAY_BYTES)
     return files
+
+
+def _shortened(factors: NDArray[Any], task_id: str) -> NDArray[Any]:
+    """Round learned factors, which else are half the bytes of a planner's row.
+
+    Args:
+        factors: (n, r), or whatever else a damaged run has, which stays as it is for the check.
+        task_id: of the run.
+
+    Returns:
+        float32, the same for factors that are rounded already; or the argument, where the
+        correlation with the hidden parameters needs all bits.
+    """
+    try:
+        task = get_offline_task(task_id)
+        before = factor_correlation(task, factors)
+        fractions, exponents = np.frexp(np.ptp(factors.astype(np.float64), axis=0))
+        steps = np.ldexp(1.0, exponents - (fractions == 0.5) - _FACTOR_BITS)
+        rounded = (np.round(factors / steps) * steps + 0.0).astype(np.float32)  # of one zero
+        after = factor_correlation(task, rounded)
+    except ValueError:
+        return factors
+    moved = max(abs(after[name] - before[name]) for name in before)
+    return rounded if moved <= _MOST_MOVED else factors
 
 
 def _read_policies(directory: Path, result: Result) -> dict[str, bytes]:

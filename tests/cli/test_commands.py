@@ -644,6 +644,20 @@ def test_the_command_line_starts_light() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_a_list_of_solvers_loads_none() -> None:
+    code = (
+        "import sys\n"
+        "from rmdp_bench.cli import main\n"
+        "assert main(['list', 'solvers']) == 0\n"
+        "print(sorted({'torch', 'numba', 'baselines.offline.persim'} & sys.modules.keys()))"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

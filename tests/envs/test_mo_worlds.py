@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import threading
 import warnings
 from typing import Any
 
@@ -53,6 +54,41 @@ def test_making_a_world_does_not_warn(world: MultiObjectiveWorld) -> None:
         warnings.simplefilter("error", UserWarning)
         gym.make(world.id).close()
         gym.make_vec(world.id, num_envs=2).close()
+
+
+def test_threads_that_make_worlds_leave_the_warnings_as_they_were(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first to begin ends first, in the middle of the second if that is let in."""
+    mo_gymnasium: Any = pytest.importorskip("mo_gymnasium")
+    begun, ended, real = (
+        [threading.Event(), threading.Event()],
+        threading.Event(),
+        mo_gymnasium.make,
+    )
+
+    def make(*arguments: Any, **keywords: Any) -> Any:
+        number = int(begun[0].is_set())
+        begun[number].set()
+        if number:
+            ended.wait(timeout=60)
+        else:
+            begun[1].wait(timeout=0.5)
+        return real(*arguments, **keywords)
+
+    monkeypatch.setattr(mo_gymnasium, "make", make)
+    threads = [threading.Thread(target=lambda: gym.make(MO_WORLDS[2].id).close()) for _ in range(2)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        before = list(warnings.filters)
+        threads[0].start()
+        assert begun[0].wait(timeout=60)
+        threads[1].start()
+        threads[0].join()
+        ended.set()
+        threads[1].join()
+        assert list(warnings.filters) == before
+    assert [str(warning.message) for warning in caught] == []
 
 
 @WORLDS

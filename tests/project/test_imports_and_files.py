@@ -26,8 +26,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 PUBLIC_MODULES = {name for name in ORDER if name not in ("files", "counts", "terminal")}
 # Not in the front of their package, which stays light: they import data sets, or torch; or they are
-# the equations of a world, which an oracle may know, or a rule that everybody may.
+# the equations of a world, which an oracle may know, or a rule that everybody may; or numba.
 PUBLIC_PARTS = {
+    "envs.core.compiling",
     "envs.glucose.boluses",
     "envs.glucose.hovorka",
     "evaluation.offline",

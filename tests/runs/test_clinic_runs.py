@@ -185,7 +185,10 @@ def test_groups_by_factors(learner: str) -> None:
         batch_size=8,
         hidden_dims=(8,),
     )
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
     first, second = factor_clustering.solve(FEW, config, [0, 1], "cpu", RunLog(FEW, [0, 1]))
+    assert torch.equal(torch.get_rng_state(), before)
     for solution in (first, second):
         assert len(solution.policies) == 2 and solution.assignment.shape == (N, 2)
     evaluation = evaluate_offline(FEW, first)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from rmdp_bench.runs import display as module
-from rmdp_bench.runs.display import BarDisplay, Display, PlainDisplay
+from rmdp_bench.runs import make_request, run
+from rmdp_bench.runs.display import (
+    PROGRESS_FILE,
+    BarDisplay,
+    Display,
+    PlainDisplay,
+    RecordedDisplay,
+    read_progress,
+)
 from rmdp_bench.runs.log import RunLog
 from rmdp_bench.tasks import get_task
+from tests.helpers.checkout import TOY_SOLVER
 
 ONLINE = get_task("ResourceGathering-n25-k1-v0")
 OFFLINE = get_task("CartPoleHet-n500-pure-v1")
@@ -106,6 +116,49 @@ def test_scores_are_shown_whole(width: int, total: int, monkeypatch: pytest.Monk
     assert ("training 100.0 %" in line) == (width >= 80) and ("training" in line) == (width >= 80)
     assert ("loss 0.00123" in line) == ("loss" in line)
     assert line.startswith("em_plus on Resource")
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_bar_says_that_policies_are_scored(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    bar = BarDisplay()
+    try:
+        log = begun(bar, ONLINE.id)
+        log.progress(ONLINE.transitions * 92 // 100, {"train_social_welfare": [99.9]})
+        console = Console(file=io.StringIO(), width=width)
+        with console.capture() as capture:
+            console.print(bar._progress.get_renderable())
+            log.begin_scoring()
+            console.print(bar._progress.get_renderable())
+    finally:
+        bar.stop()
+    training, scoring = capture.get().splitlines()
+    assert "scoring" not in training
+    assert " 92% " in scoring and " scoring policies, training 99.9 % " in scoring
+    assert len(scoring) <= width and scoring.rstrip().endswith(" left")
+
+
+def test_lines_and_the_file_say_at_once_that_policies_are_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However short a time the training took."""
+    log = begun(RecordedDisplay(PlainDisplay(), tmp_path / PROGRESS_FILE), ONLINE.id)
+    log.progress(1000, {"train_social_welfare": [50.0]})
+    assert capsys.readouterr().err == "" and read_progress(tmp_path) is None
+    log.begin_scoring()
+    assert "scoring policies, training 50.0 %" in capsys.readouterr().err
+    known = read_progress(tmp_path)
+    assert known is not None
+    assert (known["done"], known["score"]) == (1000, "scoring policies, training 50.0 %")
+    log.progress(1000)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    run(make_request(str(TOY_SOLVER), ONLINE.id, transitions=1000), display=PlainDisplay())
+    assert ", scoring policies" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("width", [1, 10, 27, 28])

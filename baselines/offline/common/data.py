@@ -98,8 +98,8 @@ def check_offline(task: Task, config: OfflineConfig) -> None:
     """
     if not isinstance(task, OfflineTask):
         raise ValueError(
-            f"{task.id} is an online task, expected an offline one, such as "
-            "CartPoleHet-n500-pure-v1: this solver learns from logged data"
+            f"{task.id} is an online task, expected an offline one: this solver learns from "
+            "logged data"
         )
     n_policies = len(task.eval_agents) if getattr(config, "scope", None) == "agent" else 1
     if n_policies > task.n_representatives:

@@ -147,13 +147,13 @@ def check_online(task: Task) -> OnlineTask:
     """
     if not isinstance(task, OnlineTask):
         raise ValueError(
-            f"{task.id} is an offline task, expected an online one, such as "
-            "ResourceGathering-n25-k3-v0: this solver learns by acting in the environment"
+            f"{task.id} is an offline task, expected an online one: this solver learns by acting "
+            "in the environment"
         )
     if task.heterogeneous:
         raise ValueError(
-            f"the agents of {task.id} differ in dynamics, expected a task such as "
-            "ResourceGathering-n25-k3-v0: this solver learns about all agents from each transition"
+            f"the agents of {task.id} differ in dynamics, expected agents who share them: this "
+            "solver learns about all agents from each transition"
         )
     return task
 

@@ -7,31 +7,23 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+from rmdp_bench.envs.core.compiling import FunctionT, compile_loop
 
 
 def compile_for(signature: str) -> Callable[[FunctionT], FunctionT]:
-    """Compile for arguments of these types, at once; the machine's code is kept on disk.
+    """Compile for arguments of these types, at once.
 
     Nothing is reassociated or fused, so that results are those of Python's and NumPy's arithmetic.
     """
-
-    def compile_now(function: FunctionT) -> FunctionT:
-        options: dict[str, Any] = {"error_model": "numpy", "cache": True}
-        try:
-            return cast(FunctionT, njit(signature, **options)(function))
-        except (OSError, RuntimeError):  # the cache cannot be written: compile every time
-            return cast(FunctionT, njit(signature, **(options | {"cache": False}))(function))
-
-    return compile_now
+    return lambda function: compile_loop(function, signature)
 
 
 # NumPy's interface to its generators for compiled code (numpy/random/bitgen.h):

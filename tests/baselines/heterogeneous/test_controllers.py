@@ -116,7 +116,7 @@ def test_what_the_solver_refuses() -> None:
         basal_bolus.check(many, basal_bolus.Config(n_points=2))
     with pytest.raises(ValueError, match="n_points is 4, .* 4 controllers to choose 5 .* least 5"):
         constant_basal.check(many, constant_basal.Config(n_points=4))
-    with pytest.raises(ValueError, match="is not of rmdp/Glucose-n100-v0"):
+    with pytest.raises(ValueError, match="is not a task to act in rmdp/Glucose-n100-v0"):
         basal_bolus.check(get_task("HopperVel-n100-k2-v0"), basal_bolus.Config())
     with pytest.raises(ValueError, match="n_points is 1; expected 2 to 64"):
         basal_bolus.Config(n_points=1)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.cluster.vq import ClusterError, kmeans2
 
+from baselines.common import streams
 from baselines.heterogeneous import em, end_to_end, oracle
 from baselines.heterogeneous.controllers import Tuned, make_grid
-from baselines.heterogeneous.groups import best_columns, cluster, plan_budget
+from baselines.heterogeneous.groups import N_STARTS, best_columns, cluster, plan_budget
 from baselines.heterogeneous.learner import EPISODE_STEPS
 from rmdp_bench import RunLog, Solution
 from rmdp_bench.envs.core.counting import steps_made
@@ -188,6 +191,34 @@ def test_clusters_are_the_tight_groups() -> None:
     assert len({groups[0], groups[1], groups[4]}) == 3
 
 
+def test_an_empty_cluster_keeps_its_centre_without_a_warning() -> None:
+    """Of three centres two are the same point, whichever are drawn."""
+    points = np.array([[0.0, 0], [0, 0], [0, 0], [5, 5], [5, 5]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        groups = cluster(points, 3, seed=0)
+    assert len(set(groups[:3])) == len(set(groups[3:])) == 1 and groups[0] != groups[3]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_clusters_are_those_of_scipy(seed: int) -> None:
+    """So that what was trained for groups stays as it was."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(60, 7))
+    best, least = np.zeros(60), np.inf
+    starts = np.random.default_rng([seed, streams.PPO.ASSIGNMENT])
+    for _ in range(N_STARTS):
+        centres = points[starts.choice(60, 4, replace=False)]
+        try:
+            centres, found = kmeans2(points, centres, 50, minit="matrix", missing="raise")
+        except ClusterError:
+            continue
+        distance = np.square(points - centres[found]).sum()
+        if distance < least:
+            best, least = found, distance
+    np.testing.assert_array_equal(cluster(points, 4, seed), best)
+
+
 def test_the_oracles_needs_are_those_of_the_equations() -> None:
     """The more insulin a unit of which does little, the more is needed: BW and SI by symmetry."""
     parameters = heterogeneous_task(GLUCOSE, 1).hidden_population.parameters[:20].copy()
@@ -239,7 +270,7 @@ def test_a_name_is_the_form_for_the_task(name: str, tmp_path: Path) -> None:
 def test_what_is_refused(name: str) -> None:
     solver = solver_of(name)
     config = make_config(form_for(load_solver(name), TASK), TASK, [])
-    with pytest.raises(ValueError, match="is not of rmdp/Glucose-n100-v0"):
+    with pytest.raises(ValueError, match="is not a task to act in rmdp/Glucose-n100-v0"):
         solver.check(get_task("HopperVel-n100-k2-v0"), config)
     for transitions, reason in (
         (20_000, "of which a share of 0.3 is for tuning, .* expected at least 23040"),

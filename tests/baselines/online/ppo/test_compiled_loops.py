@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from baselines.common import compilation
 from baselines.online.em import Config, EMRule
 from baselines.online.end_to_end import Config as SoftConfig
 from baselines.online.end_to_end import SoftRule
@@ -174,25 +171,6 @@ def test_large_logits_do_not_overflow() -> None:
     compiled.update(own, rule)
     assert torch.isfinite(plain.actor.flat).all()
     assert_same_state(plain, compiled, 2e-4)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("cannot cache function: no locator available"),
-        OSError(errno.EFBIG, "File too large"),  # as in the verifier's sandbox
-    ],
-)
-def test_loops_are_compiled_where_nothing_can_be_cached(
-    error: Exception, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(signature: str, cache: bool, **options: Any) -> Any:
-        if cache:
-            raise error
-        return lambda function: function
-
-    monkeypatch.setattr(compilation, "njit", refuse)
-    assert compilation._compile(len, "i8(i8)") is len
 
 
 def test_rows_of_a_network_can_be_taken_out_and_put_back() -> None:

@@ -1,0 +1,55 @@
+"""A solver that is refused for the kind of the task: what fits it, and what fits the task."""
+
+from __future__ import annotations
+
+import pytest
+
+from rmdp_bench.runs import SOLVERS, load_solver, make_request
+from rmdp_bench.runs.solver_loading import check_config, form_for, make_config
+from rmdp_bench.tasks import get_task
+
+KINDS = (
+    *("ResourceGathering-n25-k3-v0", "FruitTree-n100-k3-v0", "Glucose-n100-k3-v0"),
+    *("CartPoleHet-n500-pure-v1", "Glucose-n100-k3-clinic-v0"),
+)
+
+
+def refusal(solver: str, task_id: str) -> str:
+    """What is said, or "" if the solver takes the task."""
+    task = get_task(task_id)
+    loaded = form_for(load_solver(solver), task)
+    try:
+        check_config(loaded, task, make_config(loaded, task))
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("solver", "task_id", "same_world", "fitting"),
+    [
+        ("em", KINDS[4], KINDS[2], "persim_em, factor_clustering, clinic_gains, ..."),
+        ("basal_bolus", KINDS[4], KINDS[2], "persim_em, factor_clustering, clinic_gains, ..."),
+        ("cadm", KINDS[4], KINDS[3], "persim_em, factor_clustering, clinic_gains, ..."),
+        ("cql", "Glucose-n100-k10-v0", KINDS[4], "em, end_to_end, clustering, ..."),
+        ("em_plus", KINDS[2], KINDS[0], "em, end_to_end, clustering, ..."),
+        ("persim_em", "Glucose-n100-k1-v0", "Glucose-n100-k1-clinic-v0", "em, end_to_end, "),
+        ("em", KINDS[3], KINDS[0], "morel, true_env_mpc, bcq, ..."),
+        ("bcq", KINDS[0], KINDS[3], "em, em_plus, end_to_end, ..."),
+    ],
+)
+def test_it_is_said(solver: str, task_id: str, same_world: str, fitting: str) -> None:
+    with pytest.raises(ValueError, match=f"solver {solver} refuses {task_id}: ") as caught:
+        make_request(solver, task_id)
+    said = f"; {solver} solves {same_world}, for example, and {task_id} is solved by {fitting}"
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("task_id", KINDS)
+def test_what_is_said_is_what_the_solvers_say(task_id: str) -> None:
+    """Others refuse too, where a data set is not built, but not for the kind of the task."""
+    refused = {solver for solver in SOLVERS if " is solved by " in refusal(solver, task_id)}
+    for solver in SOLVERS.keys() - refused:
+        message = refusal(solver, task_id)
+        assert not message or "builds it" in message or "groups" in message, message
+    assert refused and refused < SOLVERS.keys()
