@@ -43,7 +43,7 @@ from rmdp_bench.population import (
     check_rewards,
     is_on_line,
 )
-from rmdp_bench.references import references
+from rmdp_bench.references import references, single_and_own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,6 +237,11 @@ class OnlineTask(_CommonTask):
         return cast(Population, get_population(self.env_id, **self.env_kwargs))
 
     @property
+    def scale(self) -> str:
+        """What its welfare is measured in, for labels."""
+        return _common_scale(self.env_id) if self.heterogeneous else "% of a perfect episode"
+
+    @property
     def hidden_population(self) -> DynamicsPopulation:
         """The agents of a heterogeneous task with their hidden parameters: for scoring.
 
@@ -359,9 +364,21 @@ class OfflineTask(_CommonTask):
         return get_environment(self.env_id).hidden_reward
 
     @property
+    def scale(self) -> str:
+        """What its welfare is measured in, for labels."""
+        own = "0 uniform actions, 100 each agent's reference"
+        return _common_scale(self.env_id) if self.has_common_scale else own
+
+    @property
     def hidden_population(self) -> DynamicsPopulation:
         """The agents with their hidden parameters: for scoring, and not for solvers that learn."""
         return cast(DynamicsPopulation, get_population(self.env_id))
+
+
+def _common_scale(env_id: str) -> str:
+    """Name 0 and 100 where they are the same returns for all agents, who differ in dynamics."""
+    known = single_and_own(env_id)
+    return "mean return" if known is None else "0 one policy for all, 100 everybody's own"
 
 
 Task = OnlineTask | OfflineTask

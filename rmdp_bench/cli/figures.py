@@ -238,7 +238,7 @@ def _name_without_budget(task: OnlineTask) -> str:
 
 def _welfare_label(task: OnlineTask) -> str:
     """Of the axis of welfare."""
-    return plotting.HETEROGENEOUS_LABEL if task.heterogeneous else plotting.WELFARE_LABEL
+    return f"social welfare ({task.scale})"
 
 
 def _label_parameters(

@@ -41,7 +41,8 @@ _IQM = (
 NOTES = {
     "online": {
         "welfare": (
-            "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
+            "Percent of a perfect episode; where agents differ in dynamics 0 is one policy for all "
+            "and 100 everybody's own. welfare: mean over agents, then over seeds, ± standard "
             "error, as trained: under the solver's own assignment."
         ),
         "IQM [95 %]": _IQM,
@@ -101,6 +102,8 @@ def board_notes(track: str) -> dict[str, str]:
     """What the columns of a board mean; keys are columns, as in `NOTES`."""
     reported = REPORTED_NOTE if REPORTED.keys() & set(SCORES[track]) else {}
     own = {REPORTED.get(name, name): text for name, text in NOTES[track].items()}
+    if "normalised" in own:
+        own["normalised"] += COMMON_SCALE_NOTE
     return BOARD_NOTES | reported | own
 
 

@@ -207,6 +207,7 @@ def describe_task(task: Task, anchors: Mapping[str, float]) -> dict[str, Any]:
         "k": task.n_representatives if isinstance(task, OnlineTask) else None,
         "transitions": task.transitions or None,
         "episodes": task.n_eval_episodes,
+        "scale": task.scale,
         "ceiling": rounded(task.ceiling, 4),
         "anchors": {name: rounded(welfare, 3) for name, welfare in anchors.items()},
     }

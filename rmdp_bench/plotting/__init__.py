@@ -27,7 +27,6 @@ from rmdp_bench.plotting.preferences import (
     plot_returns_by_target,
 )
 from rmdp_bench.plotting.welfare import (
-    HETEROGENEOUS_LABEL,
     WELFARE_LABEL,
     plot_fairness,
     plot_learning_curves,
@@ -35,7 +34,6 @@ from rmdp_bench.plotting.welfare import (
 )
 
 __all__ = [
-    "HETEROGENEOUS_LABEL",
     "WELFARE_LABEL",
     "order_representatives",
     "plot_agent_returns",

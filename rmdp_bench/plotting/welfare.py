@@ -22,8 +22,6 @@ from rmdp_bench.scoring import align_curves, standard_error
 
 Array = NDArray[np.float64]
 WELFARE_LABEL = "social welfare (% of a perfect episode)"
-HETEROGENEOUS_LABEL = "social welfare (mean return)"
-"""Where agents differ in dynamics, and a perfect episode is not known."""
 LEAST_SPAN = 10.0
 """Least height of the axis, percent: small differences must look small."""
 

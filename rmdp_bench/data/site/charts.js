@@ -7,11 +7,6 @@ const SYMBOLS = ["circle", "square", "triangle", "diamond", "star", "cross", "wy
 const DASHES = [null, "6 3", "2 2", "8 3 2 3", null, "6 3", "2 2", "8 3 2 3"];
 const MAX_CHOSEN = SYMBOLS.length;
 const MOST_SHOWN = 30; // rows that need not be chosen
-const PERCENT_OF = {
-  online: "social welfare, % of a perfect episode",
-  offline: "normalised return: 0 uniform actions, 100 planning",
-};
-
 const colourOf = (index) => `var(--series-${index})`;
 
 function draw(width, height, marks, options = {}) {
@@ -72,7 +67,7 @@ function intervalChart({ task, rows, detail, styleOf }) {
     }),
   ], {
     marginLeft: 8,
-    x: { label: PERCENT_OF[task.track], nice: true, domain: spanOf(points.flatMap((p) => [...p.scores, p.row.low, p.row.high]), levelsOf(task)) },
+    x: { label: `social welfare: ${task.scale}`, nice: true, domain: spanOf(points.flatMap((p) => [...p.scores, p.row.low, p.row.high]), levelsOf(task)) },
     y: { type: "point", axis: null, domain: points.map((p) => p.name), padding: 0.5 },
   });
   return {
@@ -305,7 +300,7 @@ function agentChart({ task, rows, detail, styleOf }) {
   ], {
     marginLeft: 8,
     color: { type: "identity" },
-    x: { label: PERCENT_OF.offline, nice: true },
+    x: { label: `social welfare: ${task.scale}`, nice: true },
     y: { axis: null, type: "point", domain: names, padding: 0.5 },
   });
   return {

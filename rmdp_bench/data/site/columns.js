@@ -95,7 +95,7 @@ const reported = (id, label, digits, help, more = {}) => numeric(id, `${label}�
 
 const SCORE_COLUMNS = {
   online: [
-    measured("By the verifier, on held-out episodes that it drew, as trained: under the solver's own assignment. Mean over agents, then over seeds, ± standard error; percent of a perfect episode. This ranks"),
+    measured("By the verifier, on held-out episodes that it drew, as trained: under the solver's own assignment. Mean over agents, then over seeds, ± standard error; percent of a perfect episode, and where agents differ in dynamics 0 is one policy for all and 100 everybody's own. This ranks"),
     INTERVAL, CLAIMED,
     numeric("reassigned", "reassigned", 2, "What the records would say if each agent had its best policy in the scoring episodes"),
     IQM,
