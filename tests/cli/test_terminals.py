@@ -66,7 +66,7 @@ def environment() -> dict[str, str]:
     """For a child that finds this checkout, and learns from the terminal how wide it is."""
     own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     return own | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)]),
         "PYTHONIOENCODING": "utf-8",
         "MINARI_DATASETS_PATH": str(Path("data sets").absolute()),
     }

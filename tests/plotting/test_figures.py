@@ -185,7 +185,7 @@ def test_a_home_that_cannot_be_written_makes_no_noise(tmp_path: Path) -> None:
     own = {name: value for name, value in os.environ.items() if name not in names}
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=own | {"HOME": "/dev/null/home", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        env=own | {"HOME": "/dev/null/home", "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])},
         capture_output=True,
         text=True,
         check=False,
