@@ -80,6 +80,9 @@ def test_the_container_runs_the_demo() -> None:
     makefile = read("Makefile")
     for setting in settings:
         assert re.search(rf"^{setting.partition('=')[0]} :?\??=", makefile, flags=re.MULTILINE)
+    # A folder that is mounted is its owner's, whom the image does not know.
+    assert '--user "$(id -u):$(id -g)"' in text and "mkdir --mode 777 /out" in text
+    assert re.search(r"^USER \d+:\d+$", text, flags=re.MULTILINE)
     assert "touch /usr/local/.installed" in text and "/.installed" in makefile
     ignored = read(".dockerignore").split()
     assert {".git", ".venv", "build"} <= {*ignored}
