@@ -88,6 +88,7 @@ def test_every_environment_has_a_whole_page(
     page = site_pages.environment_page(entry, tmp_path)
     for name in ("Description", "Population", "Observation", "Reward", "Version history"):
         assert f"\n## {name}\n" in page
+    assert words(page) <= MOST_WORDS
     assert "moving/" in page  # `scripts.draw_policies` has a picture for it
     for picture in re.findall(r"\.\./pictures/([^)]+)", page):
         assert (tmp_path / "pictures" / picture).is_file()
@@ -98,6 +99,7 @@ def test_every_environment_has_a_whole_page(
 def test_data_sets_have_pages() -> None:
     for entry in DATASETS:
         page = site_pages.dataset_page(entry)
+        assert words(page) <= MOST_WORDS
         assert page.startswith(f"# {entry.id}\n") and entry.description in page
 
 
@@ -106,6 +108,7 @@ def test_data_sets_have_pages() -> None:
 def test_solvers_have_pages(name: str) -> None:
     page = site_pages.solver_page(name)
     assert page.startswith(f"# {name}\n")
+    assert words(page) <= MOST_WORDS
     assert "\n## Its files\n" in page and "\n## Settings\n" in page
     if name == "universal":
         assert (
@@ -117,6 +120,7 @@ def test_solvers_have_pages(name: str) -> None:
 def test_forms_of_solvers_have_pages(name: str) -> None:
     page = site_pages.own_worlds_page(name)
     assert page.startswith(f"# {name}, where agents differ in dynamics\n")
+    assert words(page) <= MOST_WORDS
     assert "\n## Settings\n" in page and "| `tuning_share` | `0.3` |" in page
 
 
