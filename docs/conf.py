@@ -36,6 +36,7 @@ nb_execution_cache_path = str(ROOT / "build" / "notebooks")
 nb_execution_timeout = 240
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
+nb_merge_streams = True  # what a command prints reaches the kernel in pieces, cut anywhere
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -71,6 +71,8 @@ def test_where_links_lead() -> None:
         ("#here", "#here"),
     ):
         assert lead_links(f"[a]({link})", page) == f"[a]({expected})"
+    own = lead_links("[a](../README.md)", DOCS / "index.md")
+    assert own == f"[a]({repository}/blob/main/README.md)"
     copied = DOCS / "generated" / "contributing.md"
     moved = lead_links("[a](docs/design.md#x)", ROOT / "CONTRIBUTING.md", copied)
     assert moved == "[a](../design.md#x)"
