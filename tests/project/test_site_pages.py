@@ -151,7 +151,8 @@ def test_settings_of_the_site_are_loaded_and_connected() -> None:
     app = SimpleNamespace(connect=lambda event, function, priority=500: events.append(event))
     settings["setup"](app)
     assert events == [
-        *("config-inited", "source-read", "build-finished", "autodoc-process-docstring")
+        *("config-inited", "config-inited", "source-read", "build-finished"),
+        "autodoc-process-docstring",
     ]
     page = "index"
     own = SimpleNamespace(env=SimpleNamespace(doc2path=lambda name: str(DOCS / f"{name}.md")))
