@@ -50,6 +50,15 @@ def test_every_supported_python_is_tested(name: str) -> None:
     assert PROJECT["requires-python"] == f">={PYTHONS[0]}"
 
 
+def test_both_workflows_install_what_tests_of_drawing_need() -> None:
+    steps = {name: workflow(name)["jobs"]["test"]["steps"] for name in ("test", "publish")}
+    own = {
+        name: [step["run"] for step in listed if "apt-get" in step.get("run", "")]
+        for name, listed in steps.items()
+    }
+    assert len(own["test"]) == 1 and own["publish"] == own["test"]
+
+
 def test_publishing_needs_tests_and_no_password() -> None:
     jobs = workflow("publish")["jobs"]
     assert jobs["test"]["needs"] == "build"
