@@ -78,6 +78,17 @@ def test_documents_and_board_are_published_together() -> None:
     assert "leaderboards/site/index.html" in read("docs/_templates/sidebar/board.html")
 
 
+@pytest.mark.parametrize("name", ["site", "test"])
+def test_the_site_is_built_where_all_that_it_imports_is(name: str) -> None:
+    """The reference imports every public module, and the notebook trains."""
+    extras = PROJECT["optional-dependencies"]
+    jobs = workflow(name)["jobs"]
+    steps = jobs["build" if name == "site" else "site"]["steps"]
+    (line,) = re.findall(r'-e "\.\[(.+)\]"', "\n".join(step.get("run", "") for step in steps))
+    installed = [one for extra in line.split(",") for one in extras[extra]]
+    assert {*extras["behaviour"], *extras["baselines"]} <= {*installed}
+
+
 def test_the_container_runs_the_demo() -> None:
     text = read("Dockerfile")
     base = re.search(r"^FROM python:(3\.\d+)-slim$", text, flags=re.MULTILINE)
