@@ -7,9 +7,11 @@ is written into `docs/generated` at every build, by `scripts/site_pages.py`, and
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tomllib
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +103,21 @@ PARTS = {
 
 def setup(app: Any) -> None:
     """Write the generated pages before Sphinx looks for pages, and lead links out of `docs`."""
+    app.connect("config-inited", _join_pieces)
     app.connect("config-inited", lambda app, config: site_pages.write(Path(app.srcdir)))
     app.connect("source-read", _lead_links)
     app.connect("build-finished", _name_parts)
     app.connect("autodoc-process-docstring", _to_rst, priority=100)  # before napoleon
+
+
+def _join_pieces(app: Any, config: Any) -> None:
+    """Keep what a command of the notebook prints as one text.
+
+    It arrives in pieces of 100 bytes, of which the page would make a line each, and no lexer knows
+    half a code of a colour.
+    """
+    client = importlib.import_module("nbclient").NotebookClient
+    client.__init__ = partialmethod(client.__init__, coalesce_streams=True)
 
 
 def _lead_links(app: Any, name: str, source: list[str]) -> None:

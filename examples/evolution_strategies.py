@@ -69,7 +69,8 @@ def solve(
 ) -> list[Solution]:
     """One seed after the other; every agent is assigned to the policy that is best for it."""
     k, n_tried = task.n_representatives, 2 * config.n_directions
-    envs: Any = gym.make_vec(task.env_id, num_envs=n_tried * k)  # an episode of each policy
+    n_envs = n_tried * k  # an episode of each policy
+    envs: Any = gym.make_vec(task.env_id, num_envs=n_envs, **task.env_kwargs)
     shape = (k, envs.single_observation_space.shape[0], int(envs.single_action_space.n))
     solutions = []
     for seed in seeds:

@@ -66,7 +66,8 @@ def solve(
 ) -> list[Solution]:
     """Change all k policies of a seed at once, and keep the change if welfare does not fall."""
     k = task.n_representatives
-    envs: Any = gym.make_vec(task.env_id, num_envs=len(seeds) * k)  # one episode per policy
+    n_envs = len(seeds) * k  # one episode per policy
+    envs: Any = gym.make_vec(task.env_id, num_envs=n_envs, **task.env_kwargs)
     space = envs.single_action_space
     width = space.n if isinstance(space, gym.spaces.Discrete) else space.shape[0]
     shape = (k, envs.single_observation_space.shape[0], width)
@@ -80,7 +81,7 @@ def solve(
         return Solution([LinearPolicy(weights, space) for weights in best[r]], assignment)
 
     transitions = 0
-    longest = gym.spec(task.env_id).max_episode_steps or 1
+    longest = task.max_episode_steps
     while transitions + longest <= task.transitions:  # what exceeds the budget is refused
         tried = [
             (weights + config.step_size * generator.normal(size=shape)).astype(np.float32)

@@ -216,6 +216,8 @@ def _address(path: str, anchor: str, source: Path, page: Path) -> str:
     name = target.relative_to(ROOT).as_posix()
     if name in ELSEWHERE:
         target = DOCS / f"{ELSEWHERE[name]}.md"
+        if target == page:  # the page that stands for it here leads to the document itself
+            return f"{repository()}/blob/main/{name}{after}"
     elif not target.exists():
         raise ValueError(f"{source}: the link {path} leads to nothing")
     elif target.is_dir() or not (

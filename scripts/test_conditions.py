@@ -4,8 +4,11 @@
 
 Each condition is the whole suite once (without `-- ...`), one after the other. A line of each is
 printed. With --out, test_conditions.md there is written anew after each, from test_conditions.json
-beside it: a row of the same condition and the same arguments is replaced, the others stay; what the
+beside it: a row of the same condition, arguments and Python is replaced, the others stay; what the
 tests print is beside them. Exit code 1 if one fails.
+
+A release is tested as its users have it from an unpacked source distribution, with the Python in
+whose environment its wheel is: `-- --import-mode append` tests what is installed.
 
 Nothing is run where a package is missing without which tests are skipped or fail: `pip install -e
 '.[dev]'`.
@@ -17,6 +20,7 @@ import argparse
 import importlib.util
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +28,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 from rmdp_bench.cores import usable_cores
@@ -31,15 +36,16 @@ from rmdp_bench.files import write_json, write_text
 from rmdp_bench.system import cpu_model, git_revision
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTEST = ("-m", "pytest")
+PYTEST = ("-P", "-m", "pytest")
+"""Without the current folder: pytest puts it where --import-mode says."""
 N_BUSY, N_CROWDED = 4, 12
 NEEDED = ("build", "twine")
 """Packages that tests need and that nothing else does."""
 PAGE, ROWS = "test_conditions.md", "test_conditions.json"
 HEADER = """The tests as they would run elsewhere. `python -m scripts.test_conditions` wrote this.
 
-| condition | tests | result | minutes | load average | revision | machine |
-|---|---|---|---:|---:|---|---|
+| condition | tests | result | minutes | load average | revision | machine | Python |
+|---|---|---|---:|---:|---|---|---|
 """
 NOTE = """
 Load average: processes that ran or waited to, in the last minute of the tests, those of the
@@ -88,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         parser.error(f"tests need {', '.join(missing)}: pip install -e '.[dev]'")
-    failed = False
+    failed, revision = False, git_revision()
     for name in options.conditions or CONDITIONS:
         with tempfile.TemporaryDirectory() as folder:
             log = (options.out or Path(folder)) / f"{name.replace(' ', '-')}.log"
@@ -104,8 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "result": last.strip("= ") or f"exit code {code}",
             "minutes": f"{minutes:.1f}",
             "load average": f"{os.getloadavg()[0]:.1f}",
-            "revision": str(git_revision())[:12],
+            "revision": revision[:12] if revision else f"version {version('rmdp_bench')}",
             "machine": f"{cpu_model()}, {usable_cores()} cores",
+            "Python": platform.python_version(),
         }
         print(format_row(row), flush=True)
         if options.out:
@@ -123,7 +130,7 @@ def write_page(folder: Path, row: Mapping[str, str]) -> None:
     rows: list[Mapping[str, str]] = []
     if (folder / ROWS).exists():
         rows = json.loads((folder / ROWS).read_text(encoding="utf-8"))
-    keys = "condition", "tests"
+    keys = "condition", "tests", "Python"
     rows = [old for old in rows if any(old[key] != row[key] for key in keys)] + [row]
     order = [*CONDITIONS]
     rows.sort(key=lambda one: order.index(one["condition"]) if one["condition"] in order else -1)

@@ -145,7 +145,7 @@ def test_one_process_for_one_core_starts_no_other_threads(way: str) -> None:
     """Of all libraries, and before NumPy is loaded; 64 processes for 64 slots are 64 threads."""
     environment = {
         name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")
-    } | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    } | {"PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])}
     arguments = ["run", "em", "TASK", "--cores", "0.001k"] if way == "option" else []
     if way == "variable":
         environment[cores.VARIABLE] = "1"

@@ -33,7 +33,7 @@ from rmdp_bench.submission.schema import read_submission, submission_to_toml
 from rmdp_bench.tasks import OfflineTask, find_logged_task, list_tasks
 from scripts import carry_over_records, mountain_car_optimum, record_references
 from scripts.specialists import Specialist
-from tests.helpers.checkout import SUBMISSIONS
+from tests.helpers.checkout import SUBMISSIONS, needs_submissions
 
 SUBMISSION = SUBMISSIONS / "reference-offline"
 STORED: dict[str, Any] = read_json(REFERENCES_FILE)
@@ -111,6 +111,7 @@ def test_full_throttle_is_no_better_than_the_optimum() -> None:
     assert -60.0 < returns.mean() <= references(CAR)[0][1] + 0.5  # 0.5: other starts
 
 
+@needs_submissions
 def test_a_record_of_an_earlier_version_is_scored_anew(tmp_path: Path) -> None:
     """From the raw returns, whatever it said."""
     task = find_logged_task("MountainCarHet-n500", "pure")
@@ -129,6 +130,7 @@ def test_a_record_of_an_earlier_version_is_scored_anew(tmp_path: Path) -> None:
     assert (again / "result.json").read_bytes() == (new / "result.json").read_bytes()
 
 
+@needs_submissions
 def test_a_submission_is_carried_over_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "submissions" / SUBMISSION.name
     shutil.copytree(SUBMISSION, folder)
@@ -165,6 +167,7 @@ def unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "_tasks", functools.cache(tasks._tasks.__wrapped__))
 
 
+@needs_submissions
 @pytest.mark.usefixtures("unknown")
 def test_a_task_without_references_is_not_ranked_and_not_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -142,6 +142,8 @@ def verify_command(
             raise ValueError(f"{option} {value:g} is out of range: more than 0, at most 10,000,000")
     if not 1 <= memory <= 2**20:
         raise ValueError(f"--memory {memory} is out of range: 1 to {2**20} MiB")
+    if marks is not None and not record and not marks.exists():
+        raise ValueError(f"--marks {marks}: there is no such file; only --record makes a new one")
     marks = folder.resolve().parent.parent / MARKS_FILE if marks is None else marks
     if record:
         check_writable(marks.parent)

@@ -620,7 +620,7 @@ def test_a_system_without_file_locks() -> None:
         "import sys; sys.modules['fcntl'] = None\n"
         "from rmdp_bench.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])}
     result = subprocess.run(
         [sys.executable, "-c", code, *TOY_RUN], env=environment, capture_output=True, text=True
     )
@@ -637,7 +637,7 @@ def test_the_command_line_starts_light() -> None:
         "'minari', 'h5py'}\n"
         "print(sorted(heavy & sys.modules.keys()))"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])}
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )

@@ -60,7 +60,7 @@ def test_all_commands_are_tested() -> None:
 def test_shell_completion(words: str, expected: list[str]) -> None:
     """What the shell asks, as the script of --show-completion does."""
     variables = {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)]),
         "_RMDP_BENCH_COMPLETE": "complete_bash",
         "COMP_WORDS": words,
         "COMP_CWORD": str(len(words.split()) - 1),

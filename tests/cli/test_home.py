@@ -30,7 +30,7 @@ def test_scoring_policies_writes_nothing_to_home(tmp_path: Path) -> None:
     }
     done = subprocess.run(
         [sys.executable, "-c", COMMAND, "evaluate", f"runs/{TASK}/toy_solver/seed-0"],
-        env=kept | {"HOME": str(home), "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        env=kept | {"HOME": str(home), "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])},
         capture_output=True,
         text=True,
         check=True,

@@ -62,6 +62,12 @@ def test_verify_wants_one_submission(honest_submission: Path, capsys: Capture) -
     assert f"give one that has it, such as {honest_submission}" in message
 
 
+def test_marks_that_are_named_are_there(honest_submission: Path, capsys: Capture) -> None:
+    arguments = ["verify", str(honest_submission), "--marks", "marks.json"]
+    message = refused(arguments, capsys)
+    assert message == "--marks marks.json: there is no such file; only --record makes a new one"
+
+
 @pytest.mark.parametrize("command", ["run", "plot", "submit", "verify", "leaderboard"])
 def test_options_that_write_say_where_they_may_not(
     command: str,

@@ -27,7 +27,7 @@ from rmdp_bench.leaderboard.columns import NOTES
 from rmdp_bench.runs import SOLVERS
 from rmdp_bench.tasks import list_tasks
 from scripts.in_terminal import run_in_terminal
-from tests.helpers.checkout import ROOT
+from tests.helpers.checkout import ROOT, needs_submissions
 from tests.helpers.documents import ALL_COMMANDS
 from tests.helpers.terminal_child import RECORD
 
@@ -66,7 +66,7 @@ def environment() -> dict[str, str]:
     """For a child that finds this checkout, and learns from the terminal how wide it is."""
     own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     return own | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)]),
         "PYTHONIOENCODING": "utf-8",
         "MINARI_DATASETS_PATH": str(Path("data sets").absolute()),
     }
@@ -162,6 +162,7 @@ def test_settings_datasets_and_doctor(tmp_path: Path) -> None:
     assert all({"torch", "gl"} <= one.words for one in doctor)
 
 
+@needs_submissions
 def test_scores(tmp_path: Path) -> None:
     """Solver and score stay, whatever else a terminal has no room for."""
     arguments = ["run", TOY, TASK, "--seeds", "0:2", "--transitions", "1k", "--out", "my runs"]
@@ -174,6 +175,7 @@ def test_scores(tmp_path: Path) -> None:
     assert all("3.960" in one.words for one in again)
 
 
+@needs_submissions
 def test_leaderboard(tmp_path: Path) -> None:
     for name in ("reference-gpu", "example-evolution-strategies"):
         shutil.copytree(SUBMISSIONS / name, tmp_path / "leaderboards" / "submissions" / name)
@@ -192,6 +194,7 @@ def test_leaderboard(tmp_path: Path) -> None:
             assert re.search(r"\d\.\d", one.text)
 
 
+@needs_submissions
 def test_rows_of_one_solver_look_different_on_the_board(tmp_path: Path) -> None:
     """Two submissions have rows of `em` on this task, and the costs name the task once."""
     task, names = "HalfCheetahVel-n100-k5-v0", {"reference", "reference-outcome"}
@@ -256,6 +259,7 @@ def test_errors_and_warnings_are_broken_between_words(tmp_path: Path) -> None:
         assert f"`rmdp-bench datasets build {dataset}`" in " ".join(printed.lines)
 
 
+@needs_submissions
 def test_all_notes_are_printed_on_request(tmp_path: Path) -> None:
     path = str(SUBMISSIONS / "reference-offline" / OFFLINE_TASK)
     job = {"width": 40, "variables": COLOURS, "arguments": ["score", path, "--explain"]}
@@ -353,6 +357,7 @@ def test_every_page_with_commands_is_read() -> None:
     assert pages == {*READING}
 
 
+@needs_submissions
 def test_commands_of_the_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a folder with a space in its name, in their order, on 80 columns."""
     folder = tmp_path / "a clone"

@@ -476,7 +476,7 @@ def test_progress_in_a_terminal() -> None:
 
     reader, writer = pty.openpty()
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
+        "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)]),
         "COLUMNS": "100",
         "TERM": "xterm",
     }

@@ -17,7 +17,7 @@ def command(
     **variables: str,
 ) -> subprocess.Popen[str]:
     """The command line, or other code, in a process of its own, in the current folder."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])} | variables
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])} | variables
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         env=environment,

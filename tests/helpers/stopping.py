@@ -95,7 +95,7 @@ def start(arguments: Sequence[str], code: str = COMMAND, **options: Any) -> subp
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         [sys.executable, "-c", options.pop("prelude", usual) + code, *arguments],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])},
         text=True,
         **pipes | options,
     )

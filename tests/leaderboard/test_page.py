@@ -23,7 +23,7 @@ from rmdp_bench.files import write_json
 from rmdp_bench.leaderboard.page import build_site
 from rmdp_bench.leaderboard.policies import address_of
 from rmdp_bench.runs import SOLVERS
-from tests.helpers.checkout import ROOT
+from tests.helpers.checkout import ROOT, needs_submissions
 from tests.helpers.site import MARKUP, read_script
 
 SECONDS = 30
@@ -543,6 +543,7 @@ def suite_page(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@needs_submissions
 def test_the_page_of_the_submissions_opens_every_task(
     suite_page: Path, browser: Browser, show: Show
 ) -> None:

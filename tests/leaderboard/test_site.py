@@ -19,7 +19,7 @@ from rmdp_bench.leaderboard.reading import read_rows
 from rmdp_bench.leaderboard.snapshot import SNAPSHOT_FILE, read_snapshot, write_snapshot
 from rmdp_bench.submission.rows import RowFiles
 from scripts.vendor_charts import COPIED, RECORD, VENDOR, describe
-from tests.helpers.checkout import IS_CLONE, ROOT, tracked_files
+from tests.helpers.checkout import IS_CLONE, ROOT, needs_submissions, tracked_files
 from tests.helpers.site import MARKUP, read_script
 from tests.helpers.submission_toys import refused
 
@@ -36,12 +36,14 @@ def all_files(folder: Path) -> dict[str, bytes]:
     }
 
 
+@needs_submissions
 def test_the_committed_tables_are_those_of_the_submissions(tmp_path: Path) -> None:
     """If this fails: rmdp-bench leaderboard build, and commit what it wrote."""
     built = build_site(LEADERBOARDS, tmp_path)
     assert built.tables.read_bytes() == (LEADERBOARDS / "TABLES.md").read_bytes()
 
 
+@needs_submissions
 def test_builds_are_alike(tmp_path: Path) -> None:
     """Of some of the suite's own submissions, online and offline, and its marks."""
     board = tmp_path / "board"
@@ -63,6 +65,7 @@ def test_the_page_is_built_and_not_committed() -> None:
     assert tracked_files("leaderboards/site") == []
 
 
+@needs_submissions
 def test_the_rows_in_the_package_are_those_of_the_submissions() -> None:
     """If this fails: rmdp-bench leaderboard build, and commit what it wrote."""
     stored = read_snapshot(LEADERBOARDS)

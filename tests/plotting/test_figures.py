@@ -23,7 +23,7 @@ from rmdp_bench.population import LinearPopulation, TargetPopulation
 from rmdp_bench.runs import find_results
 from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.tasks import get_online_task
-from tests.helpers.checkout import ROOT
+from tests.helpers.checkout import ROOT, needs_submissions
 
 SUBMISSIONS = ROOT / "leaderboards" / "submissions"
 SPEED_TASK = "HalfCheetahVel-n100-k5-v0"
@@ -40,6 +40,7 @@ def runs_of(submission: str, task: str) -> str:
     return str(SUBMISSIONS / submission / task)
 
 
+@needs_submissions
 def test_every_format_of_the_figures_can_be_asked_for(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_every_format_of_the_figures_can_be_asked_for(
     assert not Path("one").exists()
 
 
+@needs_submissions
 def test_solvers_are_named_as_they_are_typed(tmp_path: Path) -> None:
     runs = runs_of("reference-em-plus", SPEED_TASK)
     assert main(["plot", runs, "--out", "figures", "--format", "svg"]) == 0
@@ -67,6 +69,7 @@ def test_solvers_are_named_as_they_are_typed(tmp_path: Path) -> None:
         assert "em_plus" in path.read_text()  # the text of each label stands in a comment
 
 
+@needs_submissions
 def test_representatives_have_the_order_of_what_they_serve_in_all_figures(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -104,6 +107,7 @@ def test_representatives_have_the_order_of_what_they_serve_in_all_figures(
     assert moved
 
 
+@needs_submissions
 def test_paths_name_the_saved_policies(tmp_path: Path) -> None:
     assert main(["plot", runs_of("reference-gpu", GRID_TASK), "--out", "figures"]) == 0
     with Image.open(f"figures/paths-{GRID_TASK}-em.png") as picture:
@@ -145,6 +149,7 @@ def test_a_solver_looks_the_same_in_figures_that_others_are_missing_from() -> No
     assert line_styles(["a", "b"], ())["b"] == everywhere["b"] != everywhere["a"]
 
 
+@needs_submissions
 def test_what_is_missing_is_said_once(capfd: pytest.CaptureFixture[str]) -> None:
     """Rows that another task's training gave have no curves, planners and the like no policies."""
     tasks = ("ResourceGathering-n25-k1-v0", "ResourceGathering-n25-k3-v0")
@@ -185,7 +190,7 @@ def test_a_home_that_cannot_be_written_makes_no_noise(tmp_path: Path) -> None:
     own = {name: value for name, value in os.environ.items() if name not in names}
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=own | {"HOME": "/dev/null/home", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        env=own | {"HOME": "/dev/null/home", "PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])},
         capture_output=True,
         text=True,
         check=False,

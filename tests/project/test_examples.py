@@ -46,6 +46,24 @@ def test_programs(
     assert written <= {"runs", "figures"} and "runs" in written
 
 
+@pytest.mark.parametrize(
+    ("solver", "settings"),
+    [("my_solver", []), ("evolution_strategies", ["--set", "n_directions=1"])],
+)
+def test_solvers_train_for_agents_of_ones_own(
+    solver: str,
+    settings: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The id of a world is that of its listed agents; the task says whom it is for."""
+    monkeypatch.chdir(tmp_path)
+    files = str(EXAMPLES / f"{solver}.py"), str(EXAMPLES / "my_task.py")
+    assert main(["run", *files, "--transitions", "400", "--episodes", "1", *settings]) == 0
+    (result,) = tmp_path.glob("runs/*/*/seed-0/result.json")
+    assert json.loads(result.read_text())["transitions_counted"] <= 400
+
+
 @pytest.mark.parametrize("task", ["own_world.py", "my_task.py", "my_task.py:fair"])
 def test_task_files(
     task: str,

@@ -50,6 +50,15 @@ def test_every_supported_python_is_tested(name: str) -> None:
     assert PROJECT["requires-python"] == f">={PYTHONS[0]}"
 
 
+def test_both_workflows_install_what_tests_of_drawing_need() -> None:
+    steps = {name: workflow(name)["jobs"]["test"]["steps"] for name in ("test", "publish")}
+    own = {
+        name: [step["run"] for step in listed if "apt-get" in step.get("run", "")]
+        for name, listed in steps.items()
+    }
+    assert len(own["test"]) == 1 and own["publish"] == own["test"]
+
+
 def test_publishing_needs_tests_and_no_password() -> None:
     jobs = workflow("publish")["jobs"]
     assert jobs["test"]["needs"] == "build"
@@ -69,6 +78,17 @@ def test_documents_and_board_are_published_together() -> None:
     assert "leaderboards/site/index.html" in read("docs/_templates/sidebar/board.html")
 
 
+@pytest.mark.parametrize("name", ["site", "test"])
+def test_the_site_is_built_where_all_that_it_imports_is(name: str) -> None:
+    """The reference imports every public module, and the notebook trains."""
+    extras = PROJECT["optional-dependencies"]
+    jobs = workflow(name)["jobs"]
+    steps = jobs["build" if name == "site" else "site"]["steps"]
+    (line,) = re.findall(r'-e "\.\[(.+)\]"', "\n".join(step.get("run", "") for step in steps))
+    installed = [one for extra in line.split(",") for one in extras[extra]]
+    assert {*extras["behaviour"], *extras["baselines"]} <= {*installed}
+
+
 def test_the_container_runs_the_demo() -> None:
     text = read("Dockerfile")
     base = re.search(r"^FROM python:(3\.\d+)-slim$", text, flags=re.MULTILINE)
@@ -80,6 +100,9 @@ def test_the_container_runs_the_demo() -> None:
     makefile = read("Makefile")
     for setting in settings:
         assert re.search(rf"^{setting.partition('=')[0]} :?\??=", makefile, flags=re.MULTILINE)
+    # A folder that is mounted is its owner's, whom the image does not know.
+    assert '--user "$(id -u):$(id -g)"' in text and "mkdir --mode 777 /out" in text
+    assert re.search(r"^USER \d+:\d+$", text, flags=re.MULTILINE)
     assert "touch /usr/local/.installed" in text and "/.installed" in makefile
     ignored = read(".dockerignore").split()
     assert {".git", ".venv", "build"} <= {*ignored}

@@ -71,6 +71,8 @@ def test_where_links_lead() -> None:
         ("#here", "#here"),
     ):
         assert lead_links(f"[a]({link})", page) == f"[a]({expected})"
+    own = lead_links("[a](../README.md)", DOCS / "index.md")
+    assert own == f"[a]({repository}/blob/main/README.md)"
     copied = DOCS / "generated" / "contributing.md"
     moved = lead_links("[a](docs/design.md#x)", ROOT / "CONTRIBUTING.md", copied)
     assert moved == "[a](../design.md#x)"
@@ -88,6 +90,7 @@ def test_every_environment_has_a_whole_page(
     page = site_pages.environment_page(entry, tmp_path)
     for name in ("Description", "Population", "Observation", "Reward", "Version history"):
         assert f"\n## {name}\n" in page
+    assert words(page) <= MOST_WORDS
     assert "moving/" in page  # `scripts.draw_policies` has a picture for it
     for picture in re.findall(r"\.\./pictures/([^)]+)", page):
         assert (tmp_path / "pictures" / picture).is_file()
@@ -98,6 +101,7 @@ def test_every_environment_has_a_whole_page(
 def test_data_sets_have_pages() -> None:
     for entry in DATASETS:
         page = site_pages.dataset_page(entry)
+        assert words(page) <= MOST_WORDS
         assert page.startswith(f"# {entry.id}\n") and entry.description in page
 
 
@@ -106,6 +110,7 @@ def test_data_sets_have_pages() -> None:
 def test_solvers_have_pages(name: str) -> None:
     page = site_pages.solver_page(name)
     assert page.startswith(f"# {name}\n")
+    assert words(page) <= MOST_WORDS
     assert "\n## Its files\n" in page and "\n## Settings\n" in page
     if name == "universal":
         assert (
@@ -117,6 +122,7 @@ def test_solvers_have_pages(name: str) -> None:
 def test_forms_of_solvers_have_pages(name: str) -> None:
     page = site_pages.own_worlds_page(name)
     assert page.startswith(f"# {name}, where agents differ in dynamics\n")
+    assert words(page) <= MOST_WORDS
     assert "\n## Settings\n" in page and "| `tuning_share` | `0.3` |" in page
 
 
@@ -145,7 +151,8 @@ def test_settings_of_the_site_are_loaded_and_connected() -> None:
     app = SimpleNamespace(connect=lambda event, function, priority=500: events.append(event))
     settings["setup"](app)
     assert events == [
-        *("config-inited", "source-read", "build-finished", "autodoc-process-docstring")
+        *("config-inited", "config-inited", "source-read", "build-finished"),
+        "autodoc-process-docstring",
     ]
     page = "index"
     own = SimpleNamespace(env=SimpleNamespace(doc2path=lambda name: str(DOCS / f"{name}.md")))

@@ -61,7 +61,7 @@ def finish_in_process(*settings: str) -> subprocess.CompletedProcess[str]:
         f"run(make_request({TOY!r}, {TASK!r}, seeds=[0, 1], transitions={TRANSITIONS}, "
         "settings=sys.argv[1:]))"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(ROOT)])}
     return subprocess.run(
         [sys.executable, "-c", code, *settings], env=environment, capture_output=True, text=True
     )

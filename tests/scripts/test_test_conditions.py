@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,30 @@ def test_the_page_is_written_whole(tmp_path: Path) -> None:
         assert row[6].endswith("cores")
     assert main(["one core", "--out", str(tmp_path), "--", "fail"]) == 1
     assert len(table(tmp_path)) == len(rows) + 1
+
+
+def test_every_python_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the tests are those of an unpacked source distribution, without a revision."""
+    monkeypatch.setattr(script, "git_revision", lambda: None)
+    for own in ("3.12.1", "3.13.0", "3.13.0"):
+        monkeypatch.setattr(platform, "python_version", lambda own=own: own)
+        assert main(["as it is", "--out", str(tmp_path)]) == 0
+    _, *rows = table(tmp_path)
+    assert [row[7] for row in rows] == ["3.12.1", "3.13.0"]
+    assert {row[5] for row in rows} == {f"version {version('rmdp_bench')}"}
+
+
+def test_the_current_folder_is_not_before_what_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    (tmp_path / "test_own.py").write_text(
+        f"import sys\ndef test_path():\n    assert sys.path[0] != {str(script.ROOT)!r}\n"
+    )
+    arguments = ["--import-mode", "append", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    log = tmp_path / "log"
+    code = script.run_tests(CONDITIONS["as it is"], [*arguments, "-n0", str(tmp_path)], log)
+    assert code == 0, log.read_text()
 
 
 def test_each_condition_is_what_it_says(tmp_path: Path) -> None:

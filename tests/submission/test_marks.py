@@ -28,7 +28,7 @@ from rmdp_bench.submission.marks import (
 from rmdp_bench.submission.packing import pack
 from rmdp_bench.submission.quick import check_submission
 from rmdp_bench.submission.rows import RowFiles
-from tests.helpers.checkout import ROOT
+from tests.helpers.checkout import ROOT, needs_submissions
 from tests.helpers.site import read_script
 from tests.helpers.submission_toys import (
     ABOUT,
@@ -239,12 +239,14 @@ def test_submissions_and_solvers_that_look_alike_are_refused(
     assert "have names that look alike" in refused(capsys, "verify", str(folder))
 
 
+@needs_submissions
 def test_the_suite_lists_submissions_that_are_there() -> None:
     names = {path.name for path in (LEADERBOARDS / "submissions").iterdir()}
     assert read_suite(LEADERBOARDS / "suite.json") <= names
     assert {mark.name for mark in read_marks(LEADERBOARDS / "marks.json").marks.values()} <= names
 
 
+@needs_submissions
 def test_every_row_with_policies_is_measured() -> None:
     rows = read_rows(LEADERBOARDS)
     without = {f"{row.submission.name}/{row.key}": row.status for row in rows if row.mark is None}

@@ -206,3 +206,12 @@ def test_workflow_has_no_rights() -> None:
     assert len(played) == 1
     assert all(text in played[0] for text in ("--network none", "--read-only", ":ro", "--user"))
     assert not any("${{" in part for script in scripts for part in script)
+
+
+def test_the_container_of_the_check_is_given_all_that_it_reads() -> None:
+    """What .dockerignore names is not in its image."""
+    text = (WORKFLOWS / "verify-submission.yml").read_text(encoding="utf-8")
+    _, _, inside = text.partition(" checker \\\n")
+    assert "--marks /marks.json" in inside and "/base/" not in inside
+    (given,) = re.findall(r'"\$PWD/base/(\S+):/marks\.json:ro"', text)
+    assert (ROOT / given).is_file()

@@ -27,7 +27,7 @@ OUT = Path("out")
 def write_plan(text: str, name: str = "plan") -> Path:
     """A plan in the current folder, with the solver beside it; children find the tests."""
     shutil.copy(WALK, "walk.py")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
+    os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path, str(ROOT)])
     path = Path(f"{name}.toml")
     path.write_text(f"transitions = 120\nepisodes = 2\n{text}", encoding="utf-8")
     return path
