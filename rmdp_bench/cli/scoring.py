@@ -41,7 +41,7 @@ _OPTIONAL = (
     *("unweighted risk", "10th pct.", "time above range"),
     *("IQM [95 %]", "regret", "transitions", "used", "worst agent", "extrapolating", "unseen"),
     *("new agents", "RMSE", "return", "seeds", "reassigned", "mark", "rank", "of ceiling"),
-    *("time in range", "time below range"),
+    *("time below range", "time in range"),
     *("claimed", "from"),
 )
 """Columns of quality in the order in which narrower terminals do without them."""

@@ -47,6 +47,7 @@ class EnvironmentEntry:
         termination_function: whether a transition ends the episode; None as above.
         hidden_reward: whether agents differ in dynamics and the reward is no function of what is
             observed, so that there is no `reward_function`.
+        measures: what the world measures beside the reward -> least and greatest value.
         continuous: whether actions are vectors, where agents differ in what they want.
         terminates: whether an episode may end before it is truncated.
         deterministic: whether nothing in it is random.
@@ -62,6 +63,7 @@ class EnvironmentEntry:
     reward_function: TransitionFunction | None = None
     termination_function: TransitionFunction | None = None
     hidden_reward: bool = False
+    measures: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     continuous: bool = False
     terminates: bool = True
     deterministic: bool = False
@@ -167,6 +169,10 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
         n_agents=100,
         make_population=glucose_population,
         hidden_reward=True,
+        measures={
+            **{f"time_{where}_range": (0.0, 1.0) for where in ("in", "below", "above")},
+            "unweighted_risk": (0.0, 100.1),
+        },
     ),
 )
 

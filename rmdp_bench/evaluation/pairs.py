@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +100,11 @@ def roll_out_pairs(
         parts.append({name: a.reshape(shape).swapaxes(0, 1) for name, a in values.items()})
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return PairRollout(joined.pop("returns"), joined.pop("lengths"), joined)
+
+
+def plays_pairs(task: Task) -> TypeGuard[OnlineTask]:
+    """Whether each policy plays in the world of each agent, in episodes of their own."""
+    return isinstance(task, OnlineTask) and task.heterogeneous
 
 
 def percent(task: Task, returns: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -55,7 +55,13 @@ class Entry:
         reported = sorted(name for name in offline if name != "mean_return")
         names = ("source", "mark", "rank", "score", "claimed")
         own = {name: getattr(self, name) for name in names} | {"new": self.is_new}
-        own |= {"reported": [f"offline.{name}" for name in reported]}
+        measures = sorted(self.summary.measures or {})
+        own |= {
+            "reported": [
+                *(f"offline.{name}" for name in reported),
+                *(f"measures.{name}" for name in measures),
+            ]
+        }
         return own | self.summary.to_dict()
 
 

@@ -62,8 +62,9 @@ NOTES = {
         "unseen": "unseen, extrapolating: the same for agents who are not in the data.",
         "return": "return: mean over the test agents, in units of the reward.",
         "RMSE": (
-            "RMSE, R2: of 50 steps predicted open-loop, over the test trajectories; a mean R2 far "
-            "below the median is that of a few which diverge."
+            "RMSE, R2: of 50 steps predicted open-loop, over the test trajectories; in the "
+            "clinic's tasks of the reading an hour ahead, mg/dL. A mean R2 far below the median is "
+            "that of a few which diverge."
         ),
     },
 }

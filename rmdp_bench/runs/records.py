@@ -174,7 +174,8 @@ class Result(BaseModel):
     """One seed of one solver on one task.  Welfare and returns are in percent.
 
     Online, of a perfect episode.  Offline, agents are the scored ones, and 0 is the return of
-    uniform actions, 100 the agent's reference, the optimum where it is known.
+    uniform actions, 100 the agent's reference, the optimum where it is known.  Where k policies
+    serve agents who differ in dynamics, 0 is one policy for all and 100 everybody's own.
     """
 
     model_config = ConfigDict(

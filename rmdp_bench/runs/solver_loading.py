@@ -70,6 +70,8 @@ OWN_WORLDS: Mapping[str, str] = {
 the same idea, and other settings."""
 
 
+CONTROLS = ("basal_bolus", "constant_basal", "clinic_gains")
+"""Solvers of the suite that choose among few controllers: seeds may choose the same."""
 _OF_RECORDS = ("persim_em", "factor_clustering", "clinic_gains")
 """Solvers for patients that learn from logged records; the others act."""
 _OF_ANY_REWARD = ("bcq", "cql", "behaviour")
@@ -94,7 +96,8 @@ def _fits(name: str, task: Task) -> bool:
         own = isinstance(task, OfflineTask) == (name in _OF_RECORDS)
         return own and task.env_id == _PATIENTS
     if isinstance(task, OnlineTask):
-        return kind == "online" and (name in OWN_WORLDS or not task.heterogeneous)
+        own = name in OWN_WORLDS and task.env_id == _PATIENTS
+        return kind == "online" and (own or not task.heterogeneous)
     hidden = get_environment(task.env_id).hidden_reward
     return kind == "offline" and (name in _OF_ANY_REWARD or not hidden)
 

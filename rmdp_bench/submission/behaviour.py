@@ -24,6 +24,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.envs import get_environment
+from rmdp_bench.runs.solver_loading import CONTROLS
 from rmdp_bench.solution import Policy
 from rmdp_bench.solution.storage import parse_solution
 from rmdp_bench.submission.bounded import read_bytes
@@ -41,10 +43,16 @@ N_ENVS = 32
 N_STEPS = {True: 32, False: 8}
 """Whether actions are discrete -> steps of uniform actions in each environment, after each of which
 the policies are asked; a number says more than a choice."""
+N_STEPS_OF_DAYS = 144
+"""The same of worlds that only show in the course of an episode what policies are for: a patient's
+meals, which are announced in one step of a hundred.  The steps are spread over the episode, and
+each patient's doses are uniform up to a share of the greatest, so that some have too little and
+others too much."""
 TOLERANCE = {True: 0.002, False: 0.01}
 """Whether actions are discrete -> share of observations with another choice, or mean distance of
-the numbers, up to which two policies are one.  Of the board's rows, where solvers do not share an
-optimum, the closest of different runs differ by 0.012 (CartPole) and 0.12 (Hopper)."""
+the number that differs most, up to which two policies are one.  Of the board's rows, where solvers
+do not share an optimum, the closest of different runs differ by 0.012 (CartPole) and 0.12
+(Hopper)."""
 NAMED_SHARE = 0.5
 """Of the policies of a seed that another one has, from which on it is named."""
 MAX_ANSWER_BYTES = 16 * 2**20
@@ -195,14 +203,22 @@ def compare_job(job: Mapping[str, Any]) -> bytes:
 
 
 def draw_observations(task: Task, seed: int) -> list[NDArray[Any]]:
-    """Observations (N_ENVS, d) of each step of some episodes with uniform actions."""
+    """Observations (N_ENVS, d) of some steps of some episodes with uniform actions."""
     envs = gym.make_vec(task.env_id, num_envs=N_ENVS, **task.env_kwargs)
+    n_drawn, n_between, shares = N_STEPS[_is_discrete(envs)], 1, None
+    if get_environment(task.env_id).hidden_reward:
+        n_drawn, n_between = N_STEPS_OF_DAYS, task.max_episode_steps // N_STEPS_OF_DAYS
+        shares = 10.0 ** np.random.default_rng(seed).uniform(-3.0, 0.0, (N_ENVS, 1))
     try:
         observations, _ = envs.reset(seed=seed)
         envs.action_space.seed(seed)
         drawn = [np.array(observations)]
-        while len(drawn) < N_STEPS[_is_discrete(envs)]:
-            drawn.append(np.array(envs.step(envs.action_space.sample())[0]))
+        while len(drawn) < n_drawn:
+            for _ in range(n_between):
+                actions = envs.action_space.sample()
+                actions = actions if shares is None else (shares * actions).astype(actions.dtype)
+                observations = envs.step(actions)[0]
+            drawn.append(np.array(observations))
     finally:
         envs.close()
     return drawn
@@ -265,7 +281,9 @@ def _compare_all(
         row, submission = other.rpartition("/")[0], other.split("/")[0]
         is_row = one.rpartition("/")[0] == row
         is_foreign = authors[own] != authors[submission]
-        is_refused = share == 1.0 and not task.common_optimum and (is_row or is_foreign)
+        is_own_control = is_row and row.rpartition("/")[2] in CONTROLS
+        may_meet = task.common_optimum or is_own_control
+        is_refused = share == 1.0 and not may_meet and (is_row or is_foreign)
         found.append({"seed": one, "other": other, "share": share, "is_refused": is_refused})
     return found
 
@@ -285,7 +303,8 @@ def equal_share(one: NDArray[Any], other: NDArray[Any]) -> float:
     equal = np.zeros((len(one), len(other)), dtype=bool)
     for j, actions in enumerate(one):
         apart = other != actions if discrete else np.abs(other - actions)
-        equal[j] = apart.reshape(len(other), -1).mean(axis=1) <= TOLERANCE[discrete]
+        apart = apart.reshape(*apart.shape[:2], -1).mean(axis=1)  # of each number of an action
+        equal[j] = apart.max(axis=1) <= TOLERANCE[discrete]
     return float(max(equal.any(axis=1).mean(), equal.any(axis=0).mean()))
 
 

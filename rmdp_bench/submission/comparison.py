@@ -312,7 +312,7 @@ def _first_of_shuffles(n: int, size: int) -> NDArray[np.int64]:
 
 
 def compare_profiles(
-    claimed: FloatArray, replayed: FloatArray, nudged: FloatArray | None
+    claimed: FloatArray, replayed: FloatArray, nudged: FloatArray | None, n_policies: int = 1
 ) -> tuple[float, float]:
     """How far the returns of agents are from those of the policies, and how far they may be.
 
@@ -320,9 +320,13 @@ def compare_profiles(
         claimed: (m,) entries of the welfare matrix, or agents' returns.
         replayed: (m,) on the same episodes.
         nudged: (r, m) the same with nudged observations, r times; None: rounding explains nothing.
+        n_policies: k where each policy is compared by itself, because each has episodes of its own
+            with every agent: m = n k, agent by agent. Given is the policy that is farthest off.
     """
-    allowed = TOLERANCE
+    distances = np.abs(claimed - replayed).reshape(-1, n_policies).mean(axis=0)
+    allowed = np.full(n_policies, TOLERANCE)
     if nudged is not None:
-        change = float(np.abs(nudged - replayed).mean())
-        allowed = min(MAX_PROFILE_DISTANCE, TOLERANCE + _WIDENING * change)
-    return float(np.abs(claimed - replayed).mean()), allowed
+        changes = np.abs(nudged - replayed).reshape(-1, n_policies).mean(axis=0)
+        allowed = np.minimum(MAX_PROFILE_DISTANCE, TOLERANCE + _WIDENING * changes)
+    worst = int((distances - allowed).argmax())
+    return float(distances[worst]), float(allowed[worst])

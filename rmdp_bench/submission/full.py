@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from rmdp_bench.evaluation.pairs import plays_pairs
 from rmdp_bench.runs.records import Result
 from rmdp_bench.submission.comparison import (
     N_NUDGES,
@@ -84,7 +85,8 @@ def measure_rows(
         The marks of the rows that were measured.
 
     Raises:
-        ValueError: as `measure`; a replayed mark does not hold; the folder has changed meanwhile.
+        ValueError: as `measure`; a recipe cannot be run here, which is found before anything is
+            measured; a replayed mark does not hold; the folder has changed meanwhile.
     """
     measured = {}
     rows = checked.submission.rows
@@ -94,10 +96,8 @@ def measure_rows(
         rows = [row for row in rows if (row.task, row.solver) not in known]
     old_marks = [known[row.task, row.solver] if replay else None for row in rows]
     devices = [old.device if old and device is None else device for old in old_marks]
-    for row, wanted in zip(rows, devices, strict=True):  # all, before one takes hours
-        records = checked.records[row.task, row.solver]
-        if recipes and not can_be_played(records) and is_recipe(records):
-            check_recipe(records, budget, recipe_device(records, wanted))
+    if recipes:
+        _check_recipes(checked, rows, devices, budget)
     for place, (row, old, wanted) in enumerate(zip(rows, old_marks, devices, strict=True)):
         mark = measure(
             checked,
@@ -121,6 +121,16 @@ def measure_rows(
             add_mark(marks, sha256, checked.submission.name, mark)
         measured[row.task, row.solver] = mark
     return measured
+
+
+def _check_recipes(
+    checked: Checked, rows: Sequence[Row], devices: Sequence[str | None], budget: Budget
+) -> None:
+    """Check that all recipes can be run here, before one of them takes hours."""
+    for row, wanted in zip(rows, devices, strict=True):
+        records = checked.records[row.task, row.solver]
+        if not can_be_played(records) and is_recipe(records):
+            check_recipe(records, budget, recipe_device(records, wanted))
 
 
 def measure(
@@ -264,13 +274,12 @@ def _play(
         def nudge(times: int) -> list[list[EpisodeReturns]]:
             """The known episodes of every seed, nudged so many times."""
             groups = {f"nudged_{i}": _known(records[0])["known"] for i in range(times)}
+            seeds = [record.seed for record in records]
             return [
                 list(
-                    play_in_sandbox(
-                        folder, record.seed, task, groups, limits, budget, list(groups)
-                    )[0].values()
+                    play_in_sandbox(folder, s, task, groups, limits, budget, [*groups])[0].values()
                 )
-                for record in records
+                for s in seeds
             ]
 
         nudged = nudge(1)
@@ -279,8 +288,9 @@ def _play(
             nudged = [[*own, *others] for own, others in zip(nudged, more, strict=True)]
         changes = np.stack([np.concatenate([part.welfare for part in own]) for own in nudged])
         nudged_entries = [np.stack([part.entries for part in own]) for own in nudged]
+    n_policies = task.n_representatives if plays_pairs(task) else 1
     profiles = [
-        compare_profiles(claimed, own.entries, changed)
+        compare_profiles(claimed, own.entries, changed, n_policies)
         for claimed, own, changed in zip(entries, known, nudged_entries, strict=True)
     ]
     return compare(claims, replayed, played, changes, profiles)

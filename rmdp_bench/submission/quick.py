@@ -10,7 +10,7 @@ from pathlib import Path
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.runs.records import Result
 from rmdp_bench.runs.requests import DEVICES
-from rmdp_bench.runs.solver_loading import SOLVERS
+from rmdp_bench.runs.solver_loading import CONTROLS, SOLVERS
 from rmdp_bench.submission.files import (
     MANIFEST_FILE,
     MAX_NUMBER_BYTES,
@@ -89,7 +89,8 @@ def check_submission(folder: Path, beside: Path | None = None) -> Checked:
         checked = [_check_record(submission, row, task, own, seed) for seed in row.seeds]
         records[row.task, row.solver] = [record for record, _ in checked]
         fingerprints[base] = [fingerprint for _, fingerprint in checked]
-        _check_seeds_differ(base, fingerprints[base])
+        if row.solver not in CONTROLS:
+            _check_seeds_differ(base, fingerprints[base])
     for name in files:
         if name.rpartition("/")[0] not in fingerprints:
             raise ValueError(f"{folder}: {name} is of no row in submission.toml")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from rmdp_bench.evaluation import play
 from rmdp_bench.evaluation.offline import check_one_policy_each, normalise
-from rmdp_bench.evaluation.pairs import percent
+from rmdp_bench.evaluation.pairs import percent, plays_pairs
 from rmdp_bench.evaluation.playing import check_episodes
 from rmdp_bench.solution import Policy, Solution
 from rmdp_bench.solution.policies import nudge_policies
@@ -117,8 +117,7 @@ def play_shuffled(
     ]
     welfare = np.empty(len(all_episodes))
     totals = {name: np.zeros(len(weights)) for name in episodes}
-    are_pairs = isinstance(task, OnlineTask) and task.heterogeneous
-    sizes = PAIR_BATCH_SIZES if are_pairs else BATCH_SIZES
+    sizes = PAIR_BATCH_SIZES if plays_pairs(task) else BATCH_SIZES
     for batch in _cut(rng.permutation(len(all_episodes)), sizes, rng):
         own = [all_episodes[place] for place in batch]
         returns = _play_batch(task, solution, cells, own, nudged, welfare_only, rng)
@@ -202,8 +201,7 @@ def _play_batch(
     for questioned in asked:
         questioned.ask_again()
     returns = np.zeros((len(episodes), len(cells), played.returns.shape[1]))
-    are_pairs = isinstance(task, OnlineTask) and bool(agents)
-    scored = percent(task, played.returns) if are_pairs else played.returns
+    scored = percent(task, played.returns) if plays_pairs(task) else played.returns
     for (c, e), values in zip(flat, scored, strict=True):
         returns[e, c] = values
     if isinstance(task, OnlineTask):

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.envs import get_environment
 from rmdp_bench.evaluation import Evaluation
 from rmdp_bench.evaluation.offline import OfflineEvaluation, check_budget, check_one_policy_each
 from rmdp_bench.evaluation.prediction import (
@@ -68,7 +69,7 @@ def check_seed(task: Task, result: Result, row: RowFiles, saved: Mapping[str, by
     solution = _check_solution(task, result, saved, where)
     evaluation = read_evaluation(task, result, functools.partial(row.measured, result.seed), where)
     if solution is None and isinstance(evaluation, Evaluation):
-        _check_bounds(result, evaluation.welfare_matrix)
+        _check_bounds(result, evaluation)
         return
     scores = score_solution(task, solution or any_solution(len(result.agent_returns)), evaluation)
     _check_same(scores, result.model_dump(mode="json"), row.record_name(result.seed))
@@ -192,26 +193,22 @@ def _read_welfare(task: OnlineTask, result: Result, read: Read, where: str) -> E
     return Evaluation(matrix, matrix[:, :, np.newaxis], lengths, result.evaluation.seed, measures)
 
 
-@functools.cache
-def _measures(task: Task) -> tuple[str, ...]:
-    """Names of the arrays of what the world measures beside the reward."""
-    if isinstance(task, OnlineTask) and not task.heterogeneous:
-        return ()
-    envs = gym.make_vec(task.env_id, num_envs=1)
-    envs.reset(seed=0)
-    measured: Any = envs.unwrapped
-    names = tuple(f"{MEASURE}{name}" for name in measured.measure())
-    envs.close()
-    return names
-
-
 def _read_measures(
     task: Task, arrays: Mapping[str, NDArray[Any]], where: str
 ) -> dict[str, NDArray[Any]]:
-    """Those arrays by what they measure."""
-    for name in _measures(task):
-        _check_range(arrays[name], -1e9, 1e9, f"{name} in {where}")
-    return {name.removeprefix(MEASURE): arrays[name] for name in _measures(task)}
+    """What the world measures beside the reward -> its array."""
+    measures = {name.removeprefix(MEASURE): arrays[name] for name in _measures(task)}
+    for name, values in measures.items():
+        low, high = get_environment(task.env_id).measures[name]
+        _check_range(values, low, high, f"{MEASURE}{name} in {where}")
+    return measures
+
+
+def _measures(task: Task) -> list[str]:
+    """Names of those arrays."""
+    if isinstance(task, OnlineTask) and not task.heterogeneous:
+        return []
+    return [f"{MEASURE}{name}" for name in get_environment(task.env_id).measures]
 
 
 def _read_returns(task: OfflineTask, result: Result, read: Read, where: str) -> OfflineEvaluation:
@@ -281,7 +278,9 @@ def _arrays(
     """Arrays of expected names and shapes."""
     arrays = read({**required, **(optional or {})})
     for name in sorted(required.keys() - arrays.keys()):
-        raise ValueError(f"{where} has no {name}")
+        old = name.startswith(MEASURE)
+        hint = "; if an earlier version made it, run it again" if old else ""
+        raise ValueError(f"{where} has no {name}{hint}")
     for name, array in arrays.items():
         if array.dtype.kind == "b":
             raise ValueError(f"{name} in {where} holds true and false, expected numbers")
@@ -302,15 +301,22 @@ def _check_range(values: NDArray[Any], low: float, high: float, what: str) -> No
         raise ValueError(f"{what}: {values[index]} at {list(index)}, expected {low} to {high}")
 
 
-def _check_bounds(result: Result, matrix: NDArray[np.float64]) -> None:
+def _check_bounds(result: Result, evaluation: Evaluation) -> None:
     """Without an assignment: no agent has more than its best policy gives, or less than the worst.
 
     What depends on the assignment alone cannot be recomputed.
     """
-    returns = np.array(result.agent_returns)
+    matrix, returns = evaluation.welfare_matrix, np.array(result.agent_returns)
     low, high = matrix.min(axis=1) - TOLERANCE, matrix.max(axis=1) + TOLERANCE
     if ((returns < low) | (returns > high)).any():
         raise ValueError("agent_returns: an agent has a return that no policy of welfare.npz gives")
+    if (result.measures or {}).keys() != evaluation.measures.keys():
+        raise ValueError(
+            f"measures has {sorted(result.measures or {})}, expected {sorted(evaluation.measures)}"
+        )
+    for name, values in evaluation.measures.items():
+        bounds = values.min(axis=1).mean(), values.max(axis=1).mean()
+        _check_range(np.array([(result.measures or {})[name]]), *bounds, f"measures.{name}")
     scores = {"tenth_percentile": float(np.percentile(returns, 10.0))}
     _check_same(scores, result.model_dump(mode="json"), f"seed {result.seed}")
 
@@ -321,6 +327,11 @@ def _check_same(computed: dict[str, Any], claimed: dict[str, Any], where: str) -
         given = claimed.get(name)
         field = f"{where}: {name}"
         if isinstance(value, dict) and isinstance(given, dict):
+            more = sorted(given.keys() - value.keys())
+            if more:
+                raise ValueError(
+                    f"{field} has {_short(more[0])}, which the raw returns do not give"
+                )
             _check_same(value, given, field)
             continue
         tolerance = _CORRELATION_TOLERANCE if "factor_correlation" in where else TOLERANCE

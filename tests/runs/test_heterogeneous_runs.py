@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from rmdp_bench.evaluation import roll_out_pairs
 from rmdp_bench.evaluation.pairs import percent
 from rmdp_bench.runs.records import read_result
 from rmdp_bench.tasks import get_online_task
+from tests.helpers.submission_toys import edit_json
 
 TASK = "Glucose-n100-k1-v0"
 
@@ -37,6 +39,9 @@ def test_a_run_is_scored_on_all_patients(tmp_path: Path, capfd: pytest.CaptureFi
     assert inside.mean() == pytest.approx(result.measures["time_in_range"])
     assert main(["score", str(tmp_path)]) == 0
     assert "time in range" in " ".join(capfd.readouterr().out.split())
+    other = shutil.copytree(folder, folder.with_name("seed-1"))  # two seeds that chose the same
+    for name in ("run.json", "result.json"):
+        edit_json(other / name, seed=1)
     about = ["--author", "A", "--method", "m", "--licence", "MIT", "--online-evaluations", "0"]
     about += ["--difference", "a fraction of the transitions", "--name", "controls"]
     assert main(["submit", str(tmp_path), *about, "--out", str(tmp_path / "board")]) == 0

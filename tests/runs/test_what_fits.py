@@ -6,7 +6,7 @@ import pytest
 
 from rmdp_bench.runs import SOLVERS, load_solver, make_request
 from rmdp_bench.runs.solver_loading import check_config, form_for, make_config
-from rmdp_bench.tasks import get_task
+from rmdp_bench.tasks import get_task, heterogeneous_task
 
 KINDS = (
     *("ResourceGathering-n25-k3-v0", "FruitTree-n100-k3-v0", "Glucose-n100-k3-v0"),
@@ -43,6 +43,14 @@ def test_it_is_said(solver: str, task_id: str, same_world: str, fitting: str) ->
         make_request(solver, task_id)
     said = f"; {solver} solves {same_world}, for example, and {task_id} is solved by {fitting}"
     assert said in str(caught.value)
+
+
+def test_no_solver_is_said_to_fit_who_would_refuse_too() -> None:
+    task = heterogeneous_task("rmdp/CartPoleHet-n500-v0", 2)
+    for solver in ("em", "em_plus", "basal_bolus"):
+        with pytest.raises(ValueError, match="refuses") as caught:
+            make_request(solver, task)
+        assert "is solved by" not in str(caught.value)
 
 
 @pytest.mark.parametrize("task_id", KINDS)

@@ -144,6 +144,17 @@ def test_spreading_the_own_results_does_not_buy_a_tick(n_seeds: int) -> None:
         comparison.check()
 
 
+def test_a_policy_that_rounding_changes_much_does_not_cover_another() -> None:
+    """Agent by agent, two policies: the second is chaos, the first is claimed too high."""
+    replayed = np.zeros((10, 2))
+    nudged, claimed = replayed + [0.0, 10.0], replayed + [1.0, 0.0]
+    flat = claimed.ravel(), replayed.ravel(), nudged.reshape(1, -1)
+    distance, allowed = compare_profiles(*flat)
+    assert distance < allowed
+    distance, allowed = compare_profiles(*flat, 2)
+    assert distance == 1.0 and allowed < 0.1
+
+
 def test_other_returns_with_the_same_welfare_are_refused() -> None:
     entries = np.random.default_rng(0).uniform(10, 60, size=12)
     same = np.full((1, N_KNOWN), entries.mean())

@@ -13,6 +13,7 @@ import pytest
 
 from rmdp_bench import tasks
 from rmdp_bench.cli import main
+from rmdp_bench.datasets.clinic import ClinicController
 from rmdp_bench.submission import behaviour
 from rmdp_bench.submission.behaviour import compare_behaviour, draw_observations, equal_share
 from rmdp_bench.submission.quick import check_submission
@@ -144,6 +145,40 @@ def test_a_common_optimum_is_named(
     task = dataclasses.replace(tasks.get_task(TASK), common_optimum=True)
     monkeypatch.setattr(behaviour, "get_task", lambda name: task)
     assert len(compare_behaviour(check_submission(thief), Limits(), Budget())) == 1
+
+
+def test_patients_are_seen_at_their_meals_and_in_all_states() -> None:
+    drawn = np.concatenate(draw_observations(tasks.get_task("Glucose-n100-k3-v0"), 0))
+    assert (drawn[:, 0] < 70.0).mean() > 0.1 and (drawn[:, 0] > 180.0).mean() > 0.1
+    one, *others = (
+        behaviour._ask(controller, "", [drawn])[np.newaxis]
+        for controller in (
+            ClinicController(1.0, 10.0),
+            ClinicController(1.0, 25.0),  # less for a meal
+            ClinicController(1.0, 1e9),  # nothing for a meal
+            ClinicController(1.03, 10.0),
+        )
+    )
+    assert equal_share(one, one) == 1.0
+    assert [equal_share(one, other) for other in others] == [0.0, 0.0, 0.0]
+
+
+def test_each_number_of_an_action_counts() -> None:
+    """A difference in one of two is not halved by the other, which is the same."""
+    actions = np.zeros((1, 50, 2))
+    other = actions + [0.0, 0.015]
+    assert equal_share(actions, other) == 0.0 and equal_share(actions, other / 2) == 1.0
+
+
+@pytest.mark.parametrize(("solver", "is_refused"), [("em", True), ("basal_bolus", False)])
+def test_seeds_of_a_control_may_meet(solver: str, is_refused: bool) -> None:
+    task, actions = tasks.get_task("Glucose-n100-k3-v0"), np.zeros((3, 10, 2))
+    seeds = {f"{name}/{task.id}/{solver}/seed-{s}": actions for name in "ab" for s in (0, 1)}
+    authors = {"a": frozenset("a"), "b": frozenset("b")}
+    found = behaviour._compare_all("a", task, seeds, authors)
+    of_row = [pair for pair in found if pair["other"].startswith("a/")]
+    assert [pair["is_refused"] for pair in of_row] == [is_refused]
+    assert all(pair["is_refused"] for pair in found if pair not in of_row)
 
 
 @pytest.mark.usefixtures("here")

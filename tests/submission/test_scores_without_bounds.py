@@ -5,12 +5,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rmdp_bench.envs import ENVIRONMENTS
 from rmdp_bench.evaluation import Evaluation
 from rmdp_bench.evaluation.offline import OfflineEvaluation
+from rmdp_bench.submission import scores
 from rmdp_bench.submission.replay import BATCH_SIZES
 from rmdp_bench.submission.sandbox.confinement import MAX_OPEN_FILES
 from rmdp_bench.submission.scores import read_evaluation
@@ -78,10 +81,36 @@ def test_what_a_world_measures_is_read() -> None:
             "measure_time_in_range in here: nan",
         ),
         ({"measure_comfort": np.zeros((100, 1))}, "measure_comfort is not expected"),
+        ({"measure_time_in_range": np.full((100, 1), 7.0)}, "7.0 at .0, 0., expected 0.0 to 1.0"),
     ):
         arrays = {**arrays_of(PATIENTS, 1.0), **change}
         with pytest.raises(ValueError, match=message):
             read(PATIENTS, {name: array for name, array in arrays.items() if array is not None})
+
+
+def test_a_record_has_no_other_measures() -> None:
+    measures = dict.fromkeys(MEASURES, 0.5)
+    result = SimpleNamespace(seed=0, agent_returns=[1.0] * 100, measures=measures)
+    result.model_dump = lambda mode: {"tenth_percentile": 1.0, "measures": result.measures}
+    evaluation = read(PATIENTS, arrays_of(PATIENTS, 1.0))
+    scores._check_bounds(cast(Any, result), evaluation)
+    for made_up in ({"time_in_range": 0.9}, {"comfort": 0.5}):
+        result.measures = measures | made_up
+        with pytest.raises(ValueError, match=f"measures.*{next(iter(made_up))}"):
+            scores._check_bounds(cast(Any, result), evaluation)
+    own = {"measures": measures}
+    scores._check_same(own, own, "here")
+    with pytest.raises(ValueError, match="measures has 'comfort', which the raw returns do not"):
+        scores._check_same(own, {"measures": measures | {"comfort": 1.0}}, "here")
+
+
+def test_the_table_of_environments_has_what_worlds_measure() -> None:
+    for entry in ENVIRONMENTS:
+        if entry.heterogeneous and "HalfCheetah" not in entry.id:
+            envs: Any = gym.make_vec(entry.id, num_envs=1)
+            envs.reset(seed=0)
+            assert envs.unwrapped.measure().keys() == entry.measures.keys()
+            envs.close()
 
 
 def test_forecasts_are_read_all_or_none() -> None:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rmdp_bench.evaluation.pairs import plays_pairs
 from rmdp_bench.submission.bounded import parse_arrays
 from rmdp_bench.submission.replay import EpisodeReturns
 from rmdp_bench.submission.sandbox.budget import Budget
@@ -65,6 +66,23 @@ class Limits:
         return int(self.start_cpu_seconds + self.seconds_per_step * n_steps)
 
 
+def _shapes_and_steps(
+    task: Task, episodes: Mapping[str, tuple[int, int]], claim: bool
+) -> tuple[dict[str, tuple[int]], int]:
+    """Name -> shape of what the process answers, and the steps that it makes at most."""
+    if isinstance(task, OnlineTask):
+        n_entries = task.n_agents * task.n_representatives
+        n_cells = n_entries if plays_pairs(task) else task.n_representatives
+    else:
+        n_entries = n_cells = len(task.eval_agents)
+    shapes = {f"{name}_welfare": (number,) for name, (_, number) in episodes.items()}
+    shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
+    if claim:
+        shapes["claimed"] = (n_entries,)
+    n_episodes = sum(number for _, number in episodes.values())
+    return shapes, n_cells * task.max_episode_steps * n_episodes
+
+
 def play_in_sandbox(
     row: Path,
     seed: int,
@@ -97,14 +115,6 @@ def play_in_sandbox(
         ValueError: the policies fail, crash, act by more than their observation, or need more than
             they may; names the folder.
     """
-    n_entries = (
-        task.n_agents * task.n_representatives
-        if isinstance(task, OnlineTask)
-        else len(task.eval_agents)
-    )
-    are_shared = isinstance(task, OnlineTask) and not task.heterogeneous
-    n_cells = task.n_representatives if are_shared else n_entries
-    n_steps = n_cells * task.max_episode_steps * sum(number for _, number in episodes.values())
     job = {
         "row": str(row.resolve()),
         "seed": seed,
@@ -115,10 +125,7 @@ def play_in_sandbox(
         "claim": claim,
         "entropy": secrets.randbits(128),
     }
-    shapes = {f"{name}_welfare": (number,) for name, (_, number) in episodes.items()}
-    shapes |= {f"{name}_entries": (n_entries,) for name in episodes}
-    if claim:
-        shapes["claimed"] = (n_entries,)
+    shapes, n_steps = _shapes_and_steps(task, episodes, claim)
     max_bytes = 8 * sum(size for (size,) in shapes.values()) + _OVERHEAD_BYTES
     try:
         answer = run_in_sandbox(
