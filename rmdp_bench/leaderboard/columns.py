@@ -41,8 +41,7 @@ _IQM = (
 NOTES = {
     "online": {
         "welfare": (
-            "Percent of a perfect episode; where agents differ in dynamics 0 is one policy for all "
-            "and 100 everybody's own. welfare: mean over agents, then over seeds, ± standard "
+            "Percent of a perfect episode. welfare: mean over agents, then over seeds, ± standard "
             "error, as trained: under the solver's own assignment."
         ),
         "IQM [95 %]": _IQM,
@@ -73,6 +72,14 @@ COMMON_SCALE_NOTE = (
     " In the clinic's tasks 0 is the best learned policy for all and 100 everybody's own, the same "
     "returns for all agents."
 )
+_COMMON_SCALES = {
+    "online": (
+        " Where agents differ in dynamics, 0 is one policy for all and 100 everybody's own, the "
+        "same returns for all agents."
+    ),
+    "offline": COMMON_SCALE_NOTE,
+}
+"""Track -> what boards say of tasks whose scale is not that of the others."""
 HETEROGENEOUS_NOTE = (
     "0 is the mean of one policy for all and 100 that of everybody's own, where these are known; "
     "else plain returns. welfare: mean over agents, then over seeds, ± standard error."
@@ -103,8 +110,7 @@ def board_notes(track: str) -> dict[str, str]:
     """What the columns of a board mean; keys are columns, as in `NOTES`."""
     reported = REPORTED_NOTE if REPORTED.keys() & set(SCORES[track]) else {}
     own = {REPORTED.get(name, name): text for name, text in NOTES[track].items()}
-    if "normalised" in own:
-        own["normalised"] += COMMON_SCALE_NOTE
+    own[next(iter(own))] += _COMMON_SCALES[track]
     return BOARD_NOTES | reported | own
 
 
