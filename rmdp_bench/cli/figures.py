@@ -238,7 +238,8 @@ def _name_without_budget(task: OnlineTask) -> str:
 
 def _welfare_label(task: OnlineTask) -> str:
     """Of the axis of welfare."""
-    return f"social welfare ({task.scale})"
+    between = "\n" if task.heterogeneous else " "  # else it is longer than the axis
+    return f"social welfare{between}({task.scale})"
 
 
 def _label_parameters(

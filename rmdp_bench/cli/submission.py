@@ -67,7 +67,7 @@ def submit_command(
     n_others = len(neighbours(out, folder))
     print(
         f"{folder} is packed and passes the quick check; compared with {n_others} other "
-        f"submission{'s' * (n_others != 1)} in {out}; next: {command}"
+        f"submission{'s' * (n_others != 1)} in {out}; next:\n{command}"
     )
 
 
@@ -212,6 +212,11 @@ def _print_marks(
         if layer.missing is not None:
             text = f"missing: {layer.name}, which holds {layer.holds} ({layer.missing})"
             notes[layer.name] = text
+    if any(mark.lower_end_only for mark in found.values()):
+        notes["lower end"] = (
+            "lower end: episodes spread too widely for the processor time that there was; what "
+            "counts is the lower end of the 95 % interval."
+        )
     notes |= {line: f"for the reviewer: {line}." for line in alike}
     notes |= {command: f"recipe: {command}" for command in commands.values()}
     columns = ["task", "solver", "seeds", "measured", "95 %", "episodes", "claimed", "status"]
@@ -221,7 +226,7 @@ def _print_marks(
         columns,
         _row_cells(checked, found, commands),
         n_left=2,
-        optional=["seeds", "episodes", "95 %", "claimed", last],
+        optional=["seeds", "episodes", "claimed", "95 %", last],
         notes=notes,
         more="--explain says more.",
         explain=explain,
@@ -259,7 +264,9 @@ def _row_cells(
     cells = []
     for row in checked.submission.rows:
         key = row.task, row.solver
-        mark, numbers, status = found.get(key), ["–"] * 4, _without_mark(key, commands)
+        mark, status = found.get(key), _without_mark(key, commands)
+        claims = [record.social_welfare for record in checked.records[key]]
+        numbers = ["–", "–", "–", number(sum(claims) / len(claims), 2)]
         if mark is not None:
             status = mark.kind if mark.device is None else f"{mark.kind} on {mark.device}"
             status += ", lower end" * mark.lower_end_only

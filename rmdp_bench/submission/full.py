@@ -45,7 +45,7 @@ from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
 from rmdp_bench.submission.schema import Row
 from rmdp_bench.system import git_revision, versions
-from rmdp_bench.tasks import OnlineTask, get_task
+from rmdp_bench.tasks import OnlineTask, Task, get_task
 
 
 def can_be_played(records: list[Result]) -> bool:
@@ -155,7 +155,7 @@ def measure(
             `recipe_device`.
         limits: of each process that plays; None: the usual ones.
         budget: of the submission; None: the usual one.
-        report: gets a line for each seed.
+        report: gets a line for each round of episodes, and for each seed.
 
     Returns:
         The mark; None if the row has no policies, and no command that was to be run.
@@ -169,7 +169,7 @@ def measure(
     kind: Kind
     of_recipe: str | None = None
     if can_be_played(records):
-        kind, comparison = "verified", _play(checked, row, held_out, limits, budget)
+        kind, comparison = "verified", _play(checked, row, held_out, limits, budget, report)
     elif recipes and is_recipe(records):
         of_recipe = recipe_device(records, device)
         if of_recipe != records[0].device:
@@ -233,7 +233,12 @@ def _make_mark(
 
 
 def _play(
-    checked: Checked, row: Row, held_out: HeldOut, limits: Limits, budget: Budget
+    checked: Checked,
+    row: Row,
+    held_out: HeldOut,
+    limits: Limits,
+    budget: Budget,
+    report: Callable[[str], None],
 ) -> Comparison:
     """Play the saved policies of all seeds."""
     task = get_task(row.task)
@@ -245,6 +250,10 @@ def _play(
     def play(start: int, number: int) -> FloatArray:
         """Held-out episodes; with the first of them the known ones, so that no batch tells."""
         groups = {"held_out": (held_out.seed + start, number)}
+        report(
+            f"{row.task}/{row.solver}: playing held-out episodes {start} to {start + number - 1} "
+            f"of {len(records)} seeds"
+        )
         if start == 0:
             groups |= _known(records[0])
         answers = [
@@ -270,22 +279,7 @@ def _play(
     changes: FloatArray | None = None
     nudged_entries: list[FloatArray | None] = [None] * len(records)
     if not (all(same) and is_exact(claims, replayed)):
-
-        def nudge(times: int) -> list[list[EpisodeReturns]]:
-            """The known episodes of every seed, nudged so many times."""
-            groups = {f"nudged_{i}": _known(records[0])["known"] for i in range(times)}
-            seeds = [record.seed for record in records]
-            return [
-                list(
-                    play_in_sandbox(folder, s, task, groups, limits, budget, [*groups])[0].values()
-                )
-                for s in seeds
-            ]
-
-        nudged = nudge(1)
-        if not rounding_is_chance(replayed, np.stack([own[0].welfare for own in nudged])):
-            more = nudge(N_NUDGES - 1)
-            nudged = [[*own, *others] for own, others in zip(nudged, more, strict=True)]
+        nudged = _play_nudged(folder, records, task, limits, budget, replayed)
         changes = np.stack([np.concatenate([part.welfare for part in own]) for own in nudged])
         nudged_entries = [np.stack([part.entries for part in own]) for own in nudged]
     n_policies = task.n_representatives if plays_pairs(task) else 1
@@ -294,6 +288,31 @@ def _play(
         for claimed, own, changed in zip(entries, known, nudged_entries, strict=True)
     ]
     return compare(claims, replayed, played, changes, profiles)
+
+
+def _play_nudged(
+    folder: Path,
+    records: Sequence[Result],
+    task: Task,
+    limits: Limits,
+    budget: Budget,
+    replayed: FloatArray,
+) -> list[list[EpisodeReturns]]:
+    """The known episodes of every seed, nudged as often as it takes to know what rounding does."""
+
+    def nudge(times: int) -> list[list[EpisodeReturns]]:
+        groups = {f"nudged_{i}": _known(records[0])["known"] for i in range(times)}
+        seeds = [record.seed for record in records]
+        return [
+            list(play_in_sandbox(folder, s, task, groups, limits, budget, [*groups])[0].values())
+            for s in seeds
+        ]
+
+    nudged = nudge(1)
+    if not rounding_is_chance(replayed, np.stack([own[0].welfare for own in nudged])):
+        more = nudge(N_NUDGES - 1)
+        nudged = [[*own, *others] for own, others in zip(nudged, more, strict=True)]
+    return nudged
 
 
 def _known(record: Result) -> Mapping[str, tuple[int, int]]:

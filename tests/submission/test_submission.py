@@ -148,6 +148,8 @@ def test_rows_without_policies(tmp_path: Path, capsys: Capture) -> None:
     assert main(["verify", str(folder), "--full", "--record"]) == 0
     printed = capsys.readouterr().out
     assert "recipe, not run" in printed
+    claimed = RowFiles(folder / task / "true_env_mpc").result(0).social_welfare
+    assert f"{claimed:.2f}" in printed  # which nobody has measured
     command = f"recipe: rmdp-bench run true_env_mpc {task} --seeds 0:1 --device cpu"
     assert command in " ".join(printed.split())
     assert mark_of(folder, task, "true_env_mpc") is None
