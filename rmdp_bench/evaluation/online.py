@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rmdp_bench.evaluation.pairs import percent, roll_out_pairs
+from rmdp_bench.evaluation.pairs import percent, plays_pairs, roll_out_pairs
 from rmdp_bench.evaluation.playing import (
     EVALUATION_SEED,
     _most_episodes,
@@ -27,7 +27,7 @@ from rmdp_bench.evaluation.playing import (
 )
 from rmdp_bench.population import Population
 from rmdp_bench.solution import Policy, Solution
-from rmdp_bench.tasks import OnlineTask, Task
+from rmdp_bench.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def roll_out(
         ValueError: as in `evaluate`.
     """
     check_episodes(task, n_episodes, seed, n_policies=len(policies))
-    if isinstance(task, OnlineTask) and task.heterogeneous:
+    if plays_pairs(task):
         if record:
             raise ValueError(f"episodes of {task.id} are not recorded: each pair has its own")
         pairs = roll_out_pairs(
