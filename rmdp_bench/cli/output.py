@@ -83,7 +83,8 @@ def print_table(
         grouped: whether the first column's texts are lines of their own on every terminal.
         highlight: rows to print in bold.
         notes: sentences below, the most important first: column that it is about, or any other
-            key -> sentence. At most three lines are printed, and nothing about columns left out.
+            key -> sentence, which is printed once if columns share it. At most three lines are
+            printed, and nothing that is only about columns left out.
         more: said where notes are left out for want of lines.
         explain: print all notes.
     """
@@ -240,8 +241,9 @@ def _footnotes(
     rest = f" and {n_more} more" if n_more else ""
     missing = [f"Too narrow for {', '.join(names)}{rest}."] if hidden else []
     if explain:
-        return [*missing, *notes.values()]
-    wanted = missing + [text for column, text in notes.items() if column not in hidden]
+        return [*missing, *dict.fromkeys(notes.values())]
+    shown = {text: None for column, text in notes.items() if column not in hidden}
+    wanted = [*missing, *shown]
     kept: list[str] = []
     for sentence in wanted:
         if _fits(console, [*kept, sentence, more]):

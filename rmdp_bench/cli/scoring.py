@@ -18,7 +18,7 @@ from rmdp_bench.cli.output import (
     warn,
     warn_skipped,
 )
-from rmdp_bench.tasks import OfflineTask, OnlineTask
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
@@ -137,7 +137,7 @@ def show_command(
         with_notes = table is last[table.task.track]
         _print_quality(table, with_notes=with_notes, explain=explain)
     for name in classes:
-        _print_costs(name, tables)
+        _print_costs(name, tables, explain=explain)
     if not tables:
         warn("the leaderboard has no rows; add your own with --runs DIR")
 
@@ -145,23 +145,20 @@ def show_command(
 def print_results(
     results: Mapping[Path, Result], *, explain: bool = False, more: str = _MORE
 ) -> None:
-    """One table per task, a row for each solver; what columns mean stands below the last."""
-    from rmdp_bench.leaderboard.columns import (
-        COMMON_SCALE_NOTE,
-        HETEROGENEOUS_NOTE,
-        NOTES,
-        SCORES,
-        row_name,
-        score_cells,
-    )
+    """One table per task, a row for each solver.
+
+    What columns mean stands below the last table of each scale.
+    """
+    from rmdp_bench.leaderboard.columns import SCORES, row_name, score_cells
     from rmdp_bench.runs.records import task_of
     from rmdp_bench.runs.summary import summarise
 
     summaries = summarise(results)
-    tasks = {result.task: task_of(result) for result in results.values()}
-    for task in dict.fromkeys(summary.task for summary in summaries):
-        own = [summary for summary in summaries if summary.task == task]
-        about = tasks[task]
+    known = {result.task: task_of(result) for result in results.values()}
+    tasks = {summary.task: known[summary.task] for summary in summaries}
+    last = {_scale(task): task_id for task_id, task in tasks.items()}
+    for task_id, about in tasks.items():
+        own = [summary for summary in summaries if summary.task == task_id]
         track = about.track
         columns = ["solver", "seeds", "transitions", "used", *SCORES[track], "transitions/s"]
         rows = [
@@ -177,25 +174,36 @@ def print_results(
         ]
         if track == "offline":
             columns, rows = columns[:2] + columns[4:-1], [row[:2] + row[4:-1] for row in rows]
+        notes = _revisions(own)
+        scores = _score_notes(about, columns) if last[_scale(about)] == task_id else {}
         more_columns = _more_columns(own)
-        for name, (cells, _) in more_columns.items():
+        for name, (cells, text) in more_columns.items():
             columns.append(name)
             rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
-        is_last = task == summaries[-1].task
-        notes = _revisions(own)
-        for name, (_, text) in more_columns.items():
-            if text not in notes.values():
-                notes[name] = text
-        notes |= NOTES[track] if is_last else {}
-        if isinstance(about, OnlineTask) and about.heterogeneous:
-            notes["welfare"] = HETEROGENEOUS_NOTE
-        if "normalised" in notes and any(
-            isinstance(other, OfflineTask) and other.has_common_scale for other in tasks.values()
-        ):
-            notes["normalised"] += COMMON_SCALE_NOTE
+            notes[name] = text
+        notes |= scores
         print_table(
-            *(task, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
+            *(task_id, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
         )
+
+
+def _scale(task: Task) -> tuple[str, bool]:
+    """What tasks whose columns mean the same have in common."""
+    if isinstance(task, OfflineTask):
+        return task.track, task.has_common_scale
+    return task.track, task.heterogeneous
+
+
+def _score_notes(task: Task, columns: Sequence[str]) -> dict[str, str]:
+    """What columns of `score` mean, where a task like this one is the last."""
+    from rmdp_bench.leaderboard.columns import COMMON_SCALE_NOTE, HETEROGENEOUS_NOTE, NOTES
+
+    notes = {name: text for name, text in NOTES[task.track].items() if name in columns}
+    if isinstance(task, OnlineTask) and task.heterogeneous:
+        notes["welfare"] = HETEROGENEOUS_NOTE
+    if isinstance(task, OfflineTask) and task.has_common_scale:
+        notes["normalised"] += COMMON_SCALE_NOTE
+    return notes
 
 
 def _more_columns(own: Sequence[Summary]) -> dict[str, tuple[list[str], str]]:
@@ -257,22 +265,23 @@ def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
         measured, _, claimed = measured_cells(own, entry.score, entry.claimed, None)
         cells = [measured, claimed, *score_cells(own)[1:]]
         rows.append([*names, str(len(own.seeds)), *transitions, *cells])
+    columns = ["solver", "from", "mark", "rank", "seeds", "transitions", "used", *scores]
     print_table(
         f"{table.task.id}: quality",
-        ["solver", "from", "mark", "rank", "seeds", "transitions", "used", *scores],
+        columns,
         rows,
         n_left=3,
         optional=optional,
         highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
         notes=_revisions([entry.summary for entry in table.entries])
-        | (board_notes(table.task.track) if with_notes else {}),
+        | (board_notes(table.task.track, columns) if with_notes else {}),
         more=_MORE,
         explain=explain,
     )
 
 
-def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
-    from rmdp_bench.leaderboard.columns import COSTS, cost_cells, row_name
+def _print_costs(device_class: str, tables: Sequence[Table], *, explain: bool) -> None:
+    from rmdp_bench.leaderboard.columns import COST_NOTES, COSTS, cost_cells, row_name
 
     entries = [entry for table in tables for entry in table.costs(device_class)]
     rows = [
@@ -295,6 +304,8 @@ def _print_costs(device_class: str, tables: Sequence[Table]) -> None:
             optional=_OPTIONAL_COSTS,
             grouped=True,
             highlight=bold,
+            notes=COST_NOTES if explain else {},
+            explain=explain,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from rmdp_bench.leaderboard import LOCAL
 from rmdp_bench.runs.summary import Summary
 
 SCORES = {
@@ -38,6 +39,31 @@ _IQM = (
     "few seeds: of three it is their range, and holds the median of all seeds three times out of "
     "four."
 )
+_REASSIGNED = (
+    "reassigned: the same if each agent had its best policy in the scoring episodes; regret: the "
+    "difference."
+)
+_USED = "transitions: budget per policy; used: of it, as counted."
+_UNSEEN = "unseen, extrapolating: the same for agents who are not in the data."
+_PREDICTION = (
+    "RMSE, R2: of 50 steps predicted open-loop, over the test trajectories; in the clinic's tasks "
+    "of the reading an hour ahead, mg/dL. A mean R2 far below the median is that of a few which "
+    "diverge."
+)
+_SPEED = "transitions/s: of all policies and all seeds that trained together."
+_WORST = "worst agent: the return of the agent served worst"
+_ROW_NOTES = {
+    "mark": (
+        "mark: verified, measured from the row's policies; recipe, by running its command again; "
+        "else nobody measured it."
+    ),
+    "rank": "rank: by what was measured, within the task.",
+    "division": "division: closed, under the task's rules; open, with differences declared.",
+    "solver": "solver: in brackets the settings in which it differs from other rows of its name.",
+    "from": f"from: the submission; {LOCAL}: runs of yours; computed: of no solver.",
+    "seeds": "seeds: how many runs the row is the mean of.",
+}
+"""What columns that every track has mean, as in `NOTES`."""
 NOTES = {
     "online": {
         "welfare": (
@@ -45,11 +71,17 @@ NOTES = {
             "error, as trained: under the solver's own assignment."
         ),
         "IQM [95 %]": _IQM,
-        "reassigned": (
-            "reassigned: the same if each agent had its best policy in the scoring episodes; "
-            "regret: the difference."
-        ),
-        "used": "transitions: budget per policy; used: of it, as counted.",
+        "reassigned": _REASSIGNED,
+        "regret": _REASSIGNED,
+        "transitions": _USED,
+        "used": _USED,
+        "of ceiling": "of ceiling: share of the greatest welfare that k policies can have.",
+        "worst agent": f"{_WORST}; 10th pct.: the return that a tenth of the agents stay below.",
+        "10th pct.": f"{_WORST}; 10th pct.: the return that a tenth of the agents stay below.",
+        "Gini": "Gini: inequality of the agents' returns, from 0, all alike, to 1.",
+        "Nash": "Nash: geometric mean of the agents' returns + 1, minus 1.",
+        "transitions/s": _SPEED,
+        **_ROW_NOTES,
     },
     "offline": {
         "normalised": (
@@ -58,16 +90,34 @@ NOTES = {
             "standard error."
         ),
         "IQM [95 %]": _IQM,
-        "unseen": "unseen, extrapolating: the same for agents who are not in the data.",
+        "unseen": _UNSEEN,
+        "extrapolating": _UNSEEN,
         "return": "return: mean over the test agents, in units of the reward.",
-        "RMSE": (
-            "RMSE, R2: of 50 steps predicted open-loop, over the test trajectories; in the "
-            "clinic's tasks of the reading an hour ahead, mg/dL. A mean R2 far below the median is "
-            "that of a few which diverge."
-        ),
+        "RMSE": _PREDICTION,
+        "median R2": _PREDICTION,
+        "mean R2": _PREDICTION,
+        "worst agent": f"{_WORST}, normalised.",
+        "scoring s": "scoring s: seconds in which a seed's policies were scored.",
+        "transitions": _USED,
+        "used": _USED,
+        **_ROW_NOTES,
     },
 }
-"""Track -> what the columns mean: column -> a sentence or two, the most important first."""
+"""Track -> what the columns mean: column -> a sentence or two, the most important first; columns
+that belong together have the same text.
+"""
+COST_NOTES = {
+    "transitions/s": _SPEED,
+    "training h": "training h: hours per seed, without scoring.",
+    "hours/seed": "hours/seed: wall time per seed, scoring included.",
+    "peak MiB": "peak MiB: greatest memory of the process over seeds.",
+    "Wh/seed": "Wh/seed: energy that the device used, scoring included.",
+    "task": "task: of the rows below it.",
+    "device": "device: the processor or GPU.",
+    "solver": _ROW_NOTES["solver"],
+    "from": _ROW_NOTES["from"],
+}
+"""The same of tables of cost."""
 COMMON_SCALE_NOTE = (
     " In the clinic's tasks 0 is the best learned policy for all and 100 everybody's own, the same "
     "returns for all agents."
@@ -106,12 +156,14 @@ def board_columns(track: str) -> list[str]:
     return [REPORTED.get(name, name) for name in SCORES[track][1:]]
 
 
-def board_notes(track: str) -> dict[str, str]:
-    """What the columns of a board mean; keys are columns, as in `NOTES`."""
+def board_notes(track: str, columns: Iterable[str]) -> dict[str, str]:
+    """What some columns of a board mean, and what its scores are; keys as in `NOTES`."""
     reported = REPORTED_NOTE if REPORTED.keys() & set(SCORES[track]) else {}
     own = {REPORTED.get(name, name): text for name, text in NOTES[track].items()}
-    own[next(iter(own))] += _COMMON_SCALES[track]
-    return BOARD_NOTES | reported | own
+    scale = SCORES[track][0]
+    own[scale] += _COMMON_SCALES[track]
+    texts = BOARD_NOTES | reported | own
+    return {name: texts[name] for name in texts if name in {scale, *reported, *columns}}
 
 
 def number(value: float | None, digits: int = 1) -> str:

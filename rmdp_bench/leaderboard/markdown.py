@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rmdp_bench.leaderboard import DEVICE_CLASSES
 from rmdp_bench.leaderboard.columns import (
+    COST_NOTES,
     COSTS,
     MAX_DEVICE_NAME,
     MEASURED,
@@ -48,8 +49,8 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]], anchors: Anchor
     for track, rows_of_track in (("online", "Online"), ("offline", "Offline")):
         own = {task: rows for task, rows in filled.items() if task.track == track}
         if own:
-            notes = " ".join(board_notes(track).values())
-            parts += [f"## {rows_of_track}: quality\n", f"{notes}\n"]
+            notes = board_notes(track, _columns(track))
+            parts += [f"## {rows_of_track}: quality\n", _paragraph(notes)]
             parts += [_quality(task, rows, anchors.get(task.id, {})) for task, rows in own.items()]
     for device_class in dict.fromkeys(DEVICE_CLASSES.values()):
         costs = [
@@ -60,14 +61,24 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]], anchors: Anchor
         ]
         if costs:
             parts.append(f"## Cost on {device_class}\n")
-            parts.append("Training and wall time are hours per seed.\n")
+            parts.append(_paragraph({name: COST_NOTES[name] for name in COSTS}))
             parts.append(_table(["task", "solver", "from", "device", *COSTS], costs, n_left=4))
     return "\n".join(parts)
 
 
-def _quality(task: Task, rows: Sequence[SubmittedRow], anchors: Mapping[str, float]) -> str:
+def _columns(track: str) -> list[str]:
+    """Of tables of quality."""
     own = ["solver", "from", "mark", "division", "seeds", "transitions", "used"]
-    columns = ["rank", *own, *MEASURED, *board_columns(task.track)]
+    return ["rank", *own, *MEASURED, *board_columns(track)]
+
+
+def _paragraph(notes: Mapping[str, str]) -> str:
+    """What columns mean, each sentence once."""
+    return f"{' '.join(dict.fromkeys(notes.values()))}\n"
+
+
+def _quality(task: Task, rows: Sequence[SubmittedRow], anchors: Mapping[str, float]) -> str:
+    columns = _columns(task.track)
     measured: list[list[str]] = []
     others: list[list[str]] = []
     known = {} if task.ceiling is None else {"exact ceiling": task.ceiling}
