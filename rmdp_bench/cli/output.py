@@ -31,6 +31,8 @@ READABLE_WIDTH = 16
 """A column of words that does not fit whole is wrapped to no less."""
 MAX_MESSAGE = 500
 """Characters of a warning or an error that are shown: it may repeat what a file says."""
+EMPTY = ("", "–")
+"""Cells that say nothing."""
 GAP = 2
 """Columns of the terminal between those of a table."""
 
@@ -69,9 +71,10 @@ def print_table(
 ) -> None:
     """Print a table that fits the terminal, however narrow it is.
 
-    Columns are left out before a number or a name is broken.  If those that have to stay are still
-    too wide, the first column's texts become lines of their own above the rest, also where two rows
-    would else have no word that tells them apart.  Words wrap.
+    Columns in which no row has anything are left out on every terminal.  Others are left out before
+    a number or a name is broken.  If those that have to stay are still too wide, the first column's
+    texts become lines of their own above the rest, also where two rows would else have no word that
+    tells them apart.  Words wrap.
 
     Args:
         title: headline.
@@ -93,10 +96,16 @@ def print_table(
     width = terminal_width(sys.stdout) or PLAIN_WIDTH
     # Rich takes 80 columns for granted on a dumb terminal unless it is told the height too.
     console = Console(width=width, height=25, markup=False, highlight=False, emoji=False)
+    empty = [p for p in range(1, len(columns)) if rows and all(row[p] in EMPTY for row in rows)]
+    without = [columns[place] for place in empty if columns[place]]
+    n_left -= sum(place < n_left for place in empty)
+    columns, *rows = (
+        [text for place, text in enumerate(row) if place not in empty] for row in (columns, *rows)
+    )
     layout = _lay_out(columns, rows, n_left, optional, width, grouped)
     console.print(title, style="bold")
     _print_rows(console, columns, rows, n_left, layout, highlight)
-    for line in _footnotes(console, layout.hidden, notes or {}, more, explain):
+    for line in _footnotes(console, layout.hidden, without, notes or {}, more, explain):
         console.print(line, style="dim")
     console.print()
 
@@ -233,16 +242,23 @@ def _wrap_row(
 
 
 def _footnotes(
-    console: Console, hidden: Sequence[str], notes: Mapping[str, str], more: str, explain: bool
+    console: Console,
+    hidden: Sequence[str],
+    empty: Sequence[str],
+    notes: Mapping[str, str],
+    more: str,
+    explain: bool,
 ) -> list[str]:
     """Paragraphs: one for each note, or one of what fits in the lines there are."""
-    names = hidden if explain else hidden[-NAMED_COLUMNS:]
-    n_more = len(hidden) - len(names)
-    rest = f" and {n_more} more" if n_more else ""
-    missing = [f"Too narrow for {', '.join(names)}{rest}."] if hidden else []
+    missing = []
+    for why, names in (("Too narrow for", hidden), ("Empty:", empty)):
+        named = names if explain else names[-NAMED_COLUMNS:]
+        n_more = len(names) - len(named)
+        rest = f" and {n_more} more" if n_more else ""
+        missing += [f"{why} {', '.join(named)}{rest}."] * bool(names)
     if explain:
         return [*missing, *dict.fromkeys(notes.values())]
-    shown = {text: None for column, text in notes.items() if column not in hidden}
+    shown = {text: None for column, text in notes.items() if column not in {*hidden, *empty}}
     wanted = [*missing, *shown]
     kept: list[str] = []
     for sentence in wanted:

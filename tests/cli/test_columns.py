@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rmdp_bench.cli import main, scoring
+from rmdp_bench.cli import main, output, scoring
 from rmdp_bench.leaderboard import markdown
 from rmdp_bench.leaderboard.columns import COST_NOTES, COSTS, NOTES, SCORES, board_notes
 from rmdp_bench.runs import Result, find_results
@@ -89,3 +89,46 @@ def test_every_column_of_the_file_is_explained() -> None:
         assert {*columns} <= notes.keys()
         assert {*scores} <= NOTES[track].keys()
     assert {*COSTS} <= COST_NOTES.keys()
+
+
+@pytest.mark.parametrize("width", [30, 60, 300])
+def test_columns_that_are_empty_make_room_and_are_named(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "terminal_width", lambda stream: width)
+    columns = ["solver", "mark", "rank", "score", "Nash", "Gini", "regret", "return", "", "seeds"]
+    rows = [
+        ["a solver", "–", "1", "12.34", *"–––––", "3"],
+        ["b", "–", "–", "2.34", *"––––", "", "–"],
+    ]
+    output.print_table(
+        "Board",
+        columns,
+        rows,
+        n_left=2,
+        optional=["seeds", "return", "regret", "mark"],
+        notes={"mark": "mark: nothing.", "seeds": "seeds: how many."},
+    )
+    _, head, _, first, second, *below = capsys.readouterr().out.splitlines()
+    assert head.split() == ["solver", "rank", "score", "seeds"]
+    assert first.split() == ["a", "solver", "1", "12.34", "3"] and first.startswith("a solver ")
+    assert second.split() == ["b", "–", "2.34", "–"]
+    said = " ".join(" ".join(below).split())
+    assert said == "Empty: Gini, regret, return and 2 more. seeds: how many."
+
+
+def test_rows_of_agents_with_negative_returns_keep_what_they_have(
+    toy_runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Gini and Nash mean nothing there, and the time in range gets their place."""
+    ((path, result),) = find_results([toy_runs]).items()
+    measures = {"time_in_range": 0.5, "time_below_range": 0.125, "time_above_range": 0.375}
+    returns = [-50.0 + agent for agent in range(100)]
+    fields: dict[str, Any] = {"task": GLUCOSE, "measures": measures, "agent_returns": returns}
+    fields |= {"gini": None, "nash_welfare": None}
+    monkeypatch.setattr(output, "terminal_width", lambda stream: 80)
+    capsys.readouterr()
+    scoring.print_results({path: result.model_copy(update=fields)})
+    printed = capsys.readouterr().out
+    assert {"0.500", "0.125"} <= {*printed.split()}
+    assert "–" not in printed
