@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +21,7 @@ from rmdp_bench.cli.output import (
     warn_skipped,
 )
 from rmdp_bench.tasks import OfflineTask, OnlineTask, Task
+from rmdp_bench.terminal import fit_terminal
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
@@ -136,10 +139,12 @@ def show_command(
     for table in tables:
         with_notes = table is last[table.task.track]
         _print_quality(table, with_notes=with_notes, explain=explain)
+        if all(entry.is_new for entry in table.entries):
+            _print_nobody(table.task, root / "submissions")
     for name in classes:
         _print_costs(name, tables, explain=explain)
     if not tables:
-        warn("the leaderboard has no rows; add your own with --runs DIR")
+        _print_nobody(None, root / "submissions")
 
 
 def print_results(
@@ -266,18 +271,33 @@ def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
         cells = [measured, claimed, *score_cells(own)[1:]]
         rows.append([*names, str(len(own.seeds)), *transitions, *cells])
     columns = ["solver", "from", "mark", "rank", "seeds", "transitions", "used", *scores]
-    print_table(
-        f"{table.task.id}: quality",
-        columns,
-        rows,
-        n_left=3,
-        optional=optional,
-        highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
-        notes=_revisions([entry.summary for entry in table.entries])
-        | (board_notes(table.task.track, columns) if with_notes else {}),
-        more=_MORE,
-        explain=explain,
-    )
+    if rows:
+        print_table(
+            f"{table.task.id}: quality",
+            columns,
+            rows,
+            n_left=3,
+            optional=optional,
+            highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
+            notes=_revisions([entry.summary for entry in table.entries])
+            | (board_notes(table.task.track, columns) if with_notes else {}),
+            more=_MORE,
+            explain=explain,
+        )
+
+
+def _print_nobody(task: Task | None, submissions: Path) -> None:
+    """Say that a board has no submitted rows, and which command would change that."""
+    from rmdp_bench.submission.packing import REQUIRED
+
+    of = "" if task is None else f" of {task.id}"
+    if task is not None and task.unranked is not None:
+        line = f"Nobody can submit runs{of} yet: {task.unranked}."
+        print(f"{fit_terminal(line, sys.stdout)}\n")
+        return
+    needed = " ".join(f"{option} ..." for option in REQUIRED.values())
+    print(fit_terminal(f"Nobody has submitted runs{of} yet; this command would:", sys.stdout))
+    print(f"rmdp-bench submit RUNS --name NAME --out {shlex.quote(str(submissions))} {needed}\n")
 
 
 def _print_costs(device_class: str, tables: Sequence[Table], *, explain: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from rmdp_bench.cli import main, output, scoring
 from rmdp_bench.leaderboard import markdown
 from rmdp_bench.leaderboard.columns import COST_NOTES, COSTS, NOTES, SCORES, board_notes
 from rmdp_bench.runs import Result, find_results
+from rmdp_bench.submission.packing import REQUIRED
+from rmdp_bench.tasks import get_task
 from tests.helpers.checkout import ROOT
 
 TOY = str(ROOT / "tests/helpers/toy_solver.py")
@@ -32,7 +35,7 @@ def toy_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
     """Columns and notes of every table that is printed."""
     tables: Seen = []
-    print_table = scoring.print_table
+    print_table = output.print_table
 
     def record(
         title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], **options: Any
@@ -132,3 +135,53 @@ def test_rows_of_agents_with_negative_returns_keep_what_they_have(
     printed = capsys.readouterr().out
     assert {"0.500", "0.125"} <= {*printed.split()}
     assert "–" not in printed
+
+
+OFFERED = "rmdp-bench submit RUNS --name NAME --out"
+
+
+@pytest.mark.parametrize(
+    ("task", "has_table"), [(GLUCOSE, False), ("AntVel-n100-k10-v0", True), (ONLINE, None)]
+)
+def test_a_board_without_rows_says_which_command_makes_one(
+    task: str,
+    has_table: bool | None,
+    toy_runs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Beside the ceiling, where one is known, and beside one's own runs."""
+    board = Path("my board")
+    (board / "submissions").mkdir(parents=True)
+    show = ["leaderboard", "show", "--task", task, "--root", str(board)]
+    show += ["--runs", str(toy_runs)] * (has_table is None)
+    capsys.readouterr()
+    assert main(show) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (lines[0] == f"{task}: quality") == (has_table is not False)
+    place = lines.index(f"Nobody has submitted runs of {task} yet; this command would:")
+    command = lines[place + 1]
+    assert command.startswith(f"{OFFERED} 'my board/submissions' --author ...")
+    assert main([*show, "--json"]) == 0
+
+
+def test_a_board_without_any_row_says_so_too(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("board/submissions").mkdir(parents=True)
+    assert main(["leaderboard", "show", "--root", "board"]) == 0
+    said, command = capsys.readouterr().out.strip().splitlines()
+    assert said == "Nobody has submitted runs yet; this command would:"
+    assert all(option in command for option in (f"{OFFERED} board/submissions", *REQUIRED.values()))
+
+
+def test_no_command_is_offered_for_what_cannot_be_submitted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    task = replace(get_task(GLUCOSE), unranked="100 is not known")
+    scoring._print_nobody(task, Path("board/submissions"))
+    said = capsys.readouterr().out.strip()
+    assert said == f"Nobody can submit runs of {GLUCOSE} yet: 100 is not known."
+
+
+def test_a_board_with_rows_offers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["leaderboard", "show", "--task", ONLINE]) == 0
+    assert "Nobody" not in capsys.readouterr().out
