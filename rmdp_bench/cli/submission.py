@@ -20,14 +20,19 @@ if TYPE_CHECKING:
 
 RowKey = tuple[str, str]
 """Task and solver."""
+_NEEDED = "  [required unless --replace keeps it]"
 
 
 def submit_command(
     runs: Annotated[list[Path], typer.Argument(help="Folders with runs, at any depth.")],
-    name: Annotated[str, typer.Option(help="Of the submission: a-z, 0-9 and hyphens.")],
+    name: Annotated[
+        str, typer.Option(help="Of the submission: a-z, 0-9 and hyphens, such as my-method-2.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder in which the submission's folder is made.")],
-    author: Annotated[list[str] | None, typer.Option(help="Once for each author.")] = None,
-    method: Annotated[str | None, typer.Option(help="The method in a few words.")] = None,
+    author: Annotated[
+        list[str] | None, typer.Option(help=f"Once for each author.{_NEEDED}")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help=f"The method in a few words.{_NEEDED}")] = None,
     description: Annotated[str | None, typer.Option(help="A few sentences.")] = None,
     difference: Annotated[
         list[str] | None,
@@ -35,13 +40,16 @@ def submit_command(
     ] = None,
     paper: Annotated[str | None, typer.Option(help="https link.")] = None,
     code: Annotated[str | None, typer.Option(help="https link.")] = None,
-    licence: Annotated[str | None, typer.Option(help="SPDX identifier, such as MIT.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help=f"SPDX identifier, such as MIT.{_NEEDED}")
+    ] = None,
     online_evaluations: Annotated[
         int | None,
         typer.Option(
             parser=parse_count,
             metavar="N",
-            help="How often policies were tried in the environment to choose something.",
+            help="How often policies were tried in the environment to choose something, 0 for "
+            f"never.{_NEEDED}",
         ),
     ] = None,
     replace: Annotated[

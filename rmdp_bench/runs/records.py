@@ -306,14 +306,19 @@ def make_result(document: dict[str, Any], path: Path | str) -> Result:
     try:
         result = Result.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{path} is not a valid result: {field}: {first['msg']}") from error
+        raise ValueError(f"{path} is not a valid result: {first_error(error)}") from error
     try:
         _check_scores(result)
     except ValueError as error:
         raise ValueError(f"{path} is not a valid result: {error}") from error
     return result
+
+
+def first_error(error: ValidationError, whole: str = "the record") -> str:
+    """The first field that is wrong, or `whole`, and why."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or whole
+    return f"{field[:200]}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _check_scores(result: Result) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from rmdp_bench.evaluation.prediction import factor_correlation
 from rmdp_bench.files import (
@@ -30,7 +30,7 @@ from rmdp_bench.files import (
     write_text,
 )
 from rmdp_bench.runs import Result, find_results
-from rmdp_bench.runs.records import RESULT_FILE
+from rmdp_bench.runs.records import RESULT_FILE, first_error
 from rmdp_bench.solution.onnx_rules import MAX_GRAPH_BYTES
 from rmdp_bench.submission.bounded import (
     MAX_ARRAY_BYTES,
@@ -50,6 +50,7 @@ from rmdp_bench.submission.rows import (
 )
 from rmdp_bench.submission.schema import (
     SUBMISSION_FILE,
+    Name,
     Submission,
     read_submission,
     submission_to_toml,
@@ -57,13 +58,14 @@ from rmdp_bench.submission.schema import (
 )
 from rmdp_bench.tasks import get_offline_task
 
-_REQUIRED = {
+REQUIRED = {
     "authors": "--author",
     "method": "--method",
     "licence": "--licence",
     "n_online_evaluations": "--online-evaluations",
 }
 """Field that has no default -> the option that gives it."""
+_NAME = TypeAdapter(Name)
 _FACTOR_BITS = 11
 """Of a learned factor, within the range of its column: as many as a picture shows."""
 _MOST_MOVED = 0.01
@@ -94,6 +96,10 @@ def pack(
         ValueError: a run is damaged, a field is missing or wrong, or the folder is there already
             or has files of something else.
     """
+    try:
+        _NAME.validate_python(name)
+    except ValidationError as error:
+        raise ValueError(first_error(error, "--name")) from error
     check_writable(out)
     folder = out / name
     if folder.exists() and not replace:
@@ -105,6 +111,9 @@ def pack(
         check_replaceable(folder)
         old = read_submission(folder, of_old_layout=True)
         given = old.model_dump(exclude={"rows"}, exclude_none=True) | given
+    missing = [option for field, option in REQUIRED.items() if given.get(field, "") == ""]
+    if missing:
+        raise ValueError(f"a submission needs {', '.join(missing)}")
     with run_directories(runs) as directories:
         records = find_results(directories)
         submission = _describe(name, records, given)
@@ -144,9 +153,6 @@ def write_submission(folder: Path, submission: Submission, records: Mapping[Path
 
 def _describe(name: str, records: Mapping[Path, Result], given: Mapping[str, Any]) -> Submission:
     """The submission.toml of some records."""
-    missing = [option for field, option in _REQUIRED.items() if not given.get(field, "") != ""]
-    if missing:
-        raise ValueError(f"a submission needs {', '.join(missing)}")
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for directory, result in records.items():
         if result.custom is not None:
@@ -182,9 +188,7 @@ def _describe(name: str, records: Mapping[Path, Result], given: Mapping[str, Any
     try:
         return Submission.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the submission"
-        raise ValueError(f"{field}: {first['msg']}") from error
+        raise ValueError(first_error(error, "the submission")) from error
 
 
 def _normalised(value: Any) -> Any:

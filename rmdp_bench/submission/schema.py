@@ -35,7 +35,7 @@ from pydantic import (
     model_validator,
 )
 
-from rmdp_bench.runs.records import MAX_COUNT, exact
+from rmdp_bench.runs.records import MAX_COUNT, exact, first_error
 from rmdp_bench.submission.bounded import read_text
 
 MAX_TEXT = 4000
@@ -221,17 +221,55 @@ def _check_link(link: str) -> str:
     return link
 
 
+def _shaped(pattern: str, words: str) -> tuple[Any, Any]:
+    """What makes a text one of some form: a validator that says it in words, and the schema's."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            shown = text if len(text) <= 100 else f"{text[:100]}..."
+            raise ValueError(f"{ascii(shown)} is not {words}")
+        return text
+
+    return AfterValidator(check), Field(json_schema_extra={"pattern": pattern})
+
+
 SUBMISSION_NAME = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"
-Name = Annotated[str, Field(pattern=SUBMISSION_NAME), AfterValidator(check_name)]
+Name = Annotated[
+    str,
+    *_shaped(
+        SUBMISSION_NAME,
+        "a name of a submission: a to z, 0 to 9 and hyphens between them, at most 64 characters, "
+        "such as my-method-2",
+    ),
+    AfterValidator(check_name),
+]
 """Lower-case ASCII letters, digits and hyphens."""
 TaskName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,79}$"), AfterValidator(check_name)
+    str,
+    *_shaped(
+        r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,79}$",
+        "a name of a task: at most 80 of a to z, A to Z, 0 to 9, _ and, but not first, -, such as "
+        "ResourceGathering-n25-k3-v0",
+    ),
+    AfterValidator(check_name),
 ]
 SolverName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$"), AfterValidator(check_name)
+    str,
+    *_shaped(
+        r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,63}$",
+        "a name of a solver: at most 64 of a to z, A to Z, 0 to 9, _ and, but not first, -, such "
+        "as my_solver",
+    ),
+    AfterValidator(check_name),
 ]
 Link = Annotated[
-    str, Field(pattern=r"^https://[!#-;=?-Z_a-z~]{3,300}$"), AfterValidator(_check_link)
+    str,
+    *_shaped(
+        r"^https://[!#-;=?-Z_a-z~]{3,300}$",
+        "a link: https:// and 3 to 300 of the characters that addresses have, such as "
+        "https://example.org/code",
+    ),
+    AfterValidator(_check_link),
 ]
 """Web address, ASCII, without quotes, angle brackets, spaces or a user's name."""
 
@@ -367,9 +405,7 @@ def validated(model: type[Model], document: Any, path: Path) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "document"
-        raise ValueError(f"{path} is not valid: {field[:200]}: {first['msg']}") from error
+        raise ValueError(f"{path} is not valid: {first_error(error, 'document')}") from error
 
 
 def submission_to_toml(submission: Submission) -> str:
