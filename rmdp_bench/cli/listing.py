@@ -11,7 +11,8 @@ import typer
 from rmdp_bench.cli.output import JsonOption, number, print_json, print_table, warn
 
 TRACK_NOTE = (
-    "heterogeneous: of the glucose tasks, where a few policies serve agents who differ in dynamics."
+    "heterogeneous: of the glucose tasks, where a few policies serve agents who differ in "
+    "dynamics; online, heterogeneous: has a form for these, too, by the same name."
 )
 
 
@@ -69,6 +70,9 @@ def list_command(
         optional = ["track", "transitions per policy", "agents", "k", "ceiling"]
         print_table("Tasks", columns, cells, n_left=2, optional=optional, notes=notes)
     else:
+        for row in rows if what is Kind.solvers else ():
+            if row.pop("heterogeneous") and row["track"] == "online":
+                row["track"] = "online, heterogeneous"
         columns = list(rows[0])
         cells = [["–" if row[name] is None else str(row[name]) for name in columns] for row in rows]
         names = [name.replace("_", " ") for name in columns]
@@ -193,10 +197,15 @@ def _tasks() -> list[dict[str, Any]]:
 
 def _solvers() -> list[dict[str, Any]]:
     from rmdp_bench.runs.settings import describe_solvers
-    from rmdp_bench.runs.solver_loading import kind_of
+    from rmdp_bench.runs.solver_loading import OWN_WORLDS, kind_of
 
     return [
-        {"name": name, "track": kind_of(name), "description": description}
+        {
+            "name": name,
+            "track": kind_of(name),
+            "heterogeneous": kind_of(name) == "heterogeneous" or name in OWN_WORLDS,
+            "description": description,
+        }
         for name, description in describe_solvers().items()
     ]
 

@@ -112,9 +112,12 @@ def _say_what_fits(solver: Solver, task: Task) -> str:
     example = near[0].id if near else next(own for own in _EXAMPLES if own in tasks)
     # Those for few tasks first: they are made for them.
     fitting = [name for name in SOLVERS if _fits(name, task)]
-    fitting.sort(key=lambda name: name not in _OF_RECORDS)
-    more = ", ..." if len(fitting) > 3 else ""
-    solved = f", and {task.id} is solved by {', '.join(fitting[:3])}{more}" if fitting else ""
+    controls = [name for name in fitting if name in CONTROLS]
+    learning = [name for name in fitting if name not in CONTROLS]
+    learning.sort(key=lambda name: name not in _OF_RECORDS)
+    more = ", ..." if len(learning) > 3 else ""
+    solved = f", and {task.id} is solved by {', '.join(learning[:3])}{more}" if learning else ""
+    solved += f", without learning by {' and '.join(controls)}" if controls else ""
     return f"; {solver.name} solves {example}, for example{solved}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rmdp_bench.cli import main
-from rmdp_bench.runs import SOLVERS
+from rmdp_bench.runs import SOLVERS, make_request
 from rmdp_bench.runs.solver_loading import kind_of
 from tests.helpers.checkout import ROOT
 
@@ -18,7 +18,8 @@ KINDS |= {"basal_bolus": "heterogeneous", "tuned_ppo": "heterogeneous"}
 
 def test_solvers_are_listed_with_their_track(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "solvers", "--json"]) == 0
-    tracks = {row["name"]: row["track"] for row in json.loads(capfd.readouterr().out)}
+    rows = json.loads(capfd.readouterr().out)
+    tracks = {row["name"]: row["track"] for row in rows}
     assert tracks.items() >= KINDS.items() and tracks.keys() == SOLVERS.keys()
     assert set(tracks.values()) == {"online", "offline", "heterogeneous"}
     assert tracks == {name: kind_of(name) for name in SOLVERS}
@@ -27,7 +28,26 @@ def test_solvers_are_listed_with_their_track(capfd: pytest.CaptureFixture[str]) 
     assert "heterogeneous: of the glucose tasks" in printed
     header, *lines = (line.split() for line in printed.splitlines() if line)
     shown = {words[0]: words[1] for words in lines if words[0] in SOLVERS}
-    assert shown == tracks
+    assert {name: text.rstrip(",") for name, text in shown.items()} == tracks
+    # Which of those that act are also for agents who differ in dynamics, in their own words.
+    both = {words[0] for words in lines if words[1:3] == ["online,", "heterogeneous"]}
+    assert both == {name for name in SOLVERS if tracks[name] == "online" and takes(name, GLUCOSE)}
+    assert {row["name"] for row in rows if row["heterogeneous"]} == both | {
+        name for name, track in tracks.items() if track == "heterogeneous"
+    }
+
+
+GLUCOSE = "Glucose-n100-k3-v0"
+
+
+def takes(name: str, task_id: str) -> bool:
+    """Whether a solver does not refuse a task."""
+    try:
+        make_request(name, task_id)
+    except ValueError as error:
+        assert "refuses" in str(error)
+        return False
+    return True
 
 
 TASK_FILE = """

@@ -12,6 +12,8 @@ KINDS = (
     *("ResourceGathering-n25-k3-v0", "FruitTree-n100-k3-v0", "Glucose-n100-k3-v0"),
     *("CartPoleHet-n500-pure-v1", "Glucose-n100-k3-clinic-v0"),
 )
+PATIENTS = "em, end_to_end, clustering, ..., without learning by basal_bolus and constant_basal"
+CLINIC = "persim_em, factor_clustering, bcq, ..., without learning by clinic_gains"
 
 
 def refusal(solver: str, task_id: str) -> str:
@@ -28,11 +30,11 @@ def refusal(solver: str, task_id: str) -> str:
 @pytest.mark.parametrize(
     ("solver", "task_id", "same_world", "fitting"),
     [
-        ("em", KINDS[4], KINDS[2], "persim_em, factor_clustering, clinic_gains, ..."),
-        ("basal_bolus", KINDS[4], KINDS[2], "persim_em, factor_clustering, clinic_gains, ..."),
-        ("cadm", KINDS[4], KINDS[3], "persim_em, factor_clustering, clinic_gains, ..."),
-        ("cql", "Glucose-n100-k10-v0", KINDS[4], "em, end_to_end, clustering, ..."),
-        ("em_plus", KINDS[2], KINDS[0], "em, end_to_end, clustering, ..."),
+        ("em", KINDS[4], KINDS[2], CLINIC),
+        ("basal_bolus", KINDS[4], KINDS[2], CLINIC),
+        ("cadm", KINDS[4], KINDS[3], CLINIC),
+        ("cql", "Glucose-n100-k10-v0", KINDS[4], PATIENTS),
+        ("em_plus", KINDS[2], KINDS[0], PATIENTS),
         ("persim_em", "Glucose-n100-k1-v0", "Glucose-n100-k1-clinic-v0", "em, end_to_end, "),
         ("em", KINDS[3], KINDS[0], "morel, true_env_mpc, bcq, ..."),
         ("bcq", KINDS[0], KINDS[3], "em, em_plus, end_to_end, ..."),
