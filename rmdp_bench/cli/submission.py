@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -163,8 +163,9 @@ def verify_command(
     if replay and not found:
         raise ValueError(f"{marks} has no mark of {folder} as it is")
     alike = compare_behaviour(checked, limits, budget) if full else []
+    new: dict[RowKey, RowMark] = {}
     if full:
-        found |= measure_rows(
+        new = measure_rows(
             checked,
             found,
             sha256=sha256,
@@ -176,7 +177,10 @@ def verify_command(
             budget=budget,
             report=_progress,
         )
-    _print_marks(checked, found, alike, full=full, explain=explain, as_json=as_json)
+    kept = _say_what_is_kept(found, new, record=record, replay=replay)
+    found |= new
+    stored = found.keys() - new.keys()
+    _print_marks(checked, found, stored, alike, kept, full=full, explain=explain, as_json=as_json)
 
 
 def _progress(line: str) -> None:
@@ -184,15 +188,36 @@ def _progress(line: str) -> None:
         print(fit_terminal(line, sys.stderr), file=sys.stderr)
 
 
+def _say_what_is_kept(
+    found: Mapping[RowKey, RowMark],
+    new: Mapping[RowKey, RowMark],
+    *,
+    record: bool,
+    replay: bool,
+) -> dict[str, str]:
+    """Which numbers were not measured now, and whether those that were are kept."""
+    notes = {}
+    dates = sorted({mark.date for key, mark in found.items() if key not in new})
+    if dates:
+        when = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+        notes["stored"] = f"stored: measured on {when}, not now."
+    if new and not record and not replay:
+        notes["kept"] = "These marks are not kept; with --record they are."
+    return notes
+
+
 def _print_marks(
     checked: Checked,
     found: Mapping[RowKey, RowMark],
+    stored: Set[RowKey],
     alike: Sequence[str],
+    kept: Mapping[str, str],
     *,
     full: bool,
     explain: bool,
     as_json: bool,
 ) -> None:
+    from rmdp_bench.leaderboard.columns import VERIFY_NOTES
     from rmdp_bench.submission.recipes import is_recipe, recipe_command
     from rmdp_bench.submission.sandbox.confinement import describe_layers
 
@@ -204,7 +229,7 @@ def _print_marks(
     if as_json:
         missing = {layer.name: layer.missing for layer in describe_layers()}
         document = {"name": checked.submission.name, "full": full, "alike": list(alike)}
-        document["rows"] = _row_documents(checked, found, commands)
+        document["rows"] = _row_documents(checked, found, stored, commands)
         print_json(document | {"missing_layers": missing})
         return
     layers = describe_layers()
@@ -213,8 +238,10 @@ def _print_marks(
     )
     active = ", ".join(layer.name for layer in layers if layer.missing is None)
     notes = {
-        "passed": f"{passed} Its files were read behind: {active}.",
-        "claimed": "Means over seeds, percent.",
+        "passed": passed,
+        **kept,
+        "read": f"Its files were read behind: {active}.",
+        "claimed": VERIFY_NOTES["claimed"],
     }
     for layer in layers:
         if layer.missing is not None:
@@ -227,12 +254,13 @@ def _print_marks(
         )
     notes |= {line: f"for the reviewer: {line}." for line in alike}
     notes |= {command: f"recipe: {command}" for command in commands.values()}
+    notes = VERIFY_NOTES | notes if explain else notes
     columns = ["task", "solver", "seeds", "measured", "95 %", "episodes", "claimed", "status"]
     last = "status" if found else "measured"
     print_table(
         checked.submission.name,
         columns,
-        _row_cells(checked, found, commands),
+        _row_cells(checked, found, stored, commands),
         n_left=2,
         optional=["seeds", "episodes", "claimed", "95 %", last],
         notes=notes,
@@ -246,7 +274,10 @@ def _without_mark(key: RowKey, commands: Mapping[RowKey, str]) -> str:
 
 
 def _row_documents(
-    checked: Checked, found: Mapping[RowKey, RowMark], commands: Mapping[RowKey, str]
+    checked: Checked,
+    found: Mapping[RowKey, RowMark],
+    stored: Set[RowKey],
+    commands: Mapping[RowKey, str],
 ) -> list[dict[str, Any]]:
     """Rows for JSON."""
     documents: list[dict[str, Any]] = []
@@ -260,13 +291,17 @@ def _row_documents(
                 "status": _without_mark(key, commands) if mark is None else mark.kind,
                 "command": commands.get(key),
                 "mark": None if mark is None else mark.model_dump(mode="json"),
+                "stored": key in stored,
             }
         )
     return documents
 
 
 def _row_cells(
-    checked: Checked, found: Mapping[RowKey, RowMark], commands: Mapping[RowKey, str]
+    checked: Checked,
+    found: Mapping[RowKey, RowMark],
+    stored: Set[RowKey],
+    commands: Mapping[RowKey, str],
 ) -> list[list[str]]:
     """Rows for the table."""
     cells = []
@@ -277,7 +312,7 @@ def _row_cells(
         numbers = ["–", "–", "–", number(sum(claims) / len(claims), 2)]
         if mark is not None:
             status = mark.kind if mark.device is None else f"{mark.kind} on {mark.device}"
-            status += ", lower end" * mark.lower_end_only
+            status += ", lower end" * mark.lower_end_only + ", stored" * (key in stored)
             low, high = mark.interval
             numbers = [number(mark.measured, 2), f"[{number(low, 2)}, {number(high, 2)}]"]
             numbers += [str(mark.n_episodes), number(mark.claimed, 2)]

@@ -147,6 +147,17 @@ BOARD_NOTES = {
     ),
 }
 """The same for what is different where a verifier has measured."""
+VERIFY_NOTES = {
+    "claimed": "claimed: what the records say; like measured a mean over seeds, in percent.",
+    "measured": "measured: on held-out episodes that the verifier drew.",
+    "95 %": BOARD_NOTES["95 %"],
+    "episodes": "episodes: held-out ones of each policy, offline of each agent.",
+    "status": _ROW_NOTES["mark"].replace("mark:", "status:"),
+    "task": "task: what the row's solver was run on.",
+    "solver": "solver: its name in the records.",
+    "seeds": _ROW_NOTES["seeds"],
+}
+"""The same of what `verify` prints."""
 REPORTED_NOTE = {"†": "†: as reported; these cannot be played again from the files of a row."}
 """The same where a board has columns of `REPORTED`."""
 
