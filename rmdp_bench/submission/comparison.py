@@ -21,7 +21,9 @@ A claim is compared in two steps, for the row and for each of its seeds:
      chance.  If not, they are played N_NUDGES times in all: if nothing follows, nothing is allowed;
      if some episodes change, as far as they do.  Where most change, a claim may also be lower by as
      much as one of its episodes counts: what happens once in a hundred episodes, as a robot's fall,
-     may be in the claim and in nothing that was played.  To claim less gains nothing.
+     may be in the claim and in nothing that was played.  That is down to the least welfare that
+     the quick check takes for possible; where 0 is no bound, what is left is the comparison of the
+     agents' returns, MAX_PROFILE_DISTANCE.  To claim less gains nothing.
   2. replay and measured score: E known and H held-out episodes of honest policies are exchangeable.
      They are divided at random into E and H again; what a share CHANCE of these partitions exceeds
      is allowed.  It tells policies that are good on the known episodes only.
@@ -206,6 +208,8 @@ def compare(
     held_out: FloatArray,
     nudged: FloatArray | None = None,
     profiles: Sequence[tuple[float, float]] | None = None,
+    *,
+    least: float = 0.0,
 ) -> Comparison:
     """Set the claims of a row beside what its policies reach.
 
@@ -216,6 +220,7 @@ def compare(
         nudged: (S, r E) of the known episodes with nudged observations, r times; None: rounding
             explains nothing.
         profiles: (S,) from `compare_profiles`; None: not compared.
+        least: welfare that an episode may have (`scores.welfare_range`).
     """
     n_seeds, n_known = known.shape
     with_mean = [np.concatenate((part, part.mean(axis=0, keepdims=True)))
@@ -237,7 +242,7 @@ def compare(
         errors = _WIDENING * np.sqrt((changes**2).mean(axis=1) / n_known)
         most_change = _most_change(changes)
         rounding += np.where(most_change, other_draws, np.minimum(errors, other_draws))
-        one_episode = np.maximum(with_mean[0].mean(axis=1), 0.0) / n_known
+        one_episode = np.maximum(with_mean[0].mean(axis=1) - least, 0.0) / n_known
         one_episode[-1] /= n_seeds
         falls = np.where(most_change, one_episode, 0.0)
     claims = [*claimed, float(np.mean(claimed))]

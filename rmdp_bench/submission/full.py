@@ -44,6 +44,7 @@ from rmdp_bench.submission.replay import EpisodeReturns
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
 from rmdp_bench.submission.schema import Row
+from rmdp_bench.submission.scores import welfare_range
 from rmdp_bench.system import git_revision, versions
 from rmdp_bench.tasks import OnlineTask, Task, get_task
 
@@ -287,7 +288,8 @@ def _play(
         compare_profiles(claimed, own.entries, changed, n_policies)
         for claimed, own, changed in zip(entries, known, nudged_entries, strict=True)
     ]
-    return compare(claims, replayed, played, changes, profiles)
+    least, _ = welfare_range(task)
+    return compare(claims, replayed, played, changes, profiles, least=least)
 
 
 def _play_nudged(

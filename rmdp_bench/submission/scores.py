@@ -33,7 +33,7 @@ _CORRELATION_TOLERANCE = 0.02
 """Ranks may swap where another processor rounds differently."""
 MAX_CURVE_BYTES = 2**20
 MAX_WELFARE = 1e6
-"""Percent, where 0 and 100 are no bounds (`_welfare_range`). So far below 0 may also be what a
+"""Percent, where 0 and 100 are no bounds (`welfare_range`). So far below 0 may also be what a
 solver says of its training, from which it may subtract costs of its own."""
 
 Read: TypeAlias = Callable[[Shapes], dict[str, NDArray[Any]]]
@@ -117,7 +117,7 @@ def _check_curve(text: str, name: str, task: Task, result: Result) -> None:
             f"{name} has {len(text)} characters, at most {MAX_CURVE_BYTES} are allowed"
         )
     curve = parse_curve(text, name)
-    welfare = _welfare_range(task)
+    welfare = welfare_range(task)
     ranges = {
         "transitions": (0.0, float(result.transitions)),
         "wall_seconds": (0.0, result.wall_seconds),
@@ -129,7 +129,7 @@ def _check_curve(text: str, name: str, task: Task, result: Result) -> None:
         _check_range(known, low, high, f"{column} in {name}")
 
 
-def _welfare_range(task: Task) -> tuple[float, float]:
+def welfare_range(task: Task) -> tuple[float, float]:
     """Least and greatest welfare of an agent, percent.
 
     The suite's represented worlds pay from 0 to 100. In those of MO-Gymnasium steps may cost
@@ -187,7 +187,7 @@ def _read_welfare(task: OnlineTask, result: Result, read: Read, where: str) -> E
     shapes = {"welfare_matrix": (n, k), "episode_lengths": (k, n_episodes)}
     arrays = _arrays(read, where, shapes | dict.fromkeys(_measures(task), (n, k)))
     matrix, lengths = arrays["welfare_matrix"], arrays["episode_lengths"]
-    _check_range(matrix, *_welfare_range(task), f"welfare_matrix in {where}")
+    _check_range(matrix, *welfare_range(task), f"welfare_matrix in {where}")
     _check_lengths(task, lengths, where)
     measures = _read_measures(task, arrays, where)
     return Evaluation(matrix, matrix[:, :, np.newaxis], lengths, result.evaluation.seed, measures)

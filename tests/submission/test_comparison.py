@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from rmdp_bench.evaluation import evaluate
 from rmdp_bench.scoring import agent_returns, greedy_assignment, social_welfare
 from rmdp_bench.solution import Solution, save_solution
+from rmdp_bench.submission import full
 from rmdp_bench.submission.comparison import (
     FAIR_HALF_WIDTH,
     GOOD_HALF_WIDTH,
@@ -23,10 +25,12 @@ from rmdp_bench.submission.comparison import (
 )
 from rmdp_bench.submission.held_out import MAX_EPISODES, draw_held_out, play_in_rounds
 from rmdp_bench.submission.marks import FIRST_HELD_OUT_SEED
+from rmdp_bench.submission.replay import EpisodeReturns
 from rmdp_bench.submission.rows import RowFiles
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import Limits, play_in_sandbox
-from rmdp_bench.tasks import get_online_task
+from rmdp_bench.submission.scores import welfare_range
+from rmdp_bench.tasks import get_online_task, get_task
 from tests.helpers.submission_toys import pack_solution
 from tests.helpers.toys import LinearPolicy
 
@@ -124,6 +128,59 @@ def test_a_claim_may_hold_a_fall_that_nothing_else_has_seen() -> None:
     claimed[1, 7] = 3.0
     with pytest.raises(ValueError, match="on the same episodes"):
         compare(claimed.mean(axis=1).tolist(), known, held_out, few).check()
+
+
+def test_a_fall_may_be_as_deep_as_welfare_may_be_low() -> None:
+    """Where 0 is no bound a mean below it has room below itself, too, and none above."""
+    rng = np.random.default_rng(0)
+    known, nudged = rng.normal(-30.0, 0.2, size=(2, 3, 20))
+    held_out = rng.normal(-30.0, 0.2, size=(3, 51))
+    least, _ = welfare_range(get_task("Glucose-n100-k3-v0"))
+    claimed = nudged.copy()
+    claimed[1, 7] = -300.0
+    claims = claimed.mean(axis=1).tolist()
+    compare(claims, known, held_out, nudged, least=least).check()
+    with pytest.raises(ValueError, match="on the same episodes"):  # one episode may have lost 20
+        compare(claims, known, held_out, nudged, least=-50.0).check()
+    with pytest.raises(ValueError, match="on the same episodes"):
+        compare(claims, known, held_out, known, least=least).check()  # rounding does nothing
+    with pytest.raises(ValueError, match="returns of the agents are not those"):
+        compare(claims, known, held_out, nudged, [(6.0, 5.0)] * 3, least=least).check()
+    claimed[1] = nudged[1] + 270.0 / 20
+    with pytest.raises(ValueError, match="on the same episodes"):
+        compare(claimed.mean(axis=1).tolist(), known, held_out, nudged, least=least).check()
+
+
+@pytest.mark.parametrize(
+    ("task_id", "least"),
+    [
+        ("HopperVel-n100-k2-v0", 0.0),
+        ("Glucose-n100-k3-v0", -1e6),
+        ("CartPoleHet-n500-pure-v1", -1e6),
+    ],
+)
+def test_the_full_check_compares_down_to_the_least_welfare_of_the_task(
+    task_id: str, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is that of the quick check."""
+    task = get_task(task_id)
+    assert welfare_range(task)[0] == least
+    seen: list[float] = []
+    part = EpisodeReturns(np.zeros(20), np.zeros(task.n_agents * task.n_representatives))
+    groups = {"known": part, "held_out": part}
+    monkeypatch.setattr(full, "play_in_sandbox", lambda *_, **__: (groups, part.entries))
+    monkeypatch.setattr(full, "compare", lambda *_, **options: seen.append(options["least"]))
+    record = SimpleNamespace(
+        seed=0,
+        social_welfare=0.0,
+        agent_returns=part.entries.tolist(),
+        evaluation=SimpleNamespace(seed=2**31, n_episodes=20),
+    )
+    row = SimpleNamespace(task=task.id, solver="em")
+    checked = SimpleNamespace(folder=Path("x"), records={(task.id, "em"): [record]})
+    played = (checked, row, draw_held_out(600.0), Limits(), Budget(), lambda line: None)
+    full._play(*played)  # type: ignore[arg-type]
+    assert seen == [least]
 
 
 def test_policies_tuned_to_known_episodes_are_refused() -> None:
