@@ -45,6 +45,9 @@ from rmdp_bench.population import (
 )
 from rmdp_bench.references import references, single_and_own
 
+PERFECT_EPISODE = "% of a perfect episode"
+"""What welfare is measured in where all agents share the dynamics."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _CommonTask:
@@ -239,7 +242,7 @@ class OnlineTask(_CommonTask):
     @property
     def scale(self) -> str:
         """What its welfare is measured in, for labels."""
-        return _common_scale(self.env_id) if self.heterogeneous else "% of a perfect episode"
+        return _common_scale(self.env_id) if self.heterogeneous else PERFECT_EPISODE
 
     @property
     def hidden_population(self) -> DynamicsPopulation:

@@ -23,6 +23,7 @@ import numpy as np
 
 from rmdp_bench import TargetPopulation
 from rmdp_bench.evaluation.offline import normalise
+from rmdp_bench.evaluation.pairs import plays_pairs
 from rmdp_bench.files import read_json
 from rmdp_bench.leaderboard.reading import SubmittedRow, read_rows
 from rmdp_bench.tasks import OfflineTask, OnlineTask, find_logged_task, get_online_task, get_task
@@ -212,7 +213,7 @@ def suite_rows() -> tuple[SubmittedRow, ...]:
 def variant_of(row: SubmittedRow) -> str:
     """The setting that makes a row another method than its solver's own."""
     config = row.results[0].config
-    has_own_worlds = isinstance(row.task, OnlineTask) and row.task.heterogeneous
+    has_own_worlds = plays_pairs(row.task)
     own = [
         f"{key}={config[key]}"
         for key, value in SETTINGS.items()

@@ -20,7 +20,7 @@ from rmdp_bench.cli.output import (
     warn,
     warn_skipped,
 )
-from rmdp_bench.tasks import OfflineTask, OnlineTask, Task
+from rmdp_bench.tasks import OfflineTask, Task
 from rmdp_bench.terminal import fit_terminal
 
 if TYPE_CHECKING:
@@ -194,17 +194,18 @@ def print_results(
 
 def _scale(task: Task) -> tuple[str, bool]:
     """What tasks whose columns mean the same have in common."""
-    if isinstance(task, OfflineTask):
-        return task.track, task.has_common_scale
-    return task.track, task.heterogeneous
+    from rmdp_bench.evaluation.pairs import plays_pairs
+
+    return task.track, task.has_common_scale if isinstance(task, OfflineTask) else plays_pairs(task)
 
 
 def _score_notes(task: Task, columns: Sequence[str]) -> dict[str, str]:
     """What columns of `score` mean, where a task like this one is the last."""
+    from rmdp_bench.evaluation.pairs import plays_pairs
     from rmdp_bench.leaderboard.columns import COMMON_SCALE_NOTE, HETEROGENEOUS_NOTE, NOTES
 
     notes = {name: text for name, text in NOTES[task.track].items() if name in columns}
-    if isinstance(task, OnlineTask) and task.heterogeneous:
+    if plays_pairs(task):
         notes["welfare"] = HETEROGENEOUS_NOTE
     if isinstance(task, OfflineTask) and task.has_common_scale:
         notes["normalised"] += COMMON_SCALE_NOTE

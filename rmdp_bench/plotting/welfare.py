@@ -19,9 +19,10 @@ from rmdp_bench.plotting.style import (
     save,
 )
 from rmdp_bench.scoring import align_curves, standard_error
+from rmdp_bench.tasks import PERFECT_EPISODE
 
 Array = NDArray[np.float64]
-WELFARE_LABEL = "social welfare (% of a perfect episode)"
+WELFARE_LABEL = f"social welfare ({PERFECT_EPISODE})"
 LEAST_SPAN = 10.0
 """Least height of the axis, percent: small differences must look small."""
 
@@ -141,7 +142,7 @@ def plot_fairness(
             x, x_error, y, y_error = np.transpose(points)
             label = _name(name, by_budget.values())
             axes.errorbar(x, y, y_error, x_error, capsize=2, label=label, ms=5, **styles[name])
-        axes.set_xlabel("return of the worst agent (% of a perfect episode)")
+        axes.set_xlabel(f"return of the worst agent ({PERFECT_EPISODE})")
         axes.set_ylabel(WELFARE_LABEL)
         axes.margins(0.12)
         axes.grid()

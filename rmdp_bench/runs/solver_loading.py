@@ -30,6 +30,7 @@ from types import ModuleType
 from typing import Any
 
 from rmdp_bench.envs import get_environment
+from rmdp_bench.evaluation.pairs import plays_pairs
 from rmdp_bench.files import import_file
 from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, list_tasks
 
@@ -167,8 +168,7 @@ def form_for(solver: Solver, task: Task) -> Solver:
     Raises:
         ValueError: it cannot be loaded.
     """
-    has_own_worlds = isinstance(task, OnlineTask) and task.heterogeneous
-    if solver.sha256 is not None or not has_own_worlds or solver.name not in OWN_WORLDS:
+    if solver.sha256 is not None or not plays_pairs(task) or solver.name not in OWN_WORLDS:
         return solver
     return form_with_own_worlds(solver.name)
 

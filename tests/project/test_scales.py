@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from rmdp_bench import get_task
+from rmdp_bench import get_task, plotting
 from rmdp_bench.evaluation.pairs import percent
 from rmdp_bench.references import single_and_own
 from rmdp_bench.tasks import OfflineTask, list_tasks
@@ -36,3 +38,18 @@ def test_tasks_are_called_unranked_for_as_long_as_they_are(page: str) -> None:
     }
     said = "not ranked" in (ROOT / page).read_text(encoding="utf-8")
     assert of_robots and said == (None not in of_robots)
+
+
+def test_what_decides_of_scales_and_forms_is_in_one_place() -> None:
+    """The unit of welfare, and whether every policy plays in every agent's world."""
+    assert get_task("HopperVel-n100-k2-v0").scale in plotting.WELFARE_LABEL
+    both = re.compile(r"OnlineTask\)\s+and\s+[\w.]+\.heterogeneous\b")
+    unit = "% of a perfect episode"
+    files = [
+        p for part in ("rmdp_bench", "baselines", "scripts") for p in (ROOT / part).rglob("*.py")
+    ]
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in files}
+    assert [path for path in texts if both.search(texts[path])] == [
+        "rmdp_bench/evaluation/pairs.py"
+    ]
+    assert [path for path in texts if unit in texts[path]] == ["rmdp_bench/tasks.py"]
