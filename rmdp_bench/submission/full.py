@@ -35,7 +35,7 @@ from rmdp_bench.submission.marks import (
 )
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.recipes import (
-    check_recipe,
+    check_recipes,
     is_recipe,
     recipe_device,
     run_again,
@@ -128,10 +128,13 @@ def _check_recipes(
     checked: Checked, rows: Sequence[Row], devices: Sequence[str | None], budget: Budget
 ) -> None:
     """Check that all recipes can be run here, before one of them takes hours."""
-    for row, wanted in zip(rows, devices, strict=True):
-        records = checked.records[row.task, row.solver]
-        if not can_be_played(records) and is_recipe(records):
-            check_recipe(records, budget, recipe_device(records, wanted))
+    records = [checked.records[row.task, row.solver] for row in rows]
+    recipes = [
+        (own, recipe_device(own, wanted))
+        for own, wanted in zip(records, devices, strict=True)
+        if not can_be_played(own) and is_recipe(own)
+    ]
+    check_recipes(recipes, budget)
 
 
 def measure(

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -37,10 +38,13 @@ from rmdp_bench.submission.held_out import HeldOut
 from rmdp_bench.submission.quick import Checked
 from rmdp_bench.submission.sandbox.budget import Budget
 from rmdp_bench.submission.sandbox.children import cpu_of_children
+from rmdp_bench.submission.sandbox.recipe_player import CHECKED
 from rmdp_bench.submission.schema import Row
 from rmdp_bench.system import gpu_name
 from rmdp_bench.tasks import OnlineTask, Task, get_task
 
+Recipe: TypeAlias = tuple[Sequence[Result], str]
+"""The records of a row without policies, and the device on which its command is to run."""
 MAX_EPISODES = 200
 """Held-out episodes of a recipe: planners take their time."""
 
@@ -132,56 +136,66 @@ def _allow_other_training(
     )
 
 
-def check_recipe(records: Sequence[Result], budget: Budget, device: str) -> None:
-    """Check that a recipe can be run here, without doing it.
+def check_recipes(recipes: Sequence[Recipe], budget: Budget) -> None:
+    """Check that recipes can be run here, without doing it: all of them in one process.
 
     Args:
-        records: of a recipe.
+        recipes: with the device of each, as in `run_again`.
         budget: of the submission, which it is charged to.
-        device: as in `run_again`.
 
     Raises:
-        ValueError: it cannot, as where a dataset is not built.
+        ValueError: one cannot, as where a dataset is not built.
     """
-    _answer(get_task(records[0].task), records, None, budget, device)
+    if recipes:
+        _answer(recipes, None, budget)
 
 
 def _run(
     task: Task, records: Sequence[Result], held_out: HeldOut, budget: Budget, device: str
 ) -> tuple[FloatArray, FloatArray]:
     """Welfare of known (S, E) and held-out (S, H) episodes."""
-    answer = _answer(task, records, held_out, budget, device)
+    answer = _answer([(records, device)], held_out, budget)
     return answer["known"], answer["held_out"]
 
 
+def _request(records: Sequence[Result], device: str) -> dict[str, Any]:
+    """What `recipe_player` makes a request of."""
+    first = records[0]
+    is_online = isinstance(get_task(first.task), OnlineTask)
+    return {
+        "solver": first.solver,
+        "task": first.task,
+        "n_seeds": len(records),
+        "device": device,
+        "transitions": first.transitions if is_online else None,
+        "settings": _settings(first),
+    }
+
+
 def _answer(
-    task: Task,
-    records: Sequence[Result],
-    held_out: HeldOut | None,
-    budget: Budget,
-    device: str,
+    recipes: Sequence[Recipe], held_out: HeldOut | None, budget: Budget
 ) -> dict[str, FloatArray]:
     """What a process gives that may take what is left of the budget; see `recipe_player`."""
     cpu_left, seconds = budget.left()
     cpu_seconds = math.ceil(cpu_left)
     before = cpu_of_children()
-    first = records[0]
     if held_out is not None:
         limit = max(held_out.n_first, min(held_out.limit, MAX_EPISODES))
         held_out = replace(held_out, limit=limit)
     job = {
-        "solver": first.solver,
-        "task": task.id,
-        "n_seeds": len(records),
-        "device": device,
-        "transitions": first.transitions if isinstance(task, OnlineTask) else None,
-        "settings": _settings(first),
+        "recipes": [_request(*recipe) for recipe in recipes],
         "held_out": None if held_out is None else asdict(held_out),
         "cpu_seconds": cpu_seconds,
     }
     with tempfile.TemporaryDirectory(prefix="rmdp-bench-") as folder:
         command = [sys.executable, "-m", "rmdp_bench.submission.sandbox.recipe_player", folder]
         text = json.dumps(job)
+
+        def culprit() -> str:
+            """The command of the recipe that was not done."""
+            n_checked = len(list(Path(folder).glob(f"{CHECKED}*")))
+            return recipe_command(recipes[min(n_checked, len(recipes) - 1)][0])
+
         try:
             done = subprocess.run(
                 command, input=text.encode(), capture_output=True, timeout=seconds, check=False
@@ -189,7 +203,7 @@ def _answer(
         except subprocess.TimeoutExpired as error:
             raise ValueError(
                 f"the command of the recipe takes more than the {seconds:.0f} s that are left of "
-                f"--wall-seconds: {recipe_command(records)}"
+                f"--wall-seconds: {culprit()}"
             ) from error
         finally:
             used = cpu_of_children() - before
@@ -197,13 +211,13 @@ def _answer(
         if -done.returncode in (signal.SIGXCPU, signal.SIGKILL) and used >= cpu_left:
             raise ValueError(
                 f"the command of the recipe takes more than the {cpu_seconds} s that are left of "
-                f"--cpu-seconds: {recipe_command(records)}"
+                f"--cpu-seconds: {culprit()}"
             )
         if done.returncode != 0:
             lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise ValueError(
                 f"the command of the recipe fails with exit code {done.returncode}, {lines[-1]}: "
-                f"{recipe_command(records)}"
+                f"{culprit()}"
             )
         with np.load(Path(folder) / "answer.npz", allow_pickle=False) as arrays:
             return dict(arrays)

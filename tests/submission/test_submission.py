@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,33 @@ def test_recipes_are_checked_before_any_is_run(
     assert "the command of the recipe fails with exit code 2" in message
 
 
+def test_recipes_are_checked_by_one_process(planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says which of them cannot be run."""
+    record = read_result(planned / PLANNED / "true_env_mpc" / "seed-0" / "result.json")
+    good, other, wrong = (
+        ([record.model_copy(update={"config": {"n_sequences": number}})], "cpu")
+        for number in (2, 3, 0)
+    )
+    budget = Budget()
+    started: list[Any] = []
+    start = subprocess.run
+
+    def count(*args: Any, **options: Any) -> Any:
+        started.append(args)
+        return start(*args, **options)
+
+    monkeypatch.setattr(subprocess, "run", count)
+    recipes.check_recipes([], budget)
+    assert started == []
+    recipes.check_recipes([good, other, good], budget)
+    with pytest.raises(ValueError, match=r"n_sequences.*run true_env_mpc .*n_sequences=0$"):
+        recipes.check_recipes([good, wrong, other], budget)
+    assert len(started) == 2
+    assert budget.cpu_used > 0.0
+    with pytest.raises(ValueError, match=r"wall-seconds: .*n_sequences=3$"):
+        recipes.check_recipes([other, good], Budget(wall_seconds=0.2))
+
+
 def test_where_a_recipe_runs(
     planned: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +272,7 @@ def test_where_a_recipe_runs(
 
     monkeypatch.setattr("rmdp_bench.submission.sandbox.checker.check_in_sandbox", check_once)
     monkeypatch.setattr("rmdp_bench.submission.behaviour.compare_behaviour", lambda *_: [])
-    monkeypatch.setattr("rmdp_bench.submission.full.check_recipe", lambda *_: None)
+    monkeypatch.setattr("rmdp_bench.submission.full.check_recipes", lambda *_: None)
     monkeypatch.setattr("rmdp_bench.submission.recipes._run", pretend)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     folder = of_a_gpu(planned, tmp_path)

@@ -1,8 +1,9 @@
 """The process that makes a recipe again; run as a module, with a folder.
 
-It reads a job from standard input, trains a solver of the suite, plays its policies on the known
-episodes as a run does, and then on held-out ones, and writes both to FOLDER/answer.npz.  Exit code
-2 and one line on stderr if the job cannot be done.
+It reads a job from standard input: recipes, each of which is checked first.  If the job has
+held-out episodes there is one recipe, and it trains the solver of the suite, plays its policies on
+the known episodes as a run does, and then on held-out ones, and writes both to FOLDER/answer.npz.
+Exit code 2 and one line on stderr if the job cannot be done.
 """
 
 from __future__ import annotations
@@ -26,30 +27,35 @@ from rmdp_bench.solution import Solution
 from rmdp_bench.submission.held_out import HeldOut, play_in_rounds
 from rmdp_bench.tasks import OnlineTask, Task
 
+CHECKED = "checked-"
+"""Files in the folder that begin so are as many as recipes that can be run."""
+
 
 def make_again(job: Mapping[str, Any], folder: Path) -> dict[str, NDArray[np.float64]]:
     """Train and play.
 
     Args:
         job: as `recipes` writes it.
-        folder: for what a run leaves, nothing.
+        folder: gets a file for each recipe that can be run.
 
     Returns:
         known (S, E) and held_out (S, H) social welfare of each seed's episodes; nothing if the job
-        has no held-out episodes: then only the request is checked.
+        has no held-out episodes: then recipes are only checked.
 
     Raises:
         ValueError: no such solver or setting, or policies fail.
     """
-    request = make_request(
-        job["solver"],
-        job["task"],
-        seeds=range(job["n_seeds"]),
-        device=job["device"],
-        out=folder / "runs",
-        transitions=job["transitions"],
-        settings=job["settings"],
-    )
+    for place, recipe in enumerate(job["recipes"]):
+        request = make_request(
+            recipe["solver"],
+            recipe["task"],
+            seeds=range(recipe["n_seeds"]),
+            device=recipe["device"],
+            out=folder / "runs",
+            transitions=recipe["transitions"],
+            settings=recipe["settings"],
+        )
+        (folder / f"{CHECKED}{place}").touch()
     if job["held_out"] is None:
         return {}
     task, held_out = request.task, HeldOut(**job["held_out"])
