@@ -29,7 +29,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -77,14 +77,19 @@ def helping(is_alone: bool) -> AbstractContextManager[Any]:
     return mock.patch.object(updates_numba, "count_helpers", lambda *sizes: 0)
 
 
-def make_floor(learner: PPOLearner) -> Callable[[dict[str, Any], CollectedBatch], float]:
-    """A function that steps the bare simulator as a batch was, and says how long it took."""
+@contextmanager
+def open_floor(learner: PPOLearner) -> Iterator[Callable[[dict[str, Any], CollectedBatch], float]]:
+    """A function that steps the bare simulator as a batch was, and says how long it took.
+
+    What it steps is closed after the block.
+    """
     envs = learner.collector.envs
     kind, n_rows = learner.collector.actions, envs.num_envs
     run: Callable[[NDArray[Any]], None]
     restore: Callable[[dict[str, Any]], None]
+    bare: Any = None
     if learner.task.env_id.startswith("rmdp/ResourceGathering"):
-        bare: Any = gym.make_vec(
+        bare = gym.make_vec(
             learner.task.env_id, num_envs=n_rows, autoreset_mode="SameStep", agent_rewards=False
         )
         bare.reset(seed=0)
@@ -108,7 +113,11 @@ def make_floor(learner: PPOLearner) -> Callable[[dict[str, Any], CollectedBatch]
         run(actions)
         return time.perf_counter() - start
 
-    return measure
+    try:
+        yield measure
+    finally:
+        if bare is not None:
+            bare.close()
 
 
 def measure(
@@ -125,7 +134,6 @@ def measure(
         config = dataclasses.replace(config, critic="outcome")
     learner = PPOLearner(task, config, seeds, "cpu")
     rule = EMRule(task, config, seeds, "cpu")
-    floor = make_floor(learner)
     seconds: dict[str, list[float]] = {name: [] for name in (*PHASES, "alone")}
 
     def iterate(is_alone: bool) -> tuple[CollectedBatch, float, float]:
@@ -138,18 +146,22 @@ def measure(
         times.append(time.perf_counter())
         return batch, times[1] - times[0], times[2] - times[1]
 
-    iterate(False)  # everything that happens once
-    while len(seconds["floor"]) < repetitions or sum(map(sum, seconds.values())) < least_seconds:
-        state = learner.collector.envs.get_state()
-        batch, *own = iterate(False)
-        for name, value in zip(PHASES, (*own, floor(state, batch)), strict=True):
-            seconds[name].append(value)
-        if path != "plain":
-            seconds["alone"].append(sum(iterate(True)[1:]))
-    start = time.perf_counter()
-    evaluate_all(task, learner.solutions(rule.served), n_episodes=CURVE_EPISODES, seed=CURVE_SEED)
-    evaluation = time.perf_counter() - start
-    learner.close()
+    with closing(learner), open_floor(learner) as floor:
+        iterate(False)  # everything that happens once
+        while (
+            len(seconds["floor"]) < repetitions or sum(map(sum, seconds.values())) < least_seconds
+        ):
+            state = learner.collector.envs.get_state()
+            batch, *own = iterate(False)
+            for name, value in zip(PHASES, (*own, floor(state, batch)), strict=True):
+                seconds[name].append(value)
+            if path != "plain":
+                seconds["alone"].append(sum(iterate(True)[1:]))
+        start = time.perf_counter()
+        evaluate_all(
+            task, learner.solutions(rule.served), n_episodes=CURVE_EPISODES, seed=CURVE_SEED
+        )
+        evaluation = time.perf_counter() - start
     return {
         "task": task_id,
         "seeds": n_seeds,

@@ -8,11 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 
 from benchmarks import common, environments, training
+from rmdp_bench import get_task
 from tests.helpers.checkout import ROOT
 
 AS_COMMAND = "environments"
@@ -97,3 +101,19 @@ def test_a_record_has_no_path_of_its_machine(
     common.report("peers", tmp_path, ("a",), [({"a": 1}, ("1",))])
     command = json.loads((tmp_path / "peers.json").read_text())["command"]
     assert command == "python -m benchmarks.peers --only paper --paper-code PAPER_CODE"
+
+
+def test_the_floor_closes_what_it_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    make_vec = gym.make_vec
+
+    def make(*arguments: Any, **keywords: Any) -> Any:
+        made.append(make_vec(*arguments, **keywords))
+        return made[-1]
+
+    monkeypatch.setattr(gym, "make_vec", make)
+    collector = SimpleNamespace(envs=SimpleNamespace(num_envs=2), actions=None)
+    learner: Any = SimpleNamespace(collector=collector, task=get_task(training.TASKS[-1]))
+    with pytest.raises(ValueError, match="stopped"), training.open_floor(learner):
+        raise ValueError("stopped")
+    assert [envs.closed for envs in made] == [True]
