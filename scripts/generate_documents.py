@@ -22,7 +22,6 @@ import re
 import shlex
 import sys
 import tempfile
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +52,7 @@ from rmdp_bench.tasks import (
     get_task,
     list_tasks,
 )
+from rmdp_bench.warning_filters import ignored_warnings
 from scripts import ablation, glucose_blocks  # noqa: F401 (its blocks)
 from scripts.ablation import with_error
 from scripts.document_blocks import GENERATORS, generated, listed, table
@@ -177,8 +177,7 @@ def environments() -> str:
     """Every environment: what a policy sees and does, what an agent receives, how long."""
     alike: dict[tuple[str, ...], list[EnvironmentEntry]] = {}
     for entry in ENVIRONMENTS:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a first version
+        with ignored_warnings(DeprecationWarning):  # of a first version
             env = gym.make(entry.id)
         cells = (_space(env.observation_space), _space(env.action_space), _reward(entry))
         alike.setdefault((*cells, str(entry.max_episode_steps)), []).append(entry)

@@ -21,7 +21,6 @@ import re
 import shutil
 import tomllib
 import urllib.parse
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +42,7 @@ from rmdp_bench.runs.solver_loading import (
     load_solver,
 )
 from rmdp_bench.tasks import OfflineTask, OnlineTask, list_tasks
+from rmdp_bench.warning_filters import ignored_warnings
 from scripts.document_blocks import table
 from scripts.draw_policies import PICTURES
 from scripts.generate_documents import board, welfare_of
@@ -246,8 +246,7 @@ def docstring_of(module: str) -> str:
 def environment_page(entry: EnvironmentEntry, out: Path) -> str:
     """Markdown of the page of an environment; its pictures are written beside it."""
     title, sections = split_sections(docstring_of(entry.entry_point.partition(":")[0]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a first version
+    with ignored_warnings(DeprecationWarning):  # of a first version
         env = gym.make(entry.id)
     observation, action = env.observation_space, env.action_space
     env.close()

@@ -24,7 +24,6 @@ leaves representatives without agents.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +43,7 @@ from baselines.online.ppo.settings import PPOConfig, check, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
+from rmdp_bench.warning_filters import ignored_warnings
 
 __all__ = ["SEEDS_AS_ONE_BATCH", "Config", "check", "config_for", "solve"]
 
@@ -78,9 +78,7 @@ def cluster_agents(
 ) -> npt.NDArray[np.intp]:
     """Number (n,) of each agent's cluster, by rewards (steps, n) along the same trajectories."""
     means = KMeans(n_clusters=n_representatives, n_init=10, random_state=seed)
-    with warnings.catch_warnings():
-        # Fewer distinct agents than clusters: see above.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with ignored_warnings(ConvergenceWarning):  # fewer distinct agents than clusters: see above
         return np.asarray(means.fit(rewards.T).labels_, dtype=np.intp)
 
 

@@ -34,9 +34,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
-import threading
-import warnings
 from dataclasses import dataclass
 from importlib import import_module, resources
 from typing import Any
@@ -54,6 +51,7 @@ from rmdp_bench.envs.core.checks import (
 )
 from rmdp_bench.envs.represent import BatchedRepresented, Represented, represent
 from rmdp_bench.population import MAX_NUMBERS, LinearPopulation, Population
+from rmdp_bench.warning_filters import ignored_warnings
 
 Array = NDArray[np.float64]
 FULL_CART = 1.5
@@ -219,16 +217,6 @@ def _choose(
     return world, choose_population(population, seed, world.outcome_size, make)
 
 
-def _renew_lock() -> None:
-    """In a process forked while another thread made a world, nobody would give the lock back."""
-    global _filter_lock
-    _filter_lock = threading.Lock()
-
-
-_filter_lock = threading.Lock()
-os.register_at_fork(after_in_child=_renew_lock)
-
-
 def _make(world: MultiObjectiveWorld, render_mode: str | None) -> gym.Env[Any, Any]:
     try:
         mo_gymnasium: Any = import_module("mo_gymnasium")
@@ -237,10 +225,8 @@ def _make(world: MultiObjectiveWorld, render_mode: str | None) -> gym.Env[Any, A
             f'{world.id} is a world of MO-Gymnasium: pip install "rmdp_bench[mo]"'
         ) from error
     keywords = {} if render_mode is None else {"render_mode": render_mode}
-    # Of a space of MO-Gymnasium's, which nobody can change here. Filters are the process's: of two
-    # threads at once, the one that ends last would leave the other's there.
-    with _filter_lock, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*precision lowered by casting", UserWarning)
+    # Of a space of MO-Gymnasium's, which nobody can change here.
+    with ignored_warnings(UserWarning, ".*precision lowered by casting"):
         env: gym.Env[Any, Any] = mo_gymnasium.make(
             world.mo_id,
             max_episode_steps=world.max_episode_steps,

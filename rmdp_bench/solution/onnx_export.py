@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 
 from rmdp_bench.solution.onnx_rules import check_graph, first_line
 from rmdp_bench.solution.policies import OnnxPolicy, OpenGraph
+from rmdp_bench.warning_filters import ignored_warnings
 
 try:
     import torch
@@ -91,11 +91,10 @@ def export_module(module: nn.Module, inputs: Mapping[str, Tensor]) -> bytes:
     """
     rows = torch.export.Dim("rows")
     logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    try:
+    with ignored_warnings():  # where threads take turns, so that each finds the level as it was
+        level = logger.level
         logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        try:
             program = torch.onnx.export(
                 module,
                 tuple(inputs.values()),
@@ -106,8 +105,8 @@ def export_module(module: nn.Module, inputs: Mapping[str, Tensor]) -> bytes:
                 dynamic_shapes={name: {0: rows} for name in inputs},
                 external_data=False,
             )
-    finally:
-        logger.setLevel(level)
+        finally:
+            logger.setLevel(level)
     assert program is not None  # the exporter returns a program unless it is given a file
     model: Any = program.model_proto
     graph = model.graph

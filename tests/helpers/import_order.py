@@ -4,7 +4,17 @@ from __future__ import annotations
 
 # A module of rmdp_bench imports only modules to its left (or parts of its own package).
 ORDER = (
-    *("files", "counts", "terminal", "cores", "system", "energy", "population", "scoring"),
+    *(
+        "files",
+        "counts",
+        "terminal",
+        "warning_filters",
+        "cores",
+        "system",
+        "energy",
+        "population",
+        "scoring",
+    ),
     *("facility_location", "ceilings", "references", "envs", "tasks", "own_tasks"),
     *("stable_baselines", "solution", "datasets", "evaluation", "runs", "submission"),
     *("leaderboard", "sweep", "plotting", "cli"),
