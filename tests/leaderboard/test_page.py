@@ -252,6 +252,39 @@ def test_columns_and_marks_are_explained_in_text(browser: Browser, show: Show, b
     assert link.is_displayed() and (ROOT / "leaderboards" / "SUBMITTING.md").is_file()
 
 
+CUT = """
+const task = board.tasks.find((one) => one.id === arguments[0]);
+const [row] = rowsOf(task);
+const was = row.welfare;
+row.welfare = arguments[1];
+const line = taskLine(task);
+row.welfare = was;
+document.querySelector("main").append(line);
+const own = line.querySelector(".best > .cut");
+const placed = own && getComputedStyle(own).position === "absolute";
+const seen = placed && own.getBoundingClientRect().width > 0;
+const value = line.querySelector(".best").style.getPropertyValue("--value");
+line.remove();
+const share = shareCell({ share: arguments[1] / 100 }).querySelector(".bar > .cut");
+return [value, own && own.textContent, seen, share && share.textContent];
+"""
+
+
+@pytest.mark.parametrize(
+    ("welfare", "shown", "sign"),
+    [(-20.0, "0%", "◂"), (0.0, "0%", None), (60.0, "60%", None), (100.0, "100%", None)]
+    + [(130.0, "100%", "▸")],
+)
+def test_a_bar_that_is_cut_says_so(
+    browser: Browser, show: Show, board: Path, welfare: float, shown: str, sign: str | None
+) -> None:
+    """Where 0 and 100 are no bounds: of patients, or offline."""
+    show(board)
+    found = browser.execute_script(CUT, VELOCITY, welfare)
+    assert found == [shown, sign, None if sign is None else True, sign]
+    assert any("◂ and ▸ are where one is cut" in text for text in texts(browser, ".under"))
+
+
 def test_costs_are_apart_for_each_class_of_devices(
     browser: Browser, show: Show, board: Path
 ) -> None:

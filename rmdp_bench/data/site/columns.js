@@ -30,10 +30,17 @@ function pairCell(main, rest) {
   return rest === null ? main : h("span", {}, main, h("span", { class: "aside" }, ` ${rest}`));
 }
 
+/** An arrow at the end of a bar from 0 to `most` that is cut there, because the value lies outside; else null. */
+function cutSign(value, most) {
+  if (value >= 0 && value <= most) return null;
+  const [side, sign, end] = value < 0 ? ["below", "◂", 0] : ["above", "▸", 100];
+  return h("span", { class: `cut ${side}`, title: `The bar is cut at ${end}` }, sign);
+}
+
 /** A share of the ceiling with a bar of that length. */
 function shareCell(row) {
   if (row.share === null) return "–";
-  const bar = h("span", { class: "bar", "aria-hidden": "true" });
+  const bar = h("span", { class: "bar", "aria-hidden": "true" }, cutSign(row.share, 1));
   bar.style.setProperty("--share", String(Math.max(0, Math.min(1, row.share))));
   return h("span", { class: "share" }, bar, percent(row.share));
 }

@@ -58,8 +58,8 @@ function solverSection() {
 }
 
 const TRACK_TEXTS = {
-  online: ["Online: k policies for n agents", "The best row of each task as measured, in percent of a perfect episode; where agents differ in dynamics 0 is one policy for all and 100 everybody's own. Bars are from 0 to 100. Long tick: the exact ceiling, which no k policies exceed; short tick below: the best known, k policies of all verified rows; short tick above: the reachable reference, where one was measured."],
-  offline: ["Offline: one logged trajectory of each agent", "The best row of each task as measured: 0 is uniform actions, the tick at 100 is each agent's reference, the optimum where it is known; in the clinic's tasks 0 is one policy for all and 100 everybody's own."],
+  online: ["Online: k policies for n agents", "The best row of each task as measured, in percent of a perfect episode; where agents differ in dynamics 0 is one policy for all and 100 everybody's own. Bars are from 0 to 100; ◂ and ▸ are where one is cut. Long tick: the exact ceiling, which no k policies exceed; short tick below: the best known, k policies of all verified rows; short tick above: the reachable reference, where one was measured."],
+  offline: ["Offline: one logged trajectory of each agent", "The best row of each task as measured: 0 is uniform actions, the tick at 100 is each agent's reference, the optimum where it is known; in the clinic's tasks 0 is one policy for all and 100 everybody's own. Bars are from 0 to 100; ◂ and ▸ are where one is cut."],
 };
 
 /** A card for each environment with rows, and links to the tasks of the others. */
@@ -104,8 +104,8 @@ function taskLine(task) {
   const [best] = rowsOf(task);
   const levels = levelsOf(task);
   const ticks = task.track === "offline" && levels.length === 0 ? [{ name: "reference", value: 100 }] : levels;
-  const bar = h("span", { class: "best", "aria-hidden": "true" }, h("span", { class: "fill" }), ticks.map(({ name, value }) => {
-    const tick = h("span", { class: name === "best known" ? "tick low" : name === "reachable reference" ? "tick high" : "tick" });
+  const bar = h("span", { class: "best", "aria-hidden": "true" }, h("span", { class: "fill" }), cutSign(best.welfare, 100), ticks.map(({ name, value }) => {
+    const tick = h("span", { class: name === "best known" ? "tick low" : name === "reachable reference" ? "tick high" : "tick" }, cutSign(value, 100));
     tick.style.setProperty("--level", `${Math.max(0, Math.min(100, value))}%`);
     return tick;
   }));
