@@ -38,8 +38,11 @@ class Display(Protocol):
     def update(self, done: int, score: str) -> None:
         """Say how far it is; `score` tells the welfare so far, and whether it is scoring."""
 
-    def show_next(self) -> None:
-        """Show the next update however short a time it is since the last."""
+    def begin_scoring(self) -> None:
+        """Show the next update however short a time it is since the last; training has ended.
+
+        What is done stays as it is, so that from now on nothing says how long it still takes.
+        """
 
     def message(self, text: str) -> None:
         """Print one line."""
@@ -60,7 +63,7 @@ class NoDisplay:
     def update(self, done: int, score: str) -> None:
         """Nothing."""
 
-    def show_next(self) -> None:
+    def begin_scoring(self) -> None:
         """Nothing."""
 
     def message(self, text: str) -> None:
@@ -79,13 +82,14 @@ class RecordedDisplay:
         self._total: int | None = None
         self._unit = ""
         self._first: tuple[float, int] | None = None
-        self._last = 0.0
+        self._last, self._is_scoring = 0.0, False
 
     def start(self, title: str, total: int | None) -> None:
         """Begin."""
         self._display.start(title, total)
         self._total, self._unit = total, "transitions per policy"
         self._first, self._last = None, time.perf_counter()
+        self._is_scoring = False
 
     def set_total(self, total: int | None, unit: str) -> None:
         """Keep them for the file."""
@@ -107,14 +111,15 @@ class RecordedDisplay:
             "unit": self._unit,
             "per_second": (done - before) / (now - began) if now > began else 0.0,
             "score": score,
+            "scoring": self._is_scoring,
         }
         with suppress(OSError):  # such as a full disk: it is no reason to end the run
             write_json(self._path, document)
 
-    def show_next(self) -> None:
+    def begin_scoring(self) -> None:
         """Write the next one too."""
-        self._display.show_next()
-        self._last = -math.inf
+        self._display.begin_scoring()
+        self._last, self._is_scoring = -math.inf, True
 
     def message(self, text: str) -> None:
         """Pass it on."""
@@ -126,7 +131,11 @@ class RecordedDisplay:
 
 
 def read_progress(directory: Path) -> dict[str, Any] | None:
-    """What a run's `RecordedDisplay` wrote last: done, total, unit, per_second, score; or None."""
+    """What a run's `RecordedDisplay` wrote last, or None.
+
+    Returns:
+        done, total, unit, per_second, score, and scoring: whether training has ended.
+    """
     try:
         return read_json(directory / PROGRESS_FILE)
     except ValueError:
@@ -141,13 +150,14 @@ class PlainDisplay:
         self._title, self._unit = "", ""
         self._total: int | None = None
         self._first: tuple[float, int] | None = None
-        self._last, self._ended = 0.0, False
+        self._last, self._ended, self._is_scoring = 0.0, False, False
 
     def start(self, title: str, total: int | None) -> None:
         """Begin."""
         self._title = title
         self.set_total(total, "transitions per policy")
         self._first, self._last, self._ended = None, time.perf_counter(), False
+        self._is_scoring = False
 
     def set_total(self, total: int | None, unit: str) -> None:
         """Keep them for the lines."""
@@ -165,16 +175,18 @@ class PlainDisplay:
         began, before = self._first
         rate = (done - before) / (now - began) if now > began else 0.0
         rest = 0 if total is None else max(0, total - done)
-        left = f", {clock(rest / rate)} left" if rate > 0 and rest > 0 else ""
+        left = (
+            f", {clock(rest / rate)} left" if rate > 0 and rest > 0 and not self._is_scoring else ""
+        )
         of_total, share = "", ""
         if total is not None:
             of_total, share = f" of {total:,}", f" ({100 * done / total:.0f} %)"
         parts = [f"{done:,}{of_total} {self._unit}{share}", score]
         self.message(f"{self._title}: {', '.join(part for part in parts if part)}{left}")
 
-    def show_next(self) -> None:
+    def begin_scoring(self) -> None:
         """Print the next one."""
-        self._last = -math.inf
+        self._last, self._is_scoring = -math.inf, True
 
     def message(self, text: str) -> None:
         """Print one line."""
@@ -194,11 +206,19 @@ class BarDisplay:
             BarColumn,
             Progress,
             ProgressColumn,
+            Task,
             TaskProgressColumn,
             TextColumn,
+            TimeRemainingColumn,
         )
-        from rich.progress import TimeRemainingColumn as TimeLeft
         from rich.table import Column
+        from rich.text import Text
+
+        class TimeLeft(TimeRemainingColumn):
+            """Nothing once training has ended: what it took says nothing about scoring."""
+
+            def render(self, task: Task) -> Text:
+                return super().render(task) if task.fields["left"] else Text("")
 
         width = terminal_width(sys.stderr) or USUAL_WIDTH
         # A long title ends in "…"; without a bound it would push the others out.
@@ -216,7 +236,7 @@ class BarDisplay:
             parts.append(TextColumn("{task.fields[score]}", markup=False, table_column=column))
         parts += [
             TimeLeft(table_column=Column(no_wrap=True, min_width=7)),
-            TextColumn("left", table_column=Column(no_wrap=True, min_width=4)),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=4)),
         ]
         self._progress = Progress(*parts, console=Console(stderr=True), expand=True)
 
@@ -224,7 +244,7 @@ class BarDisplay:
         """Begin; a bar before it stays as it is. Without a total it pulses, and has no share."""
         for task_id in self._progress.task_ids:
             self._progress.remove_task(task_id)
-        self._bar = self._progress.add_task(title, total=total, score="")
+        self._bar = self._progress.add_task(title, total=total, score="", left="left")
         self._progress.start()
 
     def set_total(self, total: int | None, unit: str) -> None:
@@ -237,8 +257,9 @@ class BarDisplay:
             score = score.rpartition(", ")[0]
         self._progress.update(self._bar, completed=done, score=score)
 
-    def show_next(self) -> None:
-        """It shows them all."""
+    def begin_scoring(self) -> None:
+        """Show no time that is left."""
+        self._progress.update(self._bar, left="")
 
     def message(self, text: str) -> None:
         """Print one line above the bar."""

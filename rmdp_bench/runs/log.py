@@ -353,7 +353,7 @@ class RunLog:
     def begin_scoring(self) -> None:
         """Say from now on that the policies are scored; the harness calls it."""
         self._is_scoring = True
-        self._display.show_next()
+        self._display.begin_scoring()
         self._report(self.transitions)
 
     def complete_curve(self, solutions: Sequence[Solution]) -> None:

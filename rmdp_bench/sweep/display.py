@@ -118,7 +118,8 @@ class SweepDisplay:
             known = read_progress(folder)
             if known is not None and known["total"]:
                 rest, rate = max(0, known["total"] - known["done"]), known["per_second"]
-                return 1.0 - rest / known["total"], rate, rest / rate if rate > 0 else None
+                is_known = rate > 0 and not known.get("scoring")
+                return 1.0 - rest / known["total"], rate, rest / rate if is_known else None
         return sum(map(is_finished, folders)) / len(folders), 0.0, None
 
     def _describe(self, job: Job) -> str:

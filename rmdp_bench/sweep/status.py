@@ -148,6 +148,8 @@ def _read_seed(
 
 def _rest(progress: dict[str, Any] | None, n_seeds: int, seconds: float | None) -> float | None:
     """What is left of a running seed's own share of its batch."""
+    if progress is not None and progress.get("scoring"):
+        return 0.0  # of training; nothing says how long scoring takes
     if progress is not None and progress["total"] and progress["per_second"] > 0:
         rest = max(0, progress["total"] - progress["done"]) / progress["per_second"]
         return float(rest / n_seeds)

@@ -137,7 +137,9 @@ def test_the_bar_says_that_policies_are_scored(width: int, monkeypatch: pytest.M
     training, scoring = capture.get().splitlines()
     assert "scoring" not in training
     assert " 92% " in scoring and " scoring policies, training 99.9 % " in scoring
-    assert len(scoring) <= width and scoring.rstrip().endswith(" left")
+    assert len(scoring) <= width and training.rstrip().endswith(" left")
+    # What training took says nothing about scoring.
+    assert "left" not in scoring and scoring.rstrip().endswith("training 99.9 %")
 
 
 def test_lines_and_the_file_say_at_once_that_policies_are_scored(
@@ -152,8 +154,31 @@ def test_lines_and_the_file_say_at_once_that_policies_are_scored(
     known = read_progress(tmp_path)
     assert known is not None
     assert (known["done"], known["score"]) == (1000, "scoring policies, training 50.0 %")
+    assert known["scoring"] is True
     log.progress(1000)
     assert capsys.readouterr().err == ""
+
+
+def test_lines_of_scoring_say_no_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that ends before its budget, such as 92 % of it, has no more training to do."""
+    now = iter(range(0, 10_000, 100))
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(now)))
+    display = RecordedDisplay(PlainDisplay(), tmp_path / PROGRESS_FILE)
+    display.start("em", 1000)
+    display.update(100, "training")
+    display.update(500, "training")
+    assert capsys.readouterr().err.splitlines()[-1].endswith(" left")
+    display.begin_scoring()
+    display.update(920, "scoring policies")
+    assert capsys.readouterr().err.rstrip().endswith("(92 %), scoring policies")
+    display.start("em", 1000)  # the next run trains again
+    display.update(100, "training")
+    display.update(500, "training")
+    assert capsys.readouterr().err.splitlines()[-1].endswith(" left")
+    known = read_progress(tmp_path)
+    assert known is not None and known["scoring"] is False
 
 
 def test_a_run_says_so(capsys: pytest.CaptureFixture[str]) -> None:

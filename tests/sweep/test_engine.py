@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from rmdp_bench.files import write_json
-from rmdp_bench.sweep import Job, display, local
+from rmdp_bench.sweep import Job, display, local, status
 from rmdp_bench.sweep.jobs import Outcome, Stop
 from tests.sweep.toys import TASK
 
@@ -146,6 +146,26 @@ def test_the_display_shows_all_running_jobs(
     assert "0 of 3 runs done" in text
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     assert max(map(len, plain.replace("\r", "\n").split("\n"))) <= width
+
+
+@pytest.mark.parametrize("scoring", [False, True])
+def test_what_is_scored_has_no_training_left(
+    scoring: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "110")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    jobs = [make_job(0), make_job(1)]
+    folder = jobs[0].directory(Path("out"), TASK, 0)
+    folder.mkdir(parents=True)
+    known = {"done": 2000, "total": 8000, "unit": "", "per_second": 1200.0, "score": ""}
+    write_json(folder / "progress.json", known | {"scoring": scoring})
+    drawn = display.SweepDisplay(Path("out"), jobs)
+    drawn.refresh(jobs)
+    drawn.stop()
+    assert ("0:00:05 left" in stream.getvalue()) == (not scoring)
+    assert status._rest(known | {"scoring": scoring}, 1, 99.0) == (0.0 if scoring else 5.0)
 
 
 def test_what_has_ended_is_not_drawn_as_if_it_had_just_begun(
