@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
+from collections.abc import Sequence
 from typing import TextIO
 
 USUAL_WIDTH = 80
@@ -34,3 +35,15 @@ def fit_terminal(text: str, stream: TextIO) -> str:
     if width is None:
         return text
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def fit_command(parts: Sequence[str], stream: TextIO) -> str:
+    """Join parts of a command line; where a terminal is too narrow a shell reads several as one."""
+    width = terminal_width(stream)
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if width is None or len(f"{lines[-1]} {part} \\") <= width:
+            lines[-1] += f" {part}"
+        else:
+            lines.append(f"    {part}")
+    return " \\\n".join(lines)

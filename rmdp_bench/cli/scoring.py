@@ -21,7 +21,7 @@ from rmdp_bench.cli.output import (
     warn_skipped,
 )
 from rmdp_bench.tasks import OfflineTask, Task
-from rmdp_bench.terminal import fit_terminal
+from rmdp_bench.terminal import fit_command, fit_terminal
 
 if TYPE_CHECKING:
     from rmdp_bench.leaderboard import Table
@@ -296,9 +296,10 @@ def _print_nobody(task: Task | None, submissions: Path) -> None:
         line = f"Nobody can submit runs{of} yet: {task.unranked}."
         print(f"{fit_terminal(line, sys.stdout)}\n")
         return
-    needed = " ".join(f"{option} ..." for option in REQUIRED.values())
+    command = ["rmdp-bench submit RUNS", "--name NAME", f"--out {shlex.quote(str(submissions))}"]
+    command += [f"{option} ..." for option in REQUIRED.values()]
     print(fit_terminal(f"Nobody has submitted runs{of} yet; this command would:", sys.stdout))
-    print(f"rmdp-bench submit RUNS --name NAME --out {shlex.quote(str(submissions))} {needed}\n")
+    print(f"{fit_command(command, sys.stdout)}\n")
 
 
 def _print_costs(device_class: str, tables: Sequence[Table], *, explain: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rmdp_bench import terminal
 from rmdp_bench.cli import main, output, scoring
 from rmdp_bench.leaderboard import markdown
 from rmdp_bench.leaderboard.columns import COST_NOTES, COSTS, NOTES, SCORES, board_notes
@@ -171,6 +173,19 @@ def test_a_board_without_any_row_says_so_too(capsys: pytest.CaptureFixture[str])
     said, command = capsys.readouterr().out.strip().splitlines()
     assert said == "Nobody has submitted runs yet; this command would:"
     assert all(option in command for option in (f"{OFFERED} board/submissions", *REQUIRED.values()))
+
+
+def test_the_command_fits_and_is_one_for_a_shell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "terminal_width", lambda stream: 40)
+    scoring._print_nobody(get_task(GLUCOSE), Path("my board/submissions"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    said = "\n".join(lines)
+    words = shlex.split(said[said.index("rmdp-bench") :].replace("\\\n", ""))  # as a shell does
+    expected = ["rmdp-bench", "submit", "RUNS", "--name", "NAME", "--out", "my board/submissions"]
+    assert words == [*expected, *(word for name in REQUIRED.values() for word in (name, "..."))]
 
 
 def test_no_command_is_offered_for_what_cannot_be_submitted(
