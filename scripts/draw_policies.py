@@ -170,9 +170,11 @@ PICTURES: Sequence[Picture] = (
     Picture(
         "AntVel2d",
         ("rmdp/AntVel2d-n100-v0",),
-        "The robot Ant without training; no policies are stored for agents who want velocities in "
-        "all directions.",
-        lambda: [Panel("untrained")],
+        "The robot Ant without training, and under the five policies that `em` found for 100 "
+        "agents who want velocities in all directions.",
+        of_board("AntVel2d-n100-k5-v0", "em", "agents"),
+        every=3,
+        start=120,
         size=ROBOTS,
     ),
     Picture(
