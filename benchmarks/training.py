@@ -8,9 +8,12 @@
                every compiled repetition is followed by one of these, in the same process
     floor      the simulator alone, on the same states and actions: `mujoco.batch.Batch` without
                anything around it; for Resource Gathering, which has no other, its vector form
+    products   the update's matrix products alone, in their sizes and numbers, by the same BLAS in
+               as many threads: what no update can do without, whatever stands between them
 
-Every repetition collects one batch, makes one update (E-step included), and replays the batch's
-actions in the bare simulator, so that these share what else the machine does. Numbers are medians
+Every repetition collects one batch, makes one update (E-step included), replays the batch's actions
+in the bare simulator and makes the products, so that these share what else the machine does; "of
+both" is the share of floor and products in an iteration. Numbers are medians
 over repetitions, in transitions per second of all seeds together; "of alone" is the median of the
 ratios of whole iterations, pair by pair. Evaluation is one point of the learning curve, and is not
 part of the speed (as in `train_seconds`). "curve" is the share of the curve's points in the time of
@@ -25,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +45,9 @@ from baselines.online.em import EMRule, config_for
 from baselines.online.ppo import updates_numba
 from baselines.online.ppo.collection import CollectedBatch
 from baselines.online.ppo.learner import PPOLearner
+from baselines.online.ppo.updates_numba import run_in_threads
 from benchmarks.common import make_bare_loop, make_parser, positive, report
+from rmdp_bench.envs.core.compiling import compile_loop
 from rmdp_bench.evaluation import evaluate_all
 from rmdp_bench.runs.curve import CURVE_EPISODES, CURVE_POINTS, CURVE_SEED, count_points
 from rmdp_bench.system import peak_memory_mib
@@ -53,11 +59,12 @@ TASKS = (
     "HalfCheetahVel-n1000-k50-v0",
     "ResourceGathering-n25-k5-v0",
 )
-PHASES = ("collection", "update", "floor")
+PHASES = ("collection", "update", "floor", "products")
 SHORT_RUN = 60_000
 HEADER = (
     *("task", "seeds", "path", "collection s", "update s", "evaluation s", "transitions/s"),
-    *("floor", "of the floor", "of plain", "of alone", "curve", "curve of 20", "memory GiB"),
+    *("floor", "of the floor", "products s", "of both", "of plain", "of alone"),
+    *("curve", "curve of 20", "memory GiB"),
 )
 
 
@@ -120,6 +127,38 @@ def open_floor(learner: PPOLearner) -> Iterator[Callable[[dict[str, Any], Collec
             bare.close()
 
 
+@functools.partial(compile_loop, nogil=True)
+def multiply(n_inputs: int, hidden_size: int, n_outputs: int, n_rows: int, n_steps: int) -> None:
+    """Make the products of one representative's network, forward and backward, so many times."""
+    inputs = np.ones((n_rows, n_inputs), np.float32)
+    weight = np.ones((n_inputs, hidden_size), np.float32)
+    head = np.ones((hidden_size, n_outputs), np.float32)
+    hidden = np.empty((n_rows, hidden_size), np.float32)
+    outputs = np.empty((n_rows, n_outputs), np.float32)
+    head_gradient, weight_gradient = np.empty_like(head), np.empty_like(weight)
+    slope = np.empty_like(hidden)
+    for _ in range(n_steps):
+        np.dot(inputs, weight, hidden)
+        np.dot(hidden, head, outputs)
+        np.dot(hidden.T, outputs, head_gradient)
+        np.dot(outputs, head.T, slope)
+        np.dot(inputs.T, slope, weight_gradient)
+
+
+def time_products(learner: PPOLearner) -> float:
+    """Make the products of an update, and give the seconds that it took."""
+    config = learner.config
+    n_inputs = learner.observation_size
+    n_outputs = [own.parameters["head_bias"].shape[-1] for own in (learner.critic, learner.actor)]
+
+    def job(size: int) -> None:
+        multiply(n_inputs, config.hidden_size, size, config.minibatch_size, config.gradient_steps)
+
+    start = time.perf_counter()
+    run_in_threads([(job, size) for size in n_outputs for _ in range(learner.n_policies)])
+    return time.perf_counter() - start
+
+
 def measure(
     task_id: str, n_seeds: int, path: str, repetitions: int, least_seconds: float
 ) -> dict[str, Any]:
@@ -148,12 +187,14 @@ def measure(
 
     with closing(learner), open_floor(learner) as floor:
         iterate(False)  # everything that happens once
+        time_products(learner)
         while (
             len(seconds["floor"]) < repetitions or sum(map(sum, seconds.values())) < least_seconds
         ):
             state = learner.collector.envs.get_state()
             batch, *own = iterate(False)
-            for name, value in zip(PHASES, (*own, floor(state, batch)), strict=True):
+            own += [floor(state, batch), time_products(learner)]
+            for name, value in zip(PHASES, own, strict=True):
                 seconds[name].append(value)
             if path != "plain":
                 seconds["alone"].append(sum(iterate(True)[1:]))
@@ -195,6 +236,7 @@ def summarize(result: dict[str, Any]) -> dict[str, float]:
         "speed": speed,
         "floor_speed": float(np.median(result["transitions"] / seconds["floor"])),
         "of_floor": float(np.median(seconds["floor"] / total)),
+        "of_both": float(np.median((seconds["floor"] + seconds["products"]) / total)),
         **of_alone,
         **shares,
     }
@@ -210,6 +252,8 @@ def format_row(result: dict[str, Any], plain_speed: float) -> list[str]:
         f"{row['speed']:,.0f}",
         f"{row['floor_speed']:,.0f}",
         f"{row['of_floor']:.2f}",
+        f"{row['products']:.3f}",
+        f"{row['of_both']:.2f}",
         f"{row['speed'] / plain_speed:.1f} x",
         f"{row['of_alone']:.2f} x" if "of_alone" in row else "-",
         *(f"{100 * row[name]:.0f} %" for name in ("curve", "long_curve")),

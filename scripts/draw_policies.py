@@ -5,12 +5,14 @@
 
 The first panel has uniform actions, which is where training starts; the others have stored
 policies: those of a row of the leaderboard, or the behaviour policies of the data sets. A panel
-stands still when its episode has ended. Pictures are animated WebP.
+stands still when its episode has ended. Pictures are animated WebP. One whose policies are not
+stored is left out, and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +72,10 @@ class Picture:
         every: of so many steps one is drawn.
         start: the first step that is drawn.
         size: `width` and `height` of a frame, for worlds that take them.
+        width: of a panel, pixels.
+        columns: of panels.
+        top: share of a frame's height that is kept, from its top.
+        milliseconds: that a frame stays.
     """
 
     name: str
@@ -79,6 +85,10 @@ class Picture:
     every: int = 2
     start: int = 0
     size: Mapping[str, Any] = field(default_factory=dict)
+    width: int = WIDTH
+    columns: int = COLUMNS
+    top: float = 1.0
+    milliseconds: int = MILLISECONDS
 
     @property
     def path(self) -> Path:
@@ -170,9 +180,11 @@ PICTURES: Sequence[Picture] = (
     Picture(
         "AntVel2d",
         ("rmdp/AntVel2d-n100-v0",),
-        "The robot Ant without training; no policies are stored for agents who want velocities in "
-        "all directions.",
-        lambda: [Panel("untrained")],
+        "The robot Ant without training, and under the five policies that `em` found for 100 "
+        "agents who want velocities in all directions.",
+        of_board("AntVel2d-n100-k5-v0", "em", "agents"),
+        every=3,
+        start=120,
         size=ROBOTS,
     ),
     Picture(
@@ -182,6 +194,36 @@ PICTURES: Sequence[Picture] = (
         "found for the agents of 25 tiles.",
         of_board("ResourceGathering-n25-k5-v0", "universal", "agents"),
         every=1,
+    ),
+    Picture(
+        "DeepSeaTreasure",
+        ("rmdp/DeepSeaTreasure-n100-v0",),
+        "The submarine with uniform actions, and under the three policies that `universal` found "
+        "for 100 agents who weigh treasure against time: the more patient, the deeper.",
+        of_board("DeepSeaTreasure-n100-k3-v0", "universal", "agents"),
+        every=1,
+        width=200,
+        columns=2,
+        milliseconds=200,
+    ),
+    Picture(
+        "FruitTree",
+        ("rmdp/FruitTree-n100-v0",),
+        "The way through the tree to one of its 64 fruits with uniform actions, and under the five "
+        "policies that `universal` found for 100 agents who weigh six nutrients.",
+        of_board("FruitTree-n100-k5-v0", "universal", "agents"),
+        every=1,
+        width=600,
+        columns=1,
+        top=0.5,  # below are the nutrients of all fruits, in digits too small to read
+        milliseconds=500,
+    ),
+    Picture(
+        "Minecart",
+        ("rmdp/Minecart-n100-v0",),
+        "The cart with uniform actions, and under the five policies that `universal` found for 100 "
+        "agents who weigh two ores and fuel.",
+        of_board("Minecart-n100-k5-v0", "universal", "agents"),
     ),
     Picture(
         "CartPoleHet",
@@ -238,13 +280,12 @@ def frames_of(panel: Panel, env: gym.Env[Any, Any], picture: Picture) -> list[Fr
     return frames[:FRAMES]
 
 
-def draw(picture: Picture) -> Path:
+def draw(picture: Picture, panels: Sequence[Panel]) -> Path:
     """Play the episodes and write the picture.
 
     Raises:
         ValueError: it has more than `MOST_BYTES`.
     """
-    panels = picture.panels()
     env = gym.make(picture.env_ids[0], render_mode="rgb_array", **picture.size)
     try:
         films = [frames_of(panel, env, picture) for panel in panels]
@@ -255,6 +296,7 @@ def draw(picture: Picture) -> Path:
         lay_out(
             [film[min(number, len(film) - 1)] for film in films],
             [panel.label for panel in panels],
+            picture,
         )
         for number in range(n_frames)
     ]
@@ -265,7 +307,7 @@ def draw(picture: Picture) -> Path:
             "WEBP",
             save_all=True,
             append_images=pages[1:],
-            duration=[MILLISECONDS] * (n_frames - 1) + [1500],
+            duration=[picture.milliseconds] * (n_frames - 1) + [1500],
             loop=0,
             quality=QUALITY,
             method=6,
@@ -275,31 +317,41 @@ def draw(picture: Picture) -> Path:
     return picture.path
 
 
-def lay_out(frames: Sequence[Frame], labels: Sequence[str]) -> Image.Image:
+def lay_out(frames: Sequence[Frame], labels: Sequence[str], picture: Picture) -> Image.Image:
     """One page of the film: panels in rows, each with its label above."""
-    n_columns = min(COLUMNS, len(frames))
+    n_columns = min(picture.columns, len(frames))
     n_rows = -(-len(frames) // n_columns)
-    height = round(WIDTH * frames[0].shape[0] / frames[0].shape[1])
-    size = (n_columns * (WIDTH + GAP) - GAP, n_rows * (height + LABEL + GAP) - GAP)
+    frames = [frame[: round(picture.top * len(frame))] for frame in frames]
+    width = picture.width
+    height = round(width * frames[0].shape[0] / frames[0].shape[1])
+    size = (n_columns * (width + GAP) - GAP, n_rows * (height + LABEL + GAP) - GAP)
     page = Image.new("RGB", size, GROUND)
     pen = ImageDraw.Draw(page)
     for place, (frame, label) in enumerate(zip(frames, labels, strict=True)):
-        x, y = (place % n_columns) * (WIDTH + GAP), (place // n_columns) * (height + LABEL + GAP)
+        x, y = (place % n_columns) * (width + GAP), (place // n_columns) * (height + LABEL + GAP)
         pen.text((x + 2, y + 2), label, fill=INK)
-        small = Image.fromarray(frame).resize((WIDTH, height), Image.Resampling.LANCZOS)
+        small = Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS)
         page.paste(small, (x, y + LABEL))
     return page
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the pictures that are asked for."""
     known = {picture.name: picture for picture in PICTURES}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*known, []], help="default: all of them")
+    code = 0
     for name in parser.parse_args(arguments).names or known:
-        path = draw(known[name])
-        print(f"{path.relative_to(ROOT)}: {path.stat().st_size:,} bytes")
+        try:
+            panels = known[name].panels()
+        except ValueError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            code = 1
+            continue
+        path = draw(known[name], panels)
+        print(f"{path.name}: {path.stat().st_size:,} bytes")
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

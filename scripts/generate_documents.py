@@ -1,6 +1,7 @@
 """Write the tables and sentences of the documents that hold numbers, from what is stored.
 
-    python -m scripts.generate_documents            rewrite README.md and docs/*.md
+    python -m scripts.generate_documents            rewrite README.md, docs/*.md and the
+                                                    page of the tests' conditions
     python -m scripts.generate_documents --check    exit 1 and name what differs, write nothing
     python -m scripts.generate_documents --figures  draw the pictures anew as well
 
@@ -53,7 +54,7 @@ from rmdp_bench.tasks import (
     list_tasks,
 )
 from rmdp_bench.warning_filters import ignored_warnings
-from scripts import ablation, glucose_blocks  # noqa: F401 (its blocks)
+from scripts import ablation, glucose_blocks, test_conditions  # noqa: F401 (their blocks)
 from scripts.ablation import with_error
 from scripts.document_blocks import GENERATORS, generated, listed, table
 from scripts.reproduction import told_apart  # and its blocks
@@ -81,7 +82,8 @@ _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DO
 
 def documents() -> list[Path]:
     """The pages that may have generated blocks."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    conditions = RESULTS / "test_conditions.md"
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), conditions]
 
 
 def fill(text: str) -> str:

@@ -31,6 +31,7 @@ import rmdp_bench
 from rmdp_bench import DynamicsPopulation, EnvironmentEntry, LinearPopulation, TargetPopulation
 from rmdp_bench.datasets import DATASETS
 from rmdp_bench.datasets.table import DatasetEntry
+from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld
 from rmdp_bench.files import read_json
 from rmdp_bench.plotting.style import draw_panels, save
 from rmdp_bench.runs.settings import describe_settings
@@ -41,7 +42,7 @@ from rmdp_bench.runs.solver_loading import (
     form_with_own_worlds,
     load_solver,
 )
-from rmdp_bench.tasks import OfflineTask, OnlineTask, list_tasks
+from rmdp_bench.tasks import OfflineTask, OnlineTask, get_task, list_tasks
 from rmdp_bench.warning_filters import ignored_warnings
 from scripts.document_blocks import table
 from scripts.draw_policies import PICTURES
@@ -120,6 +121,31 @@ REFERENCE: Mapping[str, str] = {
 }
 """Module -> title of its page."""
 
+WORLDS: Sequence[EnvironmentEntry | MultiObjectiveWorld] = [
+    *rmdp_bench.ENVIRONMENTS,
+    *MO_WORLDS,
+]
+"""That have pages."""
+
+MO_FACTS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "rmdp/DeepSeaTreasure-n100-v0": (
+        *("Box(0, 11, (2,), int32)", "Discrete(4)"),
+        ("treasure", "time"),
+    ),
+    "rmdp/FruitTree-n100-v0": (
+        *("Box(0, 63, (2,), int32)", "Discrete(2)"),
+        ("protein", "carbohydrates", "fats", "vitamins", "minerals", "water"),
+    ),
+    "rmdp/Minecart-n100-v0": (
+        *("Box(-1.0, 1.0, (7,), float32)", "Discrete(6)"),
+        ("first ore", "second ore", "fuel"),
+    ),
+}
+"""World of MO-Gymnasium -> observations, actions and objectives.
+
+The site is built where the optional extra is not there: it has no wheel for the newest Python.
+"""
+
 MAX_BUDGET = 10
 """Of the curve of ceilings, where nothing but computing is needed."""
 _LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s]+)(\))")
@@ -139,7 +165,7 @@ def write(docs: Path) -> None:
         if page.startswith("generated/"):
             text = (ROOT / source).read_text(encoding="utf-8")
             _put(docs / f"{page}.md", lead_links(text, ROOT / source, docs / f"{page}.md"))
-    for entry in rmdp_bench.ENVIRONMENTS:
+    for entry in WORLDS:
         _put(out / "environments" / f"{slug(entry.id)}.md", environment_page(entry, out))
     for dataset in DATASETS:
         _put(out / "datasets" / f"{slug(dataset.id)}.md", dataset_page(dataset))
@@ -243,13 +269,13 @@ def docstring_of(module: str) -> str:
 # Environments
 
 
-def environment_page(entry: EnvironmentEntry, out: Path) -> str:
+def environment_page(entry: EnvironmentEntry | MultiObjectiveWorld, out: Path) -> str:
     """Markdown of the page of an environment; its pictures are written beside it."""
-    title, sections = split_sections(docstring_of(entry.entry_point.partition(":")[0]))
-    with ignored_warnings(DeprecationWarning):  # of a first version
-        env = gym.make(entry.id)
-    observation, action = env.observation_space, env.action_space
-    env.close()
+    title, sections = split_sections(docstring_of(_module_of(entry.id)))
+    observation, action = _spaces(entry)
+    extra = []
+    if isinstance(entry, MultiObjectiveWorld):
+        extra = [["needs", '`pip install "rmdp_bench[mo]"`, on Python up to 3.13']]
     parts = [
         f"# {entry.id}",
         title.rstrip("."),
@@ -258,9 +284,10 @@ def environment_page(entry: EnvironmentEntry, out: Path) -> str:
             ["fact", "value"],
             [
                 ["make it", f'`gym.make("{entry.id}")`, `gym.make_vec("{entry.id}", n)`'],
+                *extra,
                 ["agents", f"{entry.n_agents:,}"],
-                ["observation", f"`{_bounded(observation)}`"],
-                ["action", f"`{_bounded(action)}`"],
+                ["observation", f"`{observation}`"],
+                ["action", f"`{action}`"],
                 ["steps of an episode, at most", f"{entry.max_episode_steps:,}"],
             ],
         ),
@@ -272,6 +299,21 @@ def environment_page(entry: EnvironmentEntry, out: Path) -> str:
         if name != "Description":
             parts.append(f"## {name}\n\n{text}")
     return "\n\n".join(part for part in parts if part)
+
+
+def _module_of(env_id: str) -> str:
+    """Where its single form is made."""
+    return str(gym.spec(env_id).entry_point).partition(":")[0]
+
+
+def _spaces(entry: EnvironmentEntry | MultiObjectiveWorld) -> tuple[str, str]:
+    """Of observations and of actions."""
+    if isinstance(entry, MultiObjectiveWorld):
+        return MO_FACTS[entry.id][:2]
+    with ignored_warnings(DeprecationWarning):  # of a first version
+        env = gym.make(entry.id)
+    env.close()
+    return _bounded(env.observation_space), _bounded(env.action_space)
 
 
 def split_sections(docstring: str) -> tuple[str, dict[str, str]]:
@@ -295,26 +337,30 @@ def _bounded(space: gym.Space[Any]) -> str:
 def _moving_picture(env_id: str) -> str:
     for picture in PICTURES:
         if env_id in picture.env_ids:
+            if not picture.path.is_file():
+                return "There is no moving picture of it yet, as no policies for it are stored."
             path = os.path.relpath(picture.path, DOCS / "generated" / "environments")
             return f"![{picture.description}]({Path(path).as_posix()})\n\n{picture.description}"
     return ""
 
 
-def _population_part(entry: EnvironmentEntry, out: Path) -> str:
+def _population_part(entry: EnvironmentEntry | MultiObjectiveWorld, out: Path) -> str:
     population = entry.make_population(0)
-    if isinstance(population, LinearPopulation):
-        return ""  # of whole tiles: nothing to see
     path = out / "pictures" / f"population-{slug(entry.id)}.svg"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(population, TargetPopulation):
+    if isinstance(entry, MultiObjectiveWorld) and isinstance(population, LinearPopulation):
+        own = population.weights[:, : entry.n_objectives]
+        values = own / own.sum(axis=1, keepdims=True)
+        names = [f"weight of {objective}" for objective in MO_FACTS[entry.id][2]]
+    elif isinstance(population, TargetPopulation):
         values, names = population.targets.reshape(entry.n_agents, -1), ["target, m/s"]
         if values.shape[1] == 2:
             names = ["forward target, m/s", "target to the left, m/s"]
     elif isinstance(population, DynamicsPopulation):
         values, names = population.parameters[: entry.n_agents], list(population.names)
     else:
-        return ""
-    with draw_panels(len(names), len(names), (3.0, 2.2)) as (figure, panels):
+        return ""  # of whole tiles: nothing to see
+    with draw_panels(len(names), min(3, len(names)), (3.0, 2.2)) as (figure, panels):
         for axes, name, column in zip(panels, names, values.T, strict=True):
             axes.hist(column, bins=20, color="#0072B2", edgecolor="white")
             axes.set_xlabel(name.replace("_", " "))
@@ -324,7 +370,7 @@ def _population_part(entry: EnvironmentEntry, out: Path) -> str:
     return f"## Its agents\n\n![{what}](../pictures/{path.name})"
 
 
-def _ceiling_part(entry: EnvironmentEntry, out: Path) -> str:
+def _ceiling_part(entry: EnvironmentEntry | MultiObjectiveWorld, out: Path) -> str:
     tasks = [task for task in list_tasks() if task.env_id == entry.id]
     online = sorted(
         (task for task in tasks if isinstance(task, OnlineTask)),
@@ -362,16 +408,19 @@ def _ceiling_part(entry: EnvironmentEntry, out: Path) -> str:
     return f"## Tasks and ceilings\n\n{text}\n\n![{what}](../pictures/{path.name})"
 
 
-def _ceilings(entry: EnvironmentEntry, online: Sequence[OnlineTask]) -> dict[int, float]:
+def _ceilings(
+    entry: EnvironmentEntry | MultiObjectiveWorld, online: Sequence[OnlineTask]
+) -> dict[int, float]:
     """K -> ceiling, percent, where it is known."""
     population = entry.make_population(0)
     budgets = {task.n_representatives: task.ceiling for task in online}
+    # Where each is quickly computed: not only those of tasks.
+    computed = sorted({*range(1, MAX_BUDGET + 1), *budgets})
     if isinstance(population, TargetPopulation) and population.outcome_size == 1:
-        # Each is quickly computed: not only those of tasks.
-        budgets = {
-            k: rmdp_bench.constant_speed_optimum(population, k).welfare
-            for k in sorted({*range(1, MAX_BUDGET + 1), *budgets})
-        }
+        budgets = {k: rmdp_bench.constant_speed_optimum(population, k).welfare for k in computed}
+    elif isinstance(entry, MultiObjectiveWorld):
+        tasks = {k: get_task(entry.id, n_representatives=k) for k in computed}
+        budgets = {k: task.ceiling for k, task in tasks.items() if isinstance(task, OnlineTask)}
     return {k: value for k, value in sorted(budgets.items()) if value is not None}
 
 

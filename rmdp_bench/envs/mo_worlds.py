@@ -10,8 +10,13 @@ Population:
     distribution. The keyword n_agents changes their number (agents of the same seed are the same,
     however many there are), population gives others of one's own.
 
-Observation, Action, Episode end:
-    MO-Gymnasium's. FruitTree's episodes have 6 steps, the others are truncated after 100 and 1000.
+Observation:
+    MO-Gymnasium's: row and column in DeepSeaTreasure, row and place in it in FruitTree; position,
+    speed, sine and cosine of the direction and the load of each ore in Minecart.
+
+Action:
+    MO-Gymnasium's: up, down, left, right in DeepSeaTreasure; left or right in FruitTree; mine, turn
+    left, turn right, accelerate, brake, nothing in Minecart.
 
 Reward:
     `info["outcome"]` is the vector reward and, where the Pareto front is known, one number more: 1
@@ -22,9 +27,15 @@ Reward:
     negative. Minecart, whose front nobody knows, has 100 w_i . v / 1.5: one hundred percent is a
     cart full of the one ore that an agent cares for, without any fuel.
 
+Episode end:
+    MO-Gymnasium's: at a treasure, at a fruit after 6 steps, when the cart is back at its base.
+    DeepSeaTreasure is truncated after 100 steps, Minecart after 1000.
+
 Arguments:
-    population, n_agents, population_seed (default 0): see above. num_envs of the vector form,
-    agent_rewards (ignored: infos have them).
+    population, n_agents, population_seed: who the agents are, see above; population_seed is 0 by
+    default.
+    num_envs: copies in the vector form.
+    agent_rewards: of the vector form, ignored: infos have them.
 
 Version history:
     v0: first version.

@@ -82,13 +82,14 @@ def test_training_benchmark_reports_all_phases() -> None:
         "collection": 2,
         "update": 2,
         "floor": 2,
+        "products": 2,
         "alone": 2,
     }
     row = training.summarize(result)
     assert row["speed"] == pytest.approx(
         result["transitions"] / (row["collection"] + row["update"]), rel=0.5
     )
-    assert 0 < row["of_floor"] < 1
+    assert 0 < row["of_floor"] < row["of_both"] < 1
     assert row["of_alone"] > 0
     assert 0 < row["curve"] <= row["long_curve"] < 1
 

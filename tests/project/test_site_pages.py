@@ -6,17 +6,21 @@ import json
 import re
 import runpy
 import shlex
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import gymnasium as gym
 import pytest
+from PIL import Image
 
 import rmdp_bench
 from rmdp_bench.datasets import DATASETS
+from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld
 from rmdp_bench.runs import SOLVERS
 from rmdp_bench.runs.solver_loading import OWN_WORLDS
 from scripts import draw_policies, site_pages
-from scripts.site_pages import CONTENTS, DOCS, ELSEWHERE, docstring_to_rst, lead_links
+from scripts.site_pages import CONTENTS, DOCS, ELSEWHERE, WORLDS, docstring_to_rst, lead_links
 from tests.helpers.checkout import ROOT, needs_submissions
 
 MOST_WORDS = 1200
@@ -82,20 +86,59 @@ def test_where_links_lead() -> None:
             lead_links(f"[a]({broken})", page)
 
 
-@pytest.mark.parametrize("entry", rmdp_bench.ENVIRONMENTS, ids=lambda entry: entry.id)
+@pytest.mark.parametrize("entry", WORLDS, ids=lambda entry: entry.id)
 def test_every_environment_has_a_whole_page(
-    entry: rmdp_bench.EnvironmentEntry, tmp_path: Path
+    entry: rmdp_bench.EnvironmentEntry | MultiObjectiveWorld,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setitem(sys.modules, "mo_gymnasium", None)  # no page needs the optional extra
     (tmp_path / "pictures").mkdir()
     page = site_pages.environment_page(entry, tmp_path)
-    for name in ("Description", "Population", "Observation", "Reward", "Version history"):
+    for name in ("Description", "Population", "Observation", "Action", "Reward", "Episode end"):
         assert f"\n## {name}\n" in page
+    assert "\n## Arguments\n\n- `" in page and "\n## Version history\n\n- `v" in page
     assert words(page) <= MOST_WORDS
-    assert "moving/" in page  # `scripts.draw_policies` has a picture for it
+    (moving,) = (own for own in draw_policies.PICTURES if entry.id in own.env_ids)
+    assert (moving.path.name in page) == moving.path.is_file()
+    assert ("no moving picture" in page) != moving.path.is_file()
     for picture in re.findall(r"\.\./pictures/([^)]+)", page):
         assert (tmp_path / "pictures" / picture).is_file()
     online = [task for task in rmdp_bench.list_tasks() if task.env_id == entry.id]
     assert all(f"`{task.id}`" in page for task in online)
+
+
+def test_pages_of_optional_worlds_have_agents_and_ceilings(tmp_path: Path) -> None:
+    for world in MO_WORLDS:
+        page = site_pages.environment_page(world, tmp_path)
+        assert 'pip install "rmdp_bench[mo]"' in page
+        assert f"population-{site_pages.slug(world.id)}.svg" in page
+        assert (f"ceiling-{site_pages.slug(world.id)}.svg" in page) == (world.front is not None)
+        assert ("No ceiling is known." in page) == (world.front is None)
+
+
+def test_every_registered_world_has_a_page() -> None:
+    registered = {env_id for env_id in gym.registry if env_id.startswith("rmdp/")}
+    assert {entry.id for entry in WORLDS} == registered
+
+
+def test_every_environment_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("environment", "dataset", "solver", "own_worlds", "names"):
+        monkeypatch.setattr(site_pages, f"{name}_page", lambda *given: "")
+    monkeypatch.setattr(site_pages, "ELSEWHERE", {})  # only a clone has all that they link to
+    site_pages.write(tmp_path)
+    written = {path.stem for path in (tmp_path / "generated" / "environments").glob("*.md")}
+    assert written == {site_pages.slug(entry.id) for entry in WORLDS}
+
+
+@pytest.mark.parametrize("world", MO_WORLDS, ids=lambda world: world.id)
+def test_facts_of_optional_worlds_are_theirs(world: MultiObjectiveWorld) -> None:
+    pytest.importorskip("mo_gymnasium")
+    observation, action, objectives = site_pages.MO_FACTS[world.id]
+    env = gym.make(world.id)
+    assert (str(env.observation_space), str(env.action_space)) == (observation, action)
+    env.close()
+    assert len(objectives) == world.n_objectives
 
 
 def test_data_sets_have_pages() -> None:
@@ -161,25 +204,61 @@ def test_settings_of_the_site_are_loaded_and_connected() -> None:
     assert source[0].count("```{toctree}") == len(CONTENTS)
 
 
+@needs_submissions
 def test_moving_pictures_are_there_and_small() -> None:
-    paths = [picture.path for picture in draw_policies.PICTURES]
+    """Of a world whose policies are on the board: python -m scripts.draw_policies NAME."""
+    paths = []
+    for picture in draw_policies.PICTURES:
+        if picture.path.is_file():
+            paths.append(picture.path)
+        else:
+            with pytest.raises(ValueError, match="the board has no policies"):
+                picture.panels()
     assert sorted(draw_policies.FOLDER.iterdir()) == sorted(paths)
     sizes = [path.stat().st_size for path in paths]
     assert max(sizes) <= draw_policies.MOST_BYTES
     assert sum(sizes) <= 2_500_000
     shown = [env_id for picture in draw_policies.PICTURES for env_id in picture.env_ids]
-    assert sorted(shown) == sorted(entry.id for entry in rmdp_bench.ENVIRONMENTS)
+    assert sorted(shown) == sorted(entry.id for entry in WORLDS)
 
 
 @needs_submissions
-def test_a_moving_picture_is_drawn_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from PIL import Image
-
+@pytest.mark.parametrize("name", ["ResourceGathering", "DeepSeaTreasure", "FruitTree"])
+def test_a_moving_picture_is_drawn_anew(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (picture,) = (own for own in draw_policies.PICTURES if own.name == name)
+    if picture.env_ids[0] in site_pages.MO_FACTS:
+        pytest.importorskip("mo_gymnasium")
+    with Image.open(picture.path) as film:
+        stored = film.size, film.n_frames  # type: ignore[attr-defined]
     monkeypatch.setattr(draw_policies, "FOLDER", tmp_path)
-    (picture,) = (own for own in draw_policies.PICTURES if own.name == "ResourceGathering")
-    with Image.open(draw_policies.draw(picture)) as film:
+    assert draw_policies.main([name]) == 0
+    with Image.open(picture.path) as film:
+        assert (film.size, film.n_frames) == stored  # type: ignore[attr-defined]
+
+
+def test_a_world_without_policies_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(draw_policies, "FOLDER", tmp_path)
+    none = draw_policies.of_board("Minecart-n100-k2-v0", "no_such_solver", "agents")
+    picture = draw_policies.Picture("Minecart", ("rmdp/Minecart-n100-v0",), "", none)
+    monkeypatch.setattr(draw_policies, "PICTURES", [picture])
+    assert draw_policies.main([]) == 1
+    assert "Minecart is left out: the board has no policies" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    page = site_pages.environment_page(MO_WORLDS[2], tmp_path)
+    assert "There is no moving picture of it yet" in page
+
+
+def test_minecart_can_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mo_gymnasium")
+    monkeypatch.setattr(draw_policies, "FOLDER", tmp_path)
+    (picture,) = (own for own in draw_policies.PICTURES if own.name == "Minecart")
+    panels = [draw_policies.Panel(f"panel {j}") for j in range(6)]
+    with Image.open(draw_policies.draw(picture, panels)) as film:
         assert film.n_frames > 10  # type: ignore[attr-defined]
-        assert film.size[0] > 3 * draw_policies.WIDTH
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

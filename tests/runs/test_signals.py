@@ -18,6 +18,14 @@ from rmdp_bench.datasets import building
 from tests.helpers.stopping import start
 
 
+@pytest.fixture(autouse=True)
+def _hang_up() -> Iterator[None]:
+    """SIGHUP counts, though `nohup` may have started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def send(number: int) -> None:
     """Return, if at all, when the handler has run, which need not be at once."""
     signal.raise_signal(number)

@@ -38,7 +38,7 @@ hundred agents take as long as the actors do, so that both cores of two are busy
 is done in the time in which a thread waits for another: on a busy machine twice as slow."""
 
 
-def _run(jobs: Sequence[tuple[Callable[[int], None], int]]) -> None:
+def run_in_threads(jobs: Sequence[tuple[Callable[[int], None], int]]) -> None:
     """Call functions, each with its number, in threads."""
     with (
         _LIBRARIES.limit(limits=1, user_api="blas"),
@@ -94,7 +94,7 @@ def estimate_advantages(
             advantages[policy],
         )
 
-    _run([(estimate, policy) for policy in range(len(advantages))])
+    run_in_threads([(estimate, policy) for policy in range(len(advantages))])
     advantages = advantages.reshape(len(advantages), -1)
     spread = advantages.std(1, keepdims=True, ddof=1) + np.float32(config.advantage_offset)
     advantages = (advantages - advantages.mean(1, keepdims=True)) / spread
@@ -164,7 +164,7 @@ def train(
     # The longer jobs first; then threads without one help with critics that are not done yet.
     helpers = [train_critics] * count_helpers(k, sizes[0] * targets.shape[-1])
     jobs = (train_critics, train_actors, *helpers)
-    _run([(job, seed) for job in jobs for seed in range(len(order))])
+    run_in_threads([(job, seed) for job in jobs for seed in range(len(order))])
     for network, rows in zip(networks, (actors, critics), strict=True):
         for flat, own in zip(network.tensors.values(), rows, strict=True):
             network.set_rows(flat, own)
