@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -137,8 +137,10 @@ def show_command(
         return
     last = {table.task.track: table for table in tables}
     for table in tables:
-        with_notes = table is last[table.task.track]
-        _print_quality(table, with_notes=with_notes, explain=explain)
+        track = table.task.track
+        computed = {name for own in tables if own.task.track == track for name in own.anchors}
+        noted = computed if table is last[track] else None
+        _print_quality(table, noted=noted, explain=explain)
         if all(entry.is_new for entry in table.entries):
             _print_nobody(table.task, root / "submissions")
     for name in classes:
@@ -243,7 +245,8 @@ def _heldout_cell(summary: Summary) -> str:
     return f"{number(welfare, 2)} ({welfare - own:+.2f})"
 
 
-def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
+def _print_quality(table: Table, *, noted: Iterable[str] | None, explain: bool) -> None:
+    """Print a table; what its columns mean as well where the computed rows to explain are named."""
     from rmdp_bench.leaderboard.columns import (
         REPORTED,
         board_columns,
@@ -281,7 +284,7 @@ def _print_quality(table: Table, *, with_notes: bool, explain: bool) -> None:
             optional=optional,
             highlight=[n_exact + i for i, entry in enumerate(table.entries) if entry.is_new],
             notes=_revisions([entry.summary for entry in table.entries])
-            | (board_notes(table.task.track, columns) if with_notes else {}),
+            | ({} if noted is None else board_notes(table.task.track, [*columns, *noted])),
             more=_MORE,
             explain=explain,
         )

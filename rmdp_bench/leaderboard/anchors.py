@@ -1,7 +1,8 @@
 """What the rows of a task are measured against beside its exact ceiling, and what was reached.
 
 best known             k of the policies of all verified rows of the environment, whatever their
-                       budget, pooled and chosen exactly: no single solver needs to have found it
+                       budget, pooled and chosen exactly: no single solver needs to have found it;
+                       no verified row of the task is above it
 reachable reference    k of specialists for evenly spaced speeds (`scripts/train_specialists.py`),
                        chosen exactly; for environments that have been measured
 
@@ -51,9 +52,13 @@ def find_anchors(
         own = {}
         pooled = pool_columns(task, rows)
         if pooled is not None and pooled.shape[1] >= task.n_representatives:
-            chosen = select(pooled, task.n_representatives, seconds=_SECONDS)
+            # What a choice is made of is not negative. Welfare can be, where an agent's return is:
+            # the same taken from all leaves the choice as it was.
+            least = min(0.0, float(pooled.min()))
+            chosen = select(pooled - least, task.n_representatives, seconds=_SECONDS)
             if chosen.bound <= chosen.welfare + _EXACT:
-                own[BEST_KNOWN] = chosen.welfare
+                # Of other episodes than the verifier's, on which a row may do better by chance.
+                own[BEST_KNOWN] = max([chosen.welfare + least, *_scores(task, rows)])
         path = reachable / f"{task.env_id.removeprefix('rmdp/')}.json"
         if path.is_file():
             welfare = read_json(path)["welfare"]
@@ -86,6 +91,10 @@ def pool_columns(task: OnlineTask, rows: Sequence[SubmittedRow]) -> FloatArray |
         for result in row.results
         if _MATRIX in row.files.array_names(result.seed)
     ]
-    # What a choice is made of is not negative; welfare is, where a reward can be.
-    known = [np.asarray(own, np.float64) for own in matrices if (own >= 0).all()]
-    return np.concatenate(known, axis=1) if known else None
+    return np.concatenate(matrices, axis=1).astype(np.float64) if matrices else None
+
+
+def _scores(task: OnlineTask, rows: Sequence[SubmittedRow]) -> list[float]:
+    """What the verifier measured of the task's verified rows, in percent."""
+    own = [row for row in rows if row.kind == "verified" and row.summary.task == task.id]
+    return [row.score for row in own if row.score is not None]

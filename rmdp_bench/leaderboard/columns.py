@@ -158,6 +158,16 @@ VERIFY_NOTES = {
     "seeds": _ROW_NOTES["seeds"],
 }
 """The same of what `verify` prints."""
+COMPUTED_NOTES = {
+    "best known": (
+        "best known: k of the policies of all verified rows of the environment, whatever their "
+        "budget, chosen exactly; no verified row is above it."
+    ),
+    "reachable reference": (
+        "reachable reference: k of policies that were each trained for one speed, chosen exactly."
+    ),
+}
+"""The same of rows that are computed, by the name in the column "solver"."""
 REPORTED_NOTE = {"†": "†: as reported; these cannot be played again from the files of a row."}
 """The same where a board has columns of `REPORTED`."""
 
@@ -167,14 +177,17 @@ def board_columns(track: str) -> list[str]:
     return [REPORTED.get(name, name) for name in SCORES[track][1:]]
 
 
-def board_notes(track: str, columns: Iterable[str]) -> dict[str, str]:
-    """What some columns of a board mean, and what its scores are; keys as in `NOTES`."""
+def board_notes(track: str, names: Iterable[str]) -> dict[str, str]:
+    """What some columns and computed rows of a board mean, and what its scores are.
+
+    Keys are as in `NOTES` and `COMPUTED_NOTES`.
+    """
     reported = REPORTED_NOTE if REPORTED.keys() & set(SCORES[track]) else {}
     own = {REPORTED.get(name, name): text for name, text in NOTES[track].items()}
     scale = SCORES[track][0]
     own[scale] += _COMMON_SCALES[track]
-    texts = BOARD_NOTES | reported | own
-    return {name: texts[name] for name in texts if name in {scale, *reported, *columns}}
+    texts = BOARD_NOTES | reported | own | COMPUTED_NOTES
+    return {name: texts[name] for name in texts if name in {scale, *reported, *names}}
 
 
 def number(value: float | None, digits: int = 1) -> str:

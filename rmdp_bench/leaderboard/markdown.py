@@ -49,7 +49,8 @@ def format_tables(by_task: Mapping[str, Sequence[SubmittedRow]], anchors: Anchor
     for track, rows_of_track in (("online", "Online"), ("offline", "Offline")):
         own = {task: rows for task, rows in filled.items() if task.track == track}
         if own:
-            notes = board_notes(track, _columns(track))
+            computed = {name for task in own for name in anchors.get(task.id, {})}
+            notes = board_notes(track, [*_columns(track), *computed])
             parts += [f"## {rows_of_track}: quality\n", _paragraph(notes)]
             parts += [_quality(task, rows, anchors.get(task.id, {})) for task, rows in own.items()]
     for device_class in dict.fromkeys(DEVICE_CLASSES.values()):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rmdp_bench.leaderboard import Table
+from rmdp_bench.leaderboard import Table, build_tables
 from rmdp_bench.leaderboard.anchors import find_anchors
 from rmdp_bench.leaderboard.page import describe_task
 from rmdp_bench.leaderboard.snapshot import read_anchors, write_snapshot
@@ -19,7 +19,12 @@ from rmdp_bench.tasks import get_task
 TASK = "ResourceGathering-n25-k2-v0"
 
 
-def row(matrices: list[np.ndarray], kind: str = "verified", task: str = TASK) -> Any:
+def row(
+    matrices: list[np.ndarray],
+    kind: str = "verified",
+    task: str = TASK,
+    score: float | None = None,
+) -> Any:
     """As much of a row as the choice reads."""
 
     def array(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -28,6 +33,7 @@ def row(matrices: list[np.ndarray], kind: str = "verified", task: str = TASK) ->
 
     return SimpleNamespace(
         kind=kind,
+        score=score,
         summary=SimpleNamespace(task=task),
         results=[SimpleNamespace(seed=seed) for seed in range(len(matrices))],
         files=SimpleNamespace(array=array, array_names=lambda seed: ["welfare_matrix"]),
@@ -56,6 +62,35 @@ def test_policies_of_all_verified_rows_are_pooled(tmp_path: Path) -> None:
     claimed = row([everything], kind="reported"), row([everything - 200.0])
     assert find_anchors([one, other, *claimed], tmp_path)[TASK] == together
     assert find_anchors([row([everything], task="CartPoleHet-n500-pure-v1")], tmp_path) == {}
+
+
+def test_policies_that_some_agents_lose_by_count(tmp_path: Path) -> None:
+    """A world's rewards may be negative: one such agent does not remove a whole row."""
+    best, other = serving(range(10), range(10, 25)), serving(range(10), range(10))
+    best[20:, 0] = -60.0  # of agents whom the other policy serves
+    anchors = find_anchors([row([best]), row([other])], tmp_path)[TASK]
+    assert anchors == {"best known": pytest.approx(80.0)}
+    losing = serving(range(10), range(10))
+    losing[10:] = -20.0
+    anchors = find_anchors([row([losing])], tmp_path)[TASK]
+    assert anchors == {"best known": pytest.approx((80.0 * 10 - 20.0 * 15) / 25)}
+
+
+def test_no_verified_row_is_above_the_best_known(tmp_path: Path) -> None:
+    matrices, measured = [serving(range(10), range(10, 20))], 65.5  # on luckier episodes than 64
+    assert find_anchors([row(matrices, score=63.0)], tmp_path)[TASK]["best known"] == 64.0
+    assert find_anchors([row(matrices, score=measured)], tmp_path)[TASK]["best known"] == measured
+    claimed = row(matrices, kind="recipe", score=99.0)
+    assert find_anchors([row(matrices), claimed], tmp_path)[TASK]["best known"] == 64.0
+
+
+def test_no_verified_row_of_the_suite_is_above_the_best_known() -> None:
+    """If this fails: rmdp-bench leaderboard build, and commit what it wrote."""
+    tables = [table for table in build_tables(None) if "best known" in table.anchors]
+    assert len(tables) > 10
+    for table in tables:
+        best = max(entry.score or 0.0 for entry in table.entries if entry.mark == "verified")
+        assert table.anchors["best known"] >= best, table.task.id
 
 
 def test_what_specialists_reach_is_there_when_it_was_measured(tmp_path: Path) -> None:
