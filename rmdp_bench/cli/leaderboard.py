@@ -16,7 +16,10 @@ def build_command(
     ),
     as_json: JsonOption = False,
 ) -> None:
-    """Write TABLES.md and the page, site/index.html, from all submissions."""
+    """Write TABLES.md and the page, site/index.html, from all submissions; print what was written.
+
+    In a clone the rows of its own board are also written into the package.
+    """
     from rmdp_bench.leaderboard.page import build_site
 
     built = build_site(root)
@@ -30,10 +33,19 @@ def build_command(
                 "submissions": built.n_submissions,
                 "tasks": built.n_tasks,
                 "rows": built.n_rows,
+                "packaged": [str(path) for path in built.packaged],
                 "skipped": built.skipped,
             }
         )
         return
-    print(f"{built.n_rows} rows of {built.n_submissions} submissions on {built.n_tasks} tasks")
-    print(built.tables)
-    print(built.site / "index.html")
+    print(
+        f"{_count(built.n_rows, 'row')} of {_count(built.n_submissions, 'submission')} on "
+        f"{_count(built.n_tasks, 'task')}"
+    )
+    here = Path.cwd()
+    for path in (built.tables, built.site / "index.html", *built.packaged):
+        print(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' * (number != 1)}"

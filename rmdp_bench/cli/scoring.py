@@ -20,7 +20,7 @@ from rmdp_bench.cli.output import (
     warn,
     warn_skipped,
 )
-from rmdp_bench.tasks import OfflineTask, Task
+from rmdp_bench.tasks import OfflineTask, Task, get_task
 from rmdp_bench.terminal import fit_command, fit_terminal
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def show_command(
 ) -> None:
     """Print quality and cost of the submissions, with the exact ceiling as a row of its own."""
     from rmdp_bench.leaderboard import DEVICE_CLASSES, build_tables
+    from rmdp_bench.runs import find_results
+    from rmdp_bench.runs.summary import summarise
     from rmdp_bench.submission.packing import run_directories
 
     if root != Path("leaderboards") and not root.is_dir():
@@ -119,7 +121,10 @@ def show_command(
     packaged = root == Path("leaderboards") and not has_submissions
     skipped: dict[str, str] = {}
     with run_directories(runs or ()) as local:
-        tables = build_tables(None if packaged else root, local, task, skipped.__setitem__)
+        results = find_results(local)
+        _check_shown(list(results.values()), task, runs or ())
+        own = summarise(results)
+        tables = build_tables(None if packaged else root, own, task, skipped.__setitem__)
     for name, reason in skipped.items():
         warn_skipped(name, reason)
     if packaged:
@@ -147,6 +152,32 @@ def show_command(
         _print_costs(name, tables, explain=explain)
     if not tables:
         _print_nobody(None, root / "submissions")
+
+
+def _check_shown(results: Sequence[Result], task: str | None, runs: Sequence[Path]) -> None:
+    """Say which of the runs to show have no board.
+
+    Raises:
+        ValueError: no other runs are asked for.
+    """
+    tasks = dict.fromkeys(result.task for result in results)
+    own = dict.fromkeys(result.task for result in results if result.custom is not None)
+    if task in tasks.keys() - own.keys() or not tasks:
+        return
+    folders = " ".join(shlex.quote(str(path)) for path in runs)
+    if task is not None and task not in own:
+        get_task(task)  # of an unknown one that is what to say
+        warn(f"no run in {folders} is of {task}")
+        return
+    shown = [task] if task is not None else list(own)
+    text = (
+        f"{', '.join(shown)}: a task of your own has no board; `rmdp-bench score {folders}` shows "
+        "its runs"
+    )
+    if task is not None or len(own) == len(tasks):
+        raise ValueError(text)
+    if own:
+        warn(text)
 
 
 def print_results(

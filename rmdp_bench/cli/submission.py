@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rmdp_bench.cli.counts import parse_count
-from rmdp_bench.cli.output import ExplainOption, JsonOption, number, print_json, print_table
+from rmdp_bench.cli.output import ExplainOption, JsonOption, number, print_json, print_table, warn
 from rmdp_bench.terminal import fit_terminal
 
 if TYPE_CHECKING:
@@ -70,13 +70,19 @@ def submit_command(
         "licence": licence,
         "n_online_evaluations": online_evaluations,
     }
-    folder = pack(runs, name, out, about, replace=replace)
+    folder = pack(runs, name, out, about, replace=replace, skip=_warn_of_own)
     command = f"rmdp-bench verify {shlex.quote(str(folder))} --full"
     n_others = len(neighbours(out, folder))
     print(
         f"{folder} is packed and passes the quick check; compared with {n_others} other "
         f"submission{'s' * (n_others != 1)} in {out}; next:\n{command}"
     )
+
+
+def _warn_of_own(directories: Sequence[Path]) -> None:
+    """Say which runs are left out: their folders, each once."""
+    folders = ", ".join(dict.fromkeys(str(directory.parent) for directory in directories))
+    warn(f"left out, as no task of your own can be submitted: {folders}")
 
 
 def verify_command(

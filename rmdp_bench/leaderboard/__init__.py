@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmdp_bench.runs import find_results
-from rmdp_bench.runs.summary import Summary, summarise
+from rmdp_bench.runs.summary import Summary
 from rmdp_bench.tasks import Task, get_task, list_tasks
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ class Table:
 
 def build_tables(
     root: Path | None,
-    local: Sequence[Path] = (),
+    local: Sequence[Summary] = (),
     task_id: str | None = None,
     skip: Callable[[str, str], None] | None = None,
 ) -> list[Table]:
@@ -115,20 +114,17 @@ def build_tables(
     Args:
         root: the folder that has `submissions`; missing: there are none. None: the suite's board as
             it is in the package.
-        local: folders with runs of one's own.
+        local: of runs of one's own; those of tasks that are not listed have no table.
         task_id: None: every task with an entry.
         skip: gets the name of each broken submission, which is left out, and the reason; None: the
             first broken one is an error.
 
     Raises:
-        ValueError: an unknown task, a damaged record of one's own, local folders without a result,
-            or a damaged submission and there is no `skip`.
+        ValueError: an unknown task, or a damaged submission and there is no `skip`.
     """
     tasks = list_tasks() if task_id is None else [get_task(task_id)]
     entries, anchors = _read_submissions(root, skip)
-    if local:
-        summaries = summarise(find_results(local))
-        entries += [Entry(LOCAL, summary, summary.social_welfare) for summary in summaries]
+    entries += [Entry(LOCAL, summary, summary.social_welfare) for summary in local]
     tables = []
     for task in tasks:
         own = [entry for entry in entries if entry.summary.task == task.id]

@@ -63,6 +63,7 @@ class Built:
         n_tasks: with at least one row.
         n_rows: of all tasks.
         skipped: name of each broken submission, which is left out -> the reason.
+        packaged: files of the package that were written, see `build_site`.
     """
 
     tables: Path
@@ -71,6 +72,7 @@ class Built:
     n_tasks: int
     n_rows: int
     skipped: dict[str, str]
+    packaged: tuple[Path, ...] = ()
 
 
 def build_site(root: Path, out: Path | None = None) -> Built:
@@ -110,9 +112,10 @@ def build_site(root: Path, out: Path | None = None) -> Built:
         contents, tables, anchors = _make_files(rows)
     write_directory(site, contents)
     write_text(out / TABLES_FILE, tables)
+    packaged: tuple[Path, ...] = ()
     if out.resolve() == OWN_ROOT and not skipped:
-        write_snapshot(make_entries(rows), root, anchors=anchors)
-        write_index(rows)
+        stored = write_snapshot(make_entries(rows), root, anchors=anchors)
+        packaged = (stored, write_index(rows))
     return Built(
         tables=out / TABLES_FILE,
         site=site,
@@ -120,6 +123,7 @@ def build_site(root: Path, out: Path | None = None) -> Built:
         n_tasks=len({row.summary.task for row in rows}),
         n_rows=len(rows),
         skipped=dict(sorted(skipped.items())),
+        packaged=packaged,
     )
 
 

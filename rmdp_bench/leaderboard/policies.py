@@ -82,8 +82,12 @@ def load_policies(
     return parse_solution(contents, f"{folder}, seed {seed}", (n_agents, None))
 
 
-def write_index(rows: Iterable[SubmittedRow], path: Path = INDEX_FILE) -> None:
-    """Store which rows have policies, and the hashes of their files; in the order of the board."""
+def write_index(rows: Iterable[SubmittedRow], path: Path = INDEX_FILE) -> Path:
+    """Store which rows have policies, and the hashes of their files; in the order of the board.
+
+    Returns:
+        The path.
+    """
     index: dict[Path, dict[str, Any]] = {}
     for row in rows:
         folder = row.files.folder
@@ -105,6 +109,7 @@ def write_index(rows: Iterable[SubmittedRow], path: Path = INDEX_FILE) -> None:
     entries = sorted(index.values(), key=lambda entry: entry["task"])  # one task: as on the board
     lines = ",\n".join(json.dumps(entry) for entry in entries)
     write_text(path, f'{{"rows": [\n{lines}\n]}}\n')
+    return path
 
 
 @functools.cache

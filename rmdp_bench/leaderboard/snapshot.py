@@ -24,6 +24,8 @@ from rmdp_bench.submission.marks import submission_sha256
 
 SNAPSHOT_FILE = Path(str(files("rmdp_bench"))) / "data" / "leaderboard.json.gz"
 
+_UNKNOWN_SYSTEM = b"\xff"
+
 
 def board_sha256(root: Path) -> str:
     """Hash all that the rows follow from: submissions, marks, the names of the suite.
@@ -50,21 +52,30 @@ def write_snapshot(
     root: Path,
     path: Path = SNAPSHOT_FILE,
     anchors: Mapping[str, Mapping[str, float]] | None = None,
-) -> None:
-    """Store the rows of a folder's submissions; the same rows give the same bytes.
+) -> Path:
+    """Store the rows of a folder's submissions; a file that has the same rows stays as it is.
 
     Args:
         entries: the rows.
         root: the folder that has `submissions`.
         path: of the snapshot.
         anchors: of each task, see `rmdp_bench.leaderboard.anchors`.
+
+    Returns:
+        The path.
     """
     document = {
         "sha256": board_sha256(root),
         "anchors": anchors or {},
         "entries": [asdict(entry) for entry in entries],
     }
-    write_bytes(path, gzip.compress(json.dumps(document).encode(), mtime=0))
+    contents = json.dumps(document).encode()
+    # How it is compressed is up to the version of zlib.
+    if not path.is_file() or gzip.decompress(path.read_bytes()) != contents:
+        data = gzip.compress(contents, mtime=0)
+        system = slice(9, 10)  # a byte of the header that differs between versions of Python
+        write_bytes(path, data[: system.start] + _UNKNOWN_SYSTEM + data[system.stop :])
+    return path
 
 
 def read_snapshot(root: Path | None, path: Path = SNAPSHOT_FILE) -> list[Entry] | None:

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,13 @@ _MOST_MOVED = 0.01
 
 
 def pack(
-    runs: Sequence[Path], name: str, out: Path, about: Mapping[str, Any], *, replace: bool = False
+    runs: Sequence[Path],
+    name: str,
+    out: Path,
+    about: Mapping[str, Any],
+    *,
+    replace: bool = False,
+    skip: Callable[[Sequence[Path]], None] | None = None,
 ) -> Path:
     """Put runs into a new submission, describe them, and check the whole.
 
@@ -88,13 +94,15 @@ def pack(
         about: fields of `Submission`; None: not given.
         replace: whether a submission of this name may be there. Its README.md is kept, and so are
             the fields that `about` does not give.
+        skip: gets the directories of runs of tasks that are not listed, which are left out; None:
+            they are an error.
 
     Returns:
         The folder of the submission.
 
     Raises:
-        ValueError: a run is damaged, a field is missing or wrong, or the folder is there already
-            or has files of something else.
+        ValueError: a run is damaged, none is of a listed task, a field is missing or wrong, or the
+            folder is there already or has files of something else.
     """
     try:
         _NAME.validate_python(name)
@@ -115,7 +123,7 @@ def pack(
     if missing:
         raise ValueError(f"a submission needs {', '.join(missing)}")
     with run_directories(runs) as directories:
-        records = find_results(directories)
+        records = _listed(find_results(directories), skip)
         submission = _describe(name, records, given)
         out.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=out))
@@ -151,15 +159,31 @@ def write_submission(folder: Path, submission: Submission, records: Mapping[Path
     write_manifest(folder)
 
 
+def _listed(
+    records: Mapping[Path, Result], skip: Callable[[Sequence[Path]], None] | None
+) -> dict[Path, Result]:
+    """Leave out runs of tasks that are not listed.
+
+    Raises:
+        ValueError: all are of such tasks, or one is and there is no `skip`.
+    """
+    own = [directory for directory, result in records.items() if result.custom is not None]
+    listed = {path: result for path, result in records.items() if result.custom is None}
+    if own and (skip is None or not listed):
+        raise ValueError(
+            f"{own[0]} is of {records[own[0]].task}, which is not one of the listed tasks "
+            "(`rmdp-bench list tasks`) and cannot be submitted; "
+            + ("leave it out" if listed else "there are no other runs")
+        )
+    if own and skip is not None:
+        skip(own)
+    return listed
+
+
 def _describe(name: str, records: Mapping[Path, Result], given: Mapping[str, Any]) -> Submission:
     """The submission.toml of some records."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for directory, result in records.items():
-        if result.custom is not None:
-            raise ValueError(
-                f"{directory} is of {result.task}, which is not one of the listed tasks "
-                "(`rmdp-bench list tasks`) and cannot be submitted; leave it out"
-            )
         settings = without_nulls(result.config)
         row = rows.setdefault(
             (result.task, result.solver),
