@@ -25,6 +25,7 @@ def all_files(folder: Path) -> set[Path]:
 def test_all_files_outside_the_page_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     board, package = tmp_path / "board", tmp_path / "package"
     write_submission(board / "submissions" / "one", [(ONLINE, "em")], 0)
     package.mkdir()
@@ -32,7 +33,7 @@ def test_all_files_outside_the_page_are_named(
     assert main(["leaderboard", "build", "--root", str(board)]) == 0
     count, *named = capsys.readouterr().out.splitlines()
     assert count == "1 row of 1 submission on 1 task"
-    assert named == [str(board / "TABLES.md"), str(board / "site" / "index.html")]
+    assert named == [str(Path("board/TABLES.md")), str(Path("board/site/index.html"))]
     monkeypatch.setattr(page, "OWN_ROOT", board.resolve())
     for name, file in (("write_snapshot", "rows.gz"), ("write_index", "policies.json")):
         writer = functools.partial(getattr(page, name), path=package / file)
@@ -40,7 +41,7 @@ def test_all_files_outside_the_page_are_named(
     assert main(["leaderboard", "build", "--root", str(board)]) == 0
     named = capsys.readouterr().out.splitlines()[1:]
     of_page = all_files(board / "site")
-    assert {Path(path) for path in named} - of_page == all_files(tmp_path) - before - of_page
+    assert {tmp_path / path for path in named} - of_page == all_files(tmp_path) - before - of_page
 
 
 def test_the_restore_command_covers_what_the_package_gets() -> None:
