@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench import scoring
+from rmdp_bench.messages import shown
 from rmdp_bench.population import TargetPopulation, is_on_line
 
 FloatArray = NDArray[np.float64]
@@ -531,5 +532,5 @@ def _check_budget(value: Any, greatest: int | None) -> int:
     is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not is_integer or value < 1 or (greatest is not None and value > greatest):
         expected = ">= 1" if greatest is None else f"from 1 to {greatest}"
-        raise ValueError(f"n_representatives is {value!r}, expected an integer {expected}")
+        raise ValueError(f"n_representatives is {shown(value)}, expected an integer {expected}")
     return int(value)

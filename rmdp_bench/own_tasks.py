@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rmdp_bench.envs.core.checks import check_integer
 from rmdp_bench.envs.outside import OutsideWorlds, WorldFactory
 from rmdp_bench.files import import_file
+from rmdp_bench.messages import shown
 from rmdp_bench.population import LinearPopulation, Population, TargetPopulation
 from rmdp_bench.tasks import (
     OnlineTask,
@@ -80,11 +81,11 @@ def make_task(
     check_integer("transitions", transitions, 1, 10**15)
     check_integer("n_eval_episodes", n_eval_episodes, 1, 10**6)
     if not (isinstance(gamma, int | float) and 0.0 < gamma <= 1.0):
-        raise ValueError(f"gamma is {gamma!r}, expected a number above 0, at most 1")
+        raise ValueError(f"gamma is {shown(gamma)}, expected a number above 0, at most 1")
     if ceiling is not None and not np.isfinite(ceiling):
-        raise ValueError(f"ceiling is {ceiling!r}, expected a finite number or None")
+        raise ValueError(f"ceiling is {shown(ceiling)}, expected a finite number or None")
     if not callable(make):
-        raise ValueError(f"make is {make!r}, expected a function: number of copies -> envs")
+        raise ValueError(f"make is {shown(make)}, expected a function: number of copies -> envs")
     envs = make(1)
     try:
         steps = max_episode_steps or getattr(getattr(envs, "spec", None), "max_episode_steps", None)
@@ -183,8 +184,8 @@ def load_task_file(path: Path, name: str | None = None) -> OnlineTask:
             raise ValueError(f"{path}: {found}() fails: {line}") from error
     if not isinstance(given, OnlineTask):
         raise ValueError(
-            f"{path}: {found} gives {given!r:.80}, expected a task, such as rmdp_bench.get_task or "
-            "rmdp_bench.make_task gives"
+            f"{path}: {found} gives {shown(given)}, expected a task, such as "
+            "rmdp_bench.get_task or rmdp_bench.make_task gives"
         )
     return name_task(dataclasses.replace(given, file=TaskFile(str(path.resolve()), found, sha256)))
 

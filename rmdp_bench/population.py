@@ -26,6 +26,8 @@ from typing import Any, Protocol, TypeAlias, TypeGuard, TypeVar, cast, runtime_c
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmdp_bench.messages import shown
+
 FloatArray: TypeAlias = NDArray[np.float64]
 MAX_NUMBERS = 10_000_000
 """Most numbers that a population makes of itself, 80 MB: more is taken for a slip."""
@@ -102,12 +104,26 @@ class Population(Protocol):
             array = np.asarray(value)
             if array.dtype.kind not in "biufU":
                 raise ValueError(
-                    f"{type(self).__name__}.{name} is {value!r}, which has no hash: expected "
+                    f"{type(self).__name__}.{name} is {shown(value)}, which has no hash: expected "
                     "numbers, text or arrays, or a content_hash of its own"
                 )
             digest.update(f" {name} {array.shape} {array.dtype.str}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+
+def check_population(population: Any) -> Population:
+    """Give what was given for the agents if it is a population.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(population, type) or not isinstance(population, Population):
+        raise ValueError(
+            f"population is {shown(population)}, expected a TargetPopulation, a LinearPopulation "
+            "such as LinearPopulation(weights), or a subclass of rmdp_bench.Population of your own"
+        )
+    return population
 
 
 def check_rewards(population: Population, outcomes: FloatArray, rewards: Any) -> None:
@@ -123,7 +139,7 @@ def check_rewards(population: Population, outcomes: FloatArray, rewards: Any) ->
     """
     name, expected = type(population).__name__, (len(outcomes), population.n_agents)
     if not isinstance(rewards, np.ndarray) or rewards.shape != expected:
-        given = f"shape {rewards.shape}" if isinstance(rewards, np.ndarray) else repr(rewards)
+        given = f"shape {rewards.shape}" if isinstance(rewards, np.ndarray) else shown(rewards)
         raise ValueError(
             f"{name}.rewards gives {given} for {len(outcomes)} outcomes, expected {expected}: a "
             f"row for each, and a number for each of {expected[1]} agents"
@@ -688,7 +704,7 @@ def _positive(value: Any, name: str) -> float:
     """Check a finite number > 0."""
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not (is_number and math.isfinite(value) and value > 0.0):
-        raise ValueError(f"{name} is {value!r}, expected a finite number > 0")
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number > 0")
     return float(value)
 
 
@@ -697,7 +713,7 @@ def _integer(value: Any, name: str, least: int, greatest: int | None = None) -> 
     is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not is_integer or value < least or (greatest is not None and value > greatest):
         expected = f">= {least}" if greatest is None else f"from {least} to {greatest}"
-        raise ValueError(f"{name} is {value!r}, expected an integer {expected}")
+        raise ValueError(f"{name} is {shown(value)}, expected an integer {expected}")
     return int(value)
 
 
@@ -708,5 +724,5 @@ def _outcome_box(low: ArrayLike, high: ArrayLike, size: int) -> tuple[FloatArray
     except (TypeError, ValueError) as error:
         raise ValueError(f"outcome bounds: expected numbers or shape ({size},): {error}") from error
     if not (box[0] <= box[1]).all():
-        raise ValueError(f"outcome bounds are {low!r} and {high!r}, expected low <= high")
+        raise ValueError(f"outcome bounds are {shown(low)} and {shown(high)}, expected low <= high")
     return box[0], box[1]

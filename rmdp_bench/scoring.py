@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmdp_bench.messages import shown
+
 FloatArray = NDArray[np.float64]
 
 
@@ -133,8 +135,8 @@ def parse_objective(objective: str) -> tuple[str, float | None]:
         power = np.nan
     if not (-100.0 <= power <= 1.0 and power != 0.0):
         raise ValueError(
-            f"objective is {objective!r}, expected utilitarian, egalitarian, nash, or p_mean=P "
-            "with a P from -100 to 1, not 0, such as p_mean=-1"
+            f"objective is {shown(objective)}, expected utilitarian, egalitarian, nash, or "
+            "p_mean=P with a P from -100 to 1, not 0, such as p_mean=-1"
         )
     return name, power
 
@@ -250,9 +252,9 @@ def share_of_ceiling(welfare: float, ceiling: float) -> float:
         ValueError: also if the ceiling is not positive.
     """
     if not np.isfinite(welfare):
-        raise ValueError(f"welfare is {welfare!r}, expected a finite number")
+        raise ValueError(f"welfare is {shown(welfare)}, expected a finite number")
     if not (np.isfinite(ceiling) and ceiling > 0.0):
-        raise ValueError(f"ceiling is {ceiling!r}, expected a finite number > 0")
+        raise ValueError(f"ceiling is {shown(ceiling)}, expected a finite number > 0")
     return float(welfare / ceiling)
 
 
@@ -536,9 +538,9 @@ def _percentile_interval(resampled: FloatArray, confidence: float) -> tuple[Any,
 
 def _check_bootstrap(confidence: float, n_resamples: int) -> None:
     if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence is {confidence!r}, expected a number between 0 and 1")
+        raise ValueError(f"confidence is {shown(confidence)}, expected a number between 0 and 1")
     if n_resamples < 1:
-        raise ValueError(f"n_resamples is {n_resamples!r}, expected an integer >= 1")
+        raise ValueError(f"n_resamples is {shown(n_resamples)}, expected an integer >= 1")
 
 
 def _array(values: ArrayLike, name: str, n_axes: int | None = None) -> FloatArray:

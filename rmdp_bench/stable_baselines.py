@@ -20,6 +20,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from rmdp_bench.envs.core.base import WorldVectorEnv
+from rmdp_bench.messages import shown
 
 try:
     from stable_baselines3.common.vec_env import VecEnv
@@ -49,7 +50,7 @@ class StableBaselinesVecEnv(VecEnv):
         """
         native: Any = getattr(envs, "unwrapped", envs)
         if not isinstance(native, WorldVectorEnv):
-            raise ValueError(f"envs is {envs!r}, expected gym.make_vec of an id of rmdp_bench")
+            raise ValueError(f"envs is {shown(envs)}, expected gym.make_vec of an id of rmdp_bench")
         if native.autoreset_mode is not AutoresetMode.SAME_STEP:
             raise ValueError(
                 f"envs has the autoreset mode {native.autoreset_mode.name}, expected SAME_STEP: "

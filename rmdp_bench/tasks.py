@@ -34,12 +34,14 @@ from rmdp_bench.envs import ENVIRONMENTS, EnvironmentEntry, get_environment, get
 from rmdp_bench.envs.core.checks import check_integer
 from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld, find_mo_world
 from rmdp_bench.envs.outside import OutsideWorlds, WorldFactory
+from rmdp_bench.messages import shown
 from rmdp_bench.population import (
     MAX_NUMBERS,
     DynamicsPopulation,
     LinearPopulation,
     Population,
     TargetPopulation,
+    check_population,
     check_rewards,
     is_on_line,
 )
@@ -466,8 +468,8 @@ def vary(
         )
     if population is not None and n_agents is not None:
         raise ValueError(
-            f"population and n_agents={n_agents!r} are given, expected one of them: the population "
-            "says who there is"
+            f"population and n_agents={shown(n_agents)} are given, expected one of them: the "
+            "population says who there is"
         )
     if (population is not None or n_agents is not None) and task.world is not None:
         raise ValueError(f"{task.id} has agents of its own, and its world makes no others")
@@ -491,7 +493,8 @@ def vary(
     is_integer = isinstance(k, int) and not isinstance(k, bool)
     if not is_integer or not 1 <= k <= n:
         raise ValueError(
-            f"n_representatives is {k!r}, expected an integer from 1 to {n}, the number of agents"
+            f"n_representatives is {shown(k)}, expected an integer from 1 to {n}, the number of "
+            "agents"
         )
     if transitions is not None:
         check_integer("transitions", transitions, 1, 10**15)
@@ -549,20 +552,15 @@ def _qualified_name(value: Any) -> str:
 
 def _checked_population(task: OnlineTask, population: Any) -> Population:
     """Agents of one's own for the environment of a task."""
-    if isinstance(population, type) or not isinstance(population, Population):
+    own, usual = check_population(population), _base_of(task.env_id).population
+    if own.outcome_size != usual.outcome_size:
         raise ValueError(
-            f"population is {population!r}, expected a TargetPopulation, a LinearPopulation, or a "
-            "subclass of rmdp_bench.Population of your own"
-        )
-    usual = _base_of(task.env_id).population
-    if population.outcome_size != usual.outcome_size:
-        raise ValueError(
-            f"population is for outcomes ({population.outcome_size},), expected one for outcomes "
+            f"population is for outcomes ({own.outcome_size},), expected one for outcomes "
             f"({usual.outcome_size},), which {task.env_id} has"
         )
-    outcomes = np.zeros((2, population.outcome_size))
-    check_rewards(population, outcomes, population.rewards(outcomes))
-    return population
+    outcomes = np.zeros((2, own.outcome_size))
+    check_rewards(own, outcomes, own.rewards(outcomes))
+    return own
 
 
 def _listed_task(task_id: str) -> Task:

@@ -64,6 +64,7 @@ from rmdp_bench.envs.core.heterogeneous import (
     choose_population,
 )
 from rmdp_bench.envs.core.world import Alone, Details, State
+from rmdp_bench.messages import shown
 from rmdp_bench.population import DynamicsPopulation
 
 RENDER_MODES = ["human", "rgb_array"]
@@ -285,7 +286,7 @@ def _make_world(
     world: str, n_envs: int, population_seed: Any, parameters: ArrayLike | None
 ) -> ClassicWorld:
     if world not in _WORLDS:
-        raise ValueError(f"world is {world!r}, expected one of {', '.join(_WORLDS)}")
+        raise ValueError(f"world is {shown(world)}, expected one of {', '.join(_WORLDS)}")
     make, make_population = _WORLDS[world]
     return make(choose_population(make_population, population_seed, parameters), n_envs)
 

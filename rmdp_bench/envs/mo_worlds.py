@@ -61,6 +61,7 @@ from rmdp_bench.envs.core.checks import (
     choose_population,
 )
 from rmdp_bench.envs.represent import BatchedRepresented, Represented, represent
+from rmdp_bench.messages import shown
 from rmdp_bench.population import MAX_NUMBERS, LinearPopulation, Population
 from rmdp_bench.warning_filters import ignored_warnings
 
@@ -221,8 +222,8 @@ def _choose(
     assert world is not None, world_id
     if population is not None and n_agents not in (None, world.n_agents):
         raise ValueError(
-            f"population and n_agents={n_agents!r} are given, expected one of them: the population "
-            "says who there is"
+            f"population and n_agents={shown(n_agents)} are given, expected one of them: the "
+            "population says who there is"
         )
     make = functools.partial(world.make_population, n_agents=n_agents)
     return world, choose_population(population, seed, world.outcome_size, make)

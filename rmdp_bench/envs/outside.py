@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rmdp_bench.envs.core.base import WorldVectorEnv
 from rmdp_bench.envs.core.counting import add_steps, is_counting
 from rmdp_bench.envs.represent import BatchedRepresented
+from rmdp_bench.messages import shown
 
 Array = NDArray[Any]
 WorldFactory: TypeAlias = Callable[[int], VectorEnv[Any, Any, Any]]
@@ -45,8 +46,8 @@ class OutsideWorlds:
         """
         if not isinstance(envs, BatchedRepresented):
             raise ValueError(
-                f"{name}: make gives {envs!r}, expected rmdp_bench.represent(envs, population, "
-                "outcome) of a vector environment"
+                f"{name}: make gives {shown(envs)}, expected rmdp_bench.represent(envs, "
+                "population, outcome) of a vector environment"
             )
         space = envs.single_observation_space
         if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:

@@ -38,6 +38,7 @@ from rmdp_bench.envs.core.checks import (
     unknown_keyword,
 )
 from rmdp_bench.envs.core.world import Details, info_of_row
+from rmdp_bench.messages import shown
 from rmdp_bench.population import DynamicsPopulation, Population
 
 SIMPLEX_TOLERANCE = 1e-6
@@ -197,7 +198,7 @@ class CopiesEnv(ParallelEnv[str, Any, Any]):
             gym.logger.warn("render() without a render_mode: pass one to parallel_env")
             return None
         if agent is not None and agent not in self.possible_agents:
-            raise ValueError(f"agent is {agent!r}, expected one of {self.possible_agents}")
+            raise ValueError(f"agent is {shown(agent)}, expected one of {self.possible_agents}")
         if agent is not None:
             return self._envs.world.render(self.possible_agents.index(agent), self.render_mode)
         frames = [self.render(name) for name in self.possible_agents]
@@ -368,14 +369,16 @@ def _check_chosen(agents: Sequence[int], population: DynamicsPopulation) -> Rows
         n_chosen = 0
     chosen = check_agents(agents, len(population.parameters), n_chosen, "agents")
     if chosen.ndim != 1 or not n_chosen or len(np.unique(chosen)) != n_chosen:
-        raise ValueError(f"agents is {agents!r}, expected one or more different integers in a list")
+        raise ValueError(
+            f"agents is {shown(agents)}, expected one or more different integers in a list"
+        )
     return chosen
 
 
 def _check_n_representatives(n_representatives: Any, n_agents: int) -> int:
     is_integer = isinstance(n_representatives, int | np.integer)
     if not is_integer or isinstance(n_representatives, bool):
-        raise ValueError(f"n_representatives is {n_representatives!r}, expected an integer")
+        raise ValueError(f"n_representatives is {shown(n_representatives)}, expected an integer")
     if not 1 <= n_representatives <= n_agents:
         raise ValueError(
             f"n_representatives is {n_representatives}, expected 1 to {n_agents}, "

@@ -15,6 +15,7 @@ import gymnasium as gym
 
 from rmdp_bench.envs import mo_worlds, rules
 from rmdp_bench.envs.glucose.patients import glucose_population
+from rmdp_bench.messages import shown
 from rmdp_bench.population import (
     DynamicsPopulation,
     LinearPopulation,
@@ -230,7 +231,7 @@ def get_population(
         return entry.make_population(seed)
     if "n_agents" not in entry.kwargs:
         raise ValueError(
-            f"n_agents is {n_agents!r}, but {env_id} has {entry.n_agents} agents and no others; "
-            "expected None"
+            f"n_agents is {shown(n_agents)}, but {env_id} has {entry.n_agents} agents and no "
+            "others: leave it out"
         )
     return entry.make_population(seed, n_agents=n_agents)

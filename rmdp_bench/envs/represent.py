@@ -23,7 +23,14 @@ from gymnasium.vector.utils import create_empty_array
 from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.envs.core.checks import check_integer
-from rmdp_bench.population import MAX_NUMBERS, LinearPopulation, Population, check_rewards
+from rmdp_bench.messages import shown
+from rmdp_bench.population import (
+    MAX_NUMBERS,
+    LinearPopulation,
+    Population,
+    check_population,
+    check_rewards,
+)
 
 Array = NDArray[Any]
 SingleEnv: TypeAlias = gym.Env[Any, Any]
@@ -64,15 +71,11 @@ class _Rewards:
 
     def __init__(self, env: Any, population: Any, outcome: Any) -> None:
         """Check all that can be known before the first step."""
-        if isinstance(population, type) or not isinstance(population, Population):
-            raise ValueError(
-                f"population is {population!r}, expected a TargetPopulation, a LinearPopulation, "
-                "or a subclass of rmdp_bench.Population of your own"
-            )
+        check_population(population)
         if not callable(outcome):
             raise ValueError(
-                f"outcome is {outcome!r}, expected a function of observations, actions, rewards, "
-                "next observations and infos"
+                f"outcome is {shown(outcome)}, expected a function of observations, actions, "
+                "rewards, next observations and infos"
             )
         self.population: Population = population
         self._outcome: Outcome = outcome
@@ -98,7 +101,9 @@ class _Rewards:
         try:
             outcomes = np.asarray(given, np.float64)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"outcome gives {given!r}, expected an array of numbers") from error
+            raise ValueError(
+                f"outcome gives {shown(given)}, expected an array of numbers"
+            ) from error
         expected = (len(rewards), self.population.outcome_size)
         if outcomes.shape != expected:
             raise ValueError(
@@ -152,7 +157,7 @@ class Represented(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: SingleEnv, population: Population, outcome: Outcome) -> None:
         """Wrap an environment; arguments and errors as `represent`."""
         if not isinstance(env, gym.Env):
-            raise ValueError(f"env is {env!r}, expected an environment of Gymnasium")
+            raise ValueError(f"env is {shown(env)}, expected an environment of Gymnasium")
         super().__init__(env)
         self._rewards = _Rewards(_Single(env), population, outcome)
         self._observation: Any = None
@@ -308,8 +313,8 @@ def _weights(weights: ArrayLike | None, n_agents: int | None, size: int, seed: i
     if weights is not None:
         if n_agents is not None:
             raise ValueError(
-                f"weights and n_agents={n_agents!r} are given, expected one of them: the rows of "
-                "weights are the agents"
+                f"weights and n_agents={shown(n_agents)} are given, expected one of them: the "
+                "rows of weights are the agents"
             )
         return weights
     n_agents = check_integer("n_agents", 100 if n_agents is None else n_agents, 1, MAX_NUMBERS)

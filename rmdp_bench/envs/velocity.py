@@ -86,6 +86,7 @@ from rmdp_bench.envs.core.checks import (
 from rmdp_bench.envs.core.drawing import Renderer, check_fork, make_renderer
 from rmdp_bench.envs.core.world import Alone, mean_over_agents
 from rmdp_bench.envs.robots import VIEW, Robot, get_robot, load_model
+from rmdp_bench.messages import shown
 from rmdp_bench.population import Population, TargetPopulation
 
 RENDER_MODES = ["human", "rgb_array"]
@@ -404,8 +405,8 @@ def _choose(
     agents = choose_population(population, seed, n_directions, make)
     if population is not None and n_agents not in (*_SIZES, population.n_agents):
         raise ValueError(
-            f"population, of {population.n_agents} agents, and n_agents={n_agents!r} are given, "
-            "expected one of them"
+            f"population, of {population.n_agents} agents, and n_agents={shown(n_agents)} are "
+            "given, expected one of them"
         )
     return agents
 
@@ -416,10 +417,10 @@ def _check_settings(robot: Robot, settings: Mapping[str, Any]) -> dict[str, Any]
     checked = {**robot.keywords, **settings}
     noise = checked["reset_noise_scale"]
     if not isinstance(noise, int | float | np.number) or not 0.0 <= noise < np.inf:
-        raise ValueError(f"reset_noise_scale is {noise!r}, expected a finite number >= 0")
+        raise ValueError(f"reset_noise_scale is {shown(noise)}, expected a finite number >= 0")
     if not isinstance(checked.get("terminate_when_unhealthy", True), bool):
         value = checked["terminate_when_unhealthy"]
-        raise ValueError(f"terminate_when_unhealthy is {value!r}, expected True or False")
+        raise ValueError(f"terminate_when_unhealthy is {shown(value)}, expected True or False")
     for name, value in checked.items():
         if name.endswith("_range"):
             checked[name] = check_range(name, value)
@@ -439,5 +440,5 @@ def _check_n_threads(n_threads: int | None, n_envs: int) -> int:
     if n_threads is None:
         return min(usable_cores(), n_envs)
     if not isinstance(n_threads, int) or isinstance(n_threads, bool) or n_threads < 1:
-        raise ValueError(f"n_threads is {n_threads!r}, expected an integer >= 1")
+        raise ValueError(f"n_threads is {shown(n_threads)}, expected an integer >= 1")
     return n_threads

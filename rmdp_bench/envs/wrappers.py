@@ -19,6 +19,7 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import ArrayLike, NDArray
 
+from rmdp_bench.messages import shown
 from rmdp_bench.population import DynamicsPopulation, Population
 
 Array = NDArray[Any]
@@ -160,7 +161,7 @@ def _group(n_agents: int, agents_or_weights: Any) -> tuple[NDArray[np.int64], Ar
     if given.dtype.kind == "f" and given.shape == (n_agents,) and np.isfinite(given).all():
         return np.arange(n_agents), given.astype(np.float64)
     raise ValueError(
-        f"agents_or_weights is {agents_or_weights!r}, expected an agent, a list of agents, or "
+        f"agents_or_weights is {shown(agents_or_weights)}, expected an agent, a list of agents, or "
         f"{n_agents} finite floating-point weights"
     )
 
@@ -171,22 +172,26 @@ def _single_population(env: Any) -> Population:
             "env is a vector environment: use BatchedAgentReward or BatchedVectorReward"
         )
     if not isinstance(env, gym.Env) or not env.has_wrapper_attr("population"):
-        raise ValueError(f"env is {env!r}, expected an environment of rmdp_bench, with agents")
+        raise ValueError(f"env is {shown(env)}, expected an environment of rmdp_bench, with agents")
     return _with_rewards(env.get_wrapper_attr("population"), env)
 
 
 def _vector_population(env: Any) -> Population:
     if not isinstance(env, VectorEnv):
-        raise ValueError(f"env is {env!r}, expected a vector environment: see gymnasium.make_vec")
+        raise ValueError(
+            f"env is {shown(env)}, expected a vector environment: see gymnasium.make_vec"
+        )
     if not getattr(env.unwrapped, "agent_rewards", True):
-        raise ValueError(f"env is {env!r}, made with agent_rewards=False; expected it without that")
+        raise ValueError(
+            f"env is {shown(env)}, made with agent_rewards=False; expected it without that"
+        )
     layer = _layer_of_agents(env)
     try:
         known = hasattr(layer, "population")
         population = layer.population if known else layer.get_attr("population")[0]
     except AttributeError:
         raise ValueError(
-            f"env is {env!r}, expected an environment of rmdp_bench, with agents"
+            f"env is {shown(env)}, expected an environment of rmdp_bench, with agents"
         ) from None
     return _with_rewards(population, env)
 
@@ -211,7 +216,7 @@ def _layer_of_agents(env: Any) -> Any:
 def _with_rewards(population: Population | DynamicsPopulation, env: Any) -> Population:
     if isinstance(population, DynamicsPopulation):
         raise ValueError(
-            f"env is {env!r}, whose agents differ in dynamics: each has the reward of its own "
+            f"env is {shown(env)}, whose agents differ in dynamics: each has the reward of its own "
             "episodes only; choose one with reset(options={'agent': i})"
         )
     return population

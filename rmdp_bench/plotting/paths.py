@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rmdp_bench.messages import shown
 from rmdp_bench.plotting.style import (
     INK,
     colour_of,
@@ -67,7 +68,7 @@ def plot_paths(
             or places.max() >= grid_size
         ):
             raise ValueError(
-                f"path {representative} is {path!r}, expected (row, column) pairs from 0 to "
+                f"path {representative} is {shown(path)}, expected (row, column) pairs from 0 to "
                 f"{grid_size - 1}"
             )
     n_columns = min(5, len(paths))

@@ -48,6 +48,7 @@ from rmdp_bench.files import (
     write_json,
     write_text,
 )
+from rmdp_bench.messages import shown
 from rmdp_bench.runs.checkpoints import group_by_checkpoint, list_checkpoints
 from rmdp_bench.runs.display import PROGRESS_FILE, Display, NoDisplay, RecordedDisplay
 from rmdp_bench.runs.log import Interrupted, OtherTask, RunLog
@@ -392,6 +393,10 @@ def _trained_for(directory: Path) -> str | None:
     return read_result(directory / RESULT_FILE).trained_for if _is_recorded(directory) else None
 
 
+_MAX_REASON = 300
+"""Characters of what a solver failed with, before the place of the traceback."""
+
+
 @contextlib.contextmanager
 def _failures_recorded(
     request: Request, directories: Sequence[Path], log: RunLog
@@ -407,6 +412,8 @@ def _failures_recorded(
         for path in paths:
             write_text(path, traceback.format_exc())
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        if len(reason) > _MAX_REASON:
+            reason = f"{reason[:_MAX_REASON]}..."
         if log.restoring is not None:  # such as an array that this version of the solver expects
             reason = f"cannot go on from {log.restoring} ({reason}); delete it to start this seed"
         raise SolverError(
@@ -425,7 +432,10 @@ def _what_goes_on(directories: Sequence[Path]) -> str:
 
 def _checked_solutions(request: Request, solutions: Any, n_seeds: int) -> list[Solution]:
     if not isinstance(solutions, Sequence) or len(solutions) != n_seeds:
-        raise ValueError(f"solve returned {solutions!r}, expected {n_seeds} Solutions")
+        raise ValueError(
+            f"solve returned {shown(solutions)}, expected a list with one Solution for each "
+            f"seed, {n_seeds} in all"
+        )
     task = request.task
     for solution in solutions:
         if not isinstance(solution, Solution):

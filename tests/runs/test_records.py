@@ -486,7 +486,7 @@ def test_failing_solver() -> None:
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (None, "expected 2 Solutions"),
+        (None, "one Solution for each seed, 2 in all"),
         ([1, 2], "returned a int"),
         ([Solution([ScriptedPolicy([1])], np.ones((25, 1)))] * 2, r"shape \(25, 1\), expected"),
     ],

@@ -47,6 +47,7 @@ from rmdp_bench.envs.core.world import (
     encode_generators,
     info_of_row,
 )
+from rmdp_bench.messages import shown
 from rmdp_bench.population import Population
 
 __all__ = [
@@ -563,7 +564,7 @@ class WorldVectorEnv(gym.vector.VectorEnv[Any, Any, Array], Generic[WorldT]):
             return [seed + row for row in range(self.num_envs)]
         if not isinstance(seed, Sequence) or len(seed) != self.num_envs:
             raise ValueError(
-                f"seed is {seed!r}, expected an integer, None or a sequence of {self.num_envs}"
+                f"seed is {shown(seed)}, expected an integer, None or a sequence of {self.num_envs}"
             )
         return list(seed)
 
@@ -619,7 +620,7 @@ class RepresentedVectorEnv(WorldVectorEnv[RepresentedWorld]):
             ValueError: a value is out of range.
         """
         if not isinstance(agent_rewards, bool):
-            raise ValueError(f"agent_rewards is {agent_rewards!r}, expected True or False")
+            raise ValueError(f"agent_rewards is {shown(agent_rewards)}, expected True or False")
         super().__init__(
             world,
             max_episode_steps=max_episode_steps,

@@ -10,7 +10,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rmdp_bench.population import Population
+from rmdp_bench.messages import shown
+from rmdp_bench.population import Population, check_population
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -114,7 +115,9 @@ def check_integer(name: str, value: Any, least: int, greatest: int) -> int:
     """
     is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not is_integer or not least <= value <= greatest:
-        raise ValueError(f"{name} is {value!r}, expected an integer from {least} to {greatest}")
+        raise ValueError(
+            f"{name} is {shown(value)}, expected an integer from {least} to {greatest}"
+        )
     return int(value)
 
 
@@ -127,7 +130,7 @@ def check_population_seed(population_seed: Any) -> int:
     is_integer = isinstance(population_seed, int | np.integer)
     if not is_integer or isinstance(population_seed, bool) or not 0 <= population_seed < 2**32:
         raise ValueError(
-            f"population_seed is {population_seed!r}, expected an integer from 0 to 2**32 - 1"
+            f"population_seed is {shown(population_seed)}, expected an integer from 0 to 2**32 - 1"
         )
     return int(population_seed)
 
@@ -150,20 +153,16 @@ def choose_population(
         return make(0 if seed is None else check_population_seed(seed))
     if seed is not None:
         raise ValueError(
-            f"population and population_seed={seed!r} are given, expected one of them: the seed "
-            "draws the agents that population replaces"
+            f"population and population_seed={shown(seed)} are given, expected one of them: the "
+            "seed draws the agents that population replaces"
         )
-    if isinstance(population, type) or not isinstance(population, Population):
+    own = check_population(population)
+    if own.outcome_size != outcome_size:
         raise ValueError(
-            f"population is {population!r}, expected a TargetPopulation, a LinearPopulation, or a "
-            "subclass of rmdp_bench.Population of your own"
-        )
-    if population.outcome_size != outcome_size:
-        raise ValueError(
-            f"population is for outcomes ({population.outcome_size},), expected one for outcomes "
+            f"population is for outcomes ({own.outcome_size},), expected one for outcomes "
             f"({outcome_size},), which this world has"
         )
-    return population
+    return own
 
 
 def check_n_envs(num_envs: Any) -> int:
@@ -174,7 +173,7 @@ def check_n_envs(num_envs: Any) -> int:
     """
     is_integer = isinstance(num_envs, int | np.integer) and not isinstance(num_envs, bool)
     if not is_integer or not 1 <= num_envs <= MAX_ENVS:
-        raise ValueError(f"num_envs is {num_envs!r}, expected an integer from 1 to {MAX_ENVS}")
+        raise ValueError(f"num_envs is {shown(num_envs)}, expected an integer from 1 to {MAX_ENVS}")
     return int(num_envs)
 
 
@@ -189,7 +188,7 @@ def check_range(name: str, value: Any) -> tuple[float, float]:
     except (TypeError, ValueError):
         low, high = np.nan, np.nan
     if not low < high:
-        raise ValueError(f"{name} is {value!r}, expected two numbers (low, high), low < high")
+        raise ValueError(f"{name} is {shown(value)}, expected two numbers (low, high), low < high")
     return low, high
 
 
@@ -231,7 +230,7 @@ def check_options(options: Any, accepted: Sequence[str]) -> dict[str, Any]:
         return {}
     expected = f"accepted are {', '.join(accepted)}" if accepted else "this environment has none"
     if not isinstance(options, dict):
-        raise ValueError(f"options is {options!r}, expected None or a dict; {expected}")
+        raise ValueError(f"options is {shown(options)}, expected None or a dict; {expected}")
     for name in options:
         # Minari's DataCollector and PettingZoo's parallel_api_test hand on an option of their own.
         if name not in (*accepted, "minari_autoseed", "options"):
@@ -246,7 +245,9 @@ def check_render_mode(render_mode: str | None, modes: Sequence[str]) -> str | No
         ValueError: it is not.
     """
     if render_mode is not None and render_mode not in modes:
-        raise ValueError(f"render_mode is {render_mode!r}, expected None or one of {list(modes)}")
+        raise ValueError(
+            f"render_mode is {shown(render_mode)}, expected None or one of {list(modes)}"
+        )
     return render_mode
 
 
@@ -261,7 +262,7 @@ def check_max_episode_steps(max_episode_steps: Any, name: str = "max_episode_ste
     is_integer = isinstance(max_episode_steps, int | np.integer)
     if not is_integer or isinstance(max_episode_steps, bool) or max_episode_steps < 1:
         raise ValueError(
-            f"{name} is {max_episode_steps!r}, expected an integer >= 1, or -1 for none"
+            f"{name} is {shown(max_episode_steps)}, expected an integer >= 1, or -1 for none"
         )
     return int(max_episode_steps)
 
@@ -276,7 +277,7 @@ def check_autoreset_mode(autoreset_mode: AutoresetMode | str) -> AutoresetMode:
         if autoreset_mode in (mode, mode.value, mode.name):
             return mode
     names = [mode.name for mode in AutoresetMode]
-    raise ValueError(f"autoreset_mode is {autoreset_mode!r}, expected one of {names}")
+    raise ValueError(f"autoreset_mode is {shown(autoreset_mode)}, expected one of {names}")
 
 
 def check_agents(agents: Any, n_agents: int, n_envs: int | None, name: str) -> Rows:
@@ -299,5 +300,5 @@ def check_agents(agents: Any, n_agents: int, n_envs: int | None, name: str) -> R
     fits = array.dtype.kind in "iu" and array.shape in shapes
     if not fits or not ((array >= 0) & (array < n_agents)).all():
         number = "an integer" if n_envs is None else f"an integer or {n_envs} integers"
-        raise ValueError(f"{name} is {agents!r}, expected {number} from 0 to {n_agents - 1}")
+        raise ValueError(f"{name} is {shown(agents)}, expected {number} from 0 to {n_agents - 1}")
     return array.astype(np.int64)
