@@ -572,8 +572,22 @@ def _listed_task(task_id: str) -> Task:
     if task_id not in tasks:
         close = difflib.get_close_matches(str(task_id), tasks, n=3, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "see `rmdp-bench list tasks`"
-        raise ValueError(f"unknown task {task_id!r}; {hint}")
+        raise ValueError(f"unknown task {shown(task_id)}; {hint}{_say_how_to_vary(task_id)}")
     return tasks[task_id]
+
+
+def _say_how_to_vary(task_id: Any) -> str:
+    """How to get the task of a listed environment that an id means, if only its k is not listed."""
+    for base in _bases():
+        budgets = range(1, base.n_agents + 1)
+        k = next((k for k in budgets if _name_with_budget(base.env_id, k) == task_id), None)
+        if k is not None:
+            env = base.env_id.removeprefix("rmdp/")
+            return (
+                f" With k = {k} there is a variation: `rmdp-bench run SOLVER {env} "
+                f"--representatives {k}`, in Python get_task({env!r}, {k})"
+            )
+    return ""
 
 
 def get_online_task(task_id: str) -> OnlineTask:
@@ -822,9 +836,8 @@ def _online_task(family: _Family | MultiObjectiveWorld, budget: int) -> OnlineTa
     else:
         world, is_easy = family, family.front is not None
     own = world if isinstance(world, EnvironmentEntry) else None
-    name, _, version = world.id.removeprefix("rmdp/").rpartition("-")
     return OnlineTask(
-        id=f"{name}-k{budget}-{version}",
+        id=_name_with_budget(world.id, budget),
         env_id=world.id,
         n_agents=world.n_agents,
         n_representatives=budget,
@@ -836,6 +849,12 @@ def _online_task(family: _Family | MultiObjectiveWorld, budget: int) -> OnlineTa
         terminates=own is None or own.terminates,
         deterministic=world.deterministic,
     )
+
+
+def _name_with_budget(env_id: str, budget: int) -> str:
+    """Id of the task of an environment with k policies, if it is listed."""
+    name, _, version = env_id.removeprefix("rmdp/").rpartition("-")
+    return f"{name}-k{budget}-{version}"
 
 
 def _clinic_task(budget: int) -> OfflineTask:

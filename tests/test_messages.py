@@ -15,7 +15,7 @@ from rmdp_bench.messages import shown
 from rmdp_bench.runs import SolverError, make_request, run
 
 GRID = "ResourceGathering-n25-k3-v0"
-LARGE = np.arange(1600.0).reshape(40, 40)
+LARGE: Any = np.arange(1600.0).reshape(40, 40)
 SOLVER = """
 from dataclasses import dataclass
 import numpy as np

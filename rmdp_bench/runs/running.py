@@ -71,7 +71,6 @@ from rmdp_bench.runs.requests import (
 )
 from rmdp_bench.runs.trained import (
     OTHERS_FOLDER,
-    SOLUTION_FOLDER,
     TRAINED_FILE,
     Trained,
     read_trained,
@@ -79,6 +78,7 @@ from rmdp_bench.runs.trained import (
     write_trained,
 )
 from rmdp_bench.solution import Solution, load_solution, save_solution
+from rmdp_bench.solution.storage import SOLUTION_FOLDER
 from rmdp_bench.system import (
     git_revision,
     peak_device_memory_mib,

@@ -20,11 +20,11 @@ from rmdp_bench.evaluation.offline import OfflineSolution
 from rmdp_bench.files import read_json, write_json
 from rmdp_bench.runs.log import OtherTask, RunLog
 from rmdp_bench.solution import Solution, load_solution, save_solution
+from rmdp_bench.solution.storage import SOLUTION_FOLDER
 from rmdp_bench.tasks import Task, get_task
 
 TRAINED_FILE = "trained.json"
 OTHERS_FOLDER = "trained"
-SOLUTION_FOLDER = "solution"
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ MAX_ASSIGNMENT_BYTES = 64 * 2**20
 MAX_REPRESENTATIVES = 100_000
 """Of a saved solution, each of which becomes an object."""
 Shape: TypeAlias = tuple[int | None, int | None]
+SOLUTION_FOLDER = "solution"
+"""In a run directory."""
 _SHARED_GRAPH = "policies.onnx"
 _ASSIGNMENT = "assignment.npy"
 
@@ -76,13 +78,21 @@ def load_solution(directory: Path | str, shape: Shape = (None, None)) -> Solutio
     """Read a saved solution; its policies run in onnxruntime.
 
     Args:
-        directory: of the solution.
+        directory: of the solution, or of the finished run that has it, OUT/TASK/SOLVER/seed-S.
         shape: (n, k) that its assignment must have; None: any number.
 
     Raises:
         ValueError: files are missing, damaged or not allowed; the message names the file.
     """
-    return parse_solution(read_saved_solution(Path(directory)), str(directory), shape)
+    folder = Path(directory)
+    if not (folder / _ASSIGNMENT).exists() and (folder / SOLUTION_FOLDER / _ASSIGNMENT).exists():
+        folder = folder / SOLUTION_FOLDER
+    elif not (folder / _ASSIGNMENT).exists():
+        raise ValueError(
+            f"{folder} has no {_ASSIGNMENT}, expected the folder of a saved solution, or of a "
+            "finished run with one, such as runs/TASK/SOLVER/seed-0"
+        )
+    return parse_solution(read_saved_solution(folder), str(folder), shape)
 
 
 def read_saved_solution(directory: Path) -> dict[str, bytes]:

@@ -290,7 +290,7 @@ def _add_shared(directory: Path) -> None:
     ("damage", "message"),
     [
         (_remove_policy, "holds policy-0.onnx, expected"),
-        (_remove_assignment, "cannot read"),
+        (_remove_assignment, "has no assignment.npy"),
         (_pickle_assignment, "cannot read"),
         (_break_assignment, "agent 0"),
         (_scalar_assignment, "expected"),
