@@ -135,6 +135,7 @@ def doctor_command(as_json: JsonOption = False) -> None:
         _module_check("torch", "the solvers of the suite"),
         _module_check("onnxscript", "exporting other networks of torch"),
         _module_check("tensorboard", "run --tensorboard"),
+        _module_check("mo_gymnasium", "the worlds of MO-Gymnasium", "mo"),
         {"name": "cuda", "found": cuda is None, "needed_for": "run --device cuda", "hint": cuda},
         _rendering_check(),
         *_layer_checks(),
@@ -210,11 +211,11 @@ def _solvers() -> list[dict[str, Any]]:
     ]
 
 
-def _module_check(name: str, needed_for: str) -> dict[str, Any]:
+def _module_check(name: str, needed_for: str, extra: str = "baselines") -> dict[str, Any]:
     import importlib.util
 
     found = importlib.util.find_spec(name) is not None
-    hint = None if found else "pip install 'rmdp_bench[baselines]'"
+    hint = None if found else f"pip install 'rmdp_bench[{extra}]'"
     return {"name": name, "found": found, "needed_for": needed_for, "hint": hint}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rmdp_bench.cli.output import (
+    EMPTY,
     ExplainOption,
     JsonOption,
     number,
@@ -218,7 +219,8 @@ def print_results(
         for name, (cells, text) in more_columns.items():
             columns.append(name)
             rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
-            notes[name] = text
+            is_empty = all(cell in EMPTY for cell in cells)  # and left out: the note says why
+            notes[f"no {name}" if is_empty else name] = text
         notes |= scores
         print_table(
             *(task_id, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain

@@ -229,13 +229,22 @@ def _choose(
     return world, choose_population(population, seed, world.outcome_size, make)
 
 
-def _make(world: MultiObjectiveWorld, render_mode: str | None) -> gym.Env[Any, Any]:
+def import_mo_gymnasium(world_id: str) -> Any:
+    """Import the library that a world is of.
+
+    Raises:
+        ImportError: it is not there.
+    """
     try:
-        mo_gymnasium: Any = import_module("mo_gymnasium")
+        return import_module("mo_gymnasium")
     except ImportError as error:
         raise ImportError(
-            f'{world.id} is a world of MO-Gymnasium: pip install "rmdp_bench[mo]"'
+            f'{world_id} is a world of MO-Gymnasium: pip install "rmdp_bench[mo]"'
         ) from error
+
+
+def _make(world: MultiObjectiveWorld, render_mode: str | None) -> gym.Env[Any, Any]:
+    mo_gymnasium = import_mo_gymnasium(world.id)
     keywords = {} if render_mode is None else {"render_mode": render_mode}
     # Of a space of MO-Gymnasium's, which nobody can change here.
     with ignored_warnings(UserWarning, ".*precision lowered by casting"):

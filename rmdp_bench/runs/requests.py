@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rmdp_bench.envs.mo_worlds import find_mo_world, import_mo_gymnasium
 from rmdp_bench.evaluation import EVALUATION_SEED
 from rmdp_bench.evaluation.playing import check_episodes
 from rmdp_bench.files import check_writable, read_json
@@ -142,6 +143,11 @@ def make_request(
                 f"transitions is {transitions}, expected 1 to {MAX_COUNT} (per policy)"
             )
         checked_task = dataclasses.replace(checked_task, transitions=transitions)
+    if find_mo_world(checked_task.env_id) is not None:
+        try:
+            import_mo_gymnasium(checked_task.env_id)
+        except ImportError as error:
+            raise ValueError(str(error)) from error
     _check_seeds(seeds)
     check_device(device)
     check_writable(Path(out))

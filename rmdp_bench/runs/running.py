@@ -314,16 +314,16 @@ class _Group:
         without = [r.seed for r in results if r.objective_value is None]
         if isinstance(task, OnlineTask) and task.objective != "utilitarian" and without:
             self._display.message(
-                f"warning: an agent's return is negative with seed {', '.join(map(str, without))}, "
-                f"where {task.objective} has no meaning: there is no value of the objective; "
-                "egalitarian has one"
+                f"rmdp-bench: warning: an agent's return is negative with seed "
+                f"{', '.join(map(str, without))}, where {task.objective} has no meaning: "
+                "there is no value of the objective; egalitarian has one"
             )
         per_policy = _per_policy(task, trained)
         if per_policy is not None and per_policy > task.transitions:
             self._display.message(
-                f"warning: {per_policy:,} transitions per policy were counted, more than the "
-                f"budget of {task.transitions:,}; the closed division of the leaderboard refuses "
-                f"this run"
+                f"rmdp-bench: warning: {per_policy:,} transitions per policy were counted, more "
+                f"than the budget of {task.transitions:,}; the closed division of "
+                "the leaderboard refuses this run"
             )
 
 
@@ -376,7 +376,7 @@ def _finish_other(
                 stack.enter_context(locked(directory, "another process runs it"))
                 check_same_request(own)
             except ValueError as error:
-                display.message(f"warning: {directory} is left as it is: {error}")
+                display.message(f"rmdp-bench: warning: {directory} is left as it is: {error}")
                 continue
             _remove_other_run(own, seed)
             write_json(directory / REQUEST_FILE, own.document(seed))
@@ -457,8 +457,8 @@ def _save_and_load(
     """The solution as it is read back from its files, and their folder."""
     if not solution.exportable:
         display.message(
-            f"warning: the policies of {directory} are scored in memory and not saved; to save "
-            f"them, give Solution(export=...) or give each policy to_onnx() -> bytes"
+            f"rmdp-bench: warning: the policies of {directory} are scored in memory and not "
+            f"saved; to save them, give Solution(export=...) or give each policy to_onnx() -> bytes"
         )
         return solution, None
     save_solution(solution, directory / SOLUTION_FOLDER)

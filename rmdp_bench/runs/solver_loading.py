@@ -83,6 +83,7 @@ _EXAMPLES = (
     *("CartPoleHet-n500-pure-v1", "Glucose-n100-k3-clinic-v0"),
 )
 """Tasks of each kind."""
+_EXAMPLE = "examples/my_solver.py in the repository"
 
 
 def kind_of(name: str) -> str:
@@ -280,10 +281,16 @@ def _load_file(path: Path) -> Solver:
 def _check_solver(solver: Solver, where: str) -> None:
     config_type = getattr(solver.module, "Config", None)
     if not (isinstance(config_type, type) and dataclasses.is_dataclass(config_type)):
-        raise ValueError(f"{where} has no dataclass Config; see rmdp_bench.runs.solver_loading")
+        raise ValueError(
+            f"{where} has no dataclass Config, expected one that holds the settings, empty if "
+            f"there are none, and a function solve(task, config, seeds, device, log): "
+            f"{_EXAMPLE} has both"
+        )
     solve = getattr(solver.module, "solve", None)
     if not callable(solve):
-        raise ValueError(f"{where} has no function solve(task, config, seeds, device, log)")
+        raise ValueError(
+            f"{where} has no function solve(task, config, seeds, device, log): {_EXAMPLE} has one"
+        )
     check = getattr(solver.module, "check", None)
     if check is not None and not callable(check):
         raise ValueError(f"{where}: check is not a function check(task, config)")

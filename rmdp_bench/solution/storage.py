@@ -57,8 +57,8 @@ def save_solution(solution: Solution, directory: Path | str) -> None:
     """
     if not solution.exportable:
         raise ValueError(
-            "the solution cannot be saved: give Solution(export=...) or give every policy a method "
-            "to_onnx() -> bytes (see rmdp_bench.solution)"
+            "the solution cannot be saved: give every policy a method to_onnx() that gives its "
+            "ONNX graph as bytes, or Solution(export=...) for one graph of all policies"
         )
     graphs: dict[str, bytes] = {}
     if solution.export is not None:

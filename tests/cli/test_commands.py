@@ -516,7 +516,7 @@ def test_doctor(capfd: pytest.CaptureFixture[str]) -> None:
     assert report["system"]["cores"] >= 1
     assert report["versions"]["numpy"] == np.__version__
     assert [check["name"] for check in report["checks"]] == [
-        *("torch", "onnxscript", "tensorboard", "cuda", "gl"),
+        *("torch", "onnxscript", "tensorboard", "mo_gymnasium", "cuda", "gl"),
         *(f"layer: {layer.name}" for layer in describe_layers()),
     ]
     assert main(["doctor"]) == 0
