@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rmdp_bench.ceilings import constant_speed_optimum as constant_speed_optimum
     from rmdp_bench.ceilings import resource_gathering_optimum as resource_gathering_optimum
     from rmdp_bench.datasets import load_dataset as load_dataset
+    from rmdp_bench.envs.mo_worlds import weigh_objectives as weigh_objectives
     from rmdp_bench.envs.represent import from_mo_gymnasium as from_mo_gymnasium
     from rmdp_bench.envs.represent import represent as represent
     from rmdp_bench.envs.wrappers import AgentReward as AgentReward
@@ -69,6 +70,7 @@ register_parallel_environments()
 _LAZY = {
     "represent": "envs.represent",
     "from_mo_gymnasium": "envs.represent",
+    "weigh_objectives": "envs.mo_worlds",
     "AgentReward": "envs.wrappers",
     "VectorReward": "envs.wrappers",
     "BatchedAgentReward": "envs.wrappers",

@@ -32,7 +32,12 @@ from rmdp_bench.ceilings import (
 )
 from rmdp_bench.envs import ENVIRONMENTS, EnvironmentEntry, get_environment, get_population
 from rmdp_bench.envs.core.checks import check_integer
-from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld, find_mo_world
+from rmdp_bench.envs.mo_worlds import (
+    MO_WORLDS,
+    MultiObjectiveWorld,
+    find_mo_world,
+    say_how_to_weigh,
+)
 from rmdp_bench.envs.outside import OutsideWorlds, WorldFactory
 from rmdp_bench.messages import shown
 from rmdp_bench.population import (
@@ -557,6 +562,7 @@ def _checked_population(task: OnlineTask, population: Any) -> Population:
         raise ValueError(
             f"population is for outcomes ({own.outcome_size},), expected one for outcomes "
             f"({usual.outcome_size},), which {task.env_id} has"
+            f"{say_how_to_weigh(task.env_id, own.outcome_size)}"
         )
     outcomes = np.zeros((2, own.outcome_size))
     check_rewards(own, outcomes, own.rewards(outcomes))

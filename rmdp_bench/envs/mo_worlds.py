@@ -8,7 +8,8 @@ Description:
 Population:
     `LinearPopulation`: agent i weighs the objectives by w_i, a draw of the flat Dirichlet
     distribution. The keyword n_agents changes their number (agents of the same seed are the same,
-    however many there are), population gives others of one's own.
+    however many there are), population gives others of one's own, as
+    `rmdp_bench.weigh_objectives(id, weights)` makes them of weights (n, m).
 
 Observation:
     MO-Gymnasium's: row and column in DeepSeaTreasure, row and place in it in FruitTree; position,
@@ -52,7 +53,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rmdp_bench.envs.core.checks import (
     check_integer,
@@ -109,7 +110,14 @@ class MultiObjectiveWorld:
         """Draw the agents; see the module."""
         generator = np.random.RandomState(check_population_seed(population_seed))
         n = check_integer("n_agents", self.n_agents if n_agents is None else n_agents, 1, _MOST)
-        weights = generator.dirichlet(np.ones(self.n_objectives), n)
+        return self.in_percent(generator.dirichlet(np.ones(self.n_objectives), n))
+
+    def in_percent(self, weights: Array) -> LinearPopulation:
+        """Give agents who weigh the objectives, (n, m), each row of sum 1; see the module.
+
+        Raises:
+            ValueError: an agent to whom all of the front is worth the same.
+        """
         if self.front is None:
             return LinearPopulation(100.0 / FULL_CART * weights)
         return in_percent_of_front(weights, self.front)
@@ -152,6 +160,54 @@ def in_percent_of_front(weights: Any, front: Array) -> LinearPopulation:
             "front are worth the same, expected an agent with a preference"
         )
     return LinearPopulation(100.0 / (high - low) * np.concatenate((weights, -low), axis=1))
+
+
+def weigh_objectives(env_id: str, weights: ArrayLike) -> LinearPopulation:
+    """Give agents who weigh the objectives of a world of MO-Gymnasium, for `population`.
+
+    Their returns are in percent, as those of the world's own agents: where its Pareto front is
+    known, 100 is what the agent would have with a policy of its own, and 0 the policy of the front
+    that it likes least. MO-Gymnasium is not needed.
+
+    Args:
+        env_id: such as "DeepSeaTreasure-n100-v0".
+        weights: (n, m), what each agent gives each of the m objectives, as in the vector reward: in
+            DeepSeaTreasure treasure and time, in FruitTree six nutrients, in Minecart two ores and
+            fuel. None negative; only their ratios matter.
+
+    Raises:
+        ValueError: no such world, or an agent whose weights are not m numbers >= 0, are all 0, or
+            to whom all of the front is worth the same.
+    """
+    world = find_mo_world(f"rmdp/{f'{env_id}'.removeprefix('rmdp/')}")
+    if world is None:
+        known = ", ".join(own.id.removeprefix("rmdp/") for own in MO_WORLDS)
+        raise ValueError(f"{shown(env_id)} is no world of MO-Gymnasium, expected one of {known}")
+    given = LinearPopulation(weights).weights  # type: ignore[arg-type]  # which it checks
+    size = world.n_objectives
+    if given.shape[1] != size:
+        raise ValueError(
+            f"weights have shape {given.shape}, expected (n, {size}): {env_id} has {size} "
+            "objectives"
+        )
+    bad = np.flatnonzero((given < 0.0).any(axis=1) | (given == 0.0).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"weights[{bad[0]}] are {given[bad[0]].tolist()}, expected none negative and not all 0"
+        )
+    return world.in_percent(given / given.sum(axis=1, keepdims=True))
+
+
+def say_how_to_weigh(env_id: str, outcome_size: int) -> str:
+    """What to call, the end of a message, where agents may be for the objectives of a world."""
+    world = find_mo_world(env_id)
+    if world is None or outcome_size != world.n_objectives:
+        return ""
+    name = world.id.removeprefix("rmdp/")
+    return (
+        f"; of weights of its {outcome_size} objectives rmdp_bench.weigh_objectives({name!r}, "
+        "weights) makes one"
+    )
 
 
 def register_mo_worlds() -> None:
@@ -226,7 +282,8 @@ def _choose(
             "population says who there is"
         )
     make = functools.partial(world.make_population, n_agents=n_agents)
-    return world, choose_population(population, seed, world.outcome_size, make)
+    hint = say_how_to_weigh(world_id, getattr(population, "outcome_size", 0))
+    return world, choose_population(population, seed, world.outcome_size, make, hint)
 
 
 def import_mo_gymnasium(world_id: str) -> Any:

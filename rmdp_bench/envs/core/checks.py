@@ -136,7 +136,11 @@ def check_population_seed(population_seed: Any) -> int:
 
 
 def choose_population(
-    population: Any, seed: int | None, outcome_size: int, make: Callable[[int], Population]
+    population: Any,
+    seed: int | None,
+    outcome_size: int,
+    make: Callable[[int], Population],
+    hint: str = "",
 ) -> Population:
     """Give the population that was asked for.
 
@@ -145,6 +149,7 @@ def choose_population(
         seed: population_seed as it was given; None: it was not.
         outcome_size: m, length of the world's outcome.
         make: population_seed -> the population of the id.
+        hint: said of one for other outcomes.
 
     Raises:
         ValueError: not a population, or one for other outcomes, or both it and a seed are given.
@@ -160,7 +165,7 @@ def choose_population(
     if own.outcome_size != outcome_size:
         raise ValueError(
             f"population is for outcomes ({own.outcome_size},), expected one for outcomes "
-            f"({outcome_size},), which this world has"
+            f"({outcome_size},), which this world has{hint}"
         )
     return own
 
