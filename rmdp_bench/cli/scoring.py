@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,7 @@ from rmdp_bench.cli.output import (
     warn,
     warn_skipped,
 )
-from rmdp_bench.tasks import OfflineTask, Task, get_task
+from rmdp_bench.tasks import OfflineTask, OnlineTask, Task, TaskFile, get_task
 from rmdp_bench.terminal import fit_command, fit_terminal
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def score_command(runs: Runs, explain: ExplainOption = False, as_json: JsonOptio
     with run_directories(runs) as folders:
         results = find_results(folders)
     if as_json:
-        print_json([summary.to_dict() for summary in summarise(results)])
+        tasks = _tasks_of(results)
+        print_json([_document(own, tasks[own.task]) for own in summarise(results)])
     else:
         print_results(results, explain=explain)
 
@@ -189,11 +190,10 @@ def print_results(
     What columns mean stands below the last table of each scale.
     """
     from rmdp_bench.leaderboard.columns import SCORES, row_name, score_cells
-    from rmdp_bench.runs.records import task_of
     from rmdp_bench.runs.summary import summarise
 
     summaries = summarise(results)
-    known = {result.task: task_of(result) for result in results.values()}
+    known = _tasks_of(results)
     tasks = {summary.task: known[summary.task] for summary in summaries}
     last = {_scale(task): task_id for task_id, task in tasks.items()}
     for task_id, about in tasks.items():
@@ -223,8 +223,39 @@ def print_results(
             notes[f"no {name}" if is_empty else name] = text
         notes |= scores
         print_table(
-            *(task_id, columns, rows), optional=_OPTIONAL, notes=notes, more=more, explain=explain
+            *(_title(about), columns, rows),
+            optional=_OPTIONAL,
+            notes=notes,
+            more=more,
+            explain=explain,
         )
+
+
+def _tasks_of(results: Mapping[Path, Result]) -> dict[str, Task]:
+    """Id -> task, of all records."""
+    from rmdp_bench.runs.records import task_of
+
+    return {result.task: task_of(result) for result in results.values()}
+
+
+def _document(summary: Summary, task: Task) -> dict[str, Any]:
+    """A row for JSON, with what tells tasks of one's own apart."""
+    file = _file_of(task)
+    own = {"n_agents": task.n_agents, "task_file": None if file is None else file.path}
+    return summary.to_dict() | own
+
+
+def _title(task: Task) -> str:
+    """The id; of a task of one's own also what its id does not say."""
+    if not isinstance(task, OnlineTask) or task.is_official:
+        return task.id
+    file = _file_of(task)
+    source = "" if file is None else f", {Path(file.path).name}:{file.name}"
+    return f"{task.id}: {task.n_agents} agents, k = {task.n_representatives}{source}"
+
+
+def _file_of(task: Task) -> TaskFile | None:
+    return task.file if isinstance(task, OnlineTask) else None
 
 
 def _scale(task: Task) -> tuple[str, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -72,6 +73,28 @@ def test_show_warns_where_no_run_is_of_the_task(
     assert f"warning: no run in runs is of {OTHER}" in capfd.readouterr().err
     assert show("--task", "ResourceGathering-n25-k33-v0", "--runs", "runs") == 2
     assert "unknown task" in capfd.readouterr().err
+
+
+def test_score_tells_tasks_of_ones_own_apart(own: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(
+        "import numpy as np, rmdp_bench\n"
+        "def few():\n"
+        "    users = rmdp_bench.LinearPopulation(np.eye(25)[:7])\n"
+        f"    return rmdp_bench.get_task({LISTED!r}, 2, population=users)\n"
+    )
+    run(make_request(TOY, "mine.py:few", transitions=1000, out="runs"))
+    assert main(["score", "runs"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert LISTED in lines and f"{own}: 25 agents, k = 4" in lines
+    assert any(line.endswith(": 7 agents, k = 2, mine.py:few") for line in lines)
+    assert main(["score", "runs", "--json"]) == 0
+    rows = json.loads(capfd.readouterr().out)
+    told = [(row["n_agents"], row["n_representatives"], row["task_file"]) for row in rows]
+    assert sorted(told, key=str) == [
+        (25, 3, None),
+        (25, 4, None),
+        (7, 2, str(Path("mine.py").resolve())),
+    ]
 
 
 def test_submit_leaves_them_out_and_names_them(own: str, capfd: pytest.CaptureFixture[str]) -> None:
