@@ -16,12 +16,14 @@ import difflib
 import functools
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import gymnasium as gym
 import numpy as np
+from numpy.typing import NDArray
 
 from rmdp_bench import scoring
 from rmdp_bench.ceilings import (
@@ -566,6 +568,46 @@ def _checked_population(task: OnlineTask, population: Any) -> Population:
         )
     outcomes = np.zeros((2, own.outcome_size))
     check_rewards(own, outcomes, own.rewards(outcomes))
+    _warn_of_scale(task, own, usual)
+    return own
+
+
+_SAME_SUM = 1e-6
+"""Relative difference up to which two sums of weights count as the same."""
+_CALLER = 5
+"""Frames from the warning to who calls `get_task`."""
+
+
+def _warn_of_scale(task: OnlineTask, own: Population, usual: Population) -> None:
+    """Say where returns of one's own agents are not in percent of a perfect episode.
+
+    They are where their weights are as those of the world's own agents: none negative, all of one
+    sum. Of worlds whose own agents are otherwise nothing is known.
+    """
+    if not (isinstance(own, LinearPopulation) and isinstance(usual, LinearPopulation)):
+        return
+    total = float(usual.weights[0].sum())
+    if not _has_scale(usual.weights, total).all():
+        return
+    wrong = np.flatnonzero(~_has_scale(own.weights, total))
+    if len(wrong):
+        negative = (own.weights[wrong[0]] < 0).any()
+        what = (
+            "has a negative weight"
+            if negative
+            else (f"has weights of sum {own.weights[wrong[0]].sum():.4g}")
+        )
+        warnings.warn(
+            f"agent {wrong[0]} {what}: in {task.env_id} returns are percent of a perfect episode "
+            f"only for weights of which none is negative and whose sum is {total:.4g}",
+            stacklevel=_CALLER,
+        )
+
+
+def _has_scale(weights: NDArray[np.float64], total: float) -> NDArray[np.bool_]:
+    """Agents (n,) whose weights (n, m) are not negative and have a sum."""
+    near = np.abs(weights.sum(axis=1) - total) <= _SAME_SUM * abs(total)
+    own: NDArray[np.bool_] = (weights >= 0).all(axis=1) & near
     return own
 
 
