@@ -82,7 +82,8 @@ def print_table(
         rows: one text per column.
         n_left: how many columns are words, aligned to the left; the rest are numbers.
         optional: columns that a narrow terminal does without, the first ones first; names that the
-            table does not have mean nothing. What then has room, the last ones first, stays.
+            table does not have mean nothing. What then has room, the last ones first, stays, up to
+            the first that has none.
         grouped: whether the first column's texts are lines of their own on every terminal.
         highlight: rows to print in bold.
         notes: sentences below, the most important first: column that it is about, or any other
@@ -143,8 +144,9 @@ def _lay_out(
         for place in reversed(hidden):  # a wide one has gone: narrower ones have room again
             fewer = [other for other in hidden if other != place]
             more, left = try_without(fewer, headings)
-            if left >= 0:
-                hidden, shown, room = fewer, more, left
+            if left < 0:
+                break  # nothing stays that matters less
+            hidden, shown, room = fewer, more, left
         break
     names = [columns[place] for place in hidden]
     return _Layout(_share(whole, least, shown, room), names, headings)

@@ -39,16 +39,11 @@ _IQM = (
     "few seeds: of three it is their range, and holds the median of all seeds three times out of "
     "four."
 )
-_REASSIGNED = (
-    "reassigned: the same if each agent had its best policy in the scoring episodes; regret: the "
-    "difference."
-)
-_USED = "transitions: budget per policy; used: of it, as counted."
-_UNSEEN = "unseen, extrapolating: the same for agents who are not in the data."
+_TRANSITIONS = "transitions: budget per policy."
+_USED = "used: transitions per policy, as counted."
 _PREDICTION = (
-    "RMSE, R2: of 50 steps predicted open-loop, over the test trajectories; in the clinic's tasks "
-    "of the reading an hour ahead, mg/dL. A mean R2 far below the median is that of a few which "
-    "diverge."
+    "of 50 steps predicted open-loop, over the test trajectories; in the clinic's tasks of the "
+    "reading an hour ahead"
 )
 _SPEED = "transitions/s: of all policies and all seeds that trained together."
 _WORST = "worst agent: the return of the agent served worst"
@@ -71,13 +66,18 @@ NOTES = {
             "error, as trained: under the solver's own assignment."
         ),
         "IQM [95 %]": _IQM,
-        "reassigned": _REASSIGNED,
-        "regret": _REASSIGNED,
-        "transitions": _USED,
+        "reassigned": (
+            "reassigned: welfare if each agent had its best policy in the scoring episodes."
+        ),
+        "regret": (
+            "regret: what welfare would gain if each agent had its best policy in the scoring "
+            "episodes."
+        ),
+        "transitions": _TRANSITIONS,
         "used": _USED,
         "of ceiling": "of ceiling: share of the greatest welfare that k policies can have.",
-        "worst agent": f"{_WORST}; 10th pct.: the return that a tenth of the agents stay below.",
-        "10th pct.": f"{_WORST}; 10th pct.: the return that a tenth of the agents stay below.",
+        "worst agent": f"{_WORST}.",
+        "10th pct.": "10th pct.: the return that a tenth of the agents stay below.",
         "Gini": "Gini: inequality of the agents' returns, from 0, all alike, to 1.",
         "Nash": "Nash: geometric mean of the agents' returns + 1, minus 1.",
         "transitions/s": _SPEED,
@@ -90,21 +90,24 @@ NOTES = {
             "standard error."
         ),
         "IQM [95 %]": _IQM,
-        "unseen": _UNSEEN,
-        "extrapolating": _UNSEEN,
+        "unseen": "unseen: return of agents who are not in the data, normalised.",
+        "extrapolating": (
+            "extrapolating: return of agents whose parameters are out of the range of the data, "
+            "normalised."
+        ),
         "return": "return: mean over the test agents, in units of the reward.",
-        "RMSE": _PREDICTION,
-        "median R2": _PREDICTION,
-        "mean R2": _PREDICTION,
+        "RMSE": f"RMSE: {_PREDICTION}, mg/dL.",
+        "median R2": f"median R2: {_PREDICTION}.",
+        "mean R2": "mean R2: far below the median where a few predictions diverge.",
         "worst agent": f"{_WORST}, normalised.",
         "scoring s": "scoring s: seconds in which a seed's policies were scored.",
-        "transitions": _USED,
+        "transitions": _TRANSITIONS,
         "used": _USED,
         **_ROW_NOTES,
     },
 }
-"""Track -> what the columns mean: column -> a sentence or two, the most important first; columns
-that belong together have the same text.
+"""Track -> what the columns mean: column -> a sentence or two, the most important first; each
+stands alone, as others may be left out.
 """
 COST_NOTES = {
     "transitions/s": _SPEED,
