@@ -35,6 +35,7 @@ from scipy import stats
 from rmdp_bench import ENVIRONMENTS, EnvironmentEntry, TargetPopulation, get_population
 from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main as command_line
+from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.leaderboard import Entry, Table, build_tables
 from rmdp_bench.plotting.style import colour_of, draw_panels, save
@@ -56,7 +57,7 @@ from rmdp_bench.tasks import (
 from rmdp_bench.warning_filters import ignored_warnings
 from scripts import ablation, glucose_blocks, test_conditions  # noqa: F401 (their blocks)
 from scripts.ablation import with_error
-from scripts.document_blocks import GENERATORS, generated, listed, table
+from scripts.document_blocks import GENERATORS, MO_FACTS, generated, listed, table
 from scripts.reproduction import told_apart  # and its blocks
 from scripts.verdicts import difference_interval, judge
 
@@ -157,8 +158,22 @@ def _space(space: gym.Space[Any]) -> str:
     return f"{space.dtype} {space.shape}"
 
 
-def _reward(entry: EnvironmentEntry) -> str:
+def _spaces(entry: EnvironmentEntry | MultiObjectiveWorld) -> tuple[str, str]:
+    """Of observations and of actions."""
+    if isinstance(entry, MultiObjectiveWorld):
+        observation, action, _ = MO_FACTS[entry.id]
+        return _space(observation), _space(action)
+    with ignored_warnings(DeprecationWarning):  # of a first version
+        env = gym.make(entry.id)
+    env.close()
+    return _space(env.observation_space), _space(env.action_space)
+
+
+def _reward(entry: EnvironmentEntry | MultiObjectiveWorld) -> str:
     """In words: what an agent receives for a step."""
+    if isinstance(entry, MultiObjectiveWorld):
+        full = "what it would have alone" if entry.front is not None else "a cart full of its ore"
+        return f"the objectives by the agent's own weights; 100 in an episode is {full}"
     if entry.reward_function is not None:
         first = (entry.reward_function.__doc__ or "").splitlines()[0]
         return first.rstrip(".")
@@ -177,13 +192,10 @@ def _reward(entry: EnvironmentEntry) -> str:
 @generated
 def environments() -> str:
     """Every environment: what a policy sees and does, what an agent receives, how long."""
-    alike: dict[tuple[str, ...], list[EnvironmentEntry]] = {}
-    for entry in ENVIRONMENTS:
-        with ignored_warnings(DeprecationWarning):  # of a first version
-            env = gym.make(entry.id)
-        cells = (_space(env.observation_space), _space(env.action_space), _reward(entry))
-        alike.setdefault((*cells, str(entry.max_episode_steps)), []).append(entry)
-        env.close()
+    alike: dict[tuple[str, ...], list[EnvironmentEntry | MultiObjectiveWorld]] = {}
+    for entry in (*ENVIRONMENTS, *MO_WORLDS):
+        cells = (*_spaces(entry), _reward(entry), str(entry.max_episode_steps))
+        alike.setdefault(cells, []).append(entry)
     rows = [
         [", ".join(f"`{entry.id.removeprefix('rmdp/')}`" for entry in entries), *cells]
         for cells, entries in alike.items()
@@ -210,6 +222,24 @@ def recommended() -> str:
             [f"`{one.task.id}`", f"`{top.summary.solver}`", welfare_of(top), share, str(top.mark)]
         )
     return table(["task", "top of the board", "score", "of the ceiling", "mark"], rows)
+
+
+@generated
+def unranked() -> str:
+    """Rows that would be first, had they been measured."""
+    higher = [
+        f"`{entry.summary.solver}` on `{one.task.id}`, {welfare_of(entry)} ({entry.mark})"
+        for one in board()
+        for entry in one.entries
+        if entry.rank is None
+        and entry.summary.social_welfare > one.entries[0].summary.social_welfare
+    ]
+    rule = "Only what the verifier has measured has a rank, and a planner leaves no policies."
+    if not higher:
+        return f"{rule} No row without a rank is above the first of its task."
+    return "\n".join(
+        [f"{rule} Above the first row, by their own records:", ""] + [f"- {row}" for row in higher]
+    )
 
 
 @generated

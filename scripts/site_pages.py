@@ -44,7 +44,7 @@ from rmdp_bench.runs.solver_loading import (
 )
 from rmdp_bench.tasks import OfflineTask, OnlineTask, get_task, list_tasks
 from rmdp_bench.warning_filters import ignored_warnings
-from scripts.document_blocks import table
+from scripts.document_blocks import MO_FACTS, table
 from scripts.draw_policies import PICTURES
 from scripts.generate_documents import board, welfare_of
 
@@ -126,25 +126,6 @@ WORLDS: Sequence[EnvironmentEntry | MultiObjectiveWorld] = [
     *MO_WORLDS,
 ]
 """That have pages."""
-
-MO_FACTS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
-    "rmdp/DeepSeaTreasure-n100-v0": (
-        *("Box(0, 11, (2,), int32)", "Discrete(4)"),
-        ("treasure", "time"),
-    ),
-    "rmdp/FruitTree-n100-v0": (
-        *("Box(0, 63, (2,), int32)", "Discrete(2)"),
-        ("protein", "carbohydrates", "fats", "vitamins", "minerals", "water"),
-    ),
-    "rmdp/Minecart-n100-v0": (
-        *("Box(-1.0, 1.0, (7,), float32)", "Discrete(6)"),
-        ("first ore", "second ore", "fuel"),
-    ),
-}
-"""World of MO-Gymnasium -> observations, actions and objectives.
-
-The site is built where the optional extra is not there: it has no wheel for the newest Python.
-"""
 
 MAX_BUDGET = 10
 """Of the curve of ceilings, where nothing but computing is needed."""
@@ -309,7 +290,8 @@ def _module_of(env_id: str) -> str:
 def _spaces(entry: EnvironmentEntry | MultiObjectiveWorld) -> tuple[str, str]:
     """Of observations and of actions."""
     if isinstance(entry, MultiObjectiveWorld):
-        return MO_FACTS[entry.id][:2]
+        observation, action, _ = MO_FACTS[entry.id]
+        return _bounded(observation), _bounded(action)
     with ignored_warnings(DeprecationWarning):  # of a first version
         env = gym.make(entry.id)
     env.close()

@@ -136,7 +136,8 @@ def test_facts_of_optional_worlds_are_theirs(world: MultiObjectiveWorld) -> None
     pytest.importorskip("mo_gymnasium")
     observation, action, objectives = site_pages.MO_FACTS[world.id]
     env = gym.make(world.id)
-    assert (str(env.observation_space), str(env.action_space)) == (observation, action)
+    spaces = str(env.observation_space), str(env.action_space)
+    assert spaces == (str(observation), str(action))
     env.close()
     assert len(objectives) == world.n_objectives
 
