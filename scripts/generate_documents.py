@@ -193,9 +193,12 @@ def _reward(entry: EnvironmentEntry | MultiObjectiveWorld) -> str:
 def environments() -> str:
     """Every environment: what a policy sees and does, what an agent receives, how long."""
     alike: dict[tuple[str, ...], list[EnvironmentEntry | MultiObjectiveWorld]] = {}
-    wanting = [entry for entry in ENVIRONMENTS if not entry.heterogeneous]
-    living = [entry for entry in ENVIRONMENTS if entry.heterogeneous]
-    for entry in (*wanting, *MO_WORLDS, *living):
+    worlds: list[EnvironmentEntry | MultiObjectiveWorld] = [
+        *(entry for entry in ENVIRONMENTS if not entry.heterogeneous),
+        *MO_WORLDS,
+        *(entry for entry in ENVIRONMENTS if entry.heterogeneous),
+    ]
+    for entry in worlds:
         cells = (*_spaces(entry), _reward(entry), str(entry.max_episode_steps))
         alike.setdefault(cells, []).append(entry)
     rows = [

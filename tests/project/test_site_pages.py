@@ -20,6 +20,7 @@ from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld
 from rmdp_bench.runs import SOLVERS
 from rmdp_bench.runs.solver_loading import OWN_WORLDS
 from scripts import draw_policies, site_pages
+from scripts.document_blocks import MO_FACTS
 from scripts.site_pages import CONTENTS, DOCS, ELSEWHERE, WORLDS, docstring_to_rst, lead_links
 from tests.helpers.checkout import ROOT, needs_submissions
 
@@ -134,7 +135,7 @@ def test_every_environment_is_written(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("world", MO_WORLDS, ids=lambda world: world.id)
 def test_facts_of_optional_worlds_are_theirs(world: MultiObjectiveWorld) -> None:
     pytest.importorskip("mo_gymnasium")
-    observation, action, objectives = site_pages.MO_FACTS[world.id]
+    observation, action, objectives = MO_FACTS[world.id]
     env = gym.make(world.id)
     spaces = str(env.observation_space), str(env.action_space)
     assert spaces == (str(observation), str(action))
@@ -229,7 +230,7 @@ def test_a_moving_picture_is_drawn_anew(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (picture,) = (own for own in draw_policies.PICTURES if own.name == name)
-    if picture.env_ids[0] in site_pages.MO_FACTS:
+    if picture.env_ids[0] in MO_FACTS:
         pytest.importorskip("mo_gymnasium")
     with Image.open(picture.path) as film:
         stored = film.size, film.n_frames  # type: ignore[attr-defined]
