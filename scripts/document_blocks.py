@@ -12,6 +12,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures"
 GLUCOSE_FILE = ROOT / "benchmarks" / "results" / "glucose.json"
+CONTROLLERS_CURVE = GLUCOSE_FILE.with_name("glucose_controllers.json")
 GENERATORS: dict[str, Callable[[], str]] = {}
 """Name of a block -> what writes it."""
 MO_FACTS: Mapping[str, tuple[gym.Space[Any], gym.Space[Any], tuple[str, ...]]] = {

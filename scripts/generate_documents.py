@@ -35,10 +35,12 @@ from scipy import stats
 from rmdp_bench import ENVIRONMENTS, EnvironmentEntry, TargetPopulation, get_population
 from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main as command_line
+from rmdp_bench.envs import get_environment
 from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.leaderboard import Entry, Table, build_tables
 from rmdp_bench.plotting.style import colour_of, draw_panels, save
+from rmdp_bench.references import single_and_own
 from rmdp_bench.runs import Result
 from rmdp_bench.runs.checkpoints import CHECKPOINT_SECONDS
 from rmdp_bench.runs.curve import parse_curve
@@ -294,7 +296,12 @@ def datasets() -> str:
 @generated
 def clinic_scores() -> str:
     """Runs of the clinic's tasks, as `scripts.store_clinic_runs` has stored them."""
-    rows, episodes = [], set()
+    rows, episodes, shares_of_room = [], set(), []
+    known = single_and_own("rmdp/Glucose-n100-v0")
+    if known is None:
+        raise RuntimeError("what counts as 0 and as 100 is not stored")
+    steps = get_environment("rmdp/Glucose-n100-v0").max_episode_steps
+    single, everybody = (-value / steps for value in known)
     for own in read_json(RESULTS / "glucose_clinic.json")["rows"]:
         scores = own["scores"]
         changed = ", ".join(f"{name}={value}" for name, value in own["changed"].items())
@@ -307,12 +314,15 @@ def clinic_scores() -> str:
             for minutes in (30, 60)
         )
         r2 = scores.get("60 minutes r2_median")
+        percent = 100.0 * (single - scores["mean risk"]) / (single - everybody)
+        shares_of_room.append(percent)
         rows.append(
             [
                 f"`{own['task']}`",
                 f"`{own['solver']}`",
                 str(len(own["seeds"])),
                 f"{scores['mean risk']:.2f}",
+                f"{percent:.0f}",
                 f"{scores['worst tenth']:.1f}",
                 " / ".join(f"{share:.1f}" for share in shares),
                 " / ".join(ahead),
@@ -320,11 +330,26 @@ def clinic_scores() -> str:
                 changed or "–",
             ]
         )
-    header = ["task", "solver", "seeds", "mean risk", "worst tenth", "in / below / above range, %"]
+    header = ["task", "solver", "seeds", "mean risk", "score, %", "worst tenth"]
+    header += ["in / below / above range, %"]
     header += ["RMSE in 30 / 60 min", "median R2, 60 min", "changed settings"]
     counts = " or ".join(str(number) for number in sorted(episodes))
-    about = f"Risks are of {counts} scoring episodes of each patient; lower is better."
-    return f"{about}\n\n{table(header, rows)}"
+    about = (
+        f"Of {counts} scoring episodes of each patient. A lower risk is better; the score is 100 "
+        f"({single:.2f} - risk) / ({single:.2f} - {everybody:.2f}), by one learned policy for all "
+        "and everybody's own."
+    )
+    n_below = sum(percent < 0.0 for percent in shares_of_room)
+    found = (
+        f"{n_below} of {len(rows)} are below 0: their policies serve the patients worse than one "
+        "policy for all that learned in their worlds, and not from records."
+    )
+    return f"{about}\n\n{table(header, rows)}\n\n{found}"
+
+
+UNMATCHED = "the policy that is best for all known"
+NOT_MATCHED = ("at random", UNMATCHED, "best of the policies", "own tuned controller")
+"""Rows that use nothing that is known of a new patient, or what nobody knows."""
 
 
 @generated
@@ -341,13 +366,32 @@ def clinic_new_patients() -> str:
         rows.append([name, *cells])
     header = ["matched by", "unseen: risk", "regret", "to own", "extrapolating: risk"]
     header += ["regret", "to own"]
+    found = []
+    matched = [name for name in document["rows"] if name not in NOT_MATCHED]
+    for group in ("unseen", "extrapolating"):
+        risks = {name: document["rows"][name][group]["mean_risk"] for name in document["rows"]}
+        best = min(matched, key=lambda name: risks[name])
+        worse = [name for name in matched if risks[name] >= risks[UNMATCHED]]
+        found.append(
+            f'Of the {group} patients "{best}" leaves the least regret'
+            + (
+                f"; {listed(worse)} {'is' if len(worse) == 1 else 'are'} no better than "
+                if worse
+                else ", and every way is better than "
+            )
+            + f'"{UNMATCHED}".'
+        )
     about = (
         f"`{document['command']}`: {document['policies']} policies of `{document['solver']}` on "
         f"`{document['task']}`, {document['episodes']} episodes of each patient under each. Regret "
         "is against the best of the policies, and beside it against the patient's own tuned "
         "controller, which a negative number beats."
     )
-    return f"{about}\n\n{table(header, rows)}"
+    found.append(
+        "It is one training and few patients, so that small differences, such as that of one day "
+        "and three, say nothing."
+    )
+    return f"{about}\n\n{table(header, rows)}\n\n{' '.join(found)}"
 
 
 # Online solvers
