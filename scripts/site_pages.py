@@ -64,6 +64,7 @@ CONTENTS: Mapping[str, Sequence[str]] = {
             "scores",
             "results",
             "reproduction",
+            "reproduction_evidence",
             "generated/submitting",
             "verification",
             "leaderboard",
@@ -104,6 +105,7 @@ REFERENCE: Mapping[str, str] = {
     "rmdp_bench.envs.parallel": "PettingZoo",
     "rmdp_bench.stable_baselines": "Stable-Baselines3",
     "rmdp_bench.tasks": "Tasks",
+    "rmdp_bench.own_tasks": "Tasks of your own",
     "rmdp_bench.ceilings": "Ceilings",
     "rmdp_bench.solution.policies": "Policies and solutions",
     "rmdp_bench.solution.storage": "Solutions in files",
@@ -126,6 +128,12 @@ WORLDS: Sequence[EnvironmentEntry | MultiObjectiveWorld] = [
     *MO_WORLDS,
 ]
 """That have pages."""
+
+VALUES: Mapping[str, tuple[str, str]] = {
+    "ENVIRONMENTS": ("rmdp_bench.envs.registry", "The rows of all environments."),
+    "Task": ("rmdp_bench.tasks", "`OnlineTask` or `OfflineTask`."),
+}
+"""Public names that are neither class nor function, and so have no docstring of their own."""
 
 MAX_BUDGET = 10
 """Of the curve of ceilings, where nothing but computing is needed."""
@@ -308,8 +316,23 @@ def split_sections(docstring: str) -> tuple[str, dict[str, str]]:
         if name in ("Arguments", "Version history"):
             text = re.sub(r"^(\w[\w, ]*): ", r"- `\1`: ", text, flags=re.MULTILINE)
             text = re.sub(r"^(?!- |$)", "  ", text, flags=re.MULTILINE)
-        sections[name] = text.replace("*", r"\*")
+        sections[name] = _list_components(text).replace("*", r"\*")
     return " ".join(first.split()), sections
+
+
+def _list_components(text: str) -> str:
+    """Make lines such as "0  what it is" a list; what goes on there is indented."""
+    lines: list[str] = []
+    in_list = False
+    for line in text.splitlines():
+        component = re.match(r"(\d+(?:, \d+)*)  (.*)", line)
+        if component:
+            lines += [] if in_list else [""]
+            line, in_list = f"- `{component[1]}`: {component[2]}", True
+        elif in_list and not line.startswith(" "):
+            lines, in_list = [*lines, ""], False
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _bounded(space: gym.Space[Any]) -> str:
@@ -322,7 +345,8 @@ def _moving_picture(env_id: str) -> str:
             if not picture.path.is_file():
                 return "There is no moving picture of it yet, as no policies for it are stored."
             path = os.path.relpath(picture.path, DOCS / "generated" / "environments")
-            return f"![{picture.description}]({Path(path).as_posix()})\n\n{picture.description}"
+            plain = picture.description.replace("`", "")  # of code an alternative text is empty
+            return f"![{plain}]({Path(path).as_posix()})\n\n{picture.description}"
     return ""
 
 
@@ -530,8 +554,8 @@ def names_page() -> str:
         value = getattr(rmdp_bench, name)
         where = getattr(value, "__module__", None)
         first = (getattr(value, "__doc__", None) or "").strip().partition("\n")[0]
-        if name == "ENVIRONMENTS":
-            where, first = "rmdp_bench.envs.registry", "The rows of all environments."
+        if name in VALUES:
+            where, first = VALUES[name]
         pages = [page for page in REFERENCE if where == page]
         link = f"[`{name}`]({pages[0]}.md)" if pages else f"`{name}`"
         rows.append([link, _cell(first)])

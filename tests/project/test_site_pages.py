@@ -103,6 +103,7 @@ def test_every_environment_has_a_whole_page(
     (moving,) = (own for own in draw_policies.PICTURES if entry.id in own.env_ids)
     assert (moving.path.name in page) == moving.path.is_file()
     assert ("no moving picture" in page) != moving.path.is_file()
+    assert not any("`" in text for text in re.findall(r"!\[([^]]*)\]", page))
     for picture in re.findall(r"\.\./pictures/([^)]+)", page):
         assert (tmp_path / "pictures" / picture).is_file()
     online = [task for task in rmdp_bench.list_tasks() if task.env_id == entry.id]
@@ -179,6 +180,23 @@ def test_arguments_and_versions_become_lists() -> None:
     assert title == "A world."
     assert sections["Description"] == "Two\nlines."
     assert sections["Arguments"] == "- `width, height`: pixels,\n  or not.\n- `n`: 2 \\* 3."
+
+
+def test_components_of_a_vector_become_a_list() -> None:
+    _, sections = site_pages.split_sections(
+        "A world.\n\nObservation:\n    float32 (3,):\n    0  speed\n    1, 2  sine and\n"
+        "       cosine\n    Nothing else.\n"
+    )
+    assert sections["Observation"] == (
+        "float32 (3,):\n\n- `0`: speed\n- `1, 2`: sine and\n   cosine\n\nNothing else."
+    )
+
+
+def test_names_of_the_package_lead_to_their_pages() -> None:
+    rows = site_pages.names_page().splitlines()[6:]
+    assert len(rows) == len(rmdp_bench.__all__)
+    assert [row for row in rows if not row.startswith("| [`")] == []
+    assert not any("PEP 604" in row for row in rows)
 
 
 def test_docstrings_become_restructured_text() -> None:
