@@ -260,7 +260,7 @@ def docstring_of(module: str) -> str:
 
 def environment_page(entry: EnvironmentEntry | MultiObjectiveWorld, out: Path) -> str:
     """Markdown of the page of an environment; its pictures are written beside it."""
-    title, sections = split_sections(docstring_of(_module_of(entry.id)))
+    title, sections = split_sections(of_world(docstring_of(_module_of(entry.id)), entry.id))
     observation, action = _spaces(entry)
     extra = []
     if isinstance(entry, MultiObjectiveWorld):
@@ -304,6 +304,26 @@ def _spaces(entry: EnvironmentEntry | MultiObjectiveWorld) -> tuple[str, str]:
         env = gym.make(entry.id)
     env.close()
     return _bounded(env.observation_space), _bounded(env.action_space)
+
+
+def of_world(docstring: str, env_id: str) -> str:
+    """What the docstring of a module says of one of its worlds, as in `envs/velocity.py`.
+
+    A line that begins with names of worlds and a colon is of these only, with what follows up to
+    the next such line, or to the end of the paragraph. The names are left out.
+    """
+    stems = {slug(entry.id).partition("-")[0] for entry in WORLDS}
+    own, kept, is_ours = slug(env_id).partition("-")[0], [], True
+    for line in docstring.splitlines():
+        label = re.match(r"( +)(\w+(?:, \w+)*): ", line)
+        if label and stems.issuperset(label[2].split(", ")):
+            is_ours = own in label[2].split(", ")
+            line = label[1] + line[label.end() :]
+        elif not line.strip():
+            is_ours = True
+        if is_ours:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def split_sections(docstring: str) -> tuple[str, dict[str, str]]:

@@ -96,6 +96,9 @@ def test_every_environment_has_a_whole_page(
     monkeypatch.setitem(sys.modules, "mo_gymnasium", None)  # no page needs the optional extra
     (tmp_path / "pictures").mkdir()
     page = site_pages.environment_page(entry, tmp_path)
+    others = {other.id.removeprefix("rmdp/").partition("-")[0] for other in WORLDS}
+    own = entry.id.removeprefix("rmdp/").partition("-")[0]
+    assert not re.search(rf"\b({'|'.join(others - {own})})\b", page)
     for name in ("Description", "Population", "Observation", "Action", "Reward", "Episode end"):
         assert f"\n## {name}\n" in page
     assert "\n## Arguments\n\n- `" in page and "\n## Version history\n\n- `v" in page
@@ -180,6 +183,19 @@ def test_arguments_and_versions_become_lists() -> None:
     assert title == "A world."
     assert sections["Description"] == "Two\nlines."
     assert sections["Arguments"] == "- `width, height`: pixels,\n  or not.\n- `n`: 2 \\* 3."
+
+
+def test_what_is_of_other_worlds_is_left_out() -> None:
+    text = (
+        "Action:\n    For all:\n    AntVel, AntVel2d: eight\n    numbers.\n    HopperVel: three.\n"
+        "    speed: no world.\n\n    All again."
+    )
+    for world, kept in (
+        ("AntVel", "eight\n    numbers."),
+        ("HopperVel", "three.\n    speed: no world."),
+    ):
+        shown = site_pages.of_world(text, f"rmdp/{world}-n100-v0")
+        assert shown == f"Action:\n    For all:\n    {kept}\n\n    All again."
 
 
 def test_components_of_a_vector_become_a_list() -> None:
