@@ -8,16 +8,16 @@ Description:
 
 Population:
     `DynamicsPopulation` of 500 agents, 100 unseen and 20 extrapolating ones.
-    CartPoleHet: the force of a push, [2, 18] N, and half the length of the pole, [0.15, 0.85] m, on
+    CartPoleHet: The force of a push, [2, 18] N, and half the length of the pole, [0.15, 0.85] m, on
     which the pole's moment depends too; the test agents are (2, 0.5), (10, 0.5), (18, 0.5),
     (10, 0.85), (10, 0.15).
-    MountainCarHet: gravity, [1e-4, 3.5e-3]; test agents 1e-4, 5e-4, 1e-3, 2.5e-3, 3.5e-3.
+    MountainCarHet: Gravity, [1e-4, 3.5e-3]; test agents 1e-4, 5e-4, 1e-3, 2.5e-3, 3.5e-3.
 
 Observation:
     float32. No parameter is in it.
-    CartPoleHet: (4,), position in [-4.8, 4.8] m, velocity m/s, angle in [-36, 36] degrees, as rad,
-    angular velocity rad/s.
-    MountainCarHet: (2,), position in [-1.2, 0.6], velocity in [-0.07, 0.07] per step.
+    CartPoleHet: Shape (4,): position in [-4.8, 4.8] m, velocity m/s, angle in [-36, 36] degrees, as
+    rad, angular velocity rad/s.
+    MountainCarHet: Shape (2,): position in [-1.2, 0.6], velocity in [-0.07, 0.07] per step.
 
 Action:
     CartPoleHet: `Discrete(2)`, push to the left, to the right.
@@ -29,9 +29,9 @@ Reward:
     MountainCarHet: -1 for every step, 0 for the one that reaches the flag.
 
 Episode end:
-    CartPoleHet: terminates when the cart is farther than 2.4 m from the middle or the pole leans
+    CartPoleHet: Terminates when the cart is farther than 2.4 m from the middle or the pole leans
     over 12 degrees; truncated after 200 steps.
-    MountainCarHet: terminates at position 0.5 or beyond, unless the car rolls back; truncated after
+    MountainCarHet: Terminates at position 0.5 or beyond, unless the car rolls back; truncated after
     500 steps.
 
 Arguments:

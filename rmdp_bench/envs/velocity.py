@@ -11,8 +11,8 @@ Description:
 
 Population:
     The id sets n_agents to 100 or 1000; the keyword changes it. Agents of the same seed are the
-    same, however many there are. Others are any population of outcomes of this shape, such as
-    `TargetPopulation(targets, width)`.
+    same, however many there are. Agents of one's own are any population of outcomes of this shape,
+    such as `TargetPopulation(targets, width)`.
     HalfCheetahVel: `TargetPopulation.uniform(n_agents, b)`: agent i wants the velocity
     v_i ~ U[0, b], with b = 4 m/s; outcomes are (1,).
     AntVel: `TargetPopulation.uniform(n_agents, b)`: agent i wants the velocity v_i ~ U[0, b], with
@@ -25,26 +25,26 @@ Population:
 Observation:
     float64, joint positions without the horizontal ones, then joint velocities. The target is not
     in it.
-    HalfCheetahVel: (17,).
-    AntVel, AntVel2d: (27,), without contact forces, as in the paper.
-    HopperVel: (11,), velocities clipped to [-10, 10].
-    Walker2dVel: (17,), velocities clipped to [-10, 10].
+    HalfCheetahVel: Shape (17,).
+    AntVel, AntVel2d: Shape (27,), without contact forces, as in the paper.
+    HopperVel: Shape (11,), velocities clipped to [-10, 10].
+    Walker2dVel: Shape (17,), velocities clipped to [-10, 10].
 
 Action:
     float32 in [-1, 1], joint torques before gearing.
-    HalfCheetahVel, Walker2dVel: (6,).
-    AntVel, AntVel2d: (8,).
-    HopperVel: (3,).
+    HalfCheetahVel, Walker2dVel: Shape (6,).
+    AntVel, AntVel2d: Shape (8,).
+    HopperVel: Shape (3,).
 
 Reward:
     `info["outcome"]` is the velocity v of the step, m/s: displacement over the time of the step.
     1000 perfect steps are 100 percent; the scalar reward is the mean over agents. No control cost,
     no healthy reward, no contact cost.
-    HalfCheetahVel, HopperVel, Walker2dVel: (1,), forward. Agent i receives
+    HalfCheetahVel, HopperVel, Walker2dVel: It is (1,), forward. Agent i receives
     0.1 (1 - min(1, 20 |v_i - v| / b)).
-    AntVel: (1,), forward, of the torso's frame. Agent i receives
+    AntVel: It is (1,), forward, of the torso's frame. Agent i receives
     0.1 (1 - min(1, 20 |v_i - v| / b)).
-    AntVel2d: (2,), forward and to the left, of the torso's frame. Agent i receives
+    AntVel2d: It is (2,), forward and to the left, of the torso's frame. Agent i receives
     0.1 (1 - min(1, 2 |v_i - v| / b)).
 
 Episode end:
