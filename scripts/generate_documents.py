@@ -23,7 +23,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from rmdp_bench.runs import Result
 from rmdp_bench.runs.checkpoints import CHECKPOINT_SECONDS
 from rmdp_bench.runs.curve import parse_curve
 from rmdp_bench.runs.display import PROGRESS_SECONDS
+from rmdp_bench.runs.summary import Summary
 from rmdp_bench.submission.rows import ASSIGNMENT, RowFiles
 from rmdp_bench.sweep import read_plan
 from rmdp_bench.sweep.display import COUNT_SECONDS
@@ -216,15 +217,35 @@ def percent_of_top(one: Table) -> float:
     return top.social_welfare if top.share_of_ceiling is None else 100 * top.share_of_ceiling
 
 
+def share_of(summary: Summary) -> str:
+    """Of the ceiling, if one is known."""
+    share = summary.share_of_ceiling
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
 @generated
 def recommended() -> str:
     """The tasks that still tell solvers apart, and the first row of each."""
-    rows = []
+    return _tops([one for one in board() if percent_of_top(one) < SATURATED])
+
+
+@generated
+def recommended_of_each_world() -> str:
+    """Of each world the one of these with most rows; the README has room for no more."""
+    worlds: dict[str, Table] = {}
     for one in board():
-        if percent_of_top(one) >= SATURATED:
-            continue
+        if percent_of_top(one) < SATURATED:
+            best = worlds.setdefault(one.task.env_id, one)
+            if len(one.entries) > len(best.entries):
+                worlds[one.task.env_id] = one
+    return _tops(worlds.values())
+
+
+def _tops(tables: Iterable[Table]) -> str:
+    rows = []
+    for one in tables:
         top = one.entries[0]
-        share = f"{percent_of_top(one):.1f} %" if isinstance(one.task, OnlineTask) else ""
+        share = share_of(top.summary) if isinstance(one.task, OnlineTask) else ""
         rows.append(
             [f"`{one.task.id}`", f"`{top.summary.solver}`", welfare_of(top), share, str(top.mark)]
         )
@@ -270,7 +291,7 @@ def results() -> str:
             f"`{entry.summary.solver}`",
             welfare_of(entry),
             f"{entry.summary.reassigned_welfare:.2f}",
-            f"{100 * (entry.summary.share_of_ceiling or 0):.1f} %",
+            share_of(entry.summary),
             entry.source,
             str(entry.mark),
         ]
@@ -554,7 +575,7 @@ def universal_shares() -> str:
     ]
     rows = [
         [f"`{task.id}`", str(len(entry.summary.seeds)), f"{entry.summary.transitions_used:,.0f}"]
-        + [f"{100 * (entry.summary.share_of_ceiling or 0):.1f} %"]
+        + [share_of(entry.summary)]
         for task, entry in found
     ]
     return table(["task", "seeds", "transitions per policy", "of the ceiling"], rows)
