@@ -160,6 +160,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_files_that_pages_print_are_there() -> None:
+    printed = [
+        page.parent / path
+        for page in PAGES
+        for path in re.findall(r"^```{literalinclude} (\S+)$", page.read_text(), flags=re.MULTILINE)
+    ]
+    assert printed and all(path.is_file() for path in printed)
+
+
 def test_every_solver_is_in_the_tables() -> None:
     text = "".join((ROOT / f"docs/{name}_solvers.md").read_text() for name in ("online", "offline"))
     cells = "".join(re.findall(r"^\| (`[^|]+) \|", text, flags=re.MULTILINE))

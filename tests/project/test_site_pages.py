@@ -223,6 +223,18 @@ def test_docstrings_become_restructured_text() -> None:
     ]
 
 
+def test_a_colon_in_the_docstring_of_a_property_is_no_type() -> None:
+    napoleon = pytest.importorskip("sphinx.ext.napoleon")  # of the extra `docs`
+    to_rst = runpy.run_path(str(DOCS / "conf.py"))["_to_rst"]
+    app = SimpleNamespace(config=napoleon.Config(napoleon_use_rtype=False))
+    lines = ["Whether agents differ: each is alone.", "", "Raises:", "    ValueError: no."]
+    to_rst(app, "property", "task.differ", None, None, lines)
+    lines = napoleon.GoogleDocstring(lines, app.config, None, "property", "task.differ").lines()
+    text = "\n".join(lines)
+    assert "Whether agents differ: each is alone." in text and ":type:" not in text
+    assert ":raises ValueError: no." in text
+
+
 def test_settings_of_the_site_are_loaded_and_connected() -> None:
     settings = runpy.run_path(str(DOCS / "conf.py"))
     assert settings["html_theme"] == "furo"
