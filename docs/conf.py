@@ -128,6 +128,11 @@ def _lead_links(app: Any, name: str, source: list[str]) -> None:
 
 def _to_rst(app: Any, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
     lines[:] = site_pages.docstring_to_rst(lines)
+    if what in ("attribute", "data", "property") and lines:
+        # Napoleon takes what is before the first colon for a type, and reads no sections. Read as
+        # a method's, a docstring keeps both; after the empty comment nothing is looked for.
+        method = importlib.import_module("sphinx.ext.napoleon").GoogleDocstring
+        lines[:] = ["..", "", *method(lines, app.config, app, "method", name, value).lines()]
 
 
 def _name_parts(app: Any, error: Exception | None) -> None:

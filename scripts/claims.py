@@ -6,8 +6,9 @@ a comparison whose rows are not there yet is "not tested yet" and is made by its
 
 Which rows: of those with a solver's own settings (`SETTINGS`), two of one submission before two of
 different ones, then those with more training (transitions, offline passes or updates: `TRAINING`),
-with larger planners, and with more seeds. Rows of different budgets of transitions are not
-compared.
+with larger planners, and with more seeds; of those that are alike in all of this, the submission
+whose name is first in the alphabet. Nothing of it looks at a score. Rows of different budgets of
+transitions are not compared, and rows are not pooled: equal seeds begin with equal weights.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +175,13 @@ class Evidence:
         comparison: the claimed one.
         scores: a number of each seed, of both sides; none where there is no row.
         sources: of the rows, with the share of the task's transitions where it is less.
+        alike: what rows say that only their submission's name has put behind these.
     """
 
     comparison: Comparison
     scores: tuple[Sequence[float], Sequence[float] | float]
     sources: tuple[str, ...] = ()
+    alike: tuple[Evidence, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -242,7 +245,8 @@ def worth(*rows: SubmittedRow) -> tuple[Any, ...]:
         min(planners),
         max(planners),
         min(len(row.results) for row in rows),
-        [[-ord(letter) for letter in row.submission.name] for row in rows],
+        # The end of a name counts more than any letter, so that a name is before longer ones.
+        [[*(-ord(letter) for letter in row.submission.name), 1] for row in rows],
     )
 
 
@@ -289,8 +293,16 @@ def find_evidence(comparison: Comparison) -> Evidence:
     known = comparison.second
     if not choices:
         return Evidence(comparison, ([], [] if isinstance(known, Side) else known))
-    rows = max(choices, key=lambda each: worth(*each))
+    first, *others = sorted(choices, key=lambda each: worth(*each), reverse=True)
+    alike = [rows for rows in others if worth(*rows)[:-1] == worth(*first)[:-1]]
+    evidence = _evidence_of(comparison, first)
+    return replace(evidence, alike=tuple(_evidence_of(comparison, rows) for rows in alike))
+
+
+def _evidence_of(comparison: Comparison, rows: Sequence[SubmittedRow]) -> Evidence:
+    """What the rows of both sides say, or that of the first if the second is a number."""
     found = [MEASURES[comparison.measure](row) for row in rows]
+    known = comparison.second
     second = found[1] if isinstance(known, Side) else known
     return Evidence(comparison, (found[0], second), tuple(dict.fromkeys(map(_source, rows))))
 

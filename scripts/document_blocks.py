@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures"
 GLUCOSE_FILE = ROOT / "benchmarks" / "results" / "glucose.json"
+CONTROLLERS_CURVE = GLUCOSE_FILE.with_name("glucose_controllers.json")
 GENERATORS: dict[str, Callable[[], str]] = {}
 """Name of a block -> what writes it."""
+MO_FACTS: Mapping[str, tuple[gym.Space[Any], gym.Space[Any], tuple[str, ...]]] = {
+    "rmdp/DeepSeaTreasure-n100-v0": (
+        gym.spaces.Box(0, 11, (2,), np.int32),
+        gym.spaces.Discrete(4),
+        ("treasure", "time"),
+    ),
+    "rmdp/FruitTree-n100-v0": (
+        gym.spaces.Box(0, 63, (2,), np.int32),
+        gym.spaces.Discrete(2),
+        ("protein", "carbohydrates", "fats", "vitamins", "minerals", "water"),
+    ),
+    "rmdp/Minecart-n100-v0": (
+        gym.spaces.Box(-1.0, 1.0, (7,), np.float32),
+        gym.spaces.Discrete(6),
+        ("first ore", "second ore", "fuel"),
+    ),
+}
+"""World of MO-Gymnasium -> observations, actions and objectives.
+
+Documents are made where the optional extra is not there: it has no wheel for the newest Python.
+"""
 
 
 def generated(function: Callable[[], str]) -> Callable[[], str]:

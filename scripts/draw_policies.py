@@ -221,9 +221,9 @@ PICTURES: Sequence[Picture] = (
     Picture(
         "Minecart",
         ("rmdp/Minecart-n100-v0",),
-        "The cart with uniform actions, and under the five policies that `universal` found for 100 "
+        "The cart with uniform actions, and under the five policies that `em` found for 100 "
         "agents who weigh two ores and fuel.",
-        of_board("Minecart-n100-k5-v0", "universal", "agents"),
+        of_board("Minecart-n100-k5-v0", "em", "agents"),
     ),
     Picture(
         "CartPoleHet",

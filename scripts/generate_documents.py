@@ -23,7 +23,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,17 @@ from scipy import stats
 from rmdp_bench import ENVIRONMENTS, EnvironmentEntry, TargetPopulation, get_population
 from rmdp_bench.ceilings import EPISODE_STEPS, constant_speed_optimum
 from rmdp_bench.cli import main as command_line
+from rmdp_bench.envs import get_environment
+from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld
 from rmdp_bench.files import read_json, write_text
 from rmdp_bench.leaderboard import Entry, Table, build_tables
 from rmdp_bench.plotting.style import colour_of, draw_panels, save
+from rmdp_bench.references import single_and_own
 from rmdp_bench.runs import Result
 from rmdp_bench.runs.checkpoints import CHECKPOINT_SECONDS
 from rmdp_bench.runs.curve import parse_curve
 from rmdp_bench.runs.display import PROGRESS_SECONDS
+from rmdp_bench.runs.summary import Summary
 from rmdp_bench.submission.rows import ASSIGNMENT, RowFiles
 from rmdp_bench.sweep import read_plan
 from rmdp_bench.sweep.display import COUNT_SECONDS
@@ -56,7 +60,7 @@ from rmdp_bench.tasks import (
 from rmdp_bench.warning_filters import ignored_warnings
 from scripts import ablation, glucose_blocks, test_conditions  # noqa: F401 (their blocks)
 from scripts.ablation import with_error
-from scripts.document_blocks import GENERATORS, generated, listed, table
+from scripts.document_blocks import GENERATORS, MO_FACTS, generated, listed, table
 from scripts.reproduction import told_apart  # and its blocks
 from scripts.verdicts import difference_interval, judge
 
@@ -157,8 +161,22 @@ def _space(space: gym.Space[Any]) -> str:
     return f"{space.dtype} {space.shape}"
 
 
-def _reward(entry: EnvironmentEntry) -> str:
+def _spaces(entry: EnvironmentEntry | MultiObjectiveWorld) -> tuple[str, str]:
+    """Of observations and of actions."""
+    if isinstance(entry, MultiObjectiveWorld):
+        observation, action, _ = MO_FACTS[entry.id]
+        return _space(observation), _space(action)
+    with ignored_warnings(DeprecationWarning):  # of a first version
+        env = gym.make(entry.id)
+    env.close()
+    return _space(env.observation_space), _space(env.action_space)
+
+
+def _reward(entry: EnvironmentEntry | MultiObjectiveWorld) -> str:
     """In words: what an agent receives for a step."""
+    if isinstance(entry, MultiObjectiveWorld):
+        full = "what it would have alone" if entry.front is not None else "a cart full of its ore"
+        return f"the objectives by the agent's own weights; 100 in an episode is {full}"
     if entry.reward_function is not None:
         first = (entry.reward_function.__doc__ or "").splitlines()[0]
         return first.rstrip(".")
@@ -177,13 +195,15 @@ def _reward(entry: EnvironmentEntry) -> str:
 @generated
 def environments() -> str:
     """Every environment: what a policy sees and does, what an agent receives, how long."""
-    alike: dict[tuple[str, ...], list[EnvironmentEntry]] = {}
-    for entry in ENVIRONMENTS:
-        with ignored_warnings(DeprecationWarning):  # of a first version
-            env = gym.make(entry.id)
-        cells = (_space(env.observation_space), _space(env.action_space), _reward(entry))
-        alike.setdefault((*cells, str(entry.max_episode_steps)), []).append(entry)
-        env.close()
+    alike: dict[tuple[str, ...], list[EnvironmentEntry | MultiObjectiveWorld]] = {}
+    worlds: list[EnvironmentEntry | MultiObjectiveWorld] = [
+        *(entry for entry in ENVIRONMENTS if not entry.heterogeneous),
+        *MO_WORLDS,
+        *(entry for entry in ENVIRONMENTS if entry.heterogeneous),
+    ]
+    for entry in worlds:
+        cells = (*_spaces(entry), _reward(entry), str(entry.max_episode_steps))
+        alike.setdefault(cells, []).append(entry)
     rows = [
         [", ".join(f"`{entry.id.removeprefix('rmdp/')}`" for entry in entries), *cells]
         for cells, entries in alike.items()
@@ -197,19 +217,57 @@ def percent_of_top(one: Table) -> float:
     return top.social_welfare if top.share_of_ceiling is None else 100 * top.share_of_ceiling
 
 
+def share_of(summary: Summary) -> str:
+    """Of the ceiling, if one is known."""
+    share = summary.share_of_ceiling
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
 @generated
 def recommended() -> str:
     """The tasks that still tell solvers apart, and the first row of each."""
-    rows = []
+    return _tops([one for one in board() if percent_of_top(one) < SATURATED])
+
+
+@generated
+def recommended_of_each_world() -> str:
+    """Of each world the one of these with most rows; the README has room for no more."""
+    worlds: dict[str, Table] = {}
     for one in board():
-        if percent_of_top(one) >= SATURATED:
-            continue
+        if percent_of_top(one) < SATURATED:
+            best = worlds.setdefault(one.task.env_id, one)
+            if len(one.entries) > len(best.entries):
+                worlds[one.task.env_id] = one
+    return _tops(worlds.values())
+
+
+def _tops(tables: Iterable[Table]) -> str:
+    rows = []
+    for one in tables:
         top = one.entries[0]
-        share = f"{percent_of_top(one):.1f} %" if isinstance(one.task, OnlineTask) else ""
+        share = share_of(top.summary) if isinstance(one.task, OnlineTask) else ""
         rows.append(
             [f"`{one.task.id}`", f"`{top.summary.solver}`", welfare_of(top), share, str(top.mark)]
         )
     return table(["task", "top of the board", "score", "of the ceiling", "mark"], rows)
+
+
+@generated
+def unranked() -> str:
+    """Rows that would be first, had they been measured."""
+    higher = [
+        f"`{entry.summary.solver}` on `{one.task.id}`, {welfare_of(entry)} ({entry.mark})"
+        for one in board()
+        for entry in one.entries
+        if entry.rank is None
+        and entry.summary.social_welfare > one.entries[0].summary.social_welfare
+    ]
+    rule = "Only what the verifier has measured has a rank, and a planner leaves no policies."
+    if not higher:
+        return f"{rule} No row without a rank is above the first of its task."
+    return "\n".join(
+        [f"{rule} Above the first row, by their own records:", ""] + [f"- {row}" for row in higher]
+    )
 
 
 @generated
@@ -233,7 +291,7 @@ def results() -> str:
             f"`{entry.summary.solver}`",
             welfare_of(entry),
             f"{entry.summary.reassigned_welfare:.2f}",
-            f"{100 * (entry.summary.share_of_ceiling or 0):.1f} %",
+            share_of(entry.summary),
             entry.source,
             str(entry.mark),
         ]
@@ -259,7 +317,12 @@ def datasets() -> str:
 @generated
 def clinic_scores() -> str:
     """Runs of the clinic's tasks, as `scripts.store_clinic_runs` has stored them."""
-    rows, episodes = [], set()
+    rows, episodes, shares_of_room = [], set(), []
+    known = single_and_own("rmdp/Glucose-n100-v0")
+    if known is None:
+        raise RuntimeError("what counts as 0 and as 100 is not stored")
+    steps = get_environment("rmdp/Glucose-n100-v0").max_episode_steps
+    single, everybody = (-value / steps for value in known)
     for own in read_json(RESULTS / "glucose_clinic.json")["rows"]:
         scores = own["scores"]
         changed = ", ".join(f"{name}={value}" for name, value in own["changed"].items())
@@ -272,12 +335,15 @@ def clinic_scores() -> str:
             for minutes in (30, 60)
         )
         r2 = scores.get("60 minutes r2_median")
+        percent = 100.0 * (single - scores["mean risk"]) / (single - everybody)
+        shares_of_room.append(percent)
         rows.append(
             [
                 f"`{own['task']}`",
                 f"`{own['solver']}`",
                 str(len(own["seeds"])),
                 f"{scores['mean risk']:.2f}",
+                f"{percent:.0f}",
                 f"{scores['worst tenth']:.1f}",
                 " / ".join(f"{share:.1f}" for share in shares),
                 " / ".join(ahead),
@@ -285,11 +351,26 @@ def clinic_scores() -> str:
                 changed or "–",
             ]
         )
-    header = ["task", "solver", "seeds", "mean risk", "worst tenth", "in / below / above range, %"]
+    header = ["task", "solver", "seeds", "mean risk", "score, %", "worst tenth"]
+    header += ["in / below / above range, %"]
     header += ["RMSE in 30 / 60 min", "median R2, 60 min", "changed settings"]
     counts = " or ".join(str(number) for number in sorted(episodes))
-    about = f"Risks are of {counts} scoring episodes of each patient; lower is better."
-    return f"{about}\n\n{table(header, rows)}"
+    about = (
+        f"Of {counts} scoring episodes of each patient. A lower risk is better; the score is 100 "
+        f"({single:.2f} - risk) / ({single:.2f} - {everybody:.2f}), by one learned policy for all "
+        "and everybody's own."
+    )
+    n_below = sum(percent < 0.0 for percent in shares_of_room)
+    found = (
+        f"{n_below} of {len(rows)} are below 0: their policies serve the patients worse than one "
+        "policy for all that learned in their worlds, and not from records."
+    )
+    return f"{about}\n\n{table(header, rows)}\n\n{found}"
+
+
+UNMATCHED = "the policy that is best for all known"
+NOT_MATCHED = ("at random", UNMATCHED, "best of the policies", "own tuned controller")
+"""Rows that use nothing that is known of a new patient, or what nobody knows."""
 
 
 @generated
@@ -306,13 +387,32 @@ def clinic_new_patients() -> str:
         rows.append([name, *cells])
     header = ["matched by", "unseen: risk", "regret", "to own", "extrapolating: risk"]
     header += ["regret", "to own"]
+    found = []
+    matched = [name for name in document["rows"] if name not in NOT_MATCHED]
+    for group in ("unseen", "extrapolating"):
+        risks = {name: document["rows"][name][group]["mean_risk"] for name in document["rows"]}
+        best = min(matched, key=lambda name: risks[name])
+        worse = [name for name in matched if risks[name] >= risks[UNMATCHED]]
+        found.append(
+            f'Of the {group} patients "{best}" leaves the least regret'
+            + (
+                f"; {listed(worse)} {'is' if len(worse) == 1 else 'are'} no better than "
+                if worse
+                else ", and every way is better than "
+            )
+            + f'"{UNMATCHED}".'
+        )
     about = (
         f"`{document['command']}`: {document['policies']} policies of `{document['solver']}` on "
         f"`{document['task']}`, {document['episodes']} episodes of each patient under each. Regret "
         "is against the best of the policies, and beside it against the patient's own tuned "
         "controller, which a negative number beats."
     )
-    return f"{about}\n\n{table(header, rows)}"
+    found.append(
+        "It is one training and few patients, so that small differences, such as that of one day "
+        "and three, say nothing."
+    )
+    return f"{about}\n\n{table(header, rows)}\n\n{' '.join(found)}"
 
 
 # Online solvers
@@ -475,7 +575,7 @@ def universal_shares() -> str:
     ]
     rows = [
         [f"`{task.id}`", str(len(entry.summary.seeds)), f"{entry.summary.transitions_used:,.0f}"]
-        + [f"{100 * (entry.summary.share_of_ceiling or 0):.1f} %"]
+        + [share_of(entry.summary)]
         for task, entry in found
     ]
     return table(["task", "seeds", "transitions per policy", "of the ceiling"], rows)

@@ -1,29 +1,47 @@
-"""The blocks of `docs/glucose.md`, from what `scripts.report_glucose` stored."""
+"""The blocks of `docs/glucose.md`, from what `scripts.report_glucose` stored.
+
+A section of which nothing is stored is not there, nor its heading.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from rmdp_bench.envs import get_environment
 from rmdp_bench.files import read_json
 from rmdp_bench.references import single_and_own
 from rmdp_bench.tasks import get_online_task
-from scripts.document_blocks import FIGURES, GLUCOSE_FILE, generated, listed, table
-
-MISSING = (
-    "The rows are not stored yet: `rmdp-bench sweep benchmarks/plans/glucose.toml` makes them, and "
-    "`python -m scripts.report_glucose RUNS` stores what this page shows."
+from scripts.document_blocks import (
+    CONTROLLERS_CURVE,
+    FIGURES,
+    GLUCOSE_FILE,
+    generated,
+    listed,
+    table,
 )
+
 CONTROLS = ("basal_bolus", "constant_basal")
 """Solvers that learn nothing."""
 JUDGED = (3, 5)
 """Budgets at which a learned solver is to beat the tuned groups."""
+CURVE = {"glucose-curve": "Mean risk against the number of policies"}
 PICTURES = {
-    "glucose-curve": "Mean risk against the number of policies",
     "glucose-groups": "Who is served by whom, for three policies: patients by what they need",
     "glucose-traces": "A day of three patients, each under the policies of all three",
 }
+
+
+STEPS = get_environment("rmdp/Glucose-n100-v0").max_episode_steps
+"""Minus a return over these is the mean risk."""
+
+
+def _drawn(pictures: Mapping[str, str]) -> list[str]:
+    """Links to those that are there."""
+    there = [(n, text) for n, text in pictures.items() if (FIGURES / f"{n}.png").exists()]
+    return [f"![{text}](figures/{name}.png)" for name, text in there]
 
 
 def _rows() -> list[dict[str, Any]]:
@@ -50,7 +68,7 @@ def glucose_curve() -> str:
     """Mean risk, and who beats the tuned groups."""
     rows = _rows()
     if not rows:
-        return MISSING
+        return ""
     means = {(row["solver"], row["n_representatives"]): np.mean(row["mean_risk"]) for row in rows}
     sentences = []
     for k in JUDGED:
@@ -66,13 +84,48 @@ def glucose_curve() -> str:
         )
     n_seeds = sorted({len(row["seeds"]) for row in rows})
     means_are = f"Means over {listed([str(n) for n in n_seeds])} seeds, with the standard error."
-    return "\n\n".join([_table_of("mean_risk"), " ".join([means_are, *sentences])])
+    about = (
+        "Mean risk. `basal_bolus` is the strong control: the clinic's controller, its two gains "
+        "tuned for k groups. All learned policies begin as such controllers and multiply their "
+        "doses."
+    )
+    parts = ["## The solvers", about, *_drawn(CURVE), _table_of("mean_risk")]
+    return "\n\n".join([*parts, " ".join([means_are, *sentences])])
 
 
 @generated
 def glucose_worst() -> str:
     """The same for the worst tenth of the patients."""
-    return _table_of("worst_tenth") if _rows() else MISSING
+    if not _rows():
+        return ""
+    about = "Mean risk of the ten patients who have most of it:"
+    return "\n\n".join(["## The worst tenth", about, _table_of("worst_tenth")])
+
+
+@generated
+def glucose_controllers() -> str:
+    """What k tuned controllers are worth, and how many make up for one learned policy."""
+    record = read_json(CONTROLLERS_CURVE)
+    rows = [
+        [str(row["k"]), f"{row['mean_risk']:.2f}", f"{row['worst_tenth']:.1f}"]
+        + [f"{100 * row['time_in_range']:.0f} %"]
+        for row in record["rows"]
+    ]
+    shown = table(["k", "mean risk", "of the worst tenth", "time in range"], rows)
+    about = (
+        f"`{record['command']}`: of {record['points'] ** 2} controllers the k that serve "
+        f"{record['agents']} patients best, chosen on {record['tuned']} episodes of each pair and "
+        f"judged on {record['judged']} others. It is a measurement without learning, and no row of "
+        "a solver."
+    )
+    parts = [*_drawn({"glucose-controllers": "Mean risk against the number of controllers"})]
+    known = single_and_own("rmdp/Glucose-n100-v0")
+    if known is not None:
+        single = -known[0] / STEPS
+        enough = [row["k"] for row in record["rows"] if row["mean_risk"] < single]
+        beaten = f"{enough[0]} of these do better" if enough else "all of these do worse"
+        about += f" One policy for all that has learned has {single:.2f}: {beaten}."
+    return "\n\n".join([*parts, shown, about])
 
 
 @generated
@@ -81,10 +134,10 @@ def glucose_anchors() -> str:
     known = single_and_own("rmdp/Glucose-n100-v0")
     if known is None:
         return "Neither is measured yet, and until then scores are plain returns."
-    single, own = (-value / 864 for value in known)
+    single, own = (-value / STEPS for value in known)
     return (
         f"One policy for all has a mean risk of {single:.2f}, everybody's own {own:.2f}: the room "
-        f"for personal policies is {single - own:.2f}."
+        f"for personal policies is about {single - own:.1f}."
     )
 
 
@@ -102,6 +155,15 @@ def glucose_budget() -> str:
 
 @generated
 def glucose_pictures() -> str:
-    """Those that are drawn."""
-    drawn = [(n, text) for n, text in PICTURES.items() if (FIGURES / f"{n}.png").exists()]
-    return "\n\n".join(f"![{text}](figures/{name}.png)" for name, text in drawn) or MISSING
+    """Those that are drawn, with what is seen."""
+    drawn = _drawn(PICTURES)
+    if not drawn:
+        return ""
+    about = (
+        "A patient's needs in the picture are what follows from the true parameters, which no "
+        "solver but `oracle` may see. The traces are of the same day, with the same meals and the "
+        "same noise of the sensor: a row is a patient, the median one of each group, a column is a "
+        "policy, and the band is the target range; the axis ends at 20 and 400 mg/dL. The size of "
+        "a mark is the weight of lows."
+    )
+    return "\n\n".join(["## Who is served by whom", *drawn, about])

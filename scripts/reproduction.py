@@ -1,4 +1,7 @@
-"""The blocks of docs/reproduction.md: claims, evidence, verdicts and what it cost."""
+"""The blocks of docs/reproduction.md and reproduction_evidence.md.
+
+Claims, evidence, verdicts and what it cost.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from scripts.claims import (
     REPRESENTED,
     RESULTS,
     Claim,
+    Comparison,
     Evidence,
     Side,
     find_evidence,
@@ -28,7 +32,7 @@ from scripts.claims import (
     variant_of,
     worth,
 )
-from scripts.document_blocks import generated, table
+from scripts.document_blocks import generated, listed, table
 from scripts.verdicts import (
     CONFIDENCE,
     SAME,
@@ -91,9 +95,26 @@ def _evidence(claims: Sequence[Claim]) -> str:
     for claim in claims:
         measures = dict.fromkeys(each.measure for each in claim.comparisons)
         of = "" if [*measures] == ["welfare"] else f" ({', '.join(measures)})"
-        rows = [_row(find_evidence(comparison)) for comparison in claim.comparisons]
-        parts.append(f"**{claim.name}**: {claim.text}{of}.\n\n{table(HEADER, rows)}")
-    return "\n\n".join(parts)
+        parts.append(f"**{claim.name}**: {claim.text}{of}.")
+        rows = [_row(find_evidence(each)) for each in claim.comparisons if _is_tested(each)]
+        if rows:
+            parts.append(table(HEADER, rows))
+        parts.append(_untested(claim.comparisons))
+    return "\n\n".join(filter(None, parts))
+
+
+def _is_tested(comparison: Comparison) -> bool:
+    return find_evidence(comparison).verdict is not Verdict.NOT_TESTED
+
+
+def _untested(comparisons: Sequence[Comparison]) -> str:
+    """A line for all that have no verdict; nothing if there is none."""
+    missing = [f"`{each.task}`" for each in comparisons if not _is_tested(each)]
+    if not missing:
+        return ""
+    tasks = listed([*dict.fromkeys(missing)])
+    noun = "comparison" if len(missing) == 1 else "comparisons"
+    return f"Not tested yet: {len(missing)} {noun}, on {tasks}."
 
 
 @generated
@@ -131,6 +152,23 @@ def persim_claims() -> str:
 def persim_evidence() -> str:
     """Evidence, PerSim."""
     return _evidence(PERSIM)
+
+
+@generated
+def alike_rows() -> str:
+    """What would be said, had the alphabet chosen another of rows that are alike."""
+    lines = []
+    for claim in (*REPRESENTED, *PERSIM):
+        for comparison in claim.comparisons:
+            evidence = find_evidence(comparison)
+            lines += [
+                f"- {claim.name}, `{comparison.task}`: {', '.join(evidence.sources)} says "
+                f"{evidence.verdict}, {', '.join(other.sources)} {other.verdict}"
+                for other in evidence.alike
+            ]
+    if not lines:
+        return "Nowhere did the alphabet choose."
+    return "\n".join(["Where the alphabet chose, and what the other row says:", "", *lines])
 
 
 @generated
@@ -182,7 +220,7 @@ def corrections() -> str:
             interval = _interval(difference_interval(scores, before))
             separated = WORDS[judge(scores, before)]
             rows.append([what, *cells, interval, separated, "learner_ablation.json"])
-    for comparison in CORRECTIONS:
+    for comparison in filter(_is_tested, CORRECTIONS):
         evidence = find_evidence(comparison)
         what, *cells = _row(evidence)
         cells[3] = WORDS.get(evidence.verdict, cells[3])
@@ -191,7 +229,7 @@ def corrections() -> str:
         measure = "" if comparison.measure == "welfare" else f", {comparison.measure}"
         rows.append([what + measure, *cells])
     header = ["what", "first", "second (of the learner: before)", HEADER[3], "first is", "from"]
-    return table(header, rows)
+    return "\n\n".join(filter(None, [table(header, rows), _untested(CORRECTIONS)]))
 
 
 WORDS = {Verdict.HOLDS: "higher", Verdict.FAILS: "lower", Verdict.NOT_SEPARATED: "not separated"}

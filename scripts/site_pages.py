@@ -44,7 +44,7 @@ from rmdp_bench.runs.solver_loading import (
 )
 from rmdp_bench.tasks import OfflineTask, OnlineTask, get_task, list_tasks
 from rmdp_bench.warning_filters import ignored_warnings
-from scripts.document_blocks import table
+from scripts.document_blocks import MO_FACTS, table
 from scripts.draw_policies import PICTURES
 from scripts.generate_documents import board, welfare_of
 
@@ -64,6 +64,7 @@ CONTENTS: Mapping[str, Sequence[str]] = {
             "scores",
             "results",
             "reproduction",
+            "reproduction_evidence",
             "generated/submitting",
             "verification",
             "leaderboard",
@@ -104,6 +105,7 @@ REFERENCE: Mapping[str, str] = {
     "rmdp_bench.envs.parallel": "PettingZoo",
     "rmdp_bench.stable_baselines": "Stable-Baselines3",
     "rmdp_bench.tasks": "Tasks",
+    "rmdp_bench.own_tasks": "Tasks of your own",
     "rmdp_bench.ceilings": "Ceilings",
     "rmdp_bench.solution.policies": "Policies and solutions",
     "rmdp_bench.solution.storage": "Solutions in files",
@@ -127,24 +129,11 @@ WORLDS: Sequence[EnvironmentEntry | MultiObjectiveWorld] = [
 ]
 """That have pages."""
 
-MO_FACTS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
-    "rmdp/DeepSeaTreasure-n100-v0": (
-        *("Box(0, 11, (2,), int32)", "Discrete(4)"),
-        ("treasure", "time"),
-    ),
-    "rmdp/FruitTree-n100-v0": (
-        *("Box(0, 63, (2,), int32)", "Discrete(2)"),
-        ("protein", "carbohydrates", "fats", "vitamins", "minerals", "water"),
-    ),
-    "rmdp/Minecart-n100-v0": (
-        *("Box(-1.0, 1.0, (7,), float32)", "Discrete(6)"),
-        ("first ore", "second ore", "fuel"),
-    ),
+VALUES: Mapping[str, tuple[str, str]] = {
+    "ENVIRONMENTS": ("rmdp_bench.envs.registry", "The rows of all environments."),
+    "Task": ("rmdp_bench.tasks", "`OnlineTask` or `OfflineTask`."),
 }
-"""World of MO-Gymnasium -> observations, actions and objectives.
-
-The site is built where the optional extra is not there: it has no wheel for the newest Python.
-"""
+"""Public names that are neither class nor function, and so have no docstring of their own."""
 
 MAX_BUDGET = 10
 """Of the curve of ceilings, where nothing but computing is needed."""
@@ -271,7 +260,7 @@ def docstring_of(module: str) -> str:
 
 def environment_page(entry: EnvironmentEntry | MultiObjectiveWorld, out: Path) -> str:
     """Markdown of the page of an environment; its pictures are written beside it."""
-    title, sections = split_sections(docstring_of(_module_of(entry.id)))
+    title, sections = split_sections(of_world(docstring_of(_module_of(entry.id)), entry.id))
     observation, action = _spaces(entry)
     extra = []
     if isinstance(entry, MultiObjectiveWorld):
@@ -309,11 +298,32 @@ def _module_of(env_id: str) -> str:
 def _spaces(entry: EnvironmentEntry | MultiObjectiveWorld) -> tuple[str, str]:
     """Of observations and of actions."""
     if isinstance(entry, MultiObjectiveWorld):
-        return MO_FACTS[entry.id][:2]
+        observation, action, _ = MO_FACTS[entry.id]
+        return _bounded(observation), _bounded(action)
     with ignored_warnings(DeprecationWarning):  # of a first version
         env = gym.make(entry.id)
     env.close()
     return _bounded(env.observation_space), _bounded(env.action_space)
+
+
+def of_world(docstring: str, env_id: str) -> str:
+    """What the docstring of a module says of one of its worlds, as in `envs/velocity.py`.
+
+    A line that begins with names of worlds and a colon is of these only, with what follows up to
+    the next such line, or to the end of the paragraph. The names are left out.
+    """
+    stems = {slug(entry.id).partition("-")[0] for entry in WORLDS}
+    own, kept, is_ours = slug(env_id).partition("-")[0], [], True
+    for line in docstring.splitlines():
+        label = re.match(r"( +)(\w+(?:, \w+)*): ", line)
+        if label and stems.issuperset(label[2].split(", ")):
+            is_ours = own in label[2].split(", ")
+            line = label[1] + line[label.end() :]
+        elif not line.strip():
+            is_ours = True
+        if is_ours:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def split_sections(docstring: str) -> tuple[str, dict[str, str]]:
@@ -326,8 +336,23 @@ def split_sections(docstring: str) -> tuple[str, dict[str, str]]:
         if name in ("Arguments", "Version history"):
             text = re.sub(r"^(\w[\w, ]*): ", r"- `\1`: ", text, flags=re.MULTILINE)
             text = re.sub(r"^(?!- |$)", "  ", text, flags=re.MULTILINE)
-        sections[name] = text.replace("*", r"\*")
+        sections[name] = _list_components(text).replace("*", r"\*")
     return " ".join(first.split()), sections
+
+
+def _list_components(text: str) -> str:
+    """Make lines such as "0  what it is" a list; what goes on there is indented."""
+    lines: list[str] = []
+    in_list = False
+    for line in text.splitlines():
+        component = re.match(r"(\d+(?:, \d+)*)  (.*)", line)
+        if component:
+            lines += [] if in_list else [""]
+            line, in_list = f"- `{component[1]}`: {component[2]}", True
+        elif in_list and not line.startswith(" "):
+            lines, in_list = [*lines, ""], False
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _bounded(space: gym.Space[Any]) -> str:
@@ -340,7 +365,8 @@ def _moving_picture(env_id: str) -> str:
             if not picture.path.is_file():
                 return "There is no moving picture of it yet, as no policies for it are stored."
             path = os.path.relpath(picture.path, DOCS / "generated" / "environments")
-            return f"![{picture.description}]({Path(path).as_posix()})\n\n{picture.description}"
+            plain = picture.description.replace("`", "")  # of code an alternative text is empty
+            return f"![{plain}]({Path(path).as_posix()})\n\n{picture.description}"
     return ""
 
 
@@ -548,8 +574,8 @@ def names_page() -> str:
         value = getattr(rmdp_bench, name)
         where = getattr(value, "__module__", None)
         first = (getattr(value, "__doc__", None) or "").strip().partition("\n")[0]
-        if name == "ENVIRONMENTS":
-            where, first = "rmdp_bench.envs.registry", "The rows of all environments."
+        if name in VALUES:
+            where, first = VALUES[name]
         pages = [page for page in REFERENCE if where == page]
         link = f"[`{name}`]({pages[0]}.md)" if pages else f"`{name}`"
         rows.append([link, _cell(first)])

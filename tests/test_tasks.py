@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
 from rmdp_bench.datasets import get_dataset
-from rmdp_bench.envs import ENVIRONMENTS, get_population
+from rmdp_bench.envs import ENVIRONMENTS, EnvironmentEntry, get_population
 from rmdp_bench.envs.mo_worlds import MO_WORLDS, find_mo_world
 from rmdp_bench.tasks import (
     OnlineTask,
@@ -108,6 +109,32 @@ def test_fields_agree_with_the_environment(task: Task) -> None:
     assert {"id", "track", "env_id", "dataset_id", "n_agents", "n_representatives"} < row.keys()
     assert row["track"] == ("online" if isinstance(task, OnlineTask) else "offline")
     assert (row["dataset_id"] is None) == (row["eval_agents"] is None) == (row["track"] == "online")
+
+
+@pytest.mark.parametrize("entry", ENVIRONMENTS, ids=lambda entry: entry.id)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of a first version
+def test_properties_are_those_of_the_world(entry: EnvironmentEntry) -> None:
+    """Settings follow from them (`baselines.online.ppo.settings`)."""
+    env = gym.make(entry.id)
+    assert entry.continuous == isinstance(env.action_space, gym.spaces.Box)
+    env.close()
+    for task in list_tasks():
+        if isinstance(task, OnlineTask) and task.env_id == entry.id:
+            assert (task.continuous, task.terminates) == (entry.continuous, entry.terminates)
+
+
+def test_days_of_patients_do_not_end_early() -> None:
+    """Whatever the doses, also those that no patient survives."""
+    task = get_online_task("Glucose-n100-k3-v0")
+    assert not task.terminates
+    envs = gym.make_vec(task.env_id, 2)
+    envs.reset(seed=0, options={"agent": [0, 1]})
+    doses = np.array([[0.0, 0.0], [6.0, 20.0]], np.float32)
+    for step in range(task.max_episode_steps):
+        _, _, terminations, truncations, _ = envs.step(doses)
+        assert not terminations.any()
+        assert truncations.all() == (step == task.max_episode_steps - 1)
+    envs.close()
 
 
 def test_ceilings_rise_with_the_budget() -> None:

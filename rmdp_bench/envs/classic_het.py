@@ -1,34 +1,38 @@
 """CartPole and MountainCar with 500 agents in 500 worlds (Agarwal et al. 2021, PerSim).
 
 Description:
-    Gymnasium's CartPole (Euler steps of 0.02 s) and MountainCar with parameters of the agent that
-    lives in the episode; states and observations are Gymnasium's with these parameters set. What
-    differs is the reward of MountainCar and the length of the episodes.
+    A world of Gymnasium with parameters of the agent that lives in the episode; states and
+    observations are Gymnasium's with these parameters set.
+    CartPoleHet: CartPole, with Euler steps of 0.02 s. What differs is the length of the episodes.
+    MountainCarHet: MountainCar. What differs is the reward and the length of the episodes.
 
 Population:
-    `DynamicsPopulation` of 500 agents, 100 unseen and 20 extrapolating ones. CartPole: the force of
-    a push, [2, 18] N, and half the length of the pole, [0.15, 0.85] m, on which the pole's moment
-    depends too; the test agents are (2, 0.5), (10, 0.5), (18, 0.5), (10, 0.85), (10, 0.15).
-    MountainCar: gravity, [1e-4, 3.5e-3]; test agents 1e-4, 5e-4, 1e-3, 2.5e-3, 3.5e-3.
+    `DynamicsPopulation` of 500 agents, 100 unseen and 20 extrapolating ones.
+    CartPoleHet: The force of a push, [2, 18] N, and half the length of the pole, [0.15, 0.85] m, on
+    which the pole's moment depends too; the test agents are (2, 0.5), (10, 0.5), (18, 0.5),
+    (10, 0.85), (10, 0.15).
+    MountainCarHet: Gravity, [1e-4, 3.5e-3]; test agents 1e-4, 5e-4, 1e-3, 2.5e-3, 3.5e-3.
 
 Observation:
-    float32. CartPole (4,): position in [-4.8, 4.8] m, velocity m/s, angle in [-36, 36] degrees, as
-    rad, angular velocity rad/s. MountainCar (2,): position in [-1.2, 0.6], velocity in
-    [-0.07, 0.07] per step. No parameter is in it.
+    float32. No parameter is in it.
+    CartPoleHet: Shape (4,): position in [-4.8, 4.8] m, velocity m/s, angle in [-36, 36] degrees, as
+    rad, angular velocity rad/s.
+    MountainCarHet: Shape (2,): position in [-1.2, 0.6], velocity in [-0.07, 0.07] per step.
 
 Action:
-    CartPole `Discrete(2)`: push to the left, to the right. MountainCar `Discrete(3)`: accelerate to
-    the left, not at all, to the right.
+    CartPoleHet: `Discrete(2)`, push to the left, to the right.
+    MountainCarHet: `Discrete(3)`, accelerate to the left, not at all, to the right.
 
 Reward:
-    CartPole: 1 for every step, the last one included; 200 is the best return. MountainCar: -1 for
-    every step, 0 for the one that reaches the flag. As functions of transitions:
-    `get_environment(id).reward_function` and `.termination_function`.
+    As functions of transitions: `get_environment(id).reward_function` and `.termination_function`.
+    CartPoleHet: 1 for every step, the last one included; 200 is the best return.
+    MountainCarHet: -1 for every step, 0 for the one that reaches the flag.
 
 Episode end:
-    CartPole terminates when the cart is farther than 2.4 m from the middle or the pole leans over
-    12 degrees; truncated after 200 steps. MountainCar terminates at position 0.5 or beyond, unless
-    the car rolls back; truncated after 500 steps.
+    CartPoleHet: Terminates when the cart is farther than 2.4 m from the middle or the pole leans
+    over 12 degrees; truncated after 200 steps.
+    MountainCarHet: Terminates at position 0.5 or beyond, unless the car rolls back; truncated after
+    500 steps.
 
 Arguments:
     population_seed: seed of the agents other than the test agents (0).

@@ -1,9 +1,11 @@
 """Worlds of MO-Gymnasium, an optional extra: agents who weigh objectives, in percent.
 
 Description:
-    DeepSeaTreasure (deep-sea-treasure-v0): a submarine, treasures that are worth more the farther
-    they are. FruitTree (fruit-tree-v0, depth 6): six choices, one of 64 fruits with six nutrients.
-    Minecart (minecart-v0): two ores from five mines, and fuel. `pip install "rmdp_bench[mo]"`.
+    `pip install "rmdp_bench[mo]"`.
+    DeepSeaTreasure: deep-sea-treasure-v0, a submarine, and treasures that are worth more the
+    farther they are.
+    FruitTree: fruit-tree-v0 of depth 6, six choices, and one of 64 fruits with six nutrients.
+    Minecart: minecart-v0, two ores from five mines, and fuel.
 
 Population:
     `LinearPopulation`: agent i weighs the objectives by w_i, a draw of the flat Dirichlet
@@ -12,25 +14,33 @@ Population:
     `rmdp_bench.weigh_objectives(id, weights)` makes them of weights (n, m).
 
 Observation:
-    MO-Gymnasium's: row and column in DeepSeaTreasure, row and place in it in FruitTree; position,
-    speed, sine and cosine of the direction and the load of each ore in Minecart.
+    MO-Gymnasium's:
+    DeepSeaTreasure: row and column.
+    FruitTree: row and place in it.
+    Minecart: position, speed, sine and cosine of the direction, and the load of each ore.
 
 Action:
-    MO-Gymnasium's: up, down, left, right in DeepSeaTreasure; left or right in FruitTree; mine, turn
-    left, turn right, accelerate, brake, nothing in Minecart.
+    MO-Gymnasium's:
+    DeepSeaTreasure: up, down, left, right.
+    FruitTree: left or right.
+    Minecart: mine, turn left, turn right, accelerate, brake, nothing.
 
 Reward:
-    `info["outcome"]` is the vector reward and, where the Pareto front is known, one number more: 1
-    in the step that ends the episode with what was looked for, else 0. So agent i's return in an
-    episode is 100 (w_i . v - low_i) / (high_i - low_i) for the vector return v, where low_i and
-    high_i are the least and the greatest w_i . v on the front: one hundred percent is what the
-    agent would have with a policy of its own, and 0 the policy that it likes least. It can be
-    negative. Minecart, whose front nobody knows, has 100 w_i . v / 1.5: one hundred percent is a
-    cart full of the one ore that an agent cares for, without any fuel.
+    DeepSeaTreasure, FruitTree: `info["outcome"]` is the vector reward and, as the Pareto front is
+    known, one number more: 1 in the step that ends the episode with what was looked for, else 0. So
+    agent i's return in an episode is 100 (w_i . v - low_i) / (high_i - low_i) for the vector return
+    v, where low_i and high_i are the least and the greatest w_i . v on the front: one hundred
+    percent is what the agent would have with a policy of its own, and 0 the policy that it likes
+    least. It can be negative.
+    Minecart: `info["outcome"]` is the vector reward. Nobody knows its front; agent i's return in an
+    episode is 100 w_i . v / 1.5 for the vector return v: one hundred percent is a cart full of the
+    one ore that an agent cares for, without any fuel.
 
 Episode end:
-    MO-Gymnasium's: at a treasure, at a fruit after 6 steps, when the cart is back at its base.
-    DeepSeaTreasure is truncated after 100 steps, Minecart after 1000.
+    MO-Gymnasium's:
+    DeepSeaTreasure: at a treasure; truncated after 100 steps.
+    FruitTree: at a fruit, after 6 steps.
+    Minecart: when the cart is back at its base; truncated after 1000 steps.
 
 Arguments:
     population, n_agents, population_seed: who the agents are, see above; population_seed is 0 by

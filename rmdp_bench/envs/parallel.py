@@ -38,6 +38,7 @@ from rmdp_bench.envs.core.checks import (
     unknown_keyword,
 )
 from rmdp_bench.envs.core.world import Details, info_of_row
+from rmdp_bench.envs.mo_worlds import find_mo_world
 from rmdp_bench.messages import shown
 from rmdp_bench.population import DynamicsPopulation, Population
 
@@ -245,6 +246,10 @@ class RepresentativesEnv(CopiesEnv):
         **kwargs: Any,
     ) -> None:
         """See `parallel_env`."""
+        if find_mo_world(env_id) is not None:
+            raise ValueError(
+                f"{env_id!r} is a world of MO-Gymnasium and has no parallel form; use gym.make_vec"
+            )
         entry = get_environment(env_id)
         if entry.heterogeneous:
             raise ValueError(

@@ -49,7 +49,7 @@ class EnvironmentEntry:
         hidden_reward: whether agents differ in dynamics and the reward is no function of what is
             observed, so that there is no `reward_function`.
         measures: what the world measures beside the reward -> least and greatest value.
-        continuous: whether actions are vectors, where agents differ in what they want.
+        continuous: whether actions are vectors.
         terminates: whether an episode may end before it is truncated.
         deterministic: whether nothing in it is random.
     """
@@ -159,6 +159,7 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
             kwargs=kwargs,
             reward_function=rules.half_cheetah_reward,
             termination_function=rules.half_cheetah_terminated,
+            continuous=True,
         )
         for version, kwargs in (("v0", {}), ("v1", {"time_step": 0.002}))
     ),
@@ -174,6 +175,8 @@ ENVIRONMENTS: tuple[EnvironmentEntry, ...] = (
             **{f"time_{where}_range": (0.0, 1.0) for where in ("in", "below", "above")},
             "unweighted_risk": (0.0, 100.1),
         },
+        continuous=True,
+        terminates=False,
     ),
 )
 

@@ -1,37 +1,58 @@
 """Velocity: a robot runs, and every agent wants another speed (Ivanov & Ben-Porat 2024, section 4).
 
 Description:
-    Gymnasium's v5 robots HalfCheetah, Ant, Hopper and Walker2d with its models, reset noise and
-    frame skip; states and observations are those of `gym.make("<robot>-v5")` bit for bit. Of
-    half_cheetah.xml the deprecated attribute settotalmass is removed and the mass is set on the
-    compiled model instead, to the same effect.
+    Gymnasium's v5 robot with its model, reset noise and frame skip; states and observations are
+    those of `gym.make("<robot>-v5")` bit for bit.
+    HalfCheetahVel: HalfCheetah; of half_cheetah.xml the deprecated attribute settotalmass is
+    removed and the mass is set on the compiled model instead, to the same effect.
+    AntVel, AntVel2d: Ant.
+    HopperVel: Hopper.
+    Walker2dVel: Walker2d.
 
 Population:
-    `TargetPopulation.uniform(n_agents, b)`: agent i wants the velocity v_i ~ U[0, b], with b = 4
-    (HalfCheetah), 3 (Ant), 2.5 (Hopper, Walker2d) m/s. The id sets n_agents to 100 or 1000; the
-    keyword changes it. Agents of the same seed are the same, however many there are. Other agents
-    are any population of outcomes (1,), such as `TargetPopulation(targets, width)`.
-    AntVel2d: `TargetPopulation.in_disc(n_agents, 3)`, velocities in all directions, (2,).
+    The id sets n_agents to 100 or 1000; the keyword changes it. Agents of the same seed are the
+    same, however many there are. Agents of one's own are any population of outcomes of this shape,
+    such as `TargetPopulation(targets, width)`.
+    HalfCheetahVel: `TargetPopulation.uniform(n_agents, b)`: agent i wants the velocity
+    v_i ~ U[0, b], with b = 4 m/s; outcomes are (1,).
+    AntVel: `TargetPopulation.uniform(n_agents, b)`: agent i wants the velocity v_i ~ U[0, b], with
+    b = 3 m/s; outcomes are (1,).
+    HopperVel, Walker2dVel: `TargetPopulation.uniform(n_agents, b)`: agent i wants the velocity
+    v_i ~ U[0, b], with b = 2.5 m/s; outcomes are (1,).
+    AntVel2d: `TargetPopulation.in_disc(n_agents, b)`: agent i wants the velocity v_i, in any
+    direction, of at most b = 3 m/s; outcomes are (2,).
 
 Observation:
-    float64, joint positions without the horizontal ones, then joint velocities: HalfCheetah (17,),
-    Ant (27,), Hopper (11,), Walker2d (17,). Velocities of Hopper and Walker2d are clipped to
-    [-10, 10]. Ant's has no contact forces, as in the paper. The target is not in it.
+    float64, joint positions without the horizontal ones, then joint velocities. The target is not
+    in it.
+    HalfCheetahVel: Shape (17,).
+    AntVel, AntVel2d: Shape (27,), without contact forces, as in the paper.
+    HopperVel: Shape (11,), velocities clipped to [-10, 10].
+    Walker2dVel: Shape (17,), velocities clipped to [-10, 10].
 
 Action:
-    float32 in [-1, 1], joint torques before gearing: HalfCheetah (6,), Ant (8,), Hopper (3,),
-    Walker2d (6,).
+    float32 in [-1, 1], joint torques before gearing.
+    HalfCheetahVel, Walker2dVel: Shape (6,).
+    AntVel, AntVel2d: Shape (8,).
+    HopperVel: Shape (3,).
 
 Reward:
-    `info["outcome"]` (1,) is the forward velocity v of the step, m/s: displacement (Ant: of the
-    torso's frame) over the time of the step; AntVel2d's (2,) is forward and to the
-    left. Agent i receives 0.1 (1 - min(1, 20 |v_i - v| / b)),
-    so that 1000 perfect steps are 100 percent; the scalar reward is the mean over agents. No
-    control cost, no healthy reward, no contact cost.
+    `info["outcome"]` is the velocity v of the step, m/s: displacement over the time of the step.
+    1000 perfect steps are 100 percent; the scalar reward is the mean over agents. No control cost,
+    no healthy reward, no contact cost.
+    HalfCheetahVel, HopperVel, Walker2dVel: It is (1,), forward. Agent i receives
+    0.1 (1 - min(1, 20 |v_i - v| / b)).
+    AntVel: It is (1,), forward, of the torso's frame. Agent i receives
+    0.1 (1 - min(1, 20 |v_i - v| / b)).
+    AntVel2d: It is (2,), forward and to the left, of the torso's frame. Agent i receives
+    0.1 (1 - min(1, 2 |v_i - v| / b)).
 
 Episode end:
-    Terminates when the robot is unhealthy (Gymnasium's rules and ranges, but Ant's height range
-    is [0.4, 1.0], as in the paper's code); HalfCheetah never. Truncated after 1000 steps.
+    Truncated after 1000 steps.
+    HalfCheetahVel: Never terminates.
+    AntVel, AntVel2d: Terminates when the robot is unhealthy, by Gymnasium's rules and ranges, but
+    that of the height is [0.4, 1.0], as in the paper's code.
+    HopperVel, Walker2dVel: Terminates when the robot is unhealthy, by Gymnasium's rules and ranges.
 
 Arguments:
     population: agents of one's own; None: those above. population_seed and n_agents are not given

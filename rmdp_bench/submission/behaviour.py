@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rmdp_bench.envs import get_environment
+from rmdp_bench.envs.mo_worlds import find_mo_world
 from rmdp_bench.runs.solver_loading import CONTROLS
 from rmdp_bench.solution import Policy
 from rmdp_bench.solution.storage import parse_solution
@@ -206,7 +207,7 @@ def draw_observations(task: Task, seed: int) -> list[NDArray[Any]]:
     """Observations (N_ENVS, d) of some steps of some episodes with uniform actions."""
     envs = gym.make_vec(task.env_id, num_envs=N_ENVS, **task.env_kwargs)
     n_drawn, n_between, shares = N_STEPS[_is_discrete(envs)], 1, None
-    if get_environment(task.env_id).hidden_reward:
+    if find_mo_world(task.env_id) is None and get_environment(task.env_id).hidden_reward:
         n_drawn, n_between = N_STEPS_OF_DAYS, task.max_episode_steps // N_STEPS_OF_DAYS
         shares = 10.0 ** np.random.default_rng(seed).uniform(-3.0, 0.0, (N_ENVS, 1))
     try:

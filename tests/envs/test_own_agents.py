@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -335,10 +337,10 @@ def test_worlds_of_mo_gymnasium() -> None:
 
 def test_populations_of_ones_own_are_documented(tmp_path: Path) -> None:
     """The example in the docstring runs."""
-    lines = (Population.__doc__ or "").split("\n\n")
-    code = "\n\n".join(part for part in lines if part.startswith("        "))
+    lines = (inspect.getdoc(Population) or "").split("\n\n")
+    code = "\n\n".join(part for part in lines if part.startswith("    "))
     names: dict[str, Any] = {"np": np, "rmdp_bench": rmdp_bench}
-    exec("if True:\n" + code, names)
+    exec(textwrap.dedent(code), names)
     own = names["Thresholds"]([0.0, 1.0])
     assert own.rewards(np.array([[0.5]])).tolist() == [[0.1, 0.0]]
     assert own.rewards(torch.tensor([[0.5]])).tolist()[0][1] == 0.0

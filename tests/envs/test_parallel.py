@@ -269,3 +269,8 @@ def test_bad_choices_of_agents_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         heterogeneous_parallel_env(env_id, agents, **kwargs)
+
+
+def test_worlds_of_mo_gymnasium_have_no_parallel_form() -> None:
+    with pytest.raises(ValueError, match=r"a world of MO-Gymnasium .* use gym\.make_vec"):
+        parallel_env("rmdp/DeepSeaTreasure-n100-v0", 3)

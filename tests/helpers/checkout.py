@@ -13,11 +13,11 @@ TOY_SOLVER = Path(__file__).with_name("toy_solver.py")
 TOY_OFFLINE_SOLVER = Path(__file__).with_name("toy_offline_solver.py")
 IS_CLONE = (ROOT / ".git").exists()
 
-MADE_HERE = {"__pycache__", "build", "dist", ".venv", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+CACHES = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+MADE_HERE = CACHES | {"build", "dist", ".venv"}
 
-needs_submissions = pytest.mark.skipif(
-    not SUBMISSIONS.is_dir(), reason="needs leaderboards/submissions, which only a clone has"
-)
+NO_SUBMISSIONS = "needs leaderboards/submissions, which only a clone has"
+needs_submissions = pytest.mark.skipif(not SUBMISSIONS.is_dir(), reason=NO_SUBMISSIONS)
 
 
 def tracked_files(*patterns: str) -> list[Path]:

@@ -7,6 +7,7 @@ ORDER = (
     *(
         "files",
         "counts",
+        "messages",
         "terminal",
         "warning_filters",
         "cores",

@@ -20,6 +20,7 @@ from rmdp_bench.envs.mo_worlds import MO_WORLDS, MultiObjectiveWorld
 from rmdp_bench.runs import SOLVERS
 from rmdp_bench.runs.solver_loading import OWN_WORLDS
 from scripts import draw_policies, site_pages
+from scripts.document_blocks import MO_FACTS
 from scripts.site_pages import CONTENTS, DOCS, ELSEWHERE, WORLDS, docstring_to_rst, lead_links
 from tests.helpers.checkout import ROOT, needs_submissions
 
@@ -95,6 +96,9 @@ def test_every_environment_has_a_whole_page(
     monkeypatch.setitem(sys.modules, "mo_gymnasium", None)  # no page needs the optional extra
     (tmp_path / "pictures").mkdir()
     page = site_pages.environment_page(entry, tmp_path)
+    others = {other.id.removeprefix("rmdp/").partition("-")[0] for other in WORLDS}
+    own = entry.id.removeprefix("rmdp/").partition("-")[0]
+    assert not re.search(rf"\b({'|'.join(others - {own})})\b", page)
     for name in ("Description", "Population", "Observation", "Action", "Reward", "Episode end"):
         assert f"\n## {name}\n" in page
     assert "\n## Arguments\n\n- `" in page and "\n## Version history\n\n- `v" in page
@@ -102,6 +106,7 @@ def test_every_environment_has_a_whole_page(
     (moving,) = (own for own in draw_policies.PICTURES if entry.id in own.env_ids)
     assert (moving.path.name in page) == moving.path.is_file()
     assert ("no moving picture" in page) != moving.path.is_file()
+    assert not any("`" in text for text in re.findall(r"!\[([^]]*)\]", page))
     for picture in re.findall(r"\.\./pictures/([^)]+)", page):
         assert (tmp_path / "pictures" / picture).is_file()
     online = [task for task in rmdp_bench.list_tasks() if task.env_id == entry.id]
@@ -134,9 +139,10 @@ def test_every_environment_is_written(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("world", MO_WORLDS, ids=lambda world: world.id)
 def test_facts_of_optional_worlds_are_theirs(world: MultiObjectiveWorld) -> None:
     pytest.importorskip("mo_gymnasium")
-    observation, action, objectives = site_pages.MO_FACTS[world.id]
+    observation, action, objectives = MO_FACTS[world.id]
     env = gym.make(world.id)
-    assert (str(env.observation_space), str(env.action_space)) == (observation, action)
+    spaces = str(env.observation_space), str(env.action_space)
+    assert spaces == (str(observation), str(action))
     env.close()
     assert len(objectives) == world.n_objectives
 
@@ -179,12 +185,54 @@ def test_arguments_and_versions_become_lists() -> None:
     assert sections["Arguments"] == "- `width, height`: pixels,\n  or not.\n- `n`: 2 \\* 3."
 
 
+def test_what_is_of_other_worlds_is_left_out() -> None:
+    text = (
+        "Action:\n    For all:\n    AntVel, AntVel2d: eight\n    numbers.\n    HopperVel: three.\n"
+        "    speed: no world.\n\n    All again."
+    )
+    for world, kept in (
+        ("AntVel", "eight\n    numbers."),
+        ("HopperVel", "three.\n    speed: no world."),
+    ):
+        shown = site_pages.of_world(text, f"rmdp/{world}-n100-v0")
+        assert shown == f"Action:\n    For all:\n    {kept}\n\n    All again."
+
+
+def test_components_of_a_vector_become_a_list() -> None:
+    _, sections = site_pages.split_sections(
+        "A world.\n\nObservation:\n    float32 (3,):\n    0  speed\n    1, 2  sine and\n"
+        "       cosine\n    Nothing else.\n"
+    )
+    assert sections["Observation"] == (
+        "float32 (3,):\n\n- `0`: speed\n- `1, 2`: sine and\n   cosine\n\nNothing else."
+    )
+
+
+def test_names_of_the_package_lead_to_their_pages() -> None:
+    rows = site_pages.names_page().splitlines()[6:]
+    assert len(rows) == len(rmdp_bench.__all__)
+    assert [row for row in rows if not row.startswith("| [`")] == []
+    assert not any("PEP 604" in row for row in rows)
+
+
 def test_docstrings_become_restructured_text() -> None:
     lines = ["Mean of |x| and `y`.", "", "    code = x * y", "", "Args:", "    x: `a|b`."]
     assert docstring_to_rst(lines) == [
         *("Mean of \\|x\\| and ``y``.", "", "::", "", "    code = x * y", ""),
         *("Args:", "    x: ``a|b``."),
     ]
+
+
+def test_a_colon_in_the_docstring_of_a_property_is_no_type() -> None:
+    napoleon = pytest.importorskip("sphinx.ext.napoleon")  # of the extra `docs`
+    to_rst = runpy.run_path(str(DOCS / "conf.py"))["_to_rst"]
+    app = SimpleNamespace(config=napoleon.Config(napoleon_use_rtype=False))
+    lines = ["Whether agents differ: each is alone.", "", "Raises:", "    ValueError: no."]
+    to_rst(app, "property", "task.differ", None, None, lines)
+    lines = napoleon.GoogleDocstring(lines, app.config, None, "property", "task.differ").lines()
+    text = "\n".join(lines)
+    assert "Whether agents differ: each is alone." in text and ":type:" not in text
+    assert ":raises ValueError: no." in text
 
 
 def test_settings_of_the_site_are_loaded_and_connected() -> None:
@@ -228,7 +276,7 @@ def test_a_moving_picture_is_drawn_anew(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (picture,) = (own for own in draw_policies.PICTURES if own.name == name)
-    if picture.env_ids[0] in site_pages.MO_FACTS:
+    if picture.env_ids[0] in MO_FACTS:
         pytest.importorskip("mo_gymnasium")
     with Image.open(picture.path) as film:
         stored = film.size, film.n_frames  # type: ignore[attr-defined]

@@ -79,6 +79,19 @@ def test_rows_of_one_submission_and_one_budget_are_compared(find: Any) -> None:
     assert find(*both, em, clustering).sources == ("b",)
 
 
+def test_of_rows_that_are_alike_the_name_decides(find: Any) -> None:
+    """Not their scores; a name is before longer ones, and what the others say is kept."""
+    rows = [row(name, "em", [own, own + 0.1]) for name, own in (("b", 30.0), ("b-c", 50.0))]
+    known = Comparison(TASK, Side("em"), 40.0)
+    for given in (rows, rows[::-1]):
+        found = find(*given, comparison=known)
+        assert found.sources == ("b",) and found.verdict is Verdict.FAILS
+        assert [(one.sources, one.verdict) for one in found.alike] == [(("b-c",), Verdict.HOLDS)]
+    more = row("z", "em", [20.0, 20.1, 20.2])
+    found = find(*rows, more, comparison=known)
+    assert found.sources == ("z",) and found.alike == ()
+
+
 def test_other_settings_are_another_method(find: Any) -> None:
     dense = row("a", "em", [50.0, 51.0], critic="agents", training_reward="dense")
     plain = row("a", "em", [30.0, 31.0], critic="agents")

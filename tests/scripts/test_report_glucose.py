@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rmdp_bench.runs import make_request, read_result, run
-from scripts import glucose_blocks, report_glucose
+from scripts import glucose_blocks, record_controller_curve, report_glucose
 
 TASK = "Glucose-n100-k1-v0"
 
@@ -84,13 +84,43 @@ def test_the_page_says_who_beats_the_tuned_groups(
         row("constant_basal", 3, 1.0),
     ]
     monkeypatch.setattr(glucose_blocks, "GLUCOSE_FILE", tmp_path / "glucose.json")
-    assert glucose_blocks.glucose_curve() == glucose_blocks.MISSING
+    assert glucose_blocks.glucose_curve() == glucose_blocks.glucose_worst() == ""
     (tmp_path / "glucose.json").write_text(json.dumps({"rows": rows}), encoding="utf-8")
     text = glucose_blocks.glucose_curve()
     assert "At k = 3 the best learned solver, `em`, beats the tuned groups: 6.50 against" in text
     assert "At k = 5 the best learned solver, `em`, does not beat the tuned groups: 7.50" in text
     assert "| `em` | 6.50 ± 0.50 | 7.50 |" in text
     assert "Means over 1 and 2 seeds" in text
+
+
+def test_sections_without_pictures_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glucose_blocks, "FIGURES", tmp_path)
+    assert glucose_blocks.glucose_pictures() == ""
+    (tmp_path / "glucose-groups.png").touch()
+    heading, picture, about = glucose_blocks.glucose_pictures().split("\n\n")
+    assert heading == "## Who is served by whom" and "needs" in about
+    assert picture.startswith("![") and "glucose-groups.png" in picture
+
+
+def test_the_curve_of_controllers_is_measured_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "controllers.json"
+    few = ["--agents", "3", "--points", "2", "--tuned", "1", "--judged", "1"]
+    places = ["--out", str(out), "--figures", str(tmp_path)]
+    record_controller_curve.main([*few, *places])
+    record = json.loads(out.read_text(encoding="utf-8"))
+    assert record["command"].endswith("_curve --agents 3 --points 2 --tuned 1 --judged 1")
+    assert [row["k"] for row in record["rows"]] == [1, 2, 3]
+    assert (tmp_path / "glucose-controllers.png").read_bytes().startswith(b"\x89PNG")
+    risks = record["rows"][0]["mean_risk"], record["rows"][0]["worst_tenth"]
+    assert 0.0 < risks[0] <= risks[1] <= report_glucose.MAX_RISK
+    monkeypatch.setattr(glucose_blocks, "CONTROLLERS_CURVE", out)
+    shown = glucose_blocks.glucose_controllers()
+    assert f"| 1 | {risks[0]:.2f} | {risks[1]:.1f} |" in shown
+    assert "of 4 controllers the k that serve 3 patients best" in shown
 
 
 def test_who_stands_for_a_group() -> None:

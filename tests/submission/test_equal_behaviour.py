@@ -224,6 +224,12 @@ def test_observations_are_drawn_anew() -> None:
     assert (one != other).any(axis=2).all()
 
 
+def test_observations_of_worlds_of_mo_gymnasium_are_drawn() -> None:
+    pytest.importorskip("mo_gymnasium")
+    drawn = np.stack(draw_observations(tasks.get_task("DeepSeaTreasure-n100-k3-v0"), 0))
+    assert drawn.shape == (32, 32, 2)
+
+
 def test_shares() -> None:
     rng = np.random.default_rng(0)
     choices = rng.integers(0, 4, (3, 1000))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import numpy as np
 
 from rmdp_bench.runs import make_request, read_curve, read_result, run
 from rmdp_bench.sweep import Job, make_jobs, read_plan
-from tests.helpers.checkout import ROOT
 
 TASK, OTHER = "ResourceGathering-n25-k3-v0", "ResourceGathering-n25-k2-v0"
 WALK = Path(__file__).with_name("walk.py")
@@ -25,9 +23,8 @@ OUT = Path("out")
 
 
 def write_plan(text: str, name: str = "plan") -> Path:
-    """A plan in the current folder, with the solver beside it; children find the tests."""
+    """A plan in the current folder, with the solver beside it."""
     shutil.copy(WALK, "walk.py")
-    os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path, str(ROOT)])
     path = Path(f"{name}.toml")
     path.write_text(f"transitions = 120\nepisodes = 2\n{text}", encoding="utf-8")
     return path
