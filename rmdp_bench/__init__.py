@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from rmdp_bench.ceilings import constant_speed_optimum as constant_speed_optimum
     from rmdp_bench.ceilings import resource_gathering_optimum as resource_gathering_optimum
     from rmdp_bench.datasets import load_dataset as load_dataset
-    from rmdp_bench.envs.mo_worlds import weigh_objectives as weigh_objectives
     from rmdp_bench.envs.represent import from_mo_gymnasium as from_mo_gymnasium
     from rmdp_bench.envs.represent import represent as represent
     from rmdp_bench.envs.wrappers import AgentReward as AgentReward
@@ -49,6 +48,7 @@ if TYPE_CHECKING:
     from rmdp_bench.evaluation import evaluate as evaluate
     from rmdp_bench.leaderboard.policies import load_policies as load_policies
     from rmdp_bench.own_tasks import make_task as make_task
+    from rmdp_bench.own_tasks import weigh_objectives as weigh_objectives
     from rmdp_bench.runs import Interrupted as Interrupted
     from rmdp_bench.runs import RunLog as RunLog
     from rmdp_bench.solution import Policy as Policy
@@ -70,7 +70,6 @@ register_parallel_environments()
 _LAZY = {
     "represent": "envs.represent",
     "from_mo_gymnasium": "envs.represent",
-    "weigh_objectives": "envs.mo_worlds",
     "AgentReward": "envs.wrappers",
     "VectorReward": "envs.wrappers",
     "BatchedAgentReward": "envs.wrappers",
@@ -87,6 +86,7 @@ _LAZY = {
     "get_task": "tasks",
     "list_tasks": "tasks",
     "make_task": "own_tasks",
+    "weigh_objectives": "own_tasks",
     "Policy": "solution",
     "Solution": "solution",
     "load_solution": "solution",

@@ -63,7 +63,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from rmdp_bench.envs.core.checks import (
     check_integer,
@@ -170,42 +170,6 @@ def in_percent_of_front(weights: Any, front: Array) -> LinearPopulation:
             "front are worth the same, expected an agent with a preference"
         )
     return LinearPopulation(100.0 / (high - low) * np.concatenate((weights, -low), axis=1))
-
-
-def weigh_objectives(env_id: str, weights: ArrayLike) -> LinearPopulation:
-    """Give agents who weigh the objectives of a world of MO-Gymnasium, for `population`.
-
-    Their returns are in percent, as those of the world's own agents: where its Pareto front is
-    known, 100 is what the agent would have with a policy of its own, and 0 the policy of the front
-    that it likes least. MO-Gymnasium is not needed.
-
-    Args:
-        env_id: such as "DeepSeaTreasure-n100-v0".
-        weights: (n, m), what each agent gives each of the m objectives, as in the vector reward: in
-            DeepSeaTreasure treasure and time, in FruitTree six nutrients, in Minecart two ores and
-            fuel. None negative; only their ratios matter.
-
-    Raises:
-        ValueError: no such world, or an agent whose weights are not m numbers >= 0, are all 0, or
-            to whom all of the front is worth the same.
-    """
-    world = find_mo_world(f"rmdp/{f'{env_id}'.removeprefix('rmdp/')}")
-    if world is None:
-        known = ", ".join(own.id.removeprefix("rmdp/") for own in MO_WORLDS)
-        raise ValueError(f"{shown(env_id)} is no world of MO-Gymnasium, expected one of {known}")
-    given = LinearPopulation(weights).weights  # type: ignore[arg-type]  # which it checks
-    size = world.n_objectives
-    if given.shape[1] != size:
-        raise ValueError(
-            f"weights have shape {given.shape}, expected (n, {size}): {env_id} has {size} "
-            "objectives"
-        )
-    bad = np.flatnonzero((given < 0.0).any(axis=1) | (given == 0.0).all(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"weights[{bad[0]}] are {given[bad[0]].tolist()}, expected none negative and not all 0"
-        )
-    return world.in_percent(given / given.sum(axis=1, keepdims=True))
 
 
 def say_how_to_weigh(env_id: str, outcome_size: int) -> str:
