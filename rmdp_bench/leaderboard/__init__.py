@@ -48,6 +48,11 @@ class Entry:
         """Whether it is a run of this machine and not a submission."""
         return self.source == LOCAL
 
+    @property
+    def place(self) -> tuple[bool, float]:
+        """What the rows of a task are sorted by: measured ones first, the best of them first."""
+        return (True, -self.claimed) if self.score is None else (False, -self.score)
+
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON; "reported" names those that no verifier can play again."""
         offline = self.summary.offline or {}
@@ -128,7 +133,7 @@ def build_tables(
     tables = []
     for task in tasks:
         own = [entry for entry in entries if entry.summary.task == task.id]
-        own.sort(key=lambda entry: (entry.score is None, -(entry.score or entry.claimed)))
+        own.sort(key=lambda entry: entry.place)
         if own or task_id is not None:
             tables.append(Table(task, own, anchors.get(task.id, {})))
     return tables
