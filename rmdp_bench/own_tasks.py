@@ -160,6 +160,7 @@ def weigh_objectives(env_id: str, weights: ArrayLike) -> LinearPopulation:
         raise ValueError(
             f"weights[{bad[0]}] are {given[bad[0]].tolist()}, expected none negative and not all 0"
         )
+    given = given / given.max(axis=1, keepdims=True)  # whose sum is a number, however large
     return world.in_percent(given / given.sum(axis=1, keepdims=True))
 
 

@@ -8,15 +8,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
-def _renew_lock() -> None:
-    """In a process forked while another thread held the lock, nobody would give it back."""
-    global _lock
-    _lock = threading.RLock()
-
-
 _lock = threading.RLock()
-os.register_at_fork(after_in_child=_renew_lock)
+# In a process forked while another thread is inside, nobody would give back lock and filters.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 
 
 @contextmanager

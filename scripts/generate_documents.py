@@ -361,11 +361,13 @@ def clinic_scores() -> str:
         "and everybody's own."
     )
     n_below = sum(percent < 0.0 for percent in shares_of_room)
-    found = (
-        f"{n_below} of {len(rows)} are below 0: their policies serve the patients worse than one "
-        "policy for all that learned in their worlds, and not from records."
-    )
-    return f"{about}\n\n{table(header, rows)}\n\n{found}"
+    parts = [about, table(header, rows)]
+    if n_below:
+        parts.append(
+            f"{n_below} of {len(rows)} are below 0: their policies serve the patients worse than "
+            "one policy for all that learned in their worlds, and not from records."
+        )
+    return "\n\n".join(parts)
 
 
 UNMATCHED = "the policy that is best for all known"

@@ -55,6 +55,7 @@ HEADER = [
     *("revision", "machine", "note"),
 ]
 _COMMIT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")
+_IN_SECONDS = re.compile(r" in \d+\.\d+s\b")
 _COUNT = re.compile(r"(\d+) ([a-z]+)")
 
 
@@ -134,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def counts_of(line: str) -> dict[str, int]:
     """What pytest's last line counts: tests by outcome, and warnings; empty for another line."""
-    counts, in_time, _ = line.strip("= ").partition(" in ")
+    counts, in_time, _ = _IN_SECONDS.sub("\n", line, count=1).partition("\n")
     return {what: int(n) for n, what in _COUNT.findall(counts)} if in_time else {}
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -51,6 +54,31 @@ def test_threads_leave_the_filters_as_they_were() -> None:
     for thread in threads:
         thread.join()
     assert ended.is_set() and list(warnings.filters) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_waits_for_other_threads() -> None:
+    """Their filters would be the child's for good."""
+    code = """
+import os, threading, time, warnings
+from rmdp_bench.warning_filters import ignored_warnings
+before, inside = list(warnings.filters), threading.Event()
+def run():
+    with ignored_warnings():
+        inside.set()
+        time.sleep(0.2)
+thread = threading.Thread(target=run)
+thread.start()
+inside.wait()
+child = os.fork()
+with ignored_warnings():
+    pass
+if not child:
+    os._exit(list(warnings.filters) != before)
+thread.join()
+assert os.waitpid(child, 0)[1] == 0 and list(warnings.filters) == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_an_error_leaves_the_filters_as_they_were() -> None:

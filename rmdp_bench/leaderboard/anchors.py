@@ -51,14 +51,16 @@ def find_anchors(
             continue
         own = {}
         pooled = pool_columns(task, rows)
-        if pooled is not None and pooled.shape[1] >= task.n_representatives:
-            # What a choice is made of is not negative. Welfare can be, where an agent's return is:
-            # the same taken from all leaves the choice as it was.
-            least = min(0.0, float(pooled.min()))
-            chosen = select(pooled - least, task.n_representatives, seconds=_SECONDS)
+        k = task.n_representatives
+        if pooled is not None and pooled.shape[1] >= k:
+            # What a choice is made of must not be negative, as returns can be. Of any k policies an
+            # agent's best is at least the agent's k-th worst of all, which is taken as zero.
+            least = np.partition(pooled, k - 1, axis=1)[:, k - 1 : k]
+            chosen = select(np.maximum(pooled, least) - least, k, seconds=_SECONDS)
             if chosen.bound <= chosen.welfare + _EXACT:
                 # Of other episodes than the verifier's, on which a row may do better by chance.
-                own[BEST_KNOWN] = max([chosen.welfare + least, *_scores(task, rows)])
+                reached = chosen.welfare + float(least.mean())
+                own[BEST_KNOWN] = max([reached, *_scores(task, rows)])
         path = reachable / f"{task.env_id.removeprefix('rmdp/')}.json"
         if path.is_file():
             welfare = read_json(path)["welfare"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -71,11 +72,19 @@ def write_snapshot(
     }
     contents = json.dumps(document).encode()
     # How it is compressed is up to the version of zlib.
-    if not path.is_file() or gzip.decompress(path.read_bytes()) != contents:
+    if _contents(path) != contents:
         data = gzip.compress(contents, mtime=0)
         system = slice(9, 10)  # a byte of the header that differs between versions of Python
         write_bytes(path, data[: system.start] + _UNKNOWN_SYSTEM + data[system.stop :])
     return path
+
+
+def _contents(path: Path) -> bytes | None:
+    """What a file holds; None: it is missing or damaged."""
+    try:
+        return gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def read_snapshot(root: Path | None, path: Path = SNAPSHOT_FILE) -> list[Entry] | None:

@@ -22,7 +22,7 @@ def draws(world: MultiObjectiveWorld, n_agents: int) -> np.ndarray:
 
 
 @WORLDS
-@pytest.mark.parametrize("factor", [1.0, 7.0])
+@pytest.mark.parametrize("factor", [1.0, 7.0, 1e308])
 def test_the_worlds_own_agents_are_weighed_so(world: MultiObjectiveWorld, factor: float) -> None:
     """Only the ratios of an agent's weights matter."""
     own: Any = rmdp_bench.get_population(world.id)

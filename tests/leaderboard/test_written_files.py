@@ -77,3 +77,14 @@ def test_the_same_rows_leave_the_file_as_it_is(
     monkeypatch.setattr(gzip, "compress", compress_elsewhere)
     snapshot.write_snapshot(entries, tmp_path, path, {ONLINE: {"best known": 1.0}})
     assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"no archive", gzip.compress(b"{}")[:-9]], ids=["empty", "text", "cut off"]
+)
+def test_a_damaged_file_is_written_anew(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "submissions").mkdir()
+    path = tmp_path / "rows.gz"
+    path.write_bytes(damage)
+    snapshot.write_snapshot([], tmp_path, path)
+    assert snapshot.read_snapshot(tmp_path, path) == []

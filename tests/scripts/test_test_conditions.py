@@ -77,6 +77,7 @@ def test_every_run_is_a_record_and_the_last_of_its_kind_a_row(
         ("= 1 failed, 2 passed, 1 error in 0.10s =", {"failed": 1, "passed": 2, "error": 1}),
         ("no tests ran in 0.01s", {}),
         ("3 tests were lost, says the last line of a crash", {}),
+        ("Fatal: 3 threads in deadlock", {}),
     ],
 )
 def test_counts_are_those_that_pytest_reports(line: str, counts: dict[str, int]) -> None:
