@@ -235,7 +235,7 @@ files = []
 def open_many():
     try:
         for _ in range({confinement.MAX_OPEN_FILES}):
-            files.append(open("/dev/null"))
+            files.append(open("/dev/null", "rb", buffering=0))
     finally:
         files.clear()
 print(json.dumps({{
