@@ -88,7 +88,7 @@ def solve(
             for weights, generator in zip(best, generators, strict=True)
         ]
         policies = [LinearPolicy(weights, space) for seed in tried for weights in seed]
-        returns, steps, observations = play(envs, policies, observations)
+        returns, steps, observations = play(envs, policies, observations, task.n_agents)
         transitions += steps
         for r in range(len(seeds)):
             new = returns[r * k : (r + 1) * k].T  # (n, k)
@@ -103,11 +103,11 @@ def solve(
 
 
 def play(
-    envs: Any, policies: Sequence[LinearPolicy], observations: NDArray[Any]
+    envs: Any, policies: Sequence[LinearPolicy], observations: NDArray[Any], n_agents: int
 ) -> tuple[NDArray[np.float64], int, NDArray[Any]]:
     """One episode per row: returns (rows, n), the most steps of a row, the next observations."""
     running = np.ones(len(policies), np.bool_)
-    returns = np.zeros((len(policies), envs.unwrapped.population.n_agents))
+    returns = np.zeros((len(policies), n_agents))
     steps = 0
     while running.any():
         actions = np.concatenate(
