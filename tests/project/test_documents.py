@@ -68,6 +68,14 @@ def test_picture_of_the_readme_is_that_of_the_records(tmp_path: Path) -> None:
     assert compare_images(str(tmp_path / stored.name), str(drawn), tol=10) is None
 
 
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_columns_of_tables_have_names(page: Path) -> None:
+    """Readers who hear a page are told them."""
+    text = page.read_text(encoding="utf-8")
+    for header in re.findall(r"^(\|.*\|)\n\|[ :|-]+\|$", text, flags=re.MULTILINE):
+        assert all(cell.strip() for cell in header.strip("|").split("|")), header
+
+
 def test_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
