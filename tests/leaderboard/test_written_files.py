@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import rmdp_bench
 from benchmarks.synthetic_submissions import write_submission
 from rmdp_bench.cli import main
-from rmdp_bench.leaderboard import make_entries, page, policies, snapshot
+from rmdp_bench.leaderboard import make_entries, page, snapshot
+from rmdp_bench.leaderboard.policies import INDEX_FILE
 from rmdp_bench.leaderboard.reading import read_rows
+from rmdp_bench.leaderboard.snapshot import SNAPSHOT_FILE
 from tests.helpers.checkout import ROOT
 
 ONLINE = "ResourceGathering-n25-k3-v0"
@@ -48,7 +51,9 @@ def test_the_restore_command_covers_what_the_package_gets() -> None:
     text = (ROOT / "leaderboards" / "SUBMITTING.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"`git restore ([^`]*TABLES[^`]*)`", text)
     folders = [ROOT / folder for folder in command.split()]
-    for path in (ROOT / "leaderboards/TABLES.md", snapshot.SNAPSHOT_FILE, policies.INDEX_FILE):
+    package = Path(rmdp_bench.__file__).parents[1]  # in a clone the same as ROOT
+    stored = [ROOT / file.relative_to(package) for file in (SNAPSHOT_FILE, INDEX_FILE)]
+    for path in (ROOT / "leaderboards/TABLES.md", *stored):
         assert any(path == folder or folder in path.parents for folder in folders), path
 
 
