@@ -9,6 +9,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rmdp_bench import EnvironmentEntry
+from rmdp_bench.envs.mo_worlds import MultiObjectiveWorld
+from rmdp_bench.warning_filters import ignored_warnings
+
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "docs" / "figures"
 GLUCOSE_FILE = ROOT / "benchmarks" / "results" / "glucose.json"
@@ -36,6 +40,18 @@ MO_FACTS: Mapping[str, tuple[gym.Space[Any], gym.Space[Any], tuple[str, ...]]] =
 
 Documents are made where the optional extra is not there: it has no wheel for the newest Python.
 """
+
+
+def spaces_of(
+    entry: EnvironmentEntry | MultiObjectiveWorld,
+) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """Of observations and of actions; of optional worlds without making them."""
+    if isinstance(entry, MultiObjectiveWorld):
+        return MO_FACTS[entry.id][:2]
+    with ignored_warnings(DeprecationWarning):  # of a first version
+        env = gym.make(entry.id)
+    env.close()
+    return env.observation_space, env.action_space
 
 
 def generated(function: Callable[[], str]) -> Callable[[], str]:

@@ -57,10 +57,9 @@ from rmdp_bench.tasks import (
     get_task,
     list_tasks,
 )
-from rmdp_bench.warning_filters import ignored_warnings
 from scripts import ablation, glucose_blocks, test_conditions  # noqa: F401 (their blocks)
 from scripts.ablation import with_error
-from scripts.document_blocks import GENERATORS, MO_FACTS, generated, listed, table
+from scripts.document_blocks import GENERATORS, generated, listed, spaces_of, table
 from scripts.reproduction import told_apart  # and its blocks
 from scripts.verdicts import difference_interval, judge
 
@@ -161,17 +160,6 @@ def _space(space: gym.Space[Any]) -> str:
     return f"{space.dtype} {space.shape}"
 
 
-def _spaces(entry: EnvironmentEntry | MultiObjectiveWorld) -> tuple[str, str]:
-    """Of observations and of actions."""
-    if isinstance(entry, MultiObjectiveWorld):
-        observation, action, _ = MO_FACTS[entry.id]
-        return _space(observation), _space(action)
-    with ignored_warnings(DeprecationWarning):  # of a first version
-        env = gym.make(entry.id)
-    env.close()
-    return _space(env.observation_space), _space(env.action_space)
-
-
 def _reward(entry: EnvironmentEntry | MultiObjectiveWorld) -> str:
     """In words: what an agent receives for a step."""
     if isinstance(entry, MultiObjectiveWorld):
@@ -202,7 +190,7 @@ def environments() -> str:
         *(entry for entry in ENVIRONMENTS if entry.heterogeneous),
     ]
     for entry in worlds:
-        cells = (*_spaces(entry), _reward(entry), str(entry.max_episode_steps))
+        cells = (*map(_space, spaces_of(entry)), _reward(entry), str(entry.max_episode_steps))
         alike.setdefault(cells, []).append(entry)
     rows = [
         [", ".join(f"`{entry.id.removeprefix('rmdp/')}`" for entry in entries), *cells]

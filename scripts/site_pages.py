@@ -43,8 +43,7 @@ from rmdp_bench.runs.solver_loading import (
     load_solver,
 )
 from rmdp_bench.tasks import OfflineTask, OnlineTask, get_task, list_tasks
-from rmdp_bench.warning_filters import ignored_warnings
-from scripts.document_blocks import MO_FACTS, table
+from scripts.document_blocks import MO_FACTS, spaces_of, table
 from scripts.draw_policies import PICTURES
 from scripts.generate_documents import board, welfare_of
 
@@ -261,7 +260,7 @@ def docstring_of(module: str) -> str:
 def environment_page(entry: EnvironmentEntry | MultiObjectiveWorld, out: Path) -> str:
     """Markdown of the page of an environment; its pictures are written beside it."""
     title, sections = split_sections(of_world(docstring_of(_module_of(entry.id)), entry.id))
-    observation, action = _spaces(entry)
+    observation, action = map(_bounded, spaces_of(entry))
     extra = []
     if isinstance(entry, MultiObjectiveWorld):
         extra = [["needs", '`pip install "rmdp_bench[mo]"`, on Python up to 3.13']]
@@ -293,17 +292,6 @@ def environment_page(entry: EnvironmentEntry | MultiObjectiveWorld, out: Path) -
 def _module_of(env_id: str) -> str:
     """Where its single form is made."""
     return str(gym.spec(env_id).entry_point).partition(":")[0]
-
-
-def _spaces(entry: EnvironmentEntry | MultiObjectiveWorld) -> tuple[str, str]:
-    """Of observations and of actions."""
-    if isinstance(entry, MultiObjectiveWorld):
-        observation, action, _ = MO_FACTS[entry.id]
-        return _bounded(observation), _bounded(action)
-    with ignored_warnings(DeprecationWarning):  # of a first version
-        env = gym.make(entry.id)
-    env.close()
-    return _bounded(env.observation_space), _bounded(env.action_space)
 
 
 def of_world(docstring: str, env_id: str) -> str:

@@ -148,14 +148,20 @@ def test_the_display_shows_all_running_jobs(
     assert max(map(len, plain.replace("\r", "\n").split("\n"))) <= width
 
 
-@pytest.mark.parametrize("scoring", [False, True])
-def test_what_is_scored_has_no_training_left(
-    scoring: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def terminal_for_errors(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Of 110 columns, in the place of standard error."""
     monkeypatch.setenv("COLUMNS", "110")
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
+    return stream
+
+
+@pytest.mark.parametrize("scoring", [False, True])
+def test_what_is_scored_has_no_training_left(
+    scoring: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = terminal_for_errors(monkeypatch)
     jobs = [make_job(0), make_job(1)]
     folder = jobs[0].directory(Path("out"), TASK, 0)
     folder.mkdir(parents=True)
@@ -171,10 +177,7 @@ def test_what_is_scored_has_no_training_left(
 def test_what_has_ended_is_not_drawn_as_if_it_had_just_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "110")
-    monkeypatch.setenv("TERM", "xterm")
-    stream = Terminal()
-    monkeypatch.setattr(sys, "stderr", stream)
+    stream = terminal_for_errors(monkeypatch)
     jobs = [make_job(0), make_job(1)]
     finished: set[Path] = set()
     monkeypatch.setattr(display, "is_finished", finished.__contains__)
