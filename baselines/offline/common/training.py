@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from baselines.common.divergence import check_finite
+from baselines.common.threads import denormals_as_zeros
 from rmdp_bench.runs import Interrupted, RunLog
 
 Arrays = dict[str, NDArray[Any]]
@@ -98,6 +99,7 @@ class MemberLearner(ABC):
                 generator.set_state(row.clone())  # it reads a tensor of its own storage
 
 
+@denormals_as_zeros()
 def train(learner: MemberLearner, log: RunLog | TrainingStage) -> None:
     """Train to the end, from a checkpoint if there is one, and leave one at the end.
 

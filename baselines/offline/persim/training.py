@@ -198,7 +198,9 @@ class FactoredLearner(MemberLearner):
         jobs: list[Future[None] | None] = [None] * self.model.n_members
         with (
             ThreadpoolController().limit(limits=1, user_api="blas"),
-            ThreadPoolExecutor(usable_cores(), "training") as threads,
+            ThreadPoolExecutor(
+                usable_cores(), "training", torch.set_flush_denormal, (True,)
+            ) as threads,
         ):
             for epoch in range(self.epoch, self.epoch + n_epochs):
                 jobs = [threads.submit(work, m, epoch, job) for m, job in enumerate(jobs)]
