@@ -1,4 +1,4 @@
-"""How torch computes while solvers train and their policies act; afterwards as the caller had it."""
+"""How torch computes while solvers train and policies act; afterwards as the caller had it."""
 
 from __future__ import annotations
 
