@@ -31,9 +31,9 @@ def denormals_as_zeros() -> Iterator[None]:
     """Within it this thread takes numbers below 1e-38 for zero, in torch and in compiled loops.
 
     Adam's moments of a unit that has died shrink for hundreds of steps until they are such numbers,
-    with which a processor is up to a hundred times as slow: from then on Adam's step took longer
-    than all products of BCQ, and two thirds of CaDM's training. They move no parameter: of the
-    learners that were compared (BCQ, CQL, PerSim) all had the same bits after 3,000 updates.
+    with which its step takes ten times as long; those of CaDM took most of an update's time. Such
+    moments hardly move a parameter: BCQ's, CQL's and PerSim's had the same bits either way after
+    thousands of steps, CaDM's had not.
     """
     before = flushes_denormals()
     torch.set_flush_denormal(True)
