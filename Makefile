@@ -52,6 +52,7 @@ bench: venv
 	$(BIN)/python -m benchmarks.training --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.planning --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.persim --out "$(BENCH_OUT)"
+	$(BIN)/python -m benchmarks.offline_learners --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.agents --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.leaderboard --out "$(BENCH_OUT)"
 	$(BIN)/python -m benchmarks.full_check --out "$(BENCH_OUT)"

@@ -36,10 +36,10 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def measure_arithmetic(repetitions: int) -> float:
-    """Operations per second of float32 matrix products on all cores: the best of some."""
+def measure_arithmetic(repetitions: int, n_threads: int | None = None) -> float:
+    """Operations per second of float32 matrix products, on all cores or fewer: the best of some."""
     before = torch.get_num_threads()
-    torch.set_num_threads(usable_cores())
+    torch.set_num_threads(n_threads or usable_cores())
     matrix = torch.ones(1024, 1024)
     best = 0.0
     for _ in range(repetitions):

@@ -4,21 +4,24 @@
     EnvPool             its vector environments, with --envpool-python
     Stable-Baselines3   iterations of its PPO on HalfCheetah-v5 in 8 environments, defaults
     code of the paper   iterations of its EM, with --paper-code
+    d3rlpy              updates of its discrete BCQ and CQL on the same data with the same networks
+                        and mini-batches, one seed on one thread, with --d3rlpy-python
 
 Every repetition does the work of both for some time, one after the other, so that they share what
 else the machine does. Numbers are medians over repetitions, in transitions per second, ends and
-resets of episodes included; the ratio is the median of the ratios within a repetition. Worlds are
-not the same to the letter: ours have agents with parameters, or give the rewards of 100 agents.
-Seconds are those of the clock; beside Gymnasium, where both run on one thread of this process,
-those of the processor, which no other process makes longer.
+resets of episodes included, of updates those of their mini-batches; the ratio is the median of the
+ratios within a repetition. Worlds are not the same to the letter: ours have agents with parameters,
+or give the rewards of 100 agents. Seconds are those of the clock; beside Gymnasium, where both run
+on one thread of this process, those of the processor, which no other process makes longer.
 
-EnvPool and the code of the paper need environments of their own; that code is fetched by whoever
-compares with it, under its author's license, and runs as it is:
+EnvPool, d3rlpy and the code of the paper need environments of their own; that code is fetched by
+whoever compares with it, under its author's license, and runs as it is:
 
-    python -m scripts.make_peers envpool paper        # prints the two Pythons
+    python -m scripts.make_peers                      # prints the three Pythons
     git clone https://github.com/dimonenka/RL_policy_budget PAPER
     git -C PAPER checkout b0dac5e
-    python -m benchmarks.peers --envpool-python ENVPOOL --paper-code PAPER --paper-python PAPERS
+    python -m benchmarks.peers --envpool-python ENVPOOL --d3rlpy-python D3 \
+        --paper-code PAPER --paper-python PAPERS
 
     python -m benchmarks.peers [--quick] [--only PEER ...] [--envpool-python PYTHON] [--out DIR]
 """
@@ -28,6 +31,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -38,11 +42,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from baselines.common.threads import denormals_as_zeros, one_thread
+from baselines.offline.common.data import load_data
 from baselines.online.em import EMRule, config_for
 from baselines.online.ppo.learner import PPOLearner
+from benchmarks import offline_learners
 from benchmarks.common import make_parser, positive, report
 from rmdp_bench.cores import usable_cores
 from rmdp_bench.tasks import get_online_task
+from scripts import compare_with_d3rlpy
 
 HEADER = ("work", "ours", "copies", "ours, per second", "peer", "theirs, per second", "ratio")
 HERE = Path(__file__).parent
@@ -59,10 +67,10 @@ class Pair:
     """What is compared.
 
     Attributes:
-        work: "steps" or "training".
-        env_id: our environment; of training, the task.
+        work: "steps", "training" online, or "updates" offline.
+        env_id: our environment; of training and updates, the task.
         peer: who we are compared with.
-        theirs: their environment.
+        theirs: their environment; of updates, the solver.
         n_envs: copies that step; 0: the single form. Of training, theirs: ours has its own.
     """
 
@@ -86,6 +94,7 @@ PAIRS = (
     *(Pair("steps", CHEETAH, "envpool", "HalfCheetah-v4", n) for n in (8, 64, 256)),
     *(Pair("training", TASK.format(k), "stable_baselines3", "HalfCheetah-v5", 8) for k in (1, 5)),
     Pair("training", TASK.format(5), "paper", "HalfCheetah-v4", 5),
+    *(Pair("updates", offline_learners.TASK.id, "d3rlpy", name, 0) for name in ("bcq", "cql")),
 )
 
 
@@ -127,6 +136,34 @@ def run_training(task_id: str) -> Iterator[tuple[Run, int]]:
 
     with closing(learner):
         yield run, task.n_representatives * config.batch_size
+
+
+@contextmanager
+def run_updates(name: str) -> Iterator[Run]:
+    """Updates of an offline solver, of one seed, as it trains."""
+    learner = offline_learners.LEARNERS[name].make(offline_learners.UPDATES)
+
+    @one_thread()
+    @denormals_as_zeros()
+    def run(n_updates: int) -> float:
+        start = time.perf_counter()
+        for _ in range(n_updates):
+            learner.advance()
+        return time.perf_counter() - start
+
+    yield run
+
+
+@contextmanager
+def run_d3rlpy(python: str, name: str) -> Iterator[Run]:
+    """Updates of d3rlpy's learner with the same settings and data."""
+    task, config = offline_learners.TASK, offline_learners.LEARNERS[name].config
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / "data.npz", Path(folder) / "settings.json"
+        compare_with_d3rlpy.write_data(load_data(task, config.n_agents), files[0])
+        compare_with_d3rlpy.write_settings(task, config, name, offline_learners.SEEDS, files[1])
+        with run_worker(python, compare_with_d3rlpy.WORKER, *files) as run:
+            yield run
 
 
 @contextmanager
@@ -180,6 +217,10 @@ def start(pair: Pair, arguments: argparse.Namespace) -> Iterator[tuple[Run, Run,
         if pair.work == "training":
             ours, transitions = stack.enter_context(run_training(pair.env_id))
             sizes = transitions, size * ITERATION_OF_THEIRS
+        elif pair.work == "updates":
+            ours = stack.enter_context(run_updates(pair.theirs))
+            batch_size = offline_learners.LEARNERS[pair.theirs].config.batch_size
+            sizes = batch_size, batch_size
         else:
             clock = time.process_time if pair.peer == "gymnasium" else time.perf_counter
             ours = stack.enter_context(run_world(pair.env_id, pair.n_envs, clock))
@@ -192,6 +233,8 @@ def start(pair: Pair, arguments: argparse.Namespace) -> Iterator[tuple[Run, Run,
             worker = HERE / "envpool_worker.py"
             command = run_worker(arguments.envpool_python, worker, pair.theirs, size, threads)
             theirs = stack.enter_context(command)
+        elif pair.peer == "d3rlpy":
+            theirs = stack.enter_context(run_d3rlpy(arguments.d3rlpy_python, pair.theirs))
         else:
             worker = HERE / "paper_worker.py"
             command = run_worker(arguments.paper_python, worker, arguments.paper_code, pair.theirs)
@@ -228,8 +271,9 @@ def measure(pair: Pair, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def format_row(result: dict[str, Any]) -> list[str]:
     """One line of the table."""
+    of_one = "one seed" if result["work"] == "updates" else "single form"
     return [
-        *(result["work"], result["env_id"], str(result["n_envs"] or "single form")),
+        *(result["work"], result["env_id"], str(result["n_envs"] or of_one)),
         f"{result['ours_speed']:,.0f}",
         *(f"{result['peer']} {result['theirs']}", f"{result['theirs_speed']:,.0f}"),
         f"{result['ratio']:.2f}",
@@ -241,6 +285,8 @@ def measure_all(arguments: argparse.Namespace) -> Iterator[tuple[dict[str, Any],
     absent = set()
     if arguments.envpool_python is None:
         absent.add("envpool")
+    if arguments.d3rlpy_python is None:
+        absent.add("d3rlpy")
     if arguments.paper_code is None:
         absent.add("paper")
     for pair in PAIRS:
@@ -254,6 +300,7 @@ def main() -> None:
     parser = make_parser("Speed beside other libraries.", "1 repetition of 0.01 s")
     parser.add_argument("--only", nargs="+", choices=sorted({pair.peer for pair in PAIRS}))
     parser.add_argument("--envpool-python", help="of an environment with EnvPool")
+    parser.add_argument("--d3rlpy-python", help="of an environment with d3rlpy")
     parser.add_argument("--paper-code", help="folder of the paper's code")
     parser.add_argument("--paper-python", help="of an environment with what that code needs")
     parser.add_argument("--repetitions", type=positive, default=7)

@@ -25,8 +25,8 @@ from rmdp_bench import RunLog, Solution, Task, export_policy
 class Config:
     """Settings; `--set step_size=0.1` changes one."""
 
-    step_size: float = 0.3
-    """Standard deviation of a change of the weights."""
+    step_size: float = 1.0
+    """Standard deviation of a change of the weights, which begin with one of 1."""
 
 
 class LinearPolicy:
@@ -72,7 +72,7 @@ def solve(
     width = space.n if isinstance(space, gym.spaces.Discrete) else space.shape[0]
     shape = (k, envs.single_observation_space.shape[0], width)
     generators = [np.random.default_rng(seed) for seed in seeds]
-    best = [np.zeros(shape, np.float32) for _ in seeds]
+    best = [generator.normal(size=shape).astype(np.float32) for generator in generators]
     best_returns = [np.full((task.n_agents, k), -np.inf) for _ in seeds]
     observations, _ = envs.reset(seed=[seed * 1000 + j for seed in seeds for j in range(k)])
 

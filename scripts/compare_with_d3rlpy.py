@@ -107,6 +107,20 @@ def write_data(data: LoggedData, path: Path) -> None:
     )
 
 
+def write_settings(
+    task: OfflineTask, config: Any, name: str, seeds: Sequence[int], path: Path
+) -> None:
+    """What d3rlpy's learner is made of."""
+    settings = dataclasses.asdict(config) | {
+        "algorithm": name,
+        "gamma": task.gamma,
+        "n_actions": n_discrete_actions(task),
+        "target_update_interval": TARGET_UPDATE_INTERVAL,
+        "seeds": list(seeds),
+    }
+    path.write_text(json.dumps(settings), encoding="utf-8")
+
+
 def train_ours(task: OfflineTask, config: Any, name: str, seeds: Sequence[int]) -> list[float]:
     """Returns of our policies, one for each seed."""
     solutions = SOLVERS[name].solve(task, config, seeds, "cpu", RunLog(task, seeds))
@@ -117,15 +131,8 @@ def train_theirs(
     task: OfflineTask, config: Any, name: str, seeds: Sequence[int], python: str, folder: Path
 ) -> list[float]:
     """Returns of d3rlpy's policies, one for each seed."""
-    settings = dataclasses.asdict(config) | {
-        "algorithm": name,
-        "gamma": task.gamma,
-        "n_actions": n_discrete_actions(task),
-        "target_update_interval": TARGET_UPDATE_INTERVAL,
-        "seeds": list(seeds),
-    }
     data_file, settings_file = folder / "data.npz", folder / "settings.json"
-    settings_file.write_text(json.dumps(settings), encoding="utf-8")
+    write_settings(task, config, name, seeds, settings_file)
     command = [python, str(WORKER), str(data_file), str(settings_file), str(folder)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     with np.load(data_file, allow_pickle=False) as data:

@@ -731,13 +731,29 @@ def speed_of_peers() -> str:
     """The same work beside other libraries."""
     rows = [
         [
-            f"{row['work']}, {row['copies']}" if row["work"] == "steps" else "training",
+            row["work"] if row["work"] == "training" else f"{row['work']}, {row['copies']}",
             *(f"`{row['ours']}`", row["ours, per second"]),
             *(row["peer"], row["theirs, per second"], f"{row['ratio']} x"),
         ]
         for row in rows_of_benchmark("peers")
     ]
     return table(["work, copies", "ours", "per second", "beside", "per second", "ratio"], rows)
+
+
+@generated
+def speed_of_offline_learners() -> str:
+    """Updates beside their arithmetic, with denormal numbers and without."""
+    columns = {
+        "learner": "learner",
+        "networks": "networks",
+        "batch": "mini-batch",
+        "zeros ms": "ms an update",
+        "of the floor": "products alone, share",
+        "kept / zeros": "times as long with them",
+        "late kept / zeros": "the same, late in a run",
+    }
+    rows = rows_of_benchmark("offline_learners")
+    return table([*columns.values()], [[row[name] for name in columns] for row in rows])
 
 
 @generated

@@ -34,7 +34,7 @@ INSTALLS: dict[str, list[list[str]]] = {
 """Of each peer: what pip is asked for, one call after the other."""
 USES = {
     "envpool": "python -m benchmarks.peers --envpool-python {python}",
-    "d3rlpy": "python -m scripts.compare_with_d3rlpy --d3rlpy-python {python}",
+    "d3rlpy": "python -m benchmarks.peers --d3rlpy-python {python}",
     "paper": "python -m benchmarks.peers --paper-code FOLDER --paper-python {python}",
 }
 

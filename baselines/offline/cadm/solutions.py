@@ -136,6 +136,23 @@ def check(task: Task, config: ContextConfig) -> None:
     check_planner(task.env_id, config)
 
 
+def make_learner(
+    task: OfflineTask,
+    config: ContextConfig,
+    seeds: Sequence[int],
+    device: str,
+    make_head: Callable[[int, int], ForwardHead],
+    ensemble_size: int = 1,
+) -> ContextLearner:
+    """Load the data and set an ensemble of each seed up; arguments as of `solve_with`."""
+    data = load_data(task, config.n_agents)
+    n_actions = n_discrete_actions(task)
+    head = make_head(len(seeds) * ensemble_size, data.observations.shape[1])
+    scales = Scales.from_data(data, n_actions)
+    model = ContextModel(config, scales, n_actions, head, seeds, ensemble_size).to(device)
+    return ContextLearner(model, data.to(device), config, seeds, ensemble_size)
+
+
 @one_thread()
 def solve_with(
     task: OfflineTask,
@@ -163,15 +180,10 @@ def solve_with(
     Returns:
         One solution for each seed.
     """
-    data = load_data(task, config.n_agents)
-    n_actions = n_discrete_actions(task)
-    head = make_head(len(seeds) * ensemble_size, data.observations.shape[1])
-    scales = Scales.from_data(data, n_actions)
-    model = ContextModel(config, scales, n_actions, head, seeds, ensemble_size).to(device)
-    data = data.to(device)
-    train(ContextLearner(model, data, config, seeds, ensemble_size), log)
+    learner = make_learner(task, config, seeds, device, make_head, ensemble_size)
+    train(learner, log)
     solutions: list[Solution] = []
-    for seed, own in zip(seeds, member_models(model, len(seeds)), strict=True):
+    for seed, own in zip(seeds, member_models(learner.model, len(seeds)), strict=True):
         policy = make_policy(task.env_id, make_dynamics(own), config, seed=seed, agent=0)
-        solutions.append(make_solution(own, data, policy, len(task.eval_agents)))
+        solutions.append(make_solution(own, learner.data, policy, len(task.eval_agents)))
     return solutions

@@ -224,6 +224,15 @@ def load_scoped(
     return rows, member_keys(seeds, len(rows.ranges) // len(seeds))
 
 
+def load_replay(
+    task: OfflineTask, config: ScopedConfig, seeds: Sequence[int], device: str
+) -> Replay:
+    """Load the mini-batches of one member for each seed, or for each seed and scored agent."""
+    rows, keys = load_scoped(task, config, config.scope, seeds)
+    normalize = config.normalize_observations
+    return Replay(rows, keys, config.batch_size, device, normalize=normalize)
+
+
 @one_thread()
 def solve_with_learner(
     task: OfflineTask,
@@ -238,11 +247,9 @@ def solve_with_learner(
     Returns:
         An `OfflineSolution` for each seed.
     """
-    rows, keys = load_scoped(task, config, config.scope, seeds)
-    normalize = config.normalize_observations
-    learner = make_learner(Replay(rows, keys, config.batch_size, device, normalize=normalize))
+    learner = make_learner(load_replay(task, config, seeds, device))
     train(learner, log)
-    policies = [learner.policy(member) for member in range(len(keys))]
+    policies = [learner.policy(member) for member in range(len(learner.replay.keys))]
     policies = in_units_of(task.env_id, policies)
     return [*scoped_solutions(policies, len(seeds), len(task.eval_agents))]
 

@@ -93,6 +93,15 @@ def config_for(task: Task) -> Config:
 check = check_offline
 
 
+def make_learner(
+    replay: Replay, config: Config, gamma: float, n_actions: int | None
+) -> ReplayLearner:
+    """The learner for these data; n_actions is None where actions are continuous."""
+    if n_actions is None:
+        return ContinuousCQL(replay, config, gamma)
+    return DiscreteCQL(replay, config, gamma, n_actions)
+
+
 class DiscreteCQL(ReplayLearner):
     """Discrete form: values of all members."""
 
@@ -254,10 +263,11 @@ def solve(
 ) -> list[Solution]:
     """Train the policies of every seed, as one batch; one solution for each."""
     n_actions = n_discrete_actions(task)
-
-    def make_learner(replay: Replay) -> ReplayLearner:
-        if n_actions is None:
-            return ContinuousCQL(replay, config, task.gamma)
-        return DiscreteCQL(replay, config, task.gamma, n_actions)
-
-    return solve_with_learner(task, config, seeds, device, log, make_learner)
+    return solve_with_learner(
+        task,
+        config,
+        seeds,
+        device,
+        log,
+        lambda replay: make_learner(replay, config, task.gamma, n_actions),
+    )
