@@ -140,7 +140,7 @@ def measure(name: str, n_updates: int) -> dict[str, Any]:
             torch.equal(own[key], other[key]) for key in own if "exp_avg" not in key
         ),
         "operations": operations,
-        "operations_per_second": measure_arithmetic(3, n_threads=1),
+        "operations_per_second": measure_arithmetic(30, n_threads=1),
     }
 
 

@@ -5,7 +5,9 @@
     Stable-Baselines3   iterations of its PPO on HalfCheetah-v5 in 8 environments, defaults
     code of the paper   iterations of its EM, with --paper-code
     d3rlpy              updates of its discrete BCQ and CQL on the same data with the same networks
-                        and mini-batches, one seed on one thread, with --d3rlpy-python
+                        and mini-batches, one seed on one thread, both with denormal numbers as
+                        zeros, with --d3rlpy-python; it copies its target network every 200 updates,
+                        ours follows at each
 
 Every repetition does the work of both for some time, one after the other, so that they share what
 else the machine does. Numbers are medians over repetitions, in transitions per second, ends and

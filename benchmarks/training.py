@@ -34,7 +34,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import gymnasium as gym
@@ -168,9 +168,8 @@ def measure(
     of a compiled path take turns with those of "alone", whose seconds are of a whole iteration.
     """
     task, seeds = find_task(task_id), range(n_seeds)
-    config = dataclasses.replace(config_for(task), compiled=path != "plain")
-    if path == "outcome":
-        config = dataclasses.replace(config, critic="outcome")
+    critic: Literal["agents", "outcome"] = "outcome" if path == "outcome" else "agents"
+    config = dataclasses.replace(config_for(task), compiled=path != "plain", critic=critic)
     learner = PPOLearner(task, config, seeds, "cpu")
     rule = EMRule(task, config, seeds, "cpu")
     seconds: dict[str, list[float]] = {name: [] for name in (*PHASES, "alone")}

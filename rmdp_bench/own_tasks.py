@@ -54,7 +54,7 @@ def make_task(
     terminates: bool = True,
     deterministic: bool = False,
 ) -> OnlineTask:
-    """Make a task in a world of one's own; one copy of the world is made, to look at.
+    """Make a task in a world of one's own; one copy of the world is made and steps once, to look.
 
     Args:
         name: of the world, with which the task's id begins; letters, digits, "_", "." and "-".
@@ -102,6 +102,11 @@ def make_task(
         if not isinstance(space, gym.spaces.Discrete | gym.spaces.Box):
             raise ValueError(f"{name}: actions are of {space}, expected Discrete or Box")
         population = worlds.population
+        copies = range(worlds.num_envs)
+        worlds.reset(seed=copies)
+        space.seed(0)
+        actions = [space.sample() for _ in copies]
+        worlds.step(np.array(actions))  # what an outcome needs may be there from then on
     finally:
         close = getattr(envs, "close", None)  # it may be anything
         if callable(close):

@@ -116,14 +116,22 @@ def check_population(population: Any) -> Population:
     """Give what was given for the agents if it is a population.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not, or its rewards of outcomes of zeros are no finite numbers (2, n).
     """
     if isinstance(population, type) or not isinstance(population, Population):
         raise ValueError(
             f"population is {shown(population)}, expected a TargetPopulation, a LinearPopulation "
             "such as LinearPopulation(weights), or a subclass of rmdp_bench.Population of your own"
         )
+    if is_own(population):
+        outcomes = np.zeros((2, population.outcome_size))
+        check_rewards(population, outcomes, population.rewards(outcomes))
     return population
+
+
+def is_own(population: object) -> bool:
+    """Whether the population is of somebody's own class, whose `rewards` may give anything."""
+    return type(population) not in (TargetPopulation, LinearPopulation)
 
 
 def check_rewards(population: Population, outcomes: FloatArray, rewards: Any) -> None:

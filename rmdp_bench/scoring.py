@@ -558,12 +558,16 @@ def _array(values: ArrayLike, name: str, n_axes: int | None = None) -> FloatArra
     return array
 
 
+ROUNDING = 1e-9
+"""Percent below 0 that sums of rewards which cancel come to: a return of 0, up to rounding."""
+
+
 def _not_negative(returns: ArrayLike, score: str) -> FloatArray:
-    """Check returns (n,) of which none is negative."""
+    """Check returns (n,) of which none is negative, but for rounding."""
     values = _array(returns, "returns", 1)
-    if (values < 0.0).any():
-        agent = int((values < 0.0).argmax())
+    if (values < -ROUNDING).any():
+        agent = int((values < -ROUNDING).argmax())
         raise ValueError(
             f"returns[{agent}] is {values[agent]}, but {score} is defined for returns >= 0 only"
         )
-    return values
+    return np.maximum(values, 0.0)

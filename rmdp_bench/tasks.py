@@ -49,7 +49,6 @@ from rmdp_bench.population import (
     Population,
     TargetPopulation,
     check_population,
-    check_rewards,
     is_on_line,
 )
 from rmdp_bench.references import references, single_and_own
@@ -566,8 +565,6 @@ def _checked_population(task: OnlineTask, population: Any) -> Population:
             f"({usual.outcome_size},), which {task.env_id} has"
             f"{say_how_to_weigh(task.env_id, own.outcome_size)}"
         )
-    outcomes = np.zeros((2, own.outcome_size))
-    check_rewards(own, outcomes, own.rewards(outcomes))
     _warn_of_scale(task, own, usual)
     return own
 
@@ -635,6 +632,8 @@ def _say_how_to_vary(task_id: Any) -> str:
                 f" With k = {k} there is a variation: `rmdp-bench run SOLVER {env} "
                 f"--representatives {k}`, in Python get_task({env!r}, {k})"
             )
+    if f"rmdp/{task_id}" in {entry.id for entry in ENVIRONMENTS if entry.heterogeneous}:
+        return f" For k policies there is rmdp_bench.tasks.heterogeneous_task('rmdp/{task_id}', k)"
     return ""
 
 

@@ -3,9 +3,9 @@
     rmdp-bench sweep benchmarks/plans/em_plus_parts.toml
     python -m scripts.ablation runs/em_plus_parts
 
-The plans are `em_plus_parts`, `learner`, `agents` and `agents_equal_updates` in `benchmarks/plans`.
-A row is printed for each variant that has runs; `--store FILE` adds what was measured to a JSON
-file, such as those in `benchmarks/results`.
+The plans are `em_plus_parts`, `learner`, `critics`, `agents` and `agents_equal_updates` in
+`benchmarks/plans`. A row is printed for each variant that has runs; `--store FILE` adds what was
+measured to a JSON file, such as those in `benchmarks/results`.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ def summarise(results: Mapping[Path, Result]) -> dict[str, Any]:
         "largest_group": [int(solution.assignment.sum(0).max()) for solution in solutions],
         "falls": [count_falls(curve["social_welfare"]) for curve in curves],
         "falls_in_training": [count_falls(curve["train_social_welfare"]) for curve in curves],
+        "curve_transitions": curves[0]["transitions"].astype(int).tolist(),
+        "curve_welfare": [curve["social_welfare"].tolist() for curve in curves],
     }
 
 

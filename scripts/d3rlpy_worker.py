@@ -9,8 +9,8 @@ the data, and the weights and biases of its linear layers, q.0, q.1, ... and, fo
 imitation.0, imitation.1, ... `compare_with_d3rlpy` reads them.
 
 Without a folder it answers `benchmarks.peers`: for each line on the standard input, a number, it
-makes so many updates of the first seed and prints the seconds that they took, on one thread, where
-networks of this size train fastest.
+makes so many updates of the first seed, as ours are made, on one thread and with denormal numbers
+as zeros, and prints the seconds that they took.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def main(data_file: str, settings_file: str, out_folder: str | None = None) -> N
 def answer(arrays: Mapping[str, NDArray[Any]], settings: Mapping[str, Any]) -> None:
     """Make as many updates as each line of the standard input says, and print their seconds."""
     answers = sys.stdout
-    importlib.import_module("torch").set_num_threads(1)
+    torch: Any = importlib.import_module("torch")
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         fit, _ = make_learner(arrays, settings, settings["seeds"][0])
         fit(1)

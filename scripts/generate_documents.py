@@ -130,6 +130,17 @@ def rows_of_benchmark(name: str) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
+def measured_on(*names: str) -> str:
+    """The commands of benchmarks and the machine of each, as a line above their table."""
+    records = [json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in names]
+    parts = [
+        f"`{shlex.join(shlex.split(record['command']))}` on {record['machine']['cores']} cores of "
+        f"{record['machine']['processor']}"
+        for record in records
+    ]
+    return f"{'; '.join(parts)}:"
+
+
 def stored_row(submission: str, task: str, solver: str) -> RowFiles:
     """The stored runs of a row."""
     return RowFiles(SUBMISSIONS / submission / task / solver)
@@ -574,15 +585,27 @@ def universal_shares() -> str:
 CURVE_POINTS = (200_704, 501_760, 1_001_472, 1_501_184, 1_998_848)
 
 
+CRITICS = ["transitions per policy", "the paper's critic", "`critic=outcome`"]
+
+
+def count_overlaps(*welfare: np.ndarray) -> tuple[int, int]:
+    """At how many points of two curves (seeds, points) the 95 % intervals overlap, and of how many.
+
+    The intervals are Student's, over seeds.
+    """
+    means = [values.mean(axis=0) for values in welfare]
+    widths = [stats.sem(values) * stats.t.ppf(0.975, len(values) - 1) for values in welfare]
+    overlap = np.abs(means[0] - means[1]) <= widths[0] + widths[1]
+    return int(overlap.sum()), len(overlap)
+
+
 @generated
 def critics() -> str:
     """The paper's critic beside the outcome critic, along the learning curves of `em`."""
     curves = [curves_of("reference"), curves_of("reference-outcome")]
     transitions = curves[0][0]["transitions"].tolist()
     welfare = [np.array([curve["social_welfare"] for curve in own]) for own in curves]
-    means = [values.mean(axis=0) for values in welfare]
-    widths = [stats.sem(values) * stats.t.ppf(0.975, len(values) - 1) for values in welfare]
-    overlap = np.abs(means[0] - means[1]) <= widths[0] + widths[1]
+    n_overlaps, n_points = count_overlaps(*welfare)
     rows = []
     for point in CURVE_POINTS:
         at = transitions.index(point)
@@ -593,10 +616,33 @@ def critics() -> str:
         "[`reference`](../leaderboards/submissions/reference/README.md) "
         f"and {len(welfare[1])} of "
         "[`reference-outcome`](../leaderboards/submissions/reference-outcome/README.md); the 95 % "
-        f"intervals overlap at {overlap.sum()} of the {len(overlap)} points of the curves:"
+        f"intervals overlap at {n_overlaps} of the {n_points} points of the curves:"
     )
-    header = ["transitions per policy", "the paper's critic", "`critic=outcome`"]
-    return f"{about}\n\n{table(header, rows)}"
+    return f"{about}\n\n{table(CRITICS, rows)}"
+
+
+@generated
+def critics_of_many_agents() -> str:
+    """The same with a thousand agents and 50 policies, at a twentieth of the budget."""
+    record = json.loads((RESULTS / "critic_ablation.json").read_text("utf-8"))
+    both = [record["variants"][name] for name in ("agents", "outcome")]
+    welfare = [np.array(own["curve_welfare"]) for own in both]
+    n_overlaps, n_points = count_overlaps(*welfare)
+    rows = [
+        [f"{point:,}", *(with_error(values[:, at]) for values in welfare)]
+        for at, point in enumerate(both[0]["curve_transitions"])
+    ]
+    final = [np.array(own["social_welfare"]) for own in both]
+    rows.append(["after training", *map(with_error, final)])
+    n_equal, _ = count_overlaps(*(values[:, None] for values in final))
+    about = (
+        f"`{record['command']}` on {record['system']['cores']} cores of "
+        f"{record['system']['cpu']}: `{record['task']}`, {record['transitions']:,} transitions "
+        f"per policy, welfare of {len(final[0])} seeds each, mean ± standard error. The 95 % "
+        f"intervals overlap at {n_overlaps} of the {n_points} points of the curves, and "
+        f"{'overlap' if n_equal else 'do not overlap'} after training:"
+    )
+    return f"{about}\n\n{table(CRITICS, rows)}"
 
 
 # Offline solvers
@@ -704,26 +750,66 @@ def speed_of_persim() -> str:
         "of plain loops",
         "minutes for all episodes, at most",
     ]
-    return table(header, rows)
+    return f"{measured_on('persim', 'planning')}\n\n{table(header, rows)}"
 
 
 # Speed
 
 
 @generated
+def universal_below() -> str:
+    """Tasks on which another solver's row is above universal's."""
+    lines = []
+    for one in board():
+        entries = [entry for entry in one.entries if entry.rank is not None]
+        own = [entry for entry in entries if entry.summary.solver == "universal"]
+        if own and entries[0].summary.solver != "universal":
+            others = dict.fromkeys(
+                f"`{entry.summary.solver}`" for entry in entries[: entries.index(own[0])]
+            )
+            lines.append(
+                f"- `{own[0].summary.task}`: {welfare_of(own[0])}, behind "
+                f"{', '.join(others)} (the first: {welfare_of(entries[0])})."
+            )
+    return f"It is not first everywhere:\n\n{chr(10).join(lines)}" if lines else ""
+
+
+@generated
+def nothing_gained() -> str:
+    """Tasks on which no solver of the board has more than 0."""
+    lines = [
+        f"`{one.entries[0].summary.task}` (the best, `{one.entries[0].summary.solver}`, has "
+        f"{welfare_of(one.entries[0])})"
+        for one in board()
+        if one.entries and one.entries[0].summary.offline is None
+        if one.entries[0].summary.social_welfare <= 0.0
+    ]
+    return f"No solver has more than nothing on {', '.join(lines)}." if lines else ""
+
+
+@generated
 def speed_of_training() -> str:
-    """Compiled and plain, of each task and batch of seeds."""
+    """Compiled and plain, of each task and batch of seeds, and what no iteration can do without."""
     measured = rows_of_benchmark("training")
     plain = {(row["task"], row["seeds"]): row for row in measured if row["path"] == "plain"}
     rows = []
     for row in measured:
-        if row["path"] == "compiled":
+        if row["path"] != "plain":
             other = plain.get((row["task"], row["seeds"]), {}).get("transitions/s", "")
-            share = f"{100 * float(row['of the floor']):.0f} %"
-            cells = [f"`{row['task']}`", row["seeds"], row["transitions/s"], share, other]
-            rows.append([*cells, f"{row['memory GiB']} GiB"])
-    header = ["task", "seeds in a batch", "transitions/s", "of the floor", "plain torch"]
-    return table([*header, "peak memory"], rows)
+            seconds = float(row["collection s"]) + float(row["update s"])
+            rows.append(
+                [
+                    *(f"`{row['task']}`", row["seeds"]),
+                    "outcome" if row["path"] == "outcome" else "agents",
+                    *(row["transitions/s"], other, f"{seconds:.2f}"),
+                    f"{100 * float(row['of the floor']):.0f} %",
+                    f"{100 * float(row['of both']):.0f} %",
+                    f"{row['memory GiB']} GiB",
+                ]
+            )
+    header = ["task", "seeds in a batch", "critic", "transitions/s", "plain torch"]
+    header += ["s an iteration", "simulator alone", "with products alone", "peak memory"]
+    return f"{measured_on('training')}\n\n{table(header, rows)}"
 
 
 @generated
@@ -737,7 +823,8 @@ def speed_of_peers() -> str:
         ]
         for row in rows_of_benchmark("peers")
     ]
-    return table(["work, copies", "ours", "per second", "beside", "per second", "ratio"], rows)
+    header = ["work, copies", "ours", "per second", "beside", "per second", "ratio"]
+    return f"{measured_on('peers')}\n\n{table(header, rows)}"
 
 
 @generated
@@ -753,7 +840,8 @@ def speed_of_offline_learners() -> str:
         "late kept / zeros": "the same, late in a run",
     }
     rows = rows_of_benchmark("offline_learners")
-    return table([*columns.values()], [[row[name] for name in columns] for row in rows])
+    cells = [[row[name] for name in columns] for row in rows]
+    return f"{measured_on('offline_learners')}\n\n{table([*columns.values()], cells)}"
 
 
 @generated
@@ -776,7 +864,6 @@ def speed_of_stable_baselines() -> str:
 @generated
 def many_agents() -> str:
     """A hundred, ten thousand and a million agents."""
-    command = shlex.split(json.loads((RESULTS / "agents.json").read_text())["command"])
     rows = [
         [
             row["agents"],
@@ -791,7 +878,7 @@ def many_agents() -> str:
     ]
     header = ["agents", "critic", "seconds of an iteration", "of the least", "memory GiB"]
     header += ["welfare of these agents", "welfare of a million"]
-    return f"`{shlex.join(command)}`:\n\n{table(header, rows)}"
+    return f"{measured_on('agents')}\n\n{table(header, rows)}"
 
 
 # Sweeps

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import rmdp_bench
+from baselines.online import em
 from rmdp_bench import LinearPopulation, OnlineTask, TargetPopulation, get_task
 from rmdp_bench.own_tasks import find_task, load_task_file
 from tests.helpers.own_world import AGENTS, make, make_line, make_task
@@ -309,3 +310,46 @@ def test_a_front_bounds_those_only_who_want_more_of_everything() -> None:
     assert ceiling([1.0, 0.0, 0.0]) == pytest.approx(23.7)  # the treasure that is worth most
     assert ceiling([0.0, -1.0, 0.0]) is None  # to whom waiting is worth most
     assert ceiling([1.0, 0.0, -1000.0]) is None  # who would rather not arrive
+
+
+class Fickle(rmdp_bench.Population):
+    """Three agents whose rewards of fast outcomes are what a test says."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind, self.n_agents, self.outcome_size = kind, 3, 1
+
+    def rewards(self, outcomes: Any) -> Any:
+        shape = (*outcomes.shape[:-1], 3)
+        fast = abs(outcomes) > 0
+        if self.kind == "nan":
+            if isinstance(outcomes, np.ndarray):
+                return np.where(fast, np.nan, np.zeros(shape))
+            return outcomes.new_zeros(shape).masked_fill(fast, np.nan)
+        if self.kind == "arrays":
+            return np.zeros(shape) + np.asarray(outcomes)
+        return (np.zeros if self.kind == "wide" else np.ones)((*shape[:-1], 4))
+
+
+def test_own_rewards_are_checked_in_the_suites_worlds() -> None:
+    velocity = "rmdp/HalfCheetahVel-n100-v0"
+    with pytest.raises(ValueError, match=r"Fickle.rewards gives shape \(2, 4\) for 2 outcomes"):
+        gym.make(velocity, population=Fickle("wide"))
+    env = gym.make(velocity, population=Fickle("nan"))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="Fickle.rewards gives agent 0 a reward of nan"):
+        env.step(env.action_space.sample())
+    envs = gym.make_vec(velocity, num_envs=2, population=Fickle("nan"))
+    envs.reset(seed=0)
+    with pytest.raises(ValueError, match="Fickle.rewards gives agent 0 a reward of nan"):
+        envs.step(envs.action_space.sample())
+
+
+def test_training_names_the_population_whose_rewards_are_wrong() -> None:
+    task = vary("HalfCheetahVel-n100-v0", 2, population=Fickle("nan"))
+    task = dataclasses.replace(task, transitions=2048)
+    config = em.config_for(task)
+    with pytest.raises(ValueError, match="Fickle.rewards gives agent . a reward of nan"):
+        em.solve(task, config, [0], "cpu", rmdp_bench.RunLog(task, [0]))
+    arrays = rmdp_bench.get_task("HalfCheetahVel-n100-v0", 2, population=Fickle("arrays"))
+    with pytest.raises(ValueError, match="asked with torch tensors by this solver, and gives "):
+        em.check(arrays, config)

@@ -280,3 +280,11 @@ def test_bad_scores_and_settings_are_one_clear_error() -> None:
     for call, message in calls:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_a_return_of_zero_up_to_rounding_is_zero() -> None:
+    assert scoring.nash_welfare([-1.8e-15, 3.0]) == scoring.nash_welfare([0.0, 3.0])
+    value = scoring.objective_value
+    assert value([-1.8e-15, 3.0], "p_mean=-1") == value([0.0, 3.0], "p_mean=-1")
+    with pytest.raises(ValueError, match=r"returns\[0\] is -0.001"):
+        scoring.nash_welfare([-0.001, 3.0])

@@ -30,10 +30,12 @@ def one_thread() -> Iterator[None]:
 def denormals_as_zeros() -> Iterator[None]:
     """Within it this thread takes numbers below 1e-38 for zero, in torch and in compiled loops.
 
+    So do threads that it starts, as long as they live.
+
     Adam's moments of a unit that has died shrink for hundreds of steps until they are such numbers,
-    with which its step takes ten times as long; those of CaDM took most of an update's time. Such
-    moments hardly move a parameter: BCQ's, CQL's and PerSim's had the same bits either way after
-    thousands of steps, CaDM's had not.
+    with which a step takes longer (`benchmarks.offline_learners`). Such moments hardly move a
+    parameter: those of BCQ, CQL and MOReL's models had the same bits either way after thousands of
+    updates, CaDM's had not.
     """
     before = flushes_denormals()
     torch.set_flush_denormal(True)

@@ -41,7 +41,7 @@ from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.online.ppo.assignments import e_step, one_hot, random_even_assignment
 from baselines.online.ppo.learner import solve_with_rule
-from baselines.online.ppo.settings import PPOConfig, check, task_settings
+from baselines.online.ppo.settings import PPOConfig, check, critic_settings, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
@@ -66,7 +66,7 @@ class Config(PPOConfig):
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(**task_settings(task))
+    return Config(**task_settings(task), **critic_settings(task))
 
 
 class EMRule:

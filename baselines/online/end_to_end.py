@@ -33,7 +33,7 @@ from torch import Tensor
 from baselines.common import streams
 from baselines.common.settings import check_range
 from baselines.online.ppo.learner import solve_with_rule
-from baselines.online.ppo.settings import PPOConfig, check, task_settings
+from baselines.online.ppo.settings import PPOConfig, check, critic_settings, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.scoring import objective_weights
 from rmdp_bench.solution import Solution
@@ -73,7 +73,7 @@ class Config(PPOConfig):
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(**task_settings(task))
+    return Config(**task_settings(task), **critic_settings(task))
 
 
 class SoftRule:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from baselines.online.ppo.assignments import FixedRule, one_hot
 from baselines.online.ppo.learner import solve_with_rule
-from baselines.online.ppo.settings import PPOConfig, check_online, task_settings
+from baselines.online.ppo.settings import PPOConfig, check_online, critic_settings, task_settings
 from baselines.online.ppo.settings import check as check_budget
 from rmdp_bench.ceilings import (
     constant_speed_optimum,
@@ -41,7 +41,7 @@ class Config(PPOConfig):
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(**task_settings(task))
+    return Config(**task_settings(task), **critic_settings(task))
 
 
 def check(task: Task, config: Config) -> None:

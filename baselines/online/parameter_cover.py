@@ -40,7 +40,7 @@ from baselines.common.settings import check_range
 from baselines.common.threads import one_thread
 from baselines.online.ppo.assignments import FixedRule, one_hot
 from baselines.online.ppo.learner import PPOLearner, resume, train
-from baselines.online.ppo.settings import PPOConfig, check, task_settings
+from baselines.online.ppo.settings import PPOConfig, check, critic_settings, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
@@ -70,7 +70,7 @@ class Config(PPOConfig):
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(**task_settings(task))
+    return Config(**task_settings(task), **critic_settings(task))
 
 
 def greedy_cover(preferences: FloatArray, n_balls: int, radius: float) -> tuple[FloatArray, int]:

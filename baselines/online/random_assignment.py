@@ -10,7 +10,7 @@ import numpy as np
 from baselines.common import streams
 from baselines.online.ppo.assignments import FixedRule, one_hot, random_even_assignment
 from baselines.online.ppo.learner import solve_with_rule
-from baselines.online.ppo.settings import PPOConfig, check, task_settings
+from baselines.online.ppo.settings import PPOConfig, check, critic_settings, task_settings
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OnlineTask, Task
@@ -27,7 +27,7 @@ class Config(PPOConfig):
 
 def config_for(task: Task) -> Config:
     """Settings for a task."""
-    return Config(**task_settings(task))
+    return Config(**task_settings(task), **critic_settings(task))
 
 
 def solve(

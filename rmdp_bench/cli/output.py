@@ -277,8 +277,8 @@ def _fits(console: Console, sentences: Sequence[str]) -> bool:
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """A number for a table; an unknown one is a dash."""
-    return "–" if value is None else f"{value:,.{digits}f}"
+    """A number for a table, without a negative zero; an unknown one is a dash."""
+    return "–" if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"
 
 
 def warn(message: str) -> None:

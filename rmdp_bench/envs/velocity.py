@@ -241,7 +241,7 @@ class VelocityWorld(RepresentedWorld):
         outcomes = np.empty((1, 1))
         outcomes[0, 0] = (position - self._previous_position[0, 0]) / self._step_seconds
         self._previous_position[0, 0] = position
-        agent_rewards = self.population.rewards(outcomes)[0]
+        agent_rewards = self.rewards_of(outcomes)[0]
         reward = float(mean_over_agents(agent_rewards))
         terminated = self._can_fall and bool(self._terminated(self._qpos, self._qvel)[0])
         info = {"agent_rewards": agent_rewards, "outcome": outcomes[0]}

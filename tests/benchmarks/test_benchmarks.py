@@ -39,7 +39,7 @@ def _threads() -> Iterator[None]:
         ("training", ["--tasks", "ResourceGathering-n25-k5-v0", "--seeds", "1"], 2),
         ("planning", ["--num-envs", "2"], 3),
         ("persim", [], 2),
-        ("offline_learners", ["--learners", "bcq", "cadm"], 2),
+        ("offline_learners", ["--learners", "bcq", "cql", "cadm"], 3),
         ("leaderboard", [], 3),
         ("full_check", [], 1),
         ("sweeps", [], 3),

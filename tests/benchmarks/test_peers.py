@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from baselines.common.threads import flushes_denormals
 from baselines.online.ppo.learner import PPOLearner
 from benchmarks import peers
 
@@ -41,3 +44,31 @@ def test_learners_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     with peers.run_stable_baselines("CartPole-v1", 1):
         assert not theirs
     assert len(ours) == len(theirs) == 1
+
+
+D3RLPY = """
+from types import SimpleNamespace as Names
+
+class Learner:
+    def fit(self, dataset, n_steps, n_steps_per_epoch, show_progress, logger_adapter):
+        print("an answer that is none")
+
+def seed(number): assert number == 0
+def config(**settings): return Names(create=lambda device: Learner())
+ActionSpace = Names(DISCRETE=1)
+dataset = Names(MDPDataset=lambda *arrays, action_space, action_size: len(arrays[0]))
+models = Names(encoders=Names(VectorEncoderFactory=list))
+algos = Names(DiscreteBCQConfig=config, DiscreteCQLConfig=config)
+logging = Names(NoopAdapterFactory=object)
+"""
+
+
+@pytest.mark.parametrize("name", ["bcq", "cql"])
+def test_updates_beside_d3rlpy(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger's library in its place: what its worker is asked and answers."""
+    (tmp_path / "d3rlpy.py").write_text(D3RLPY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with peers.run_updates(name) as ours, peers.run_d3rlpy(sys.executable, name) as theirs:
+        assert ours(2) > 0.0 and theirs(2) >= 0.0
+        assert theirs(1) < 60.0
+    assert not flushes_denormals()

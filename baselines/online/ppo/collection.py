@@ -20,7 +20,7 @@ from baselines.online.ppo.networks import HeadedNetwork
 from baselines.online.ppo.outcome_critic import make_nodes
 from baselines.online.ppo.settings import PPOConfig
 from baselines.online.ppo.shaping import DenseReward
-from rmdp_bench.population import TargetPopulation
+from rmdp_bench.population import TargetPopulation, check_rewards, is_own
 from rmdp_bench.tasks import OnlineTask
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -82,6 +82,7 @@ class Collector:
         n_rows = self.n_representatives * config.n_envs
         envs: Any = task.make(self.n_seeds * n_rows, agent_rewards=False)
         self.nodes, self.envs = make_nodes(envs.population, config.critic), envs
+        self._checks_rewards = is_own(self.nodes.population)
         self.actions = make_actions(envs.single_action_space)
         self.observation_size = int(envs.single_observation_space.shape[0])
         self.noise = [np.random.default_rng([seed, streams.PPO.ACTION_NOISE]) for seed in seeds]
@@ -167,6 +168,9 @@ class Collector:
         """What to learn from (R k, T, E, B); own rewards are kept, and averaged over episodes."""
         for policy, own in enumerate(torch.from_numpy(outcomes).to(self.device)):
             rewards = self.nodes.population.rewards(own)
+            if self._checks_rewards:
+                flat = (part.reshape(-1, part.shape[-1]).cpu().numpy() for part in (own, rewards))
+                check_rewards(self.nodes.population, *flat)
             torch.mul(rewards, self.config.reward_scale, out=self.rewards[policy])
         self._average_returns(self.rewards, ended)
         if self.dense is None:

@@ -99,6 +99,11 @@ def group_masses(assignment: Tensor) -> Tensor:
     return assignment.sum(1).reshape(-1, 1).clamp(min=1e-12)
 
 
+def has_nodes(population: Population) -> bool:
+    """Whether there are nodes other than the agents: for weights, and for targets on a line."""
+    return isinstance(population, LinearPopulation) or is_on_line(population)
+
+
 def make_nodes(population: Population, critic: str) -> Nodes:
     """The nodes of a population, for `PPOConfig.critic`: "agents" or "outcome"."""
     if critic == "agents":

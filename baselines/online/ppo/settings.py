@@ -6,9 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
+
 from baselines.common.settings import check_range
 from baselines.online.ppo.actions import make_actions
-from rmdp_bench.population import TargetPopulation
+from baselines.online.ppo.outcome_critic import has_nodes
+from rmdp_bench.messages import shown
+from rmdp_bench.population import Population, TargetPopulation, is_own
 from rmdp_bench.tasks import OnlineTask, Task
 
 
@@ -172,15 +176,40 @@ def check_world(task: OnlineTask) -> None:
             envs.close()
 
 
+def check_tensor_rewards(population: Population) -> None:
+    """Refuse a population of somebody's own whose `rewards` knows arrays and no torch tensors.
+
+    Raises:
+        ValueError: what it gave, or raised.
+    """
+    if not is_own(population):
+        return
+    expected = 2, population.n_agents
+    try:
+        rewards: Any = population.rewards(torch.zeros(2, population.outcome_size))
+        fault = None if isinstance(rewards, torch.Tensor) else f"gives {shown(rewards)}"
+        if fault is None and tuple(rewards.shape) != expected:
+            fault = f"gives shape {tuple(rewards.shape)}, expected {expected}"
+    except Exception as error:  # anyone's code may raise anything
+        fault = f"fails: {type(error).__name__}: {error}".splitlines()[0]
+    if fault is not None:
+        raise ValueError(
+            f"{type(population).__name__}.rewards is asked with torch tensors by this solver, and "
+            f"{fault}; write it with what arrays and tensors both have, and constants of tensors "
+            "as outcomes.new_tensor(...)"
+        )
+
+
 def check(task: Task, config: PPOConfig) -> None:
     """Refuse a budget that is too small for a single update, and rewards that there are not.
 
     Raises:
         ValueError: if the task is offline, has fewer transitions per policy than a batch, or its
-            agents have no targets of which a reward could be dense.
+            agents have no targets of which a reward could be dense, or rewards only of arrays.
     """
     task = check_online(task)
     check_world(task)
+    check_tensor_rewards(task.population)
     if config.training_reward == "dense" and not isinstance(task.population, TargetPopulation):
         raise ValueError(
             f"training_reward is 'dense', but the agents of {task.id} have no targets; use 'own'"
@@ -218,6 +247,9 @@ MANY_STEPS = 50
 """From so many steps on, rewards are taken to be far: more than in the paper's Resource Gathering,
 whose settings are its own."""
 
+MANY_AGENTS = 1000
+"""From so many agents on the critic is that of the outcome, whose cost does not grow with them."""
+
 SHORT_GAME = 100
 """Steps of an episode up to which a world with discrete actions is taken for a game on a board:
 observations stay as they are, as their statistics are those of the start at first."""
@@ -253,3 +285,14 @@ def task_settings(task: Task) -> dict[str, Any]:
         return dense_rewards(task)
     is_far = task.deterministic and task.max_episode_steps >= MANY_STEPS
     return EPISODES_COUNT | game_settings(task) | (FAR_REWARDS if is_far else {})
+
+
+def critic_settings(task: Task) -> dict[str, Any]:
+    """The critic that a task replaces, for solvers that take either.
+
+    With a thousand agents and 50 policies the critic of every agent takes most of an iteration;
+    welfare was not told apart from that with the outcome's (`docs/online_solvers.md`).
+    """
+    if not isinstance(task, OnlineTask) or task.n_agents < MANY_AGENTS:
+        return {}
+    return {"critic": "outcome"} if has_nodes(task.population) else {}

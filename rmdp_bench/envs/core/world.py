@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rmdp_bench.envs.core.checks import ALONE, Array, Rows
 from rmdp_bench.envs.core.counting import add_steps, is_counting
-from rmdp_bench.population import DynamicsPopulation, Population
+from rmdp_bench.population import DynamicsPopulation, Population, check_rewards, is_own
 
 State = dict[str, Array]
 Details = dict[str, Array]
@@ -142,6 +142,21 @@ class RepresentedWorld(World):
         low, high = self.population.reward_bounds(box.low, box.high)
         return gym.spaces.Box(low, high, dtype=np.float64)
 
+    @cached_property
+    def _checks_rewards(self) -> bool:
+        return is_own(self.population)
+
+    def rewards_of(self, outcomes: Array) -> Array:
+        """Rewards (B, n) of outcomes (B, m).
+
+        Raises:
+            ValueError: a population of somebody's own gives other things.
+        """
+        rewards = self.population.rewards(outcomes)
+        if self._checks_rewards:
+            check_rewards(self.population, outcomes, rewards)
+        return rewards
+
     def start(
         self, rows: Rows, generators: Sequence[np.random.Generator], agents: Rows | None = None
     ) -> Details:
@@ -158,7 +173,7 @@ class RepresentedWorld(World):
         """Step; the rewards are the means over the agents."""
         self.count(rows)
         outcomes, terminated = self.step(rows, actions)
-        agent_rewards = self.population.rewards(outcomes)
+        agent_rewards = self.rewards_of(outcomes)
         details = {"agent_rewards": agent_rewards, "outcome": outcomes}
         return mean_over_agents(agent_rewards), terminated, details
 

@@ -244,6 +244,20 @@ def test_many_agents_are_trained_and_evaluated() -> None:
     np.testing.assert_allclose(matrix[:100], expected, rtol=1e-9, atol=1e-9)
 
 
+def test_it_is_the_default_from_a_thousand_agents_on() -> None:
+    few = get_online_task(HOPPER)
+    for name in ("em", "end_to_end", "random_assignment", "clustering", "oracle"):
+        solver = importlib.import_module(f"baselines.online.{name}")
+        assert solver.config_for(few).critic == solver.config_for(few.with_agents(999)).critic
+        assert solver.config_for(few).critic == "agents"
+        assert solver.config_for(few.with_agents(1000)).critic == "outcome"
+    for name in ("em_plus", "affinity_grouping"):  # they need every agent's returns
+        solver = importlib.import_module(f"baselines.online.{name}")
+        assert solver.config_for(few.with_agents(1000)).critic == "agents"
+    planar = get_online_task("AntVel2d-n100-k5-v0").with_agents(1000)
+    assert importlib.import_module("baselines.online.em").config_for(planar).critic == "agents"
+
+
 def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="critic is 'outcomes'; expected 'agents' or 'outcome'"):
         PPOConfig(critic="outcomes")  # type: ignore[arg-type]
