@@ -17,7 +17,9 @@ if __name__ == "__main__":
             task = rmdp_bench.get_task(
                 "DeepSeaTreasure-n100-v0", k, n_agents=50, objective=objective
             )
-            results = run(make_request("universal", task, transitions=transitions // k))
+            results = run(
+                make_request("universal", task, transitions=transitions // k, overwrite=True)
+            )
             points = [(result.worst_agent, result.social_welfare) for result in results]
             rows.setdefault(objective, {})[k] = points
     print(plotting.plot_fairness(rows, "figures/fairness.png"))

@@ -25,5 +25,5 @@ class Careful(rmdp_bench.Population):
 
 if __name__ == "__main__":
     task = rmdp_bench.get_task("HopperVel-n100-v0", 2, population=Careful([0.5, 0.9, 1.6, 2.0]))
-    (result,) = run(make_request("em", task, transitions=int(sys.argv[1])))
+    (result,) = run(make_request("em", task, transitions=int(sys.argv[1]), overwrite=True))
     print(f"{result.social_welfare:.1f} %")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -225,7 +226,10 @@ def load_task_file(path: Path, name: str | None = None) -> OnlineTask:
             given = given()
         except (Exception, SystemExit) as error:  # anyone's code may raise anything
             line = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(f"{path}: {found}() fails: {line}") from error
+            frames = traceback.extract_tb(error.__traceback__)
+            own = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
+            where = f" in line {own[-1]}" if own else ""
+            raise ValueError(f"{path}: {found}() fails{where}: {line}") from error
     if not isinstance(given, OnlineTask):
         raise ValueError(
             f"{path}: {found} gives {shown(given)}, expected a task, such as "

@@ -246,7 +246,7 @@ def test_tasks_in_files(tmp_path: Path) -> None:
     assert find_task(f"{path}:fewer", n_representatives=2).n_representatives == 2
     cheetah = find_task(f"{path}:task")
     assert cheetah.id == vary(CHEETAH, 3).id  # what it is does not depend on the file
-    with pytest.raises(ValueError, match=r"broken\(\) fails: KeyError: 'speed'"):
+    with pytest.raises(ValueError, match=r"broken\(\) fails in line 12: KeyError: 'speed'"):
         find_task(f"{path}:broken")
     with pytest.raises(ValueError, match="nothing gives None, expected a task"):
         find_task(f"{path}:nothing")
@@ -353,3 +353,23 @@ def test_training_names_the_population_whose_rewards_are_wrong() -> None:
     arrays = rmdp_bench.get_task("HalfCheetahVel-n100-v0", 2, population=Fickle("arrays"))
     with pytest.raises(ValueError, match="asked with torch tensors by this solver, and gives "):
         em.check(arrays, config)
+
+
+def test_agents_of_ones_own_are_not_drawn_anew() -> None:
+    """Another number would be of the world's own agents."""
+    own = vary(CHEETAH, 2, population=TARGETS)
+    for n_agents in (37, 50):
+        with pytest.raises(
+            ValueError, match=f"37 agents of its own, and n_agents={n_agents} would"
+        ):
+            find_task(own, n_agents=n_agents)
+    assert find_task(own, n_representatives=3).n_agents == 37
+
+
+def test_a_task_file_that_fails_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "fails.py"
+    path.write_text("import os\n\ndef make_task():\n    return os.environ['NO SUCH NAME']\n")
+    with pytest.raises(
+        ValueError, match=r"make_task\(\) fails in line 4: KeyError: 'NO SUCH NAME'"
+    ):
+        load_task_file(path)

@@ -357,6 +357,7 @@ def _draw_assignments(
                 policies=columns,
             )
     if served:
+        k, is_ours = task.n_representatives, task.env_id.startswith("rmdp/")
         assignments = {label: assignment for label, (assignment, _) in served.items()}
         names = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
         title = f"Agents by representative, {task.id}, {names}"
@@ -365,7 +366,7 @@ def _draw_assignments(
             f"preferences-{task.id}",
             *(task.population, assignments),
             title=title,
-            target_label=_TARGET,
+            target_label=_TARGET if is_ours else "target",
         )
         if is_on_line(task.population):
             yield from figures.draw(
@@ -373,9 +374,9 @@ def _draw_assignments(
                 f"agents-{task.id}",
                 task.population,
                 served,
-                constant_speed_optimum(task.population, task.n_representatives),
+                constant_speed_optimum(task.population, k) if is_ours else None,
                 title=f"What each agent receives, {task.id}, {names}",
-                target_label=_TARGET,
+                target_label=_TARGET if is_ours else "target",
             )
 
 

@@ -44,9 +44,9 @@ _OPTIONAL = (
     *("transitions/s", "Nash", "Gini", "scoring s", "mean R2", "median R2"),
     *("unweighted risk", "10th pct.", "time above range"),
     *("IQM [95 %]", "regret", "transitions", "used", "worst agent", "extrapolating", "unseen"),
-    *("new agents", "RMSE", "return", "seeds", "reassigned", "mark", "rank", "of ceiling"),
+    *("new agents", "RMSE", "return", "seeds", "reassigned", "claimed", "of ceiling"),
     *("time below range", "time in range"),
-    *("claimed", "from"),
+    *("rank", "from", "mark"),
 )
 """Columns of quality in the order in which narrower terminals do without them."""
 _MORE = "--explain says more."

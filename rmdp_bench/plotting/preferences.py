@@ -122,7 +122,7 @@ def plot_preferences(
 def plot_returns_by_target(
     population: TargetPopulation,
     served: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    optimum: ConstantSpeedOptimum,
+    optimum: ConstantSpeedOptimum | None,
     out: Path | str,
     *,
     title: str = "Agents' returns by target",
@@ -130,13 +130,14 @@ def plot_returns_by_target(
 ) -> Path:
     """Draw what each agent receives, coloured by the representative it is assigned to.
 
-    Behind the agents is what one with any target would receive in the exact optimum.
+    Behind the agents is what one with any target would receive in the exact optimum, if that is
+    known.
 
     Args:
         population: n agents.
         served: solver -> assignment (n, k) and returns of the agents (n,), percent of a perfect
             episode; a panel each.
-        optimum: of the same agents.
+        optimum: of the same agents, in episodes of `ceilings.EPISODE_STEPS`; None: not known.
         out: file to write.
         title: headline.
         target_label: name and unit of the targets.
@@ -149,11 +150,15 @@ def plot_returns_by_target(
             unknown format.
     """
     check_not_empty(served, "served")
-    places, best = _returns_at_optimum(population, optimum)
     n_panels = len(served)
     n_columns = 2 if n_panels == 4 else min(3, n_panels)
-    ceiling = f"exact ceiling: mean {optimum.welfare:.1f}"
-    lines = [f"{ceiling}."]
+    low, high = _range(population.targets)
+    margin = 0.02 * (high - low) + 1e-9
+    lines = []
+    if optimum is not None:
+        places, best = _returns_at_optimum(population, optimum, low - margin, high + margin)
+        ceiling = f"exact ceiling: mean {optimum.welfare:.1f}"
+        lines.append(f"{ceiling}.")
     size = (4.6, 2.9) if n_panels == 1 else (3.5, 2.5)
     with draw_panels(n_panels, n_columns, size) as (figure, panels):
         for panel, (name, (assignment, returns)) in enumerate(served.items()):
@@ -164,10 +169,11 @@ def plot_returns_by_target(
                 expected = f"({population.n_agents},)"
                 raise ValueError(f"{name}: returns have shape {values.shape}, expected {expected}")
             axes.set_title(f"{name}: mean {values.mean():.1f}")
-            axes.fill_between(places, best, color=BACKGROUND, lw=0.0)
-            axes.plot(places, best, color=QUIET, lw=0.8, label=ceiling)
+            if optimum is not None:
+                axes.fill_between(places, best, color=BACKGROUND, lw=0.0)
+                axes.plot(places, best, color=QUIET, lw=0.8, label=ceiling)
             _draw_agents(axes, population.targets, values, weights)
-            axes.set_xlim(places[0], places[-1])
+            axes.set_xlim(low - margin, high + margin)
             axes.set_ylim(-4.0, 104.0)
             if panel + n_columns >= n_panels:
                 axes.set_xlabel(target_label)
@@ -182,17 +188,21 @@ def plot_returns_by_target(
         return save(figure, out, title, " ".join(lines))
 
 
+def _range(targets: Array) -> tuple[float, float]:
+    """From 0, unless the targets are farther from it than from each other, to the greatest."""
+    low, high = float(targets.min()), float(targets.max())
+    return (min(0.0, low) if low <= high - low else low), high
+
+
 def _returns_at_optimum(
-    population: TargetPopulation, optimum: ConstantSpeedOptimum
+    population: TargetPopulation, optimum: ConstantSpeedOptimum, low: float, high: float
 ) -> tuple[Array, Array]:
-    """Targets (g,), every kink among them, and what an agent there would receive (g,).
+    """Targets (g,) in a range, every kink among them, and what an agent there receives (g,).
 
     Kinks are the speeds, where one stops to reach, and where two are equally near.
     """
-    targets, speeds = population.targets, optimum.speeds
-    low, high = min(0.0, targets.min()), targets.max()
-    margin = 0.02 * (high - low) + 1e-9
-    places = np.linspace(low - margin, high + margin, 401)
+    speeds = optimum.speeds
+    places = np.linspace(low, high, 401)
     ends = [speeds - population.width, speeds + population.width]
     kinks = np.concatenate([speeds, *ends, (speeds[1:] + speeds[:-1]) / 2])
     places = np.union1d(places, kinks[(kinks > places[0]) & (kinks < places[-1])])
@@ -223,7 +233,7 @@ def _draw_agents(axes: Axes, targets: Array, returns: Array, weights: Array) -> 
 def _draw_histogram(axes: Axes, targets: Array, weights: Array) -> None:
     """Stacked bars, the first representative at the bottom."""
     n_agents, k = weights.shape
-    edges = np.linspace(min(0.0, targets.min()), targets.max(), (20 if n_agents <= 200 else 40) + 1)
+    edges = np.linspace(*_range(targets), (20 if n_agents <= 200 else 40) + 1)
     below = np.zeros(len(edges) - 1)
     for representative in range(k):
         heights = np.histogram(targets, edges, weights=weights[:, representative])[0]

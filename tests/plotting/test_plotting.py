@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import matplotlib
 import numpy as np
@@ -20,6 +21,7 @@ from rmdp_bench.plotting import (
     plot_preferences,
     plot_returns_by_target,
     plot_welfare_by_budget,
+    preferences,
 )
 from rmdp_bench.plotting.paths import LANE, _lane
 from rmdp_bench.plotting.preferences import _returns_at_optimum
@@ -183,7 +185,8 @@ def test_a_lane_keeps_to_the_right_and_a_tour_closes() -> None:
 def test_line_of_the_ceiling_goes_through_every_agent() -> None:
     for k in (1, 5, 120):
         optimum = constant_speed_optimum(POPULATION, k)
-        places, returns = _returns_at_optimum(POPULATION, optimum)
+        ends = -0.1, float(POPULATION.targets.max()) + 0.1
+        places, returns = _returns_at_optimum(POPULATION, optimum, *ends)
         assert (np.diff(places) > 0).all()
         on_line = np.interp(POPULATION.targets, places, returns)
         exact = 1000.0 * POPULATION.rewards(optimum.speeds[:, None]).max(axis=0)
@@ -253,3 +256,20 @@ def test_every_budget_of_the_suite_can_be_drawn(tmp_path: Path) -> None:
     optimum = constant_speed_optimum(many, 50)
     plot_returns_by_target(many, served, optimum, tmp_path / "agents.png")
     assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_agents_of_unknown_ceiling(tmp_path: Path) -> None:
+    """A world of somebody's own: no ceiling is drawn, and the axis is where its agents are."""
+    agents = TargetPopulation(np.linspace(16.0, 24.0, 9), 2.0, 1.0)
+    served = {"em": (np.eye(3)[np.arange(9) // 3], np.full(9, 40.0))}
+    drawn = []
+
+    def keep(figure: Any, out: Any, title: str, caption: str) -> Path:
+        drawn.append((figure.axes[0].get_xlim(), figure.axes[0].get_ylim(), caption))
+        return Path(out)
+
+    with mock.patch.object(preferences, "save", keep):
+        plot_returns_by_target(agents, served, None, tmp_path / "agents.png")
+    (((low, high), _, caption),) = drawn
+    assert 15.0 < low < 16.0 and 24.0 < high < 25.0
+    assert "ceiling" not in caption

@@ -8,9 +8,11 @@ import runpy
 import shutil
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from rmdp_bench import plotting
 from rmdp_bench.cli import main
 from tests.helpers.checkout import ROOT
 from tests.helpers.online_settings import SMALL
@@ -79,7 +81,12 @@ def test_task_files(
     assert main(["score", "runs", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert "-custom-" in row["task"]
-    assert main(["plot", "runs", "--out", "figures"]) == 0
+    own = task == "own_world.py"
+    draws = plotting.plot_returns_by_target
+    with mock.patch.object(plotting, "plot_returns_by_target", wraps=draws) as draw:
+        assert main(["plot", "runs", "--out", "figures"]) == 0
+    unknown = [call.args[2] for call in draw.call_args_list]  # ceilings, of targets on a line
+    assert unknown == ([None] if own else [])
     assert any(path.name.startswith("preferences-") for path in Path("figures").iterdir())
 
 
