@@ -636,10 +636,10 @@ def critics_of_many_agents() -> str:
     rows.append(["after training", *map(with_error, final)])
     n_equal, _ = count_overlaps(*(values[:, None] for values in final))
     about = (
-        f"`{record['command']}` on {record['system']['cores']} cores of "
-        f"{record['system']['cpu']}: `{record['task']}`, {record['transitions']:,} transitions "
-        f"per policy, welfare of {len(final[0])} seeds each, mean ± standard error. The 95 % "
-        f"intervals overlap at {n_overlaps} of the {n_points} points of the curves, and "
+        f"`{record['command']}`, a core of {record['system']['cpu']} each: `{record['task']}`, "
+        f"{record['transitions']:,} transitions per policy, welfare of {len(final[0])} seeds "
+        "each, mean ± standard error. The 95 % intervals overlap at "
+        f"{n_overlaps} of the {n_points} points of the curves, and "
         f"{'overlap' if n_equal else 'do not overlap'} after training:"
     )
     return f"{about}\n\n{table(CRITICS, rows)}"
@@ -763,13 +763,14 @@ def universal_below() -> str:
     for one in board():
         entries = [entry for entry in one.entries if entry.rank is not None]
         own = [entry for entry in entries if entry.summary.solver == "universal"]
-        if own and entries[0].summary.solver != "universal":
-            others = dict.fromkeys(
-                f"`{entry.summary.solver}`" for entry in entries[: entries.index(own[0])]
-            )
+        ahead = [
+            entry for entry in entries if own and round(entry.place[1] - own[0].place[1], 2) < 0
+        ]
+        if ahead:
+            others = dict.fromkeys(f"`{entry.summary.solver}`" for entry in ahead)
             lines.append(
                 f"- `{own[0].summary.task}`: {welfare_of(own[0])}, behind "
-                f"{', '.join(others)} (the first: {welfare_of(entries[0])})."
+                f"{', '.join(others)} (the first: {welfare_of(ahead[0])})."
             )
     return f"It is not first everywhere:\n\n{chr(10).join(lines)}" if lines else ""
 
