@@ -40,8 +40,9 @@ stride may not be one that a robot can hold.
 
 Deep-sea treasure with 100 weightings (`DeepSeaTreasure-n100-kK-v0`, `--seeds 0:3`), as a share of
 the exact optimum, three seeds: 100 % for k = 1, 98.4 % for 2, 98.2 to 98.3 % for 3 and 5, for the
-reason that `em` has. A place can be chosen only once somebody has been there, and three starts
-leave each a third of the steps to come upon the farthest treasure.
+reason that `em` has; with the first 50 of them (`--agents 50`) 100 %, 98.3 %, 98.2 to 98.4 %, and
+98.1 to 98.2 % for k = 1, 2, 3 and 5. A place can be chosen only once somebody has been there, and
+three starts leave each a third of the steps to come upon the farthest treasure.
 """
 
 from __future__ import annotations
