@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,8 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from baselines.common.threads import denormals_as_zeros, one_thread
 from baselines.offline.cadm import cadm
 from baselines.offline.cadm.solutions import make_learner as make_context_learner
-from baselines.offline.common.policies import load_replay
-from baselines.offline.common.spaces import n_discrete_actions
+from baselines.offline.common.policies import load_learner
 from baselines.offline.common.training import MemberLearner
 from baselines.offline.model_free import bcq, cql
 from baselines.offline.morel import solver as morel
@@ -51,18 +51,10 @@ WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {
 }
 
 
-def make_bcq(n_updates: int) -> MemberLearner:
-    """Make bcq's learner for a run of so many updates."""
-    config = replace(bcq.config_for(TASK), n_updates=n_updates)
-    replay = load_replay(TASK, config, SEEDS, "cpu")
-    return bcq.make_learner(replay, config, TASK.gamma, n_discrete_actions(TASK))
-
-
-def make_cql(n_updates: int) -> MemberLearner:
-    """Make cql's learner for a run of so many updates."""
-    config = replace(cql.config_for(TASK), n_updates=n_updates)
-    replay = load_replay(TASK, config, SEEDS, "cpu")
-    return cql.make_learner(replay, config, TASK.gamma, n_discrete_actions(TASK))
+def make_model_free(solver: Any, n_updates: int) -> MemberLearner:
+    """Make the learner of bcq or cql for a run of so many updates."""
+    config = replace(solver.config_for(TASK), n_updates=n_updates)
+    return load_learner(TASK, config, SEEDS, "cpu", solver.make_learner)
 
 
 def make_cadm(n_updates: int) -> MemberLearner:
@@ -94,8 +86,8 @@ class Learner:
 
 
 LEARNERS = {
-    "bcq": Learner(make_bcq, "values, imitation", bcq.config_for(TASK)),
-    "cql": Learner(make_cql, "values", cql.config_for(TASK)),
+    "bcq": Learner(partial(make_model_free, bcq), "values, imitation", bcq.config_for(TASK)),
+    "cql": Learner(partial(make_model_free, cql), "values", cql.config_for(TASK)),
     "cadm": Learner(make_cadm, "encoder, forward, backward", cadm.config_for(TASK)),
     "morel": Learner(make_morel, "models", morel.config_for(TASK)),
 }

@@ -479,16 +479,16 @@ def vary(
         )
     if (population is not None or n_agents is not None) and task.world is not None:
         raise ValueError(f"{task.id} has agents of its own, and its world makes no others")
-    if n_agents is not None and task.agents is not None and not task.heterogeneous:
-        raise ValueError(
-            f"{task.id} has {task.n_agents} agents of its own, and n_agents={shown(n_agents)} "
-            "would draw others; change them where they are given"
-        )
     if (population is not None or n_agents is not None) and task.heterogeneous:
         raise ValueError(
             f"the agents of {task.env_id} differ in dynamics, and who they are is the world's; "
             "rmdp_bench.tasks.heterogeneous_task takes the first n of them, at the command line "
             "through a task file"
+        )
+    if n_agents is not None and task.agents is not None:
+        raise ValueError(
+            f"{task.id} has {task.n_agents} agents of its own, and n_agents={shown(n_agents)} "
+            "would draw others; change them where they are given"
         )
     agents = task.agents
     if population is not None:

@@ -20,7 +20,6 @@ import io
 import itertools
 import json
 import re
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -134,7 +133,7 @@ def measured_on(*names: str) -> str:
     """The commands of benchmarks and the machine of each, as a line above their table."""
     records = [json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in names]
     parts = [
-        f"`{shlex.join(shlex.split(record['command']))}` on {record['machine']['cores']} cores of "
+        f"`{record['command']}` on {record['machine']['cores']} cores of "
         f"{record['machine']['processor']}"
         for record in records
     ]
@@ -416,6 +415,19 @@ def clinic_new_patients() -> str:
     return f"{about}\n\n{table(header, rows)}\n\n{' '.join(found)}"
 
 
+@generated
+def nothing_gained() -> str:
+    """Tasks on which no solver of the board has more than 0."""
+    lines = [
+        f"`{one.entries[0].summary.task}` (the best, `{one.entries[0].summary.solver}`, has "
+        f"{welfare_of(one.entries[0])})"
+        for one in board()
+        if one.entries and one.entries[0].summary.offline is None
+        if one.entries[0].summary.social_welfare <= 0.0
+    ]
+    return f"No solver has more than nothing on {', '.join(lines)}." if lines else ""
+
+
 # Online solvers
 
 
@@ -582,9 +594,26 @@ def universal_shares() -> str:
     return table(["task", "seeds", "transitions per policy", "of the ceiling"], rows)
 
 
+@generated
+def universal_below() -> str:
+    """Tasks on which another solver's row is above universal's."""
+    lines = []
+    for one in board():
+        entries = [entry for entry in one.entries if entry.rank is not None]
+        own = [entry for entry in entries if entry.summary.solver == "universal"]
+        ahead = [
+            entry for entry in entries if own and round(entry.place[1] - own[0].place[1], 2) < 0
+        ]
+        if ahead:
+            others = dict.fromkeys(f"`{entry.summary.solver}`" for entry in ahead)
+            lines.append(
+                f"- `{own[0].summary.task}`: {welfare_of(own[0])}, behind "
+                f"{', '.join(others)} (the first: {welfare_of(ahead[0])})."
+            )
+    return f"It is not first everywhere:\n\n{chr(10).join(lines)}" if lines else ""
+
+
 CURVE_POINTS = (200_704, 501_760, 1_001_472, 1_501_184, 1_998_848)
-
-
 CRITICS = ["transitions per policy", "the paper's critic", "`critic=outcome`"]
 
 
@@ -754,38 +783,6 @@ def speed_of_persim() -> str:
 
 
 # Speed
-
-
-@generated
-def universal_below() -> str:
-    """Tasks on which another solver's row is above universal's."""
-    lines = []
-    for one in board():
-        entries = [entry for entry in one.entries if entry.rank is not None]
-        own = [entry for entry in entries if entry.summary.solver == "universal"]
-        ahead = [
-            entry for entry in entries if own and round(entry.place[1] - own[0].place[1], 2) < 0
-        ]
-        if ahead:
-            others = dict.fromkeys(f"`{entry.summary.solver}`" for entry in ahead)
-            lines.append(
-                f"- `{own[0].summary.task}`: {welfare_of(own[0])}, behind "
-                f"{', '.join(others)} (the first: {welfare_of(ahead[0])})."
-            )
-    return f"It is not first everywhere:\n\n{chr(10).join(lines)}" if lines else ""
-
-
-@generated
-def nothing_gained() -> str:
-    """Tasks on which no solver of the board has more than 0."""
-    lines = [
-        f"`{one.entries[0].summary.task}` (the best, `{one.entries[0].summary.solver}`, has "
-        f"{welfare_of(one.entries[0])})"
-        for one in board()
-        if one.entries and one.entries[0].summary.offline is None
-        if one.entries[0].summary.social_welfare <= 0.0
-    ]
-    return f"No solver has more than nothing on {', '.join(lines)}." if lines else ""
 
 
 @generated

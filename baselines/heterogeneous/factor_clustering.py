@@ -59,7 +59,7 @@ def make_learner(task: OfflineTask, config: Config, replay: Replay) -> ReplayLea
         own = dataclasses.replace(bcq.config_for(task), **given)
         return bcq.make_learner(replay, own, task.gamma, None)
     settings = dataclasses.replace(cql.config_for(task), hidden_dims=config.hidden_dims, **given)
-    return cql.ContinuousCQL(replay, settings, task.gamma)
+    return cql.make_learner(replay, settings, task.gamma, None)
 
 
 @one_thread()

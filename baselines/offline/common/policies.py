@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from baselines.common.threads import one_thread
 from baselines.offline.common.data import OfflineConfig, load_data
 from baselines.offline.common.networks import MemberKey, MemberMLP, as_array, member_keys
 from baselines.offline.common.replay import MemberRows, Replay
-from baselines.offline.common.spaces import ActionScale, action_scale
+from baselines.offline.common.spaces import ActionScale, action_scale, n_discrete_actions
 from baselines.offline.common.training import MemberLearner, train
 from rmdp_bench.datasets import Episode
 from rmdp_bench.evaluation.offline import OfflineSolution
@@ -224,13 +224,22 @@ def load_scoped(
     return rows, member_keys(seeds, len(rows.ranges) // len(seeds))
 
 
-def load_replay(
-    task: OfflineTask, config: ScopedConfig, seeds: Sequence[int], device: str
-) -> Replay:
-    """Load the mini-batches of one member for each seed, or for each seed and scored agent."""
+LearnerFactory: TypeAlias = Callable[[Replay, Any, float, int | None], ReplayLearner]
+"""From mini-batches, settings, gamma and the number of discrete actions (None: continuous ones)."""
+
+
+def load_learner(
+    task: OfflineTask,
+    config: ScopedConfig,
+    seeds: Sequence[int],
+    device: str,
+    make_learner: LearnerFactory,
+) -> ReplayLearner:
+    """Load the data and set up one member for each seed, or for each seed and scored agent."""
     rows, keys = load_scoped(task, config, config.scope, seeds)
     normalize = config.normalize_observations
-    return Replay(rows, keys, config.batch_size, device, normalize=normalize)
+    replay = Replay(rows, keys, config.batch_size, device, normalize=normalize)
+    return make_learner(replay, config, task.gamma, n_discrete_actions(task))
 
 
 @one_thread()
@@ -240,14 +249,14 @@ def solve_with_learner(
     seeds: Sequence[int],
     device: str,
     log: RunLog,
-    make_learner: Callable[[Replay], ReplayLearner],
+    make_learner: LearnerFactory,
 ) -> list[Solution]:
     """Load the data, train one member for each seed or each seed and agent, and hand out.
 
     Returns:
         An `OfflineSolution` for each seed.
     """
-    learner = make_learner(load_replay(task, config, seeds, device))
+    learner = load_learner(task, config, seeds, device, make_learner)
     train(learner, log)
     policies = [learner.policy(member) for member in range(len(learner.replay.keys))]
     policies = in_units_of(task.env_id, policies)

@@ -28,7 +28,6 @@ from baselines.offline.common.policies import (
     solve_with_learner,
 )
 from baselines.offline.common.replay import Replay
-from baselines.offline.common.spaces import n_discrete_actions
 from rmdp_bench.runs import RunLog
 from rmdp_bench.solution import Solution
 from rmdp_bench.tasks import OfflineTask
@@ -95,16 +94,21 @@ class Cloning(ReplayLearner):
         return NetworkPolicy(policy, self.replay.observation_size)
 
 
+def make_learner(
+    replay: Replay, config: Config, gamma: float, n_actions: int | None
+) -> ReplayLearner:
+    """The learner for these data; n_actions is None where actions are continuous."""
+    del gamma
+    return Cloning(replay, config, n_actions)
+
+
 def solve(
     task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Train the policies of every seed, as one batch; one solution for each."""
-    n_actions = n_discrete_actions(task)
     returns = data_returns(load_data(task, config.n_agents))
     mean_return = float(returns[list(task.eval_agents)].mean())
-    solutions = solve_with_learner(
-        task, config, seeds, device, log, lambda replay: Cloning(replay, config, n_actions)
-    )
+    solutions = solve_with_learner(task, config, seeds, device, log, make_learner)
     log.progress(
         config.n_updates, {"data_return": [mean_return] * len(seeds)}, total=config.n_updates
     )

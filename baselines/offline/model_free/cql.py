@@ -262,12 +262,4 @@ def solve(
     task: OfflineTask, config: Config, seeds: Sequence[int], device: str, log: RunLog
 ) -> list[Solution]:
     """Train the policies of every seed, as one batch; one solution for each."""
-    n_actions = n_discrete_actions(task)
-    return solve_with_learner(
-        task,
-        config,
-        seeds,
-        device,
-        log,
-        lambda replay: make_learner(replay, config, task.gamma, n_actions),
-    )
+    return solve_with_learner(task, config, seeds, device, log, make_learner)

@@ -88,7 +88,7 @@ def test_training_repeats_itself(compiled: bool) -> None:
 
 @pytest.mark.skipif(not torch.set_flush_denormal(False), reason="denormal numbers are kept")
 def test_compiled_training_takes_denormal_moments_for_zero() -> None:
-    """As they are in the end where a unit has died, with which a step takes ten times as long."""
+    """As they are in the end where a unit has died, with which a step takes longer."""
     training = FactoredLearner(FactoredConfig(**ODD), make_data(), 2, [3], "cpu")
     training.model.state_network.biases[0].data.fill_(-1e3)
     rows = training.get_rows()
