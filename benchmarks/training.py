@@ -16,10 +16,13 @@ in the bare simulator and makes the products, so that these share what else the 
 both" is the share of floor and products in an iteration. Numbers are medians
 over repetitions, in transitions per second of all seeds together; "of alone" is the median of the
 ratios of whole iterations, pair by pair. Evaluation is one point of the learning curve, and is not
-part of the speed (as in `train_seconds`). "curve" is the share of the curve's points in the time of
-training, curve and final scoring of a short run, 60,000 transitions per policy: with the points
-that `count_points` gives it, and with the 20 of a long one. Every row runs in a process of its own,
-one after the other, whose peak memory is shown; "of plain" compares two of them.
+part of the speed (as in `train_seconds`). "cores busy" is the processor time of collection and of
+update by their seconds: what is missing to the number of cores is all that could be gained by doing
+more at the same time, such as one iteration's critic beside the next collection. "curve" is the
+share of the curve's points in the time of training, curve and final scoring of a short run, 60,000
+transitions per policy: with the points that `count_points` gives it, and with the 20 of a long one.
+Every row runs in a process of its own, one after the other, whose peak memory is shown; "of plain"
+compares two of them.
 
     python -m benchmarks.training [--quick] [--tasks NAME ...] [--seeds 1 10] [--out DIR]
 """
@@ -63,7 +66,7 @@ PHASES = ("collection", "update", "floor", "products")
 SHORT_RUN = 60_000
 HEADER = (
     *("task", "seeds", "path", "collection s", "update s", "evaluation s", "transitions/s"),
-    *("floor", "of the floor", "products s", "of both", "of plain", "of alone"),
+    *("floor", "of the floor", "products s", "of both", "cores busy", "of plain", "of alone"),
     *("curve", "curve of 20", "memory GiB"),
 )
 
@@ -173,16 +176,18 @@ def measure(
     learner = PPOLearner(task, config, seeds, "cpu")
     rule = EMRule(task, config, seeds, "cpu")
     seconds: dict[str, list[float]] = {name: [] for name in (*PHASES, "alone")}
+    busy: dict[str, list[float]] = {name: [] for name in PHASES[:2]}
 
-    def iterate(is_alone: bool) -> tuple[CollectedBatch, float, float]:
-        times = [time.perf_counter()]
+    def iterate(is_alone: bool) -> tuple[CollectedBatch, NDArray[np.float64]]:
+        """Collect and update; seconds of both (2, 2), by the clock and of the processor."""
+        times = [(time.perf_counter(), time.process_time())]
         batch = learner.collect()
-        times.append(time.perf_counter())
+        times.append((time.perf_counter(), time.process_time()))
         rule.after_collection(learner.collector.average_returns)
         with helping(is_alone):
             learner.update(batch, rule)
-        times.append(time.perf_counter())
-        return batch, times[1] - times[0], times[2] - times[1]
+        times.append((time.perf_counter(), time.process_time()))
+        return batch, np.diff(np.array(times), axis=0)
 
     with closing(learner), open_floor(learner) as floor:
         iterate(False)  # everything that happens once
@@ -191,12 +196,14 @@ def measure(
             len(seconds["floor"]) < repetitions or sum(map(sum, seconds.values())) < least_seconds
         ):
             state = learner.collector.envs.get_state()
-            batch, *own = iterate(False)
-            own += [floor(state, batch), time_products(learner)]
+            batch, spent = iterate(False)
+            own = [*spent[:, 0].tolist(), floor(state, batch), time_products(learner)]
             for name, value in zip(PHASES, own, strict=True):
                 seconds[name].append(value)
+            for name, (by_clock, of_processor) in zip(busy, spent.tolist(), strict=True):
+                busy[name].append(of_processor / by_clock)
             if path != "plain":
-                seconds["alone"].append(sum(iterate(True)[1:]))
+                seconds["alone"].append(float(iterate(True)[1][:, 0].sum()))
         start = time.perf_counter()
         evaluate_all(
             task, learner.solutions(rule.served), n_episodes=CURVE_EPISODES, seed=CURVE_SEED
@@ -211,6 +218,7 @@ def measure(
         "curve_points": count_points(task, SHORT_RUN),
         "scoring_points": task.n_eval_episodes / CURVE_EPISODES,
         "seconds": seconds,
+        "cores_busy": busy,
         "evaluation_seconds": evaluation,
         "peak_memory_mib": peak_memory_mib(),
     }
@@ -235,6 +243,7 @@ def summarize(result: dict[str, Any]) -> dict[str, float]:
         "speed": speed,
         "floor_speed": float(np.median(result["transitions"] / seconds["floor"])),
         "of_floor": float(np.median(seconds["floor"] / total)),
+        **{f"{name}_busy": float(np.median(row)) for name, row in result["cores_busy"].items()},
         "of_both": float(np.median((seconds["floor"] + seconds["products"]) / total)),
         **of_alone,
         **shares,
@@ -253,6 +262,7 @@ def format_row(result: dict[str, Any], plain_speed: float) -> list[str]:
         f"{row['of_floor']:.2f}",
         f"{row['products']:.3f}",
         f"{row['of_both']:.2f}",
+        f"{row['collection_busy']:.2f}, {row['update_busy']:.2f}",
         f"{row['speed'] / plain_speed:.1f} x",
         f"{row['of_alone']:.2f} x" if "of_alone" in row else "-",
         *(f"{100 * row[name]:.0f} %" for name in ("curve", "long_curve")),

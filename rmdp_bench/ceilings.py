@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -70,6 +70,8 @@ class ResourceGatheringOptimum(NamedTuple):
     worst_agent: float
     """The most that k tours, maybe others, give every agent, percent. A policy that mixes tours
     could give more than each of them; those that are scored act without noise, and so make one."""
+    nash_welfare: float
+    """Greatest geometric mean of (return + 1), minus 1, with the same restriction, percent."""
 
 
 def constant_speed_optimum(
@@ -256,18 +258,39 @@ def constant_speed_bound(
     whole = EPISODE_STEPS * population.peak
     speeds = np.unique(population.targets)
     tents = population.rewards(speeds[:, None]).T / population.peak  # (n, p)
-    if name == "egalitarian":
-        bound = whole * _least_share(tents, float(n_representatives))
-    else:
-        bound = _frank_wolfe(tents, float(n_representatives), whole, objective)
-    return min(utilitarian, bound)
+    return min(utilitarian, _divided(tents, n_representatives, whole, objective))
 
 
 MOST_AGENTS = 2000
 """Beyond which other objectives have the ceiling of the mean: the programmes would take long."""
 
 
-def _least_share(tents: FloatArray, mass: float) -> float:
+def _divided(
+    tents: FloatArray,
+    k: int,
+    whole: float,
+    objective: str,
+    most: Callable[[FloatArray], float] | None = None,
+) -> float:
+    """Bound what k policies reach that divide their time: max over Q of W(whole min(1, tents Q)).
+
+    Q >= 0 has the mass k; W is another objective than the mean.
+
+    Args:
+        tents: (n, p) share of a perfect step that each agent receives at each of p velocities.
+        k: number of representatives.
+        whole: return of a perfect episode, percent.
+        objective: see `scoring.parse_objective`.
+        most: weights y (n,) >= 0 -> no velocity has more of sum_i y_i tent_i; None: none has more
+            than the best of the p.
+    """
+    limit = most or (lambda weights: float((weights @ tents).max()))
+    if scoring.parse_objective(objective)[0] == "egalitarian":
+        return whole * _least_share(tents, float(k), limit)
+    return _frank_wolfe(tents, float(k), whole, objective, limit)
+
+
+def _least_share(tents: FloatArray, mass: float, most: Callable[[FloatArray], float]) -> float:
     """Max over Q of min_i min(1, (tents Q)_i), from above."""
     from scipy.optimize import linprog
 
@@ -285,25 +308,36 @@ def _least_share(tents: FloatArray, mass: float) -> float:
     payments = np.maximum(-result.ineqlin.marginals, 0.0)
     if payments.sum() <= 0.0:
         return 1.0
-    return min(1.0, mass * float((payments @ tents).max() / payments.sum()))
+    return min(1.0, mass * most(payments) / float(payments.sum()))
 
 
-def _frank_wolfe(tents: FloatArray, mass: float, whole: float, objective: str) -> float:
-    """Bound of max over Q of W(whole min(1, tents Q)), W a power mean below the mean."""
+def _frank_wolfe(
+    tents: FloatArray,
+    mass: float,
+    whole: float,
+    objective: str,
+    most: Callable[[FloatArray], float],
+) -> float:
+    """Bound of max over Q of W(whole min(1, tents Q)), W a power mean below the mean.
+
+    The gap among the p velocities says when to end; `most` is asked once, at the least gap.
+    """
     share = np.full(tents.shape[1], mass / tents.shape[1])
-    bound = np.inf
+    bound, tangent = np.inf, (0.0, np.zeros(len(tents)))
     for step in range(N_ASCENT_STEPS):
         given = np.minimum(tents @ share, 1.0)
         value = scoring.objective_value(whole * given, objective)
         slope = _slopes(whole * given, objective) * whole * (tents @ share < 1.0)
         by_speed = slope @ tents
         best = int(by_speed.argmax())
-        bound = min(bound, value + float(mass * by_speed[best] - by_speed @ share))
+        rest = value - float(by_speed @ share)
+        if rest + mass * by_speed[best] < bound:
+            bound, tangent = rest + mass * float(by_speed[best]), (rest, slope)
         if bound - value < 1e-3:
             break
         share *= 1.0 - 2.0 / (step + 2.0)
         share[best] += mass * 2.0 / (step + 2.0)
-    return bound
+    return tangent[0] + mass * most(tangent[1])
 
 
 N_ASCENT_STEPS = 3000
@@ -423,27 +457,60 @@ def resource_gathering_optimum(n_representatives: int) -> ResourceGatheringOptim
     best = np.where(visited, 100 - lengths, 0).argmax(axis=1)
     assignment[np.arange(25), best] = 1.0
     return ResourceGatheringOptimum(
-        float(optimum["welfare"]), tours, assignment, float(optimum["worst_agent"])
+        float(optimum["welfare"]),
+        tours,
+        assignment,
+        float(optimum["worst_agent"]),
+        float(optimum["nash_welfare"]),
     )
 
 
-def planar_velocity_bound(population: TargetPopulation, n_representatives: int) -> float | None:
-    """No k policies have more welfare than this, percent; None: it was not certified.
+def planar_velocity_bound(
+    population: TargetPopulation, n_representatives: int, objective: str = "utilitarian"
+) -> float | None:
+    """No k policies have a greater objective value, percent; None: it was not certified.
 
     A constant velocity is optimal, as on a line (`constant_speed_optimum`, step 1); where in the
     plane the best ones are has no such simple answer. `scripts/certify_planar_targets.py` bounds
     what they are worth, and finds velocities that are worth almost as much; the table holds both.
+    Other objectives are bounded as on a line (`constant_speed_bound`): the programme is over the
+    targets and a grid, and `greatest_gain` closes it over the whole plane.
 
     Args:
         population: n agents with targets (n, 2).
         n_representatives: k >= 1.
+        objective: see `scoring.parse_objective`.
 
     Raises:
-        ValueError: k is not an integer >= 1.
+        ValueError: k is not an integer >= 1, or an unknown objective.
     """
     k = _check_budget(n_representatives, None)
+    name, _ = scoring.parse_objective(objective)
     entry = planar_table().get(population.content_hash(), {}).get(str(k))
-    return None if entry is None else float(entry["bound"])
+    if entry is None or name == "utilitarian":
+        return None if entry is None else float(entry["bound"])
+    nothing = np.zeros(population.n_agents)
+    velocities = np.concatenate([population.targets, planar_grid(population)])
+    bound = _divided(
+        planar_rewards(population, velocities).T,
+        k,
+        EPISODE_STEPS * population.peak,
+        objective,
+        lambda weights: greatest_gain(population, nothing, weights=weights)[0],
+    )
+    return min(float(entry["bound"]), bound)
+
+
+GRID_SPACING = 0.25
+"""Of velocities in a plane, metres per second."""
+
+
+def planar_grid(population: TargetPopulation) -> FloatArray:
+    """Velocities (m, 2) of a grid over the disc that holds all targets (n, 2)."""
+    bound = np.hypot(*population.targets.T).max() + GRID_SPACING
+    line = np.arange(-bound, bound + GRID_SPACING, GRID_SPACING)
+    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    return np.asarray(grid[np.hypot(*grid.T) <= bound])
 
 
 def planar_velocity_groups(population: TargetPopulation, n_representatives: int) -> IntArray:
@@ -466,9 +533,13 @@ def planar_rewards(population: TargetPopulation, velocities: FloatArray) -> Floa
 
 
 def greatest_gain(
-    population: TargetPopulation, payments: FloatArray, tolerance: float = 2e-3
+    population: TargetPopulation,
+    payments: FloatArray,
+    tolerance: float = 2e-3,
+    *,
+    weights: FloatArray | None = None,
 ) -> tuple[float, FloatArray]:
-    """Bound max over velocities v in the plane of sum_i max(0, r_i(v) - u_i), r_i from 0 to 1.
+    """Bound max over velocities v in the plane of sum_i y_i max(0, r_i(v) - u_i), r_i from 0 to 1.
 
     Squares are divided while one may be worth more than the best centre so far. A square is worth
     at most what every agent gains at the point of it that is nearest to its target.
@@ -476,12 +547,15 @@ def greatest_gain(
     Args:
         population: n agents with targets (n, 2).
         payments: u (n,) >= 0.
-        tolerance: by which the bound may be above the maximum, agents.
+        tolerance: by which the bound may be above the maximum, in agents of mean weight.
+        weights: y (n,) >= 0; None: ones.
 
     Returns:
         The bound, and velocities (m, 2) within a thousandth of the best that was seen.
     """
     targets, width = population.targets, population.width
+    counts = np.ones(len(targets)) if weights is None else weights
+    tolerance *= float(counts.mean())
     low, high = targets.min(axis=0) - width, targets.max(axis=0) + width
     n_squares = 24
     half = float((high - low).max()) / n_squares / 2.0
@@ -492,8 +566,8 @@ def greatest_gain(
     while len(centres):
         away = np.maximum(np.abs(centres[:, None] - targets) - half, 0.0)
         most = 1.0 - np.hypot(away[..., 0], away[..., 1]) / width
-        upper = np.maximum(most - payments, 0.0).sum(axis=1)
-        own = np.maximum(planar_rewards(population, centres) - payments, 0.0).sum(axis=1)
+        upper = np.maximum(most - payments, 0.0) @ counts
+        own = np.maximum(planar_rewards(population, centres) - payments, 0.0) @ counts
         best = max(best, float(own.max()))
         good.append(centres[own > 0.999 * best])
         half /= 2.0

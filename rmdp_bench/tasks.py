@@ -32,7 +32,13 @@ from rmdp_bench.ceilings import (
     planar_velocity_bound,
     resource_gathering_optimum,
 )
-from rmdp_bench.envs import ENVIRONMENTS, EnvironmentEntry, get_environment, get_population
+from rmdp_bench.envs import (
+    ENVIRONMENTS,
+    EnvironmentEntry,
+    default_n_agents,
+    get_environment,
+    get_population,
+)
 from rmdp_bench.envs.core.checks import check_integer
 from rmdp_bench.envs.mo_worlds import (
     MO_WORLDS,
@@ -95,8 +101,8 @@ class _CommonTask:
     @property
     def env_kwargs(self) -> dict[str, Any]:
         """Keywords of `gym.make` and `gym.make_vec`: n_agents, if it is not the one of the id."""
-        own = gym.spec(self.env_id).kwargs.get("n_agents", self.n_agents)
-        return {} if own == self.n_agents else {"n_agents": self.n_agents}
+        default = default_n_agents(self.env_id)
+        return {} if default in (None, self.n_agents) else {"n_agents": self.n_agents}
 
     @property
     def ceiling(self) -> float | None:
@@ -718,7 +724,7 @@ def _velocity_ceiling(population: Population, k: int, objective: str) -> float |
     if is_on_line(population):
         return constant_speed_bound(population, k, objective)
     if isinstance(population, TargetPopulation) and population.outcome_size == 2:
-        return planar_velocity_bound(population, k)  # the mean, which no other objective exceeds
+        return planar_velocity_bound(population, k, objective)
     return None
 
 
@@ -726,8 +732,12 @@ def _resource_gathering_ceiling(population: Population, k: int, objective: str) 
     if population != LinearPopulation.tiles(25):
         return None
     optimum = resource_gathering_optimum(k)
-    # The mean bounds all other objectives.
-    return optimum.worst_agent if objective == "egalitarian" else optimum.welfare
+    name, power = scoring.parse_objective(objective)
+    if name == "egalitarian":
+        return optimum.worst_agent
+    # A power mean rises with its exponent, from the worst agent by nash (0) to the mean (1).
+    is_below_nash = name == "nash" or (power is not None and power < 0.0)
+    return optimum.nash_welfare if is_below_nash else optimum.welfare
 
 
 def _front_ceiling(world: MultiObjectiveWorld) -> Ceiling:

@@ -25,15 +25,13 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
 from scipy.sparse import coo_matrix, csr_matrix, vstack
 
-from rmdp_bench.ceilings import PLANAR_TABLE, greatest_gain, planar_rewards
+from rmdp_bench.ceilings import PLANAR_TABLE, greatest_gain, planar_grid, planar_rewards
 from rmdp_bench.envs import get_population
 from rmdp_bench.files import write_json
 from rmdp_bench.population import TargetPopulation
 
 FloatArray = NDArray[np.float64]
 ENVIRONMENTS = {"rmdp/AntVel2d-n100-v0": (1, 2, 5, 10)}
-SPACING = 0.25
-"""Of the first candidates, metres per second; the targets are candidates too."""
 ROUNDS = 6
 N_NEW = 60
 """Candidates of a round."""
@@ -89,10 +87,7 @@ class Programme:
 
 def certify(population: TargetPopulation, k: int) -> dict[str, object]:
     """The table's entry of one budget."""
-    bound = np.hypot(*population.targets.T).max() + SPACING
-    line = np.arange(-bound, bound + SPACING, SPACING)
-    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
-    candidates = np.concatenate([population.targets, grid[np.hypot(*grid.T) <= bound]])
+    candidates = np.concatenate([population.targets, planar_grid(population)])
     best, payments = np.inf, np.zeros(population.n_agents)
     for number in range(ROUNDS):
         own, relaxed = Programme(population, candidates, k).payments()

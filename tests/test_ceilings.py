@@ -14,6 +14,7 @@ import pytest
 
 from rmdp_bench.ceilings import constant_speed_optimum, resource_gathering_optimum
 from rmdp_bench.population import LinearPopulation, TargetPopulation
+from rmdp_bench.scoring import nash_welfare
 from rmdp_bench.tasks import OnlineTask, get_task
 from tests.helpers.checkout import ROOT
 
@@ -175,7 +176,7 @@ def play(actions: Any) -> tuple[list[float], set[int]]:
 
 @pytest.mark.parametrize("k", range(1, 26))
 def test_stored_tours_earn_the_stored_welfare(k: int) -> None:
-    welfare, tours, assignment, _ = resource_gathering_optimum(k)
+    welfare, tours, assignment, *_ = resource_gathering_optimum(k)
     assert len(tours) == k and assignment.shape == (25, k)
     matrix = []
     for tour in tours:
@@ -279,9 +280,35 @@ def test_one_and_two_representatives_by_brute_force(certify: ModuleType, tours: 
         assert isinstance(task, OnlineTask) and task.objective_ceiling == worst_agent
 
 
+def test_nash_welfare_of_one_and_two_representatives_by_brute_force(
+    certify: ModuleType, tours: Any
+) -> None:
+    values = certify.tour_values(tours).astype(np.uint8)
+    logarithms = np.log1p(np.arange(101.0)).astype(np.float32)
+    best = max(float(logarithms[np.maximum(row, values)].sum(1).max()) for row in values)
+    found = np.log1p(resource_gathering_optimum(2).nash_welfare)
+    assert best / 25 == pytest.approx(found, abs=1e-5)
+    assert resource_gathering_optimum(1).nash_welfare == pytest.approx(74.0)
+
+
+@pytest.mark.parametrize("k", range(1, 26))
+def test_nash_welfare_lies_between_the_worst_agent_and_the_mean(k: int) -> None:
+    optimum = resource_gathering_optimum(k)
+    returns = np.array([max(play(tour.actions)[0][i] for tour in optimum.tours) for i in range(25)])
+    assert nash_welfare(returns) <= optimum.nash_welfare + 1e-9
+    assert optimum.worst_agent <= optimum.nash_welfare + 1e-9 <= optimum.welfare + 2e-9
+    for objective, ceiling in (
+        ("nash", optimum.nash_welfare),
+        ("p_mean=-2", optimum.nash_welfare),
+        ("p_mean=0.5", optimum.welfare),
+    ):
+        task = get_task("ResourceGathering-n25-v0", k, objective=objective)
+        assert isinstance(task, OnlineTask) and task.objective_ceiling == ceiling
+
+
 def test_the_script_makes_the_stored_entries(certify: ModuleType) -> None:
-    table = certify.make_table(range(3, 5))
-    assert table["optima"] == STORED["optima"][2:4]
+    table = certify.make_table(range(5, 7))
+    assert table["optima"] == STORED["optima"][4:6]
     same = {key: value for key, value in table.items() if key not in ("optima", "versions")}
     assert same == {key: value for key, value in STORED.items() if key in same}
     stored_text = (ROOT / "rmdp_bench/data/resource_gathering_optimum.json").read_text()

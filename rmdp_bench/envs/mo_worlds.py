@@ -72,7 +72,6 @@ from rmdp_bench.envs.core.checks import (
     choose_population,
 )
 from rmdp_bench.envs.represent import BatchedRepresented, Represented, represent
-from rmdp_bench.messages import shown
 from rmdp_bench.population import MAX_NUMBERS, LinearPopulation, Population
 from rmdp_bench.warning_filters import ignored_warnings
 
@@ -192,7 +191,7 @@ def register_mo_worlds() -> None:
                 id=world.id,
                 entry_point="rmdp_bench.envs.mo_worlds:make_single",
                 vector_entry_point="rmdp_bench.envs.mo_worlds:make_vector",
-                kwargs={"world_id": world.id, "n_agents": world.n_agents},
+                kwargs={"world_id": world.id},
                 disable_env_checker=True,  # what it makes is a wrapped environment
                 order_enforce=False,
             )
@@ -250,14 +249,12 @@ def _choose(
 ) -> tuple[MultiObjectiveWorld, Population]:
     world = find_mo_world(world_id)
     assert world is not None, world_id
-    if population is not None and n_agents not in (None, world.n_agents):
-        raise ValueError(
-            f"population and n_agents={shown(n_agents)} are given, expected one of them: the "
-            "population says who there is"
-        )
     make = functools.partial(world.make_population, n_agents=n_agents)
     hint = say_how_to_weigh(world_id, getattr(population, "outcome_size", 0))
-    return world, choose_population(population, seed, world.outcome_size, make, hint)
+    agents = choose_population(
+        population, seed, world.outcome_size, make, n_agents=n_agents, hint=hint
+    )
+    return world, agents
 
 
 def import_mo_gymnasium(world_id: str) -> Any:

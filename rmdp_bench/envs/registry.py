@@ -41,7 +41,7 @@ class EnvironmentEntry:
         max_episode_steps: steps after which an episode is truncated.
         n_agents: number of agents n of the population.
         make_population: population_seed -> the population, without a simulator; with the keyword
-            n_agents too where `kwargs` has it.
+            n_agents too where `kwargs` has a default for it.
         kwargs: keywords of both forms that make the id what it is; JSON-able.
         reward_function: reward of a transition, where it is the same for all agents because they
             differ in dynamics; None where they differ in what they want.
@@ -101,7 +101,7 @@ def _velocity(
         max_episode_steps=1000,
         n_agents=n_agents,
         make_population=partial(make_population, n_agents=n_agents, bound=target_bound),
-        kwargs={"robot": robot, "n_agents": n_agents, "target_bound": target_bound},
+        kwargs={"robot": robot, "default_n_agents": n_agents, "target_bound": target_bound},
         continuous=True,
         terminates=robot != "half_cheetah",
     )
@@ -209,6 +209,19 @@ def get_environment(env_id: str) -> EnvironmentEntry:
     raise ValueError(f"there is no environment {env_id!r}; did you mean {', '.join(close)}?")
 
 
+def default_n_agents(env_id: str) -> int | None:
+    """Give the number of agents that an id has unless n_agents is given; None: no such keyword.
+
+    Raises:
+        ValueError: no such id.
+    """
+    world = mo_worlds.find_mo_world(env_id)
+    if world is not None:
+        return world.n_agents
+    number: int | None = get_environment(env_id).kwargs.get("default_n_agents")
+    return number
+
+
 def get_population(
     env_id: str, population_seed: int | None = None, *, n_agents: int | None = None
 ) -> Population | DynamicsPopulation:
@@ -232,7 +245,7 @@ def get_population(
     entry = get_environment(env_id)
     if n_agents is None:
         return entry.make_population(seed)
-    if "n_agents" not in entry.kwargs:
+    if default_n_agents(env_id) is None:
         raise ValueError(
             f"n_agents is {shown(n_agents)}, but {env_id} has {entry.n_agents} agents and no "
             "others: leave it out"

@@ -82,7 +82,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -347,11 +347,12 @@ class VelocityEnv(RepresentedEnv):
     def __init__(
         self,
         robot: str,
-        n_agents: int,
+        default_n_agents: int,
         target_bound: float,
         *,
         population: Population | None = None,
         population_seed: int | None = None,
+        n_agents: int | None = None,
         render_mode: str | None = None,
         **settings: Any,
     ) -> None:
@@ -362,7 +363,11 @@ class VelocityEnv(RepresentedEnv):
             ValueError: a value is wrong.
         """
         check_keywords(settings, (*_KEYWORDS, *get_robot(robot).keywords))
-        agents = _choose(robot, n_agents, target_bound, population, population_seed)
+        make = _draw_targets(
+            robot, default_n_agents if n_agents is None else n_agents, target_bound
+        )
+        size = get_robot(robot).n_directions
+        agents = choose_population(population, population_seed, size, make, n_agents=n_agents)
         world = VelocityWorld(robot, agents, 1, settings=settings)
         super().__init__(world, render_mode=render_mode)
 
@@ -375,7 +380,7 @@ class VelocityVectorEnv(RepresentedVectorEnv):
     def __init__(
         self,
         robot: str,
-        n_agents: int,
+        default_n_agents: int,
         target_bound: float,
         *,
         num_envs: int = 1,
@@ -383,6 +388,7 @@ class VelocityVectorEnv(RepresentedVectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         population: Population | None = None,
         population_seed: int | None = None,
+        n_agents: int | None = None,
         render_mode: str | None = None,
         n_threads: int | None = None,
         agent_rewards: bool = True,
@@ -396,7 +402,11 @@ class VelocityVectorEnv(RepresentedVectorEnv):
         """
         own = ("n_threads", "agent_rewards", "autoreset_mode", "max_episode_steps")
         check_keywords(settings, (*_KEYWORDS, *own, *get_robot(robot).keywords))
-        agents = _choose(robot, n_agents, target_bound, population, population_seed)
+        make = _draw_targets(
+            robot, default_n_agents if n_agents is None else n_agents, target_bound
+        )
+        size = get_robot(robot).n_directions
+        agents = choose_population(population, population_seed, size, make, n_agents=n_agents)
         world = VelocityWorld(robot, agents, num_envs, n_threads=n_threads, settings=settings)
         super().__init__(
             world,
@@ -408,28 +418,13 @@ class VelocityVectorEnv(RepresentedVectorEnv):
 
 
 _KEYWORDS = ("population", "population_seed", "render_mode", "n_agents")
-_SIZES = (100, 1000)
-"""Values of n_agents that ids set: beside a population they are not the user's own word."""
 
 
-def _choose(
-    robot: str, n_agents: int, bound: float, population: Population | None, seed: int | None
-) -> Population:
-    """The agents that the keywords ask for."""
-    n_directions = get_robot(robot).n_directions
-
-    def make(population_seed: int) -> Population:
-        if n_directions == 1:
-            return TargetPopulation.uniform(n_agents, bound, seed=population_seed)
-        return TargetPopulation.in_disc(n_agents, bound, seed=population_seed)
-
-    agents = choose_population(population, seed, n_directions, make)
-    if population is not None and n_agents not in (*_SIZES, population.n_agents):
-        raise ValueError(
-            f"population, of {population.n_agents} agents, and n_agents={shown(n_agents)} are "
-            "given, expected one of them"
-        )
-    return agents
+def _draw_targets(robot: str, n_agents: int, bound: float) -> Callable[[int], TargetPopulation]:
+    """Give the function of population_seed that draws a robot's agents."""
+    planar = get_robot(robot).n_directions == 2
+    draw = TargetPopulation.in_disc if planar else TargetPopulation.uniform
+    return lambda population_seed: draw(n_agents, bound, seed=population_seed)
 
 
 def _check_settings(robot: Robot, settings: Mapping[str, Any]) -> dict[str, Any]:

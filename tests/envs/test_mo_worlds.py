@@ -114,8 +114,8 @@ def test_worlds_are_those_of_mo_gymnasium(world: MultiObjectiveWorld) -> None:
         if terminated:
             break
     assert not isinstance(env.reward_space, gym.spaces.Box)
-    with pytest.raises(ValueError, match="population and n_agents=7 are given"):
-        gym.make(world.id, population=world.make_population(0, 3), n_agents=7)
+    with pytest.raises(ValueError, match="population and n_agents=100 are given"):
+        gym.make(world.id, population=world.make_population(0, 3), n_agents=100)
 
 
 def test_fronts_are_those_of_mo_gymnasium() -> None:

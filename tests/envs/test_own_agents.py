@@ -15,9 +15,10 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
+from scipy.optimize import linprog
 
 import rmdp_bench
-from rmdp_bench import LinearPopulation, Population, TargetPopulation
+from rmdp_bench import LinearPopulation, Population, TargetPopulation, scoring
 from rmdp_bench.ceilings import (
     constant_speed_optimum,
     greatest_gain,
@@ -102,6 +103,7 @@ def test_agents_replace_those_of_the_id(env_id: str) -> None:
         ("rmdp/AntVel-n100-v0", {"population": [1.0]}, r"population is \[1.0\], expected"),
         ("rmdp/AntVel-n100-v0", {"population": ON_LINE, "population_seed": 1}, "one of them"),
         ("rmdp/AntVel-n100-v0", {"population": ON_LINE, "n_agents": 9}, "n_agents=9 are given"),
+        ("rmdp/AntVel-n100-v0", {"population": ON_LINE, "n_agents": 100}, "n_agents=100 are given"),
         ("rmdp/ResourceGathering-n25-v0", {"population": WEIGHTS, "population_seed": 0}, "one of"),
     ],
 )
@@ -174,6 +176,34 @@ def test_bounds_of_the_table_hold_and_are_nearly_attained() -> None:
     assert 10 < entries["1"]["bound"] < 20 and 50 < entries["10"]["bound"] < 70
     with pytest.raises(ValueError, match="on a line"):
         constant_speed_optimum(population, 2)
+
+
+def test_other_objectives_in_the_plane_are_bounded() -> None:
+    """Against policies that divide their time, one agent's or drawn at random."""
+    population = rmdp_bench.get_population("rmdp/AntVel2d-n100-v0")
+    assert isinstance(population, TargetPopulation)
+    random = np.random.default_rng(0)
+    velocities = random.uniform(-3.0, 3.0, (400, 2))
+    returns = 100.0 * planar_rewards(population, velocities).T  # (n, m)
+    for objective in ("p_mean=0.5", "nash", "p_mean=-3", "egalitarian"):
+        bounds = [planar_velocity_bound(population, k, objective) or 0.0 for k in (1, 2, 5, 10)]
+        assert bounds == sorted(bounds)
+        for k, bound in zip((1, 2, 5, 10), bounds, strict=True):
+            assert 0.0 < bound <= (planar_velocity_bound(population, k) or 0.0)
+            shares = random.dirichlet(np.full(400, 0.5), (50, k))
+            for given in (shares @ returns.T).max(axis=1):
+                assert scoring.objective_value(given, objective) <= bound
+    # One policy: how much the worst agent has at best, by a linear programme over these velocities.
+    best = linprog(
+        np.append(np.zeros(400), -1.0),
+        A_ub=np.hstack([-returns, np.ones((100, 1))]),
+        b_ub=np.zeros(100),
+        A_eq=np.append(np.ones(400), 0.0)[None],
+        b_eq=[1.0],
+    )
+    bound = planar_velocity_bound(population, 1, "egalitarian") or 0.0
+    assert 0.85 * bound < -best.fun <= bound
+    assert planar_velocity_bound(population, 3, "nash") is None
 
 
 def first_number(

@@ -140,6 +140,8 @@ def choose_population(
     seed: int | None,
     outcome_size: int,
     make: Callable[[int], Population],
+    *,
+    n_agents: int | None = None,
     hint: str = "",
 ) -> Population:
     """Give the population that was asked for.
@@ -149,10 +151,12 @@ def choose_population(
         seed: population_seed as it was given; None: it was not.
         outcome_size: m, length of the world's outcome.
         make: population_seed -> the population of the id.
+        n_agents: as it was given; None: it was not.
         hint: said of one for other outcomes.
 
     Raises:
-        ValueError: not a population, or one for other outcomes, or both it and a seed are given.
+        ValueError: not a population, one for other outcomes, or it and a seed or n_agents are
+            given.
     """
     if population is None:
         return make(0 if seed is None else check_population_seed(seed))
@@ -160,6 +164,11 @@ def choose_population(
         raise ValueError(
             f"population and population_seed={shown(seed)} are given, expected one of them: the "
             "seed draws the agents that population replaces"
+        )
+    if n_agents is not None:
+        raise ValueError(
+            f"population and n_agents={shown(n_agents)} are given, expected one of them: the "
+            "population says who there is"
         )
     own = check_population(population)
     if own.outcome_size != outcome_size:
