@@ -91,7 +91,12 @@ def run_command(
     from rmdp_bench.files import FULL_DISK_CODE, is_of_full_disk
     from rmdp_bench.runs import Interrupted, SolverError, make_request, run
     from rmdp_bench.runs.display import make_display
+    from rmdp_bench.runs.solver_loading import SOLVERS
 
+    if task in SOLVERS and solver not in SOLVERS:
+        raise ValueError(
+            f"task is {task!r}, which is a solver, and comes first: rmdp-bench run {task} {solver}"
+        )
     request = make_request(
         solver,
         task,

@@ -127,6 +127,7 @@ BAD_INPUT: list[tuple[list[str], str]] = [
     (["run", "em.py", TASK], "needs another name"),
     (["run", "bad,name.py", TASK], "needs another name"),
     (["run", TOY, "NoTask"], "unknown task 'NoTask'"),
+    (["run", TASK, "em"], f"'em', which is a solver, and comes first: rmdp-bench run em {TASK}"),
     (["run", TOY, "HalfCheetahVel-n100-k6-v0"], "did you mean HalfCheetahVel-n100-k"),
     ([*TOY_RUN, "--seeds", ""], "is not a seed"),
     ([*TOY_RUN, "--seeds", "a"], "'a' is not a seed"),
