@@ -69,19 +69,12 @@ def glucose_curve() -> str:
     rows = _rows()
     if not rows:
         return ""
-    means = {(row["solver"], row["n_representatives"]): np.mean(row["mean_risk"]) for row in rows}
-    sentences = []
-    for k in JUDGED:
-        tuned = means.get(("basal_bolus", k))
-        learned = [(m, s) for (s, own), m in means.items() if own == k and s not in CONTROLS]
-        if tuned is None or not learned:
-            continue
-        best, solver = min(learned)
-        verb = "beats" if best < tuned else "does not beat"
-        sentences.append(
-            f"At k = {k} the best learned solver, `{solver}`, {verb} the tuned groups: "
-            f"{best:.2f} against {tuned:.2f}."
+    sentences = [
+        _against_tuned(
+            {r["solver"]: r["mean_risk"] for r in rows if r["n_representatives"] == k}, k
         )
+        for k in JUDGED
+    ]
     n_seeds = sorted({len(row["seeds"]) for row in rows})
     means_are = f"Means over {listed([str(n) for n in n_seeds])} seeds, with the standard error."
     about = (
@@ -90,16 +83,34 @@ def glucose_curve() -> str:
         "doses."
     )
     parts = ["## The solvers", about, *_drawn(CURVE), _table_of("mean_risk")]
-    return "\n\n".join([*parts, " ".join([means_are, *sentences])])
+    return "\n\n".join([*parts, " ".join([means_are, *filter(None, sentences)])])
+
+
+def _against_tuned(risks: Mapping[str, list[float]], k: int) -> str:
+    """Which learned solvers are ahead of the tuned groups with every seed."""
+    tuned = risks.get("basal_bolus")
+    learned = {solver: own for solver, own in risks.items() if solver not in CONTROLS}
+    if not tuned or not learned:
+        return ""
+    ahead = {solver: np.mean(own) for solver, own in learned.items() if max(own) < min(tuned)}
+    if not ahead:
+        return f"At k = {k} no learned solver is ahead of the tuned groups with every seed."
+    return (
+        f"At k = {k} every seed of {listed([f'`{solver}`' for solver in ahead])} has less risk "
+        f"than any of the tuned groups: means of {min(ahead.values()):.2f} to "
+        f"{max(ahead.values()):.2f} against {np.mean(tuned):.2f}."
+    )
 
 
 @generated
 def glucose_worst() -> str:
-    """The same for the worst tenth of the patients."""
+    """The same for the worst tenth of the patients, and for the worst of all."""
     if not _rows():
         return ""
     about = "Mean risk of the ten patients who have most of it:"
-    return "\n\n".join(["## The worst tenth", about, _table_of("worst_tenth")])
+    worst = "The same of the one patient who has most:"
+    tables = (_table_of(name) for name in ("worst_tenth", "worst_patient"))
+    return "\n\n".join(["## The worst tenth", about, next(tables), worst, next(tables)])
 
 
 @generated

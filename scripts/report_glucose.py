@@ -116,7 +116,13 @@ def draw_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         names = ("one for all: 0 %", "everybody's own: 100 %")
         for value, name in zip(known, names[: len(known)], strict=True):
             axes.axhline(-value / N_STEPS, color="#888888", linewidth=0.8)
-            axes.annotate(name, (budgets[-1], -value / N_STEPS), va="bottom", ha="right")
+            axes.annotate(
+                name,
+                (budgets[-1], -value / N_STEPS),
+                va="bottom",
+                ha="right",
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+            )
         greatest = max(max(row["mean_risk"]) for row in rows)
         axes.set(xscale="log", ylim=(0, 1.1 * greatest))
         axes.set(xlabel="policies k", ylabel="mean risk of a patient")
