@@ -36,7 +36,7 @@ HEADER = ("robot", "num_envs", *METHODS, *(f"native / {m}" for m in METHODS if m
 ENV_IDS = {
     entry.kwargs["robot"]: entry.id
     for entry in rmdp_bench.ENVIRONMENTS
-    if entry.kwargs.get("n_agents") == 100
+    if entry.n_agents == 100 and "robot" in entry.kwargs
 }
 
 

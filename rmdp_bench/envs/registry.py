@@ -212,13 +212,13 @@ def get_environment(env_id: str) -> EnvironmentEntry:
 def default_n_agents(env_id: str) -> int | None:
     """Give the number of agents that an id has unless n_agents is given; None: no such keyword.
 
-    Raises:
-        ValueError: no such id.
+    Args:
+        env_id: registered with Gymnasium, by this package or by its user.
     """
     world = mo_worlds.find_mo_world(env_id)
     if world is not None:
         return world.n_agents
-    number: int | None = get_environment(env_id).kwargs.get("default_n_agents")
+    number: int | None = gym.spec(env_id).kwargs.get("default_n_agents")
     return number
 
 
@@ -245,7 +245,7 @@ def get_population(
     entry = get_environment(env_id)
     if n_agents is None:
         return entry.make_population(seed)
-    if default_n_agents(env_id) is None:
+    if "default_n_agents" not in entry.kwargs:
         raise ValueError(
             f"n_agents is {shown(n_agents)}, but {env_id} has {entry.n_agents} agents and no "
             "others: leave it out"
